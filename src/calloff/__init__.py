@@ -1,0 +1,62 @@
+"""Every operation ends, and the answer is true.
+
+Names are loaded when they are first used, so that ``import calloff`` and the command line cost next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._api.start import call as call
+    from ._api.start import start as start
+    from ._operation.current import current as current
+    from ._operation.current import current_deadline as current_deadline
+    from ._operation.current import progress as progress
+    from ._operation.current import remaining as remaining
+    from ._operation.operation import Operation as Operation
+    from ._operation.registry import operations as operations
+    from ._operation.watching import Tick as Tick
+    from ._words.errors import CalloffError as CalloffError
+    from ._words.errors import OperationCancelled as OperationCancelled
+    from ._words.errors import StopForced as StopForced
+    from ._words.errors import TimedOut as TimedOut
+    from ._words.frame import Frame as Frame
+    from ._words.outcome import Abandoned as Abandoned
+    from ._words.outcome import Cancelled as Cancelled
+    from ._words.outcome import Completed as Completed
+    from ._words.outcome import Failed as Failed
+    from ._words.outcome import Outcome as Outcome
+    from ._words.reason import Reason as Reason
+    from ._words.report import Rung as Rung
+    from ._words.report import StopReport as StopReport
+
+_HOMES = {
+    "_api.start": ("call", "start"),
+    "_operation.current": ("current", "current_deadline", "progress", "remaining"),
+    "_operation.operation": ("Operation",),
+    "_operation.registry": ("operations",),
+    "_operation.watching": ("Tick",),
+    "_words.errors": ("CalloffError", "OperationCancelled", "StopForced", "TimedOut"),
+    "_words.frame": ("Frame",),
+    "_words.outcome": ("Abandoned", "Cancelled", "Completed", "Failed", "Outcome"),
+    "_words.reason": ("Reason",),
+    "_words.report": ("Rung", "StopReport"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'calloff' has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    if getattr(value, "__module__", "").startswith("calloff._"):
+        value.__module__ = "calloff"  # tracebacks and pickles show the public path
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,123 @@
+"""`start` and `call`: from work to a running operation."""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from types import CoroutineType
+from typing import Any, TypeVar
+
+from .._operation.current import current_operation
+from .._operation.operation import Operation
+from .._places.task.body import TaskBody
+from .._words.duration import delay, limit
+from .._words.place import Body
+
+__all__ = ["call", "start"]
+
+T = TypeVar("T")
+AsyncWork = Coroutine[Any, Any, T] | Callable[[], Coroutine[Any, Any, T]]
+
+
+def start(
+    work: AsyncWork[T],
+    *,
+    name: str | None = None,
+    timeout: float | None = None,
+    stall: float | None = None,
+    grace: float = 5.0,
+    detached: bool = False,
+) -> Operation[T]:
+    """Start work and return its handle at once.
+
+    Args:
+        work: a coroutine, an async function that needs no arguments, or what `thread`, `process` or `command` return.
+        name: how it is called in lists, errors and reports; by default the name of the function.
+        timeout: seconds until it is stopped; ``None`` for no limit.
+        stall: the longest silence between two reports of `progress`, in seconds.
+        grace: seconds between asking it to stop and force.
+        detached: do not stop it when the operation that starts it ends.
+
+    Raises:
+        TypeError: `work` is not work, or a number is not a number. The caller's fault; nothing was started.
+        ValueError: a negative or NaN duration. The caller's fault.
+        RuntimeError: no running event loop, or the coroutine was already awaited.
+    """
+    try:
+        timeout = limit(timeout, "timeout") if timeout is not None else None
+        stall = limit(stall, "stall") if stall is not None else None
+        if grace != 5.0:
+            grace = delay(grace, "grace")
+        loop = asyncio.get_running_loop()
+        body = _body(work)
+    except BaseException:
+        _give_back(work)
+        raise
+    return Operation(
+        body,
+        loop=loop,
+        name=name,
+        timeout=timeout,
+        stall=stall,
+        grace=grace,
+        parent=None if detached else _parent(),
+    )
+
+
+async def call(
+    work: AsyncWork[T],
+    *,
+    name: str | None = None,
+    timeout: float | None = None,
+    stall: float | None = None,
+    grace: float = 5.0,
+) -> T:
+    """Start work and await it: ``value = await calloff.call(work, timeout=3)``. Arguments and errors as for `start`."""
+    return await start(work, name=name, timeout=timeout, stall=stall, grace=grace)
+
+
+def _parent() -> Operation[Any] | None:
+    parent = current_operation.get()
+    return None if parent is None or parent.done() else parent
+
+
+def _body(work: Any) -> Body:
+    if type(work) is CoroutineType:
+        if work.cr_suspended or work.cr_running or work.cr_frame is None:
+            raise RuntimeError(f"the coroutine {work.__qualname__!r} was already awaited or started")
+        return TaskBody(work)
+    opener = getattr(work, "open", None)
+    if opener is not None and hasattr(work, "place"):
+        body: Body = opener()
+        return body
+    if asyncio.iscoroutine(work):
+        return TaskBody(work)
+    if inspect.isawaitable(work):
+        return TaskBody(_awaited(work))
+    if callable(work):
+        return _body(_called(work))
+    raise TypeError(f"work must be a coroutine, an async function, or thread(), process() or command(), not {work!r}")
+
+
+def _called(function: Callable[..., Any]) -> Coroutine[Any, Any, Any]:
+    """The coroutine of an async function; a blocking function must say where it is to run."""
+    target = function.func if isinstance(function, partial) else function
+    if not (inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(type(target).__call__)):
+        name = getattr(function, "__qualname__", repr(function))
+        raise TypeError(
+            f"{name} is a blocking function: say where it is to run, with calloff.thread({name}, ...), "
+            f"calloff.process({name}, ...), or calloff.command(...) for a program"
+        )
+    coro: Coroutine[Any, Any, Any] = function()
+    return coro
+
+
+async def _awaited(awaitable: Awaitable[T]) -> T:
+    return await awaitable
+
+
+def _give_back(work: object) -> None:
+    """Nothing was started: a coroutine that nobody will ever await is closed, so that only our error is heard."""
+    if inspect.iscoroutine(work) and inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
+        work.close()
+

@@ -1,0 +1,85 @@
+"""Looking at an operation each second, on the shared timer."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from .._scopes.timers import NEVER
+from .._words.duration import period
+from .._words.frame import Frame
+from .._words.state import State
+
+if TYPE_CHECKING:
+    from .operation import Operation
+
+__all__ = ["Tick", "Watch"]
+
+T = TypeVar("T")
+
+
+class Tick(NamedTuple):
+    """One look at an operation.
+
+    Attributes:
+        number: 1, 2, 3, ...
+        elapsed: seconds since the operation started.
+        remaining: seconds until its deadline, ``None`` without one.
+        state: where it is in its life.
+        progress: what the body reported last.
+        where: the stack of its body, outermost first.
+    """
+
+    number: int
+    elapsed: float
+    remaining: float | None
+    state: State
+    progress: Any
+    where: tuple[Frame, ...]
+
+
+class Watch(AsyncIterator[Tick], Generic[T]):
+    """The async iterator of `Operation.watch`."""
+
+    def __init__(self, operation: "Operation[T]", every: float) -> None:
+        self._operation = operation
+        self._every = period(every, "every")
+        self._number = 0
+        self._next = operation.timers.now() + self._every
+        self._waiter: asyncio.Future[None] | None = None
+        self.timer_at = NEVER
+        self.timer_bucket = None
+
+    def __aiter__(self) -> "Watch[T]":
+        return self
+
+    async def __anext__(self) -> Tick:
+        operation = self._operation
+        if operation.done():
+            raise StopAsyncIteration
+        timers = operation.timers
+        self._waiter = operation._ending()
+        timers.add(self, self._next)
+        try:
+            await self._waiter
+        finally:
+            if self.timer_at != NEVER:
+                timers.remove(self)
+            operation._forget(self._waiter)
+        if operation.done():
+            raise StopAsyncIteration
+        missed = (timers.now() - self._next) // self._every
+        self._next += self._every * (1 + max(0.0, missed))
+        self._number += 1
+        return Tick(
+            self._number,
+            operation.elapsed,
+            operation.remaining,
+            operation.state,
+            operation.progress,
+            operation.where(),
+        )
+
+    def timer_due(self, now: float) -> None:
+        """Time for the next tick."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

@@ -1,0 +1,224 @@
+"""A coroutine as the body of an operation.
+
+An `asyncio.Task` can only be asked: it throws `CancelledError` into the coroutine, again and again the same one. To go
+further, the task does not run the coroutine itself but a *driver* that passes every ``send`` and ``throw`` on to it.
+Three things become possible there, and nowhere else without taking the task out of step with its coroutine: the
+`CancelledError` of the last asking is exchanged for `StopForced`; the ending is known in the very step in which it
+happens; and a body that was given up can be let go of when its task is cancelled from outside once more.
+"""
+
+import asyncio
+from asyncio import CancelledError
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from ..._words.errors import StopForced
+from ..._words.frame import RawFrame
+from ..._words.place import Sink
+from ..._words.reason import Reason
+from ..._words.report import Rung
+from .stack import is_handling, stack_of
+
+__all__ = ["TaskBody", "TaskWork"]
+
+
+class TaskWork:
+    """A coroutine that was not started yet."""
+
+    __slots__ = ("coro", "name")
+    place = "task"
+
+    def __init__(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> None:
+        self.coro = coro
+        self.name = name or coro.__qualname__
+
+    def open(self) -> "TaskBody":
+        """The body to drive."""
+        return TaskBody(self.coro)
+
+
+class TaskBody(Coroutine[Any, Any, None]):
+    """Drives a coroutine for an operation; itself the coroutine of an `asyncio.Task`."""
+
+    __slots__ = (
+        "_asked_with",
+        "_forcing",
+        "_given_up",
+        "_interrupted",
+        "_send",
+        "_sink",
+        "_started",
+        "coro",
+        "task",
+    )
+    place = "task"
+    insists = True
+
+    def __init__(self, coro: Coroutine[Any, Any, Any]) -> None:
+        self.coro = coro
+        self._send = coro.send
+        self._started = False
+        self._forcing = False
+        self._given_up = False
+        self._interrupted = False
+        self._asked_with: BaseException | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def reached(self) -> bool:
+        """Whether a `CancelledError` of the stop was thrown into the coroutine."""
+        return self._asked_with is not None
+
+    @property
+    def name(self) -> str:
+        """The name of the coroutine function."""
+        return getattr(self.coro, "__qualname__", type(self.coro).__name__)
+
+    # --- what the operation asks for
+
+    def begin(self, sink: Sink) -> None:
+        """Create the task; with eager tasks the first step runs at once."""
+        self._sink = sink
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self)
+        if self.task is None:
+            self.task = task
+
+    def ask(self, reason: Reason) -> None:
+        """Cancel the task."""
+        self._task().cancel(reason.text or None)
+
+    def insist(self) -> bool:
+        """Cancel again, unless the body is in its clean-up."""
+        if self._obeying():
+            return False
+        self._task().cancel()
+        return True
+
+    def force(self) -> bool:
+        """Cancel once more; what arrives in the body is `StopForced`."""
+        obeying = self._obeying()
+        self._forcing = True
+        self._task().cancel()
+        return not obeying
+
+    def abandon(self) -> bool:
+        """Let the body go on without anybody waiting for it."""
+        self._given_up = True
+        return not self._obeying()
+
+    def where(self) -> tuple[RawFrame, ...]:
+        """The chain of awaits, outermost first."""
+        return stack_of(self.coro)
+
+    def _obeying(self) -> bool:
+        return self._asked_with is not None and is_handling(self.coro, self._asked_with)
+
+    def _task(self) -> "asyncio.Task[None]":
+        task = self.task
+        if task is None:  # its first, eager step is running: this is its task
+            task = self.task = asyncio.current_task()
+            assert task is not None
+        return task
+
+    # --- the blocked loop
+
+    @property
+    def sink(self) -> Sink:
+        """The operation."""
+        return self._sink
+
+    def interrupting(self) -> BaseException:
+        """The exception that the interrupter raises in the running body, now."""
+        self._interrupted = True
+        error: BaseException
+        if self._forcing:
+            self._forcing = False
+            error = StopForced()
+        else:
+            error = CancelledError()
+        self._asked_with = error
+        return error
+
+    # --- the coroutine that the task runs
+
+    def __next__(self) -> Any:
+        try:
+            if self._started:
+                return self._send(None)
+            self._started = True
+            self._sink.entered()
+            return self._send(None)
+        except StopIteration as stop:
+            self._sink.returned(stop.value)
+            raise StopIteration from None
+        except BaseException as error:
+            self._ended(error)
+            raise StopIteration from None
+
+    def send(self, value: Any, /) -> Any:
+        """Pass a step on."""
+        if value is None:
+            return self.__next__()
+        raise TypeError("a task sends nothing but None")
+
+    def throw(self, typ: Any, val: Any = None, tb: Any = None, /) -> Any:
+        """Pass an exception on, the last asking as `StopForced`."""
+        error: BaseException = typ if isinstance(typ, BaseException) else (val or typ())
+        if isinstance(error, CancelledError):
+            if not self._started:
+                self._started = True
+                self.coro.close()
+                self._sink.stopped()
+                raise StopIteration
+            if self._forcing:
+                self._forcing = False
+                error = StopForced(*error.args)
+            elif self._given_up:
+                self._let_go()
+                raise StopIteration
+            self._asked_with = error
+        try:
+            return self.coro.throw(error)
+        except StopIteration as stop:
+            self._sink.returned(stop.value)
+            raise StopIteration from None
+        except BaseException as error:
+            self._ended(error)
+            raise StopIteration from None
+
+    def close(self) -> None:
+        """Close the coroutine: the task was destroyed before its end."""
+        self.coro.close()
+
+    def __await__(self) -> "TaskBody":
+        return self
+
+    def __iter__(self) -> "TaskBody":
+        return self
+
+    def _ended(self, error: BaseException) -> None:
+        self._asked_with = None
+        if isinstance(error, (CancelledError, StopForced)):
+            self._sink.stopped(Rung.INTERRUPTED if self._interrupted and not isinstance(error, StopForced) else None)
+            return
+        self._sink.raised(error)
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise error
+
+    def _let_go(self) -> None:
+        """Somebody else waits for the end of a task whose body refused everything: the body is never resumed."""
+        try:
+            self.coro.close()
+        except RuntimeError:  # it ignored GeneratorExit, too
+            pass
+        self._sink.stopped()
+
+    # --- what asyncio's reprs and stack printers read
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.coro, name)
+
+
+#: for the interrupter: the code objects below which the body's own frames begin
+DRIVING: tuple[Callable[..., Any], ...] = (TaskBody.__next__, TaskBody.throw)

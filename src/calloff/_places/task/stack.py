@@ -1,0 +1,164 @@
+"""Where a coroutine is: the chain of awaits from the outermost frame to the line that holds everything up.
+
+A suspended coroutine knows what it awaits (`cr_await`, `gi_yieldfrom`, `ag_await`). Where the chain passes through an
+object of C that doesn't say (the iterator of a future, a step of an async generator), the garbage collector's view of
+its references does. At a future the chain goes on in whatever has to end first: the task behind it, the first pending
+member of a `gather` or a task group, the body of another operation.
+"""
+
+import asyncio
+import gc
+import sys
+from collections.abc import AsyncGenerator, Coroutine, Generator
+from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
+from typing import Any, Protocol, runtime_checkable
+
+from ..._words.frame import RawFrame
+
+__all__ = ["is_handling", "stack_of"]
+
+
+@runtime_checkable
+class _Placed(Protocol):
+    """The body of an operation at another place, which knows its own stack."""
+
+    def where(self) -> tuple[RawFrame, ...]: ...
+
+
+_LIMIT = 200
+
+
+def stack_of(coro: object) -> tuple[RawFrame, ...]:
+    """The frames of a coroutine that is suspended or running, outermost first."""
+    found: list[RawFrame] = []
+    seen: set[int] = set()
+    current: object | None = coro
+    while current is not None and id(current) not in seen and len(found) < _LIMIT:
+        seen.add(id(current))
+        current = _visit(current, found)
+    return tuple(found)
+
+
+def _visit(current: object, found: list[RawFrame]) -> object | None:
+    """Note the frame of `current` and return what it waits for."""
+    if isinstance(current, CoroutineType):
+        frame, running, awaited = current.cr_frame, current.cr_running, current.cr_await
+    elif isinstance(current, GeneratorType):
+        frame, running, awaited = current.gi_frame, current.gi_running, current.gi_yieldfrom
+    elif isinstance(current, AsyncGeneratorType):
+        frame, running, awaited = current.ag_frame, current.ag_running, current.ag_await
+    elif isinstance(current, asyncio.Future):
+        return _behind(current)
+    elif isinstance(current, _Placed):
+        found.extend(current.where())
+        return None
+    else:
+        return _inside(current)
+    if frame is None:
+        return None
+    if running:
+        inner = _running(frame)
+        if inner is not None:
+            found.extend(inner)
+            return None
+    if not frame.f_code.co_filename.startswith(_OURS):
+        found.append(_raw(frame))
+    return _held_by(frame) or awaited
+
+
+def _behind(future: "asyncio.Future[Any]") -> object | None:
+    """What has to end before `future` does."""
+    if future.done():
+        return None
+    if isinstance(future, asyncio.Task):
+        coro: object = future.get_coro()
+        return getattr(coro, "coro", coro)
+    body = getattr(future, "waits_in", None)  # an operation
+    if body is not None:
+        return body
+    members = getattr(future, "_children", None)  # asyncio.gather
+    return _first_pending(members) if members else None
+
+
+def _held_by(frame: FrameType) -> object | None:
+    """The first pending child when `frame` waits for others: a task group's end, or the wait for an operation."""
+    name = frame.f_code.co_name
+    if name in _GROUP_WAITS:
+        tasks = getattr(frame.f_locals.get("self"), "_tasks", None)
+        if tasks:
+            return _first_pending(tasks)
+    if frame.f_code.co_filename.startswith(_OURS):
+        return getattr(frame.f_locals.get("self"), "waits_in", None)
+    return None
+
+
+_GROUP_WAITS = frozenset({"__aexit__", "_aexit"})
+
+
+def _first_pending(members: Any) -> object | None:
+    return next((member for member in list(members) if not member.done()), None)
+
+
+def _inside(opaque: object) -> object | None:
+    """The generator or future that an opaque awaitable (of C, mostly) steps through."""
+    for part in gc.get_referents(opaque):
+        if isinstance(part, (Coroutine, Generator, AsyncGenerator, asyncio.Future)):
+            return part
+    for part in gc.get_referents(opaque):
+        if type(part).__name__ in _STEPS:
+            return part
+    return None
+
+
+_STEPS = frozenset({"async_generator_asend", "async_generator_athrow", "coroutine_wrapper", "FutureIter"})
+
+
+def _running(frame: FrameType) -> list[RawFrame] | None:
+    """The frames from `frame` inwards of the thread that runs it now, outermost first."""
+    for top in sys._current_frames().values():
+        chain: list[RawFrame] = []
+        step: FrameType | None = top
+        while step is not None:
+            if not step.f_code.co_filename.startswith(_OURS):
+                chain.append(_raw(step))
+            if step is frame:
+                return chain[::-1]
+            step = step.f_back
+    return None
+
+
+def _raw(frame: FrameType) -> RawFrame:
+    code: CodeType = frame.f_code
+    return code.co_filename, frame.f_lineno or code.co_firstlineno, code.co_name
+
+
+def is_handling(coro: object, error: BaseException) -> bool:
+    """Whether a suspended coroutine is still busy with `error`: in an ``except``, a ``finally`` or an ``__aexit__``.
+
+    This tells clean-up, which deserves its grace, from a cancel that was swallowed. A frame that handles an exception
+    keeps it among its references; one that swallowed it has let go of it.
+    """
+    seen: set[int] = set()
+    current: object | None = coro
+    while current is not None and id(current) not in seen and len(seen) < _LIMIT:
+        seen.add(id(current))
+        if isinstance(current, (CoroutineType, GeneratorType, AsyncGeneratorType)):
+            parts = gc.get_referents(current)
+            if any(isinstance(part, BaseException) and _stems_from(part, error) for part in parts):
+                return True
+        current = _visit(current, [])
+    return False
+
+
+def _stems_from(held: BaseException, error: BaseException) -> bool:
+    step: BaseException | None = held
+    for _ in range(8):
+        if step is None:
+            return False
+        if step is error:
+            return True
+        step = step.__cause__ or step.__context__
+    return False
+
+
+_OURS = __file__[: __file__.rindex("_places")]

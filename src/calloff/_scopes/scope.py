@@ -1,0 +1,3 @@
+from math import inf
+def nearest_deadline() -> float:
+    return inf

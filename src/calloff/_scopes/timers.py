@@ -1,0 +1,163 @@
+"""One timer per event loop for every deadline, watch and retry.
+
+Most deadlines never come: the work ends first. So setting and dropping one must cost next to nothing, and keeping
+precise order is put off until a deadline is near. Entries further away than the current second lie unsorted in a
+bucket per second (a dict used as a set: O(1) in, O(1) out, nothing left behind); when a bucket's second begins, what
+is left of it moves to a heap that is exact. One `loop.call_at` stands for all of it, at the next moment that matters,
+so an idle program is woken by nothing but its own deadlines. After the timing wheel of Varghese and Lauck (1987) and
+its use for timeouts in the Linux kernel: coarse far away, exact close by.
+"""
+
+import asyncio
+import heapq
+from collections.abc import Callable
+from itertools import count
+from math import inf
+from typing import Protocol
+
+__all__ = ["Entry", "Timers", "timers_of"]
+
+NEVER = -1.0
+_COMPACT = 1024
+
+
+class Entry(Protocol):
+    """Something that waits for a point on the clock; on the timer at most once."""
+
+    timer_at: float
+    """When it is due; set by `Timers.add`, `NEVER` while it is not waiting."""
+    timer_bucket: "dict[Entry, None] | None"
+    """Kept by the timer."""
+
+    def timer_due(self, now: float, /) -> None:
+        """The point has come; may add itself again."""
+
+
+class Timers:
+    """The entries of one event loop."""
+
+    __slots__ = ("_dead", "_far", "_handle", "_horizon", "_near", "_sequence", "_starts", "loop", "now", "on_arm", "wake")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.now: Callable[[], float] = loop.time
+        #: called with each new `wake`: the interrupter keeps its kernel timer beside ours
+        self.on_arm: Callable[[float], None] | None = None
+        #: the point the loop is asked to wake us at, infinity when there is none
+        self.wake = inf
+        self._handle: asyncio.TimerHandle | None = None
+        self._near: list[tuple[float, int, Entry]] = []
+        self._far: dict[int, dict[Entry, None]] = {}
+        self._starts: list[int] = []
+        self._horizon = 0.0
+        self._sequence = count()
+        self._dead = 0
+
+    def add(self, entry: Entry, at: float) -> None:
+        """Call ``entry.timer_due`` at `at`; a point in the past is due at the next turn of the loop."""
+        entry.timer_at = at
+        if at >= self._horizon:
+            bucket = self._far.get(int(at))
+            if bucket is None:
+                bucket = self._open(at)
+            if bucket is not None:
+                bucket[entry] = None
+                entry.timer_bucket = bucket
+                return
+        entry.timer_bucket = None
+        heapq.heappush(self._near, (at, next(self._sequence), entry))
+        if at < self.wake:
+            self._arm(at)
+
+    def remove(self, entry: Entry) -> None:
+        """Forget the entry; nothing happens when it is not waiting."""
+        bucket = entry.timer_bucket
+        if bucket is not None:
+            del bucket[entry]
+            entry.timer_bucket = None
+        elif entry.timer_at != NEVER:
+            self._dead += 1
+            if self._dead > _COMPACT and self._dead * 2 > len(self._near):
+                entry.timer_at = NEVER
+                self._compact()
+        entry.timer_at = NEVER
+
+    def _open(self, at: float) -> "dict[Entry, None] | None":
+        """A new bucket for the second of `at`, or ``None`` when that second has begun: use the heap."""
+        now = self.now()
+        if at < int(now) + 1:
+            self._horizon = max(self._horizon, int(now) + 1)
+            return None
+        second = int(at)
+        if len(self._starts) > 128:  # empty buckets of limits that were never reached
+            for start in [start for start, bucket in self._far.items() if not bucket]:
+                del self._far[start]
+            self._starts = sorted(self._far)
+        bucket: dict[Entry, None] = {}
+        self._far[second] = bucket
+        heapq.heappush(self._starts, second)
+        if second < self.wake:
+            self._arm(second)
+        return bucket
+
+    def _compact(self) -> None:
+        self._near = [item for item in self._near if item[2].timer_at == item[0] and item[2].timer_bucket is None]
+        heapq.heapify(self._near)
+        self._dead = 0
+
+    def _arm(self, at: float) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        self.wake = at
+        self._handle = self.loop.call_at(at, self._fire)
+        if self.on_arm is not None:
+            self.on_arm(at)
+
+    def _fire(self) -> None:
+        self._handle = None
+        self.wake = NEVER  # while entries run they may add others: nobody arms until the end
+        now = self.now()
+        near = self._near
+        try:
+            while self._starts and self._starts[0] <= now:
+                second = heapq.heappop(self._starts)
+                self._horizon = max(self._horizon, second + 1)
+                for entry in self._far.pop(second):
+                    entry.timer_bucket = None
+                    heapq.heappush(near, (entry.timer_at, next(self._sequence), entry))
+            while near and near[0][0] <= now:
+                at, _, entry = heapq.heappop(near)
+                if entry.timer_at != at or entry.timer_bucket is not None:
+                    self._dead -= 1
+                    continue
+                entry.timer_at = NEVER
+                try:
+                    entry.timer_due(now)
+                except Exception as error:
+                    self.loop.call_exception_handler(
+                        {"message": f"calloff: a timer of {entry!r} failed", "exception": error}
+                    )
+                near = self._near  # a compaction may have replaced it
+        finally:
+            while near and (near[0][2].timer_at != near[0][0] or near[0][2].timer_bucket is not None):
+                heapq.heappop(near)
+                self._dead -= 1
+            following = min(near[0][0] if near else inf, self._starts[0] if self._starts else inf)
+            self.wake = inf
+            if following < inf:
+                self._arm(following)
+            elif self.on_arm is not None:
+                self.on_arm(inf)
+
+
+def timers_of(loop: asyncio.AbstractEventLoop) -> Timers:
+    """The timer of `loop`, made at the first call."""
+    try:
+        return _timers[loop]
+    except KeyError:
+        for closed in [known for known in list(_timers) if known.is_closed()]:
+            _timers.pop(closed, None)
+        return _timers.setdefault(loop, Timers(loop))
+
+
+_timers: dict[asyncio.AbstractEventLoop, Timers] = {}

@@ -1,0 +1,169 @@
+"""Everything calloff raises, as a map::
+
+    CalloffError (Exception)
+    ├── TimedOut (also TimeoutError)   a deadline or stall ended it: the work's fault, or the limit was too short
+    ├── WorkerDied                     the process that ran it died: the work's fault (segfault, memory, os._exit)
+    └── CommandFailed                  the command ended with a status other than 0: the command's fault
+    asyncio.CancelledError
+    └── OperationCancelled             anything else called the operation off: whoever asked, see .reason
+    BaseException
+    └── StopForced                     raised *in* a body that ignored its cancel until grace was over
+
+Their texts are made when they are read: cancelling a hundred thousand operations renders none of them.
+"""
+
+from asyncio import CancelledError
+from typing import Any
+
+from .frame import at_line
+from .reason import Kind, Reason
+from .ref import Ref
+from .report import Rung, StopReport
+
+__all__ = [
+    "CalloffError",
+    "CommandFailed",
+    "OperationCancelled",
+    "StopForced",
+    "TimedOut",
+    "WorkerDied",
+    "ended_error",
+]
+
+
+class CalloffError(Exception):
+    """Base of what calloff raises as an ordinary error."""
+
+
+class _Ended:
+    """What the two endings by a stop have in common: evidence, a text made from it, and pickling."""
+
+    operation: Ref | None
+    reason: Reason
+    report: StopReport | None
+
+    def __init__(self, operation: Ref | None, reason: Reason, report: StopReport | None = None, text: str = "") -> None:
+        super().__init__()
+        self.operation = operation
+        self.reason = reason
+        self.report = report
+        self._text = text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.operation, self.reason, self.report, self._text)
+
+    def __str__(self) -> str:
+        if self._text:
+            return self._text
+        name = repr(self.operation.name) if self.operation else "the block"
+        return f"{name} {self._verb()}{_where(self.report)}"
+
+    def _verb(self) -> str:
+        raise NotImplementedError
+
+
+class TimedOut(_Ended, CalloffError, TimeoutError):
+    """A deadline or a stall stopped the operation or the block.
+
+    Attributes:
+        operation: id and name of the operation, or ``None`` for a block outside any.
+        reason: kind `deadline` or `stalled`, and the limit in words.
+        report: how the stop went; ``None`` for a block.
+    """
+
+    def _verb(self) -> str:
+        if self.reason.kind is Kind.STALLED:
+            return f"made no progress {self.reason.text}"
+        return f"did not end {self.reason.text}"
+
+
+class OperationCancelled(_Ended, CancelledError):
+    """The operation was called off by something other than its own limits.
+
+    The cancel of the code that awaits it is never an `OperationCancelled` of that operation.
+
+    Attributes:
+        operation: id and name of the operation.
+        reason: who asked and why.
+        report: how the stop went.
+    """
+
+    def _verb(self) -> str:
+        words = "was cancelled"
+        if self.reason.kind is not Kind.REQUESTED:
+            words += f" ({self.reason.kind})"
+        if self.reason.text:
+            words += f": {self.reason.text}"
+        if self.reason.by:
+            words += f" (asked by {self.reason.by})"
+        return words
+
+
+class StopForced(BaseException):
+    """Raised in the body of an operation, in place of `asyncio.CancelledError`, once its grace is over.
+
+    Not an `Exception` and not a `CancelledError`: code that swallows those does not swallow this. ``finally`` blocks
+    run and may await. Let it pass.
+    """
+
+
+class WorkerDied(CalloffError):
+    """The process that ran the work died without an answer.
+
+    Attributes:
+        signal: the number of the signal that killed it, or ``None``.
+        status: its exit status, or ``None``.
+    """
+
+    def __init__(self, text: str, *, signal: int | None = None, status: int | None = None) -> None:
+        super().__init__(text)
+        self.signal = signal
+        self.status = status
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _worker_died, (str(self), self.signal, self.status)
+
+
+def _worker_died(text: str, signal: int | None, status: int | None) -> WorkerDied:
+    return WorkerDied(text, signal=signal, status=status)
+
+
+class CommandFailed(CalloffError):
+    """A command ended with a status other than 0.
+
+    Attributes:
+        argv: the program and its arguments.
+        status: its exit status; minus the signal number when a signal ended it.
+        stderr: the tail of what it wrote to standard error, if that was captured.
+    """
+
+    def __init__(self, argv: tuple[str, ...], status: int, stderr: str = "") -> None:
+        super().__init__(argv, status, stderr)
+        self.argv = argv
+        self.status = status
+        self.stderr = stderr
+
+    def __str__(self) -> str:
+        how = f"was ended by signal {-self.status}" if self.status < 0 else f"ended with status {self.status}"
+        tail = f": {self.stderr.strip()}" if self.stderr.strip() else ""
+        return f"{self.argv[0]!r} {how}{tail}"
+
+
+def ended_error(operation: Ref, report: StopReport) -> TimedOut | OperationCancelled:
+    """The exception for an operation that was stopped: `TimedOut` for its limits, else `OperationCancelled`."""
+    if report.reason.kind in _LIMITS:
+        return TimedOut(operation, report.reason, report)
+    return OperationCancelled(operation, report.reason, report)
+
+
+def _where(report: StopReport | None) -> str:
+    if report is None:
+        return ""
+    if report.rung is Rung.ABANDONED:
+        line = at_line(report.stuck_at) or at_line(report.where)
+        return f" and could not be stopped: stuck at {line}" if line else " and could not be stopped"
+    line = at_line(report.where)
+    return f": at {line}" if line else ""
+
+
+_LIMITS = frozenset({Kind.DEADLINE, Kind.STALLED})

@@ -1,0 +1,67 @@
+"""A line of code as evidence: where a body is suspended, running or stuck."""
+
+import linecache
+import os
+import sysconfig
+from typing import NamedTuple
+
+__all__ = ["Frame", "RawFrame", "at_line", "culprit", "develop"]
+
+#: What is noted at the moment of a request: code file, line number, function. The text is read when asked for.
+RawFrame = tuple[str, int, str]
+
+
+class Frame(NamedTuple):
+    """One step of a stack.
+
+    Attributes:
+        file: path of the source file.
+        line: line number, from 1.
+        function: name of the function.
+        source: the line's text without indentation, or ``""`` where the source can't be read.
+    """
+
+    file: str
+    line: int
+    function: str
+    source: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.function} ({_short(self.file)}:{self.line})"
+        return f"{place}: {self.source}" if self.source else place
+
+
+def develop(raw: tuple[RawFrame, ...]) -> tuple[Frame, ...]:
+    """Raw frames with their source lines."""
+    return tuple(Frame(file, line, function, linecache.getline(file, line).strip()) for file, line, function in raw)
+
+
+def culprit(frames: tuple[Frame, ...]) -> Frame | None:
+    """The frame a person wants to see: the innermost of their own code, else the innermost of all."""
+    for frame in reversed(frames):
+        if not frame.file.startswith(_FOREIGN):
+            return frame
+    return frames[-1] if frames else None
+
+
+def at_line(frames: tuple[Frame, ...]) -> str:
+    """``call_api (examples/call_api.py:6): await asyncio.sleep(delay)``, or ``""`` without frames."""
+    frame = culprit(frames)
+    return "" if frame is None else str(frame)
+
+
+def _short(file: str) -> str:
+    """The path from the current directory, when it lies below it."""
+    try:
+        below = os.getcwd() + os.sep
+    except OSError:  # the current directory was removed
+        return file
+    return file[len(below) :] if file.startswith(below) else file
+
+
+_PATHS = sysconfig.get_paths()
+_FOREIGN = (
+    *(_PATHS[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,
+    "<frozen",
+)

@@ -1,0 +1,73 @@
+"""What an operation and the place that runs its body expect of each other.
+
+The operation decides (when to ask, to insist, to force, to give up); the body carries it out and says how it ended.
+Neither imports the other: a new place is a new `Body`, nothing else changes.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from .frame import RawFrame
+from .reason import Reason
+from .report import Rung
+
+__all__ = ["Body", "Sink", "Work"]
+
+
+class Sink(Protocol):
+    """The operation as its body sees it. All calls are made on the thread of the event loop, unless said otherwise."""
+
+    def entered(self) -> None:
+        """The body is about to run its first step, in the current context, which becomes the operation's own."""
+
+    def returned(self, value: Any, /) -> None:
+        """The body ended with a value."""
+
+    def raised(self, error: BaseException, /) -> None:
+        """The body ended with an error of its own."""
+
+    def stopped(self, rung: Rung | None = None, /, survivors: tuple[str, ...] = ()) -> None:
+        """The body ended because it was stopped; `rung` where the place knows better than the ladder."""
+
+    def progressed(self, value: Any, /) -> None:
+        """The body reported progress."""
+
+
+class Body(Protocol):
+    """One piece of work at a place. Every method returns at once."""
+
+    place: str
+    name: str
+    insists: bool
+    """Whether asking again after a refusal means anything here."""
+    reached: bool
+    """Whether the latest request has arrived in the body."""
+
+    def begin(self, sink: Sink, /) -> None:
+        """Start the work; exactly one of `returned`, `raised`, `stopped` follows in time."""
+
+    def ask(self, reason: Reason, /) -> None:
+        """Ask politely, once, at the request."""
+
+    def insist(self) -> bool:
+        """Ask again; ``False`` when the body is obeying already (it is in its clean-up) and was let alone."""
+
+    def force(self) -> bool:
+        """Use force; ``False`` when the body was obeying and only took too long."""
+
+    def abandon(self) -> bool:
+        """The ladder is at its end; ``True`` when the body refused force, ``False`` when it was still unwinding."""
+
+    def where(self) -> tuple[RawFrame, ...]:
+        """The stack of the body now, outermost first; empty when it has none."""
+
+
+class Work(Protocol):
+    """What `thread`, `process` and `command` return: work with its place, not started yet."""
+
+    name: str
+    place: str
+
+    @property
+    def open(self) -> Callable[[], Body]:
+        """Make the body. Called once, with a running loop."""

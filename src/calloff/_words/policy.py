@@ -1,0 +1,40 @@
+"""How hard and how soon: every number of the ladder in one frozen object."""
+
+import signal
+from dataclasses import dataclass
+
+__all__ = ["DEFAULT", "Policy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The timing of a stop, all durations in seconds.
+
+    Attributes:
+        grace: from the polite request to force.
+        last: from force until the body is abandoned.
+        retry: the first pause before asking again a body that refused.
+        factor: each further pause is this many times longer.
+        longest: the longest pause between two askings.
+        slack: how late the event loop may be before it counts as blocked and is interrupted.
+        longest_grace: what a grace without end is cut to, so that every point lies on the clock.
+        polite: the signal that asks a command to end.
+        final: the signal that ends a process.
+    """
+
+    grace: float = 5.0
+    last: float = 1.0
+    retry: float = 0.01
+    factor: float = 2.0
+    longest: float = 2.0
+    slack: float = 0.02
+    longest_grace: float = 1e9
+    polite: int = signal.SIGTERM
+    final: int = signal.SIGKILL
+
+    def pause(self, asked: int) -> float:
+        """The pause after the `asked`-th asking (from 1): exponential back-off, capped."""
+        return min(self.retry * self.factor ** min(asked - 1, 64), self.longest)
+
+
+DEFAULT = Policy()

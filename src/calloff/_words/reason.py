@@ -1,0 +1,39 @@
+"""Why a stop was asked for: plain data that crosses tasks, threads and processes."""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+__all__ = ["Kind", "Reason"]
+
+
+class Kind(StrEnum):
+    """What sort of event asked for a stop."""
+
+    REQUESTED = "requested"
+    DEADLINE = "deadline"
+    STALLED = "stalled"
+    PARENT = "parent"
+    SIBLING = "sibling"
+    SHUTDOWN = "shutdown"
+    DISCONNECTED = "disconnected"
+    EXTERNAL = "external"
+
+
+class Reason(NamedTuple):
+    """Why work was stopped.
+
+    Attributes:
+        kind: what sort of event asked (`requested`, `deadline`, `stalled`, ...).
+        text: the words given by whoever asked, or ours for a limit; may be empty.
+        by: who asked: an operation, a signal, or a process and user; ``None`` where nobody is known.
+        at: when, on the clock of the event loop (`loop.time()`).
+    """
+
+    kind: Kind
+    text: str = ""
+    by: str | None = None
+    at: float = 0.0
+
+    def __str__(self) -> str:
+        words = f"{self.kind}: {self.text}" if self.text else str(self.kind)
+        return f"{words} (by {self.by})" if self.by else words

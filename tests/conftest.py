@@ -1,0 +1,63 @@
+"""Every test that takes `arun` runs on each kind of event loop that this Python has."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+import calloff
+
+try:
+    import uvloop
+except ImportError:  # pragma: no cover - uvloop has wheels for every Python we test on
+    uvloop = None  # type: ignore[assignment]
+
+KINDS = ["asyncio"] + (["uvloop"] if uvloop else []) + (["eager"] if sys.version_info >= (3, 12) else [])
+
+
+def loop_factory(kind: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    """How to make a loop of that kind."""
+    if kind == "uvloop":
+        return uvloop.new_event_loop
+    if kind == "eager":
+
+        def eager() -> asyncio.AbstractEventLoop:
+            loop = asyncio.new_event_loop()
+            loop.set_task_factory(asyncio.eager_task_factory)
+            return loop
+
+        return eager
+    return asyncio.new_event_loop
+
+
+@pytest.fixture(params=KINDS)
+def loop_kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def arun(loop_kind: str) -> Callable[..., Any]:
+    """Run an async function (or a coroutine) to its end on a fresh loop."""
+
+    def run(work: Any, *args: Any, timeout: float = 60) -> Any:
+        coro: Coroutine[Any, Any, Any] = work if asyncio.iscoroutine(work) else work(*args)
+
+        async def bounded() -> Any:
+            async with asyncio.timeout(timeout):
+                return await coro
+
+        with asyncio.Runner(loop_factory=loop_factory(loop_kind)) as runner:
+            return runner.run(bounded())
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_listed() -> Any:
+    """A test that leaves an operation listed has leaked it (abandoned ones end with their loop)."""
+    before = set(calloff.operations())
+    yield
+    left = [op for op in calloff.operations() if op not in before and not op.get_loop().is_closed()]
+    assert not left, f"left running: {left}"
