@@ -1,0 +1,322 @@
+"""The test job: every check of the project, a line and its seconds for each. Started by scripts/test.
+
+First the checks that only read the sources run two at a time, and the environments of the other Pythons are
+made beside them. Then pytest runs alone, one interpreter after another, because its tests measure time.
+The first failure stops the job and shows what the failed step printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+PYTHONS = ("3.11", "3.12", "3.13")
+AT_ONCE = 2
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build"
+BIN = ROOT / ".venv" / "bin"
+ENVIRONMENTS = ROOT / ".venvs"
+UV = os.environ.get("UV") or shutil.which("uv") or "uv"
+THIS = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+class StepFailed(Exception):
+    """A step ended with a status other than 0, or was given up because another one had failed."""
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Running commands
+
+
+_running: set[subprocess.Popen[str]] = set()
+_lock = threading.Lock()
+_given_up = threading.Event()
+
+
+def command(*args: str | Path, env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> str:
+    """Runs a program to its end and returns what it printed."""
+    with _lock:
+        if _given_up.is_set():
+            raise StepFailed("given up")
+        try:
+            process = subprocess.Popen(
+                [str(arg) for arg in args],
+                cwd=cwd,
+                env={**os.environ, **(env or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        except OSError as error:
+            raise StepFailed(f"$ {args[0]}\n{error}") from error
+        _running.add(process)
+    try:
+        output = process.communicate()[0]
+    finally:
+        with _lock:
+            _running.discard(process)
+    if process.returncode:
+        raise StepFailed(f"$ {' '.join(map(str, args))}\n{output}exit status {process.returncode}")
+    return output
+
+
+def give_up() -> None:
+    """Ends the commands that still run: one step has failed, the others are of no more use."""
+    with _lock:
+        _given_up.set()
+        for process in _running:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+
+
+@dataclass(frozen=True)
+class Step:
+    name: str
+    run: Callable[[], str | None]  # what it returns is added to its line
+
+    def __call__(self) -> None:
+        began = time.monotonic()
+        try:
+            note = self.run()
+        except StepFailed as failure:
+            if not _given_up.is_set():
+                give_up()
+                line("FAILED", self.name, began)
+                print(failure, flush=True)
+            raise
+        line("ok", self.name, began, note)
+
+
+def line(verdict: str, name: str, began: float, note: str | None = None) -> None:
+    seconds = time.monotonic() - began
+    print(f"{verdict:<6} {name:<30} {seconds:6.1f} s  {note or ''}".rstrip(), flush=True)
+
+
+def together(steps: Sequence[Step]) -> None:
+    """Runs the steps a few at a time and raises when one has failed."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        futures = [pool.submit(step) for step in steps]
+        done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+        for future in futures:
+            future.cancel()
+    for future in done:
+        future.result()
+
+
+# ---------------------------------------------------------------------------------------------------------
+# The checks that read the sources
+
+
+def ruff() -> None:
+    command(BIN / "ruff", "check", "--output-format=concise", ".")
+    command(BIN / "ruff", "format", "--check", ".")
+
+
+def mypy() -> None:
+    command(BIN / "mypy")
+
+
+def pyright() -> None:
+    command(BIN / "pyright", "--pythonpath", BIN / "python")
+
+
+def layers() -> None:
+    command(BIN / "lint-imports", "--no-cache")
+
+
+def docs() -> None:
+    quiet = {"NO_MKDOCS_2_WARNING": "1"}
+    command(BIN / "mkdocs", "build", "--strict", "--quiet", "--site-dir", BUILD / "site", env=quiet)
+
+
+def wheel() -> str | None:
+    """Builds the sdist and, from it, the wheel; uses that, alone, in a new environment."""
+    dist, clean = BUILD / "dist", BUILD / "clean"
+    for folder in (dist, clean):
+        shutil.rmtree(folder, ignore_errors=True)
+    command(UV, "build", "--python", sys.executable, "--out-dir", dist)
+    (built,) = dist.glob("*.whl")
+    command(UV, "venv", "--python", sys.executable, clean)
+    command(UV, "pip", "install", "--python", clean / "bin" / "python", "--no-deps", built)
+    command(clean / "bin" / "python", "-I", "-c", "import calloff; print(calloff.__all__)", cwd=clean)
+    command(clean / "bin" / "calloff", "--help", cwd=clean)
+    # Types as its users get them: of the installed package, which pyright finds by the first Python on PATH.
+    installed = {"PATH": f"{clean / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    types = command(BIN / "pyright", "--verifytypes", "calloff", "--ignoreexternal", cwd=clean, env=installed)
+    score = re.search(r"completeness score: (\S+)", types)
+    return f"{score[1]} of its public names have full types" if score else None
+
+
+# ---------------------------------------------------------------------------------------------------------
+# The tests, on each Python
+
+
+@dataclass
+class Counts:
+    """pytest's counts, summed over the interpreters."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def add(self, report: Path) -> str:
+        """Adds the counts of one JUnit report; a run that left none counts as one failure."""
+        if not report.exists():
+            self.failed += 1
+            return "no report"
+        suites = list(ET.parse(report).getroot().iter("testsuite"))
+        keys = ("tests", "failures", "errors", "skipped")
+        tests, failures, errors, skipped = (sum(int(suite.get(key, 0)) for suite in suites) for key in keys)
+        failed = failures + errors
+        passed = max(tests - failed - skipped, 0)
+        self.passed += passed
+        self.failed += failed
+        self.skipped += skipped
+        return f"{passed} passed, {failed} failed, {skipped} skipped"
+
+    def __str__(self) -> str:
+        return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
+
+
+def tests_here(counts: Counts) -> str:
+    """pytest on the main interpreter, with coverage."""
+    report = BUILD / f"pytest-{THIS}.xml"
+    report.unlink(missing_ok=True)
+    coverage = BIN / "coverage"
+    command(coverage, "erase")
+    try:
+        command(coverage, "run", "-m", "pytest", f"--junit-xml={report}")
+    finally:
+        counted = counts.add(report)
+    command(coverage, "combine", "--quiet")
+    total = command(coverage, "report", "--format=total").strip()
+    return f"{counted}; {total} % covered"
+
+
+def tests_on(version: str, counts: Counts) -> str:
+    """pytest on another interpreter."""
+    report = BUILD / f"pytest-{version}.xml"
+    report.unlink(missing_ok=True)
+    try:
+        command(ENVIRONMENTS / version / "bin" / "python", "-m", "pytest", f"--junit-xml={report}")
+    finally:
+        counted = counts.add(report)
+    return counted
+
+
+def environment(version: str, python: Path) -> None:
+    """An environment of its own for another interpreter, from the same lock."""
+    place = str(ENVIRONMENTS / version)
+    sync = (UV, "sync", "--locked", "--python", python)
+    try:
+        command(*sync, env={"UV_PROJECT_ENVIRONMENT": place})
+    except StepFailed as failure:
+        if "certificate" not in str(failure):
+            raise
+        command(*sync, env={"UV_PROJECT_ENVIRONMENT": place, "UV_SYSTEM_CERTS": "1"})
+
+
+def find(version: str) -> Path | None:
+    """The real path of an installed Python of this version: on PATH, of pyenv, or any that uv knows."""
+    candidates = [Path(found)] if (found := shutil.which(f"python{version}")) else []
+    pyenv = os.environ.get("PYENV_ROOT") or _output("pyenv", "root").strip() or Path.home() / ".pyenv"
+    candidates += sorted(Path(pyenv, "versions").glob(f"{version}.*/bin/python{version}"), key=_patch)
+    for candidate in candidates:
+        if path := _real_path(candidate, version):
+            return path
+    listed = _output(UV, "python", "list", "--only-installed", "--output-format", "json", version)
+    for entry in json.loads(listed or "[]"):
+        if path := _real_path(Path(entry["path"]), version):
+            return path
+    return None
+
+
+def _patch(python: Path) -> int:
+    """Sorts the newest patch release first, and free-threaded or pre-release builds last."""
+    number = python.parent.parent.name.rpartition(".")[2]
+    return -int(number) if number.isdigit() else 1
+
+
+def _real_path(python: Path, version: str) -> Path | None:
+    source = "import sys; print('%d.%d' % sys.version_info[:2], sys._base_executable or sys.executable)"
+    found, _, path = _output(str(python), "-c", source).strip().partition(" ")
+    return Path(path) if found == version else None
+
+
+def _output(*args: str) -> str:
+    try:
+        done = subprocess.run(args, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+# ---------------------------------------------------------------------------------------------------------
+# The job
+
+
+def every_check(counts: Counts, *, fast: bool) -> None:
+    steps = [
+        Step("pyright", pyright),
+        Step("mypy --strict", mypy),
+        Step("ruff", ruff),
+        Step("wheel and its public types", wheel),
+        Step("imports go down only", layers),
+    ]
+    others: list[str] = []
+    if not fast:
+        steps += [Step("docs", docs)]
+        for version in PYTHONS:
+            if version == THIS:
+                continue
+            if python := find(version):
+                others.append(version)
+                steps.append(Step(f"environment for {version}", partial(environment, version, python)))
+            else:
+                print(f"       {version}: not found, skipped", flush=True)
+    together(steps)
+    Step(f"pytest on {THIS}, with coverage", partial(tests_here, counts))()
+    for version in others:
+        Step(f"pytest on {version}", partial(tests_on, version, counts))()
+
+
+def main() -> int:
+    usage = "scripts/test [--fast | PYTEST_ARGS...]"
+    parser = argparse.ArgumentParser(
+        prog="scripts/test", usage=usage, description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument("--fast", action="store_true", help="lint, types and tests on one Python")
+    parser.add_argument("--summary", action="store_true", help="end with pytest's counts over all Pythons")
+    options, pytest_args = parser.parse_known_args()
+    if pytest_args:
+        return subprocess.call([BIN / "python", "-m", "pytest", *pytest_args], cwd=ROOT)
+    BUILD.mkdir(exist_ok=True)
+    counts, began, status = Counts(), time.monotonic(), 0
+    try:
+        every_check(counts, fast=options.fast)
+    except StepFailed:
+        status = 1
+    line("ok" if status == 0 else "FAILED", "all checks", began)
+    if options.summary:
+        print(counts, flush=True)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
