@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+from asyncio import get_running_loop
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from types import CoroutineType
@@ -44,24 +45,21 @@ def start(
         RuntimeError: no running event loop, or the coroutine was already awaited.
     """
     try:
-        timeout = limit(timeout, "timeout") if timeout is not None else None
-        stall = limit(stall, "stall") if stall is not None else None
+        if timeout is not None:
+            timeout = limit(timeout, "timeout")
+        if stall is not None:
+            stall = limit(stall, "stall")
         if grace != 5.0:
-            grace = delay(grace, "grace")
-        loop = asyncio.get_running_loop()
+            grace = min(delay(grace, "grace"), Operation.policy.longest_grace)
+        loop = get_running_loop()
         body = _body(work)
     except BaseException:
         _give_back(work)
         raise
-    return Operation(
-        body,
-        loop=loop,
-        name=name,
-        timeout=timeout,
-        stall=stall,
-        grace=grace,
-        parent=None if detached else _parent(),
-    )
+    parent = None if detached else current_operation.get()
+    if parent is not None and parent.done():
+        parent = None
+    return Operation(body, name or body.name, loop, timeout, stall, grace, parent)
 
 
 async def call(
@@ -74,11 +72,6 @@ async def call(
 ) -> T:
     """Start work and await it: ``value = await calloff.call(work, timeout=3)``. Arguments and errors as for `start`."""
     return await start(work, name=name, timeout=timeout, stall=stall, grace=grace)
-
-
-def _parent() -> Operation[Any] | None:
-    parent = current_operation.get()
-    return None if parent is None or parent.done() else parent
 
 
 def _body(work: Any) -> Body:

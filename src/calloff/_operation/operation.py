@@ -7,15 +7,15 @@ frames with source lines, reports, exceptions) is made when it is asked for, so 
 
 import asyncio
 import logging
-from asyncio import CancelledError, Future
+from asyncio import CancelledError, Future, _get_running_loop
 from collections.abc import Generator
 from itertools import count
 from typing import Any, TypeVar
 
-from .._scopes.timers import NEVER, Timers, timers_of
+from .._scopes.timers import NEVER, Entry, Timers, timers_of
 from .._words.duration import delay, limit
 from .._words.errors import OperationCancelled, ended_error
-from .._words.frame import Frame, at_line, develop
+from .._words.frame import Frame, RawFrame, at_line, develop
 from .._words.outcome import Abandoned, Cancelled, Completed, Failed, Outcome
 from .._words.place import Body
 from .._words.policy import DEFAULT, Policy
@@ -32,6 +32,7 @@ __all__ = ["Operation"]
 
 T = TypeVar("T")
 _UNSET: Any = object()
+_FIRST_PAUSE = DEFAULT.pause(1)
 _LIMITS = (Kind.DEADLINE, Kind.STALLED)
 _numbers = count(1)
 _logger = logging.getLogger("calloff")
@@ -73,30 +74,28 @@ class Operation(Future[T]):
         "_stop",
         "_waiters",
         "body",
-        "policy",
         "timer_at",
         "timer_bucket",
         "timers",
     )
 
+    policy: Policy = DEFAULT
+
     def __init__(
         self,
         body: Body,
-        *,
+        name: str,
         loop: asyncio.AbstractEventLoop,
-        name: str | None = None,
-        timeout: float | None = None,
-        stall: float | None = None,
-        grace: float = 5.0,
-        parent: "Operation[Any] | None" = None,
-        policy: Policy = DEFAULT,
+        timeout: float | None,
+        stall: float | None,
+        grace: float,
+        parent: "Operation[Any] | None",
     ) -> None:
         super().__init__(loop=loop)
         self.body: Body | None = body
-        self.policy = policy
         self.timers: Timers = timers_of(loop)
         self.timer_at = NEVER
-        self.timer_bucket = None
+        self.timer_bucket: dict[Entry, None] | None = None
         self._number = next(_numbers)
         self._name = name
         self._parent = parent
@@ -104,7 +103,7 @@ class Operation(Future[T]):
         self._grace = grace
         self._limit = timeout
         self._stall = stall
-        self._state = _PENDING
+        self._state: State = _PENDING
         self._stop: Stop | None = None
         self._waiters: list[Future[None]] | None = None
         self._progress: Any = None
@@ -136,8 +135,6 @@ class Operation(Future[T]):
     @property
     def name(self) -> str:
         """The name given at the start, else the name of the function."""
-        if self._name is None:
-            self._name = "operation" if self.body is None else self.body.name
         return self._name
 
     @property
@@ -193,7 +190,10 @@ class Operation(Future[T]):
     @property
     def report(self) -> StopReport | None:
         """The evidence of its stop, growing until it ends; ``None`` when nobody asked."""
-        return None if self._stop is None else self._stop.report()
+        stop = self._stop
+        if stop is None:
+            return None
+        return stop.report(self.body.where() if stop.where is None and self.body is not None else ())
 
     @property
     def waits_in(self) -> object | None:
@@ -220,19 +220,21 @@ class Operation(Future[T]):
         Returns:
             ``False`` if it was already done. A second call never makes the stop slower.
         """
-        if self.done():
+        if self._ended_at is not None:
             return False
-        grace = self._grace if grace is None else delay(grace, "grace")
-        if reason is None and msg is not _UNSET and msg is not None:
-            reason = str(msg)
-        if not isinstance(reason, Reason):
-            caller = current_operation.get()
-            by = None if caller is None else str(caller.ref)
-            reason = Reason(Kind.REQUESTED, "" if reason is None else str(reason), by, self.timers.now())
-        if asyncio._get_running_loop() is self._loop:
-            self.request(reason, grace)
+        grace = self._grace if grace is None else min(delay(grace, "grace"), self.policy.longest_grace)
+        if isinstance(reason, Reason):
+            kind, text, by = reason.kind, reason.text, reason.by
         else:
-            self._loop.call_soon_threadsafe(self.request, reason, grace)
+            kind, by = Kind.REQUESTED, None
+            text = str(reason or (msg if msg is not _UNSET else None) or "")
+            caller = current_operation.get()
+            if caller is not None:
+                by = str(caller.ref)
+        if _get_running_loop() is self._loop:
+            self.request(kind, text, by, grace)
+        else:
+            self._loop.call_soon_threadsafe(self.request, kind, text, by, grace)
         return True
 
     async def stop(self, reason: str | Reason | None = None, *, grace: float | None = None) -> Outcome[T]:
@@ -257,24 +259,28 @@ class Operation(Future[T]):
             raise held
         return self._outcome()
 
-    def request(self, reason: Reason, grace: float, *, interrupting: bool = False) -> None:
+    def request(self, kind: Kind, text: str, by: str | None, grace: float, *, interrupting: bool = False) -> None:
         """Begin the stop, or hasten the one on its way; on the loop's thread."""
         body = self.body
-        if body is None or self.done():
+        if body is None or self._ended_at is not None:
             return
-        now = self.timers.now()
-        if grace > self.policy.longest_grace:
-            grace = self.policy.longest_grace
+        timers = self.timers
+        now = timers.now()
         if self._stop is not None:
             self._stop.hasten(self, now, grace)
             return
-        self._stop = Stop(reason, now, grace, self._state is not _PENDING, body.where())
+        stop = self._stop = Stop(kind, text, by, now, grace, self._state is not _PENDING)
         self._state = _STOPPING
         if self.timer_at != NEVER:
-            self.timers.remove(self)
-        if not interrupting:
-            body.ask(reason)
-        self._stop.advance(self, now)
+            timers.remove(self)
+        if interrupting:
+            stop.where = body.where()
+        else:
+            stop.where = body.ask(text)
+        if grace > _FIRST_PAUSE and body.insists:
+            timers.lane.add(self, now + _FIRST_PAUSE)
+        else:
+            stop.advance(self, now)
 
     def reschedule(self, timeout: float | None) -> None:
         """Set a new limit: `timeout` seconds from now, or none.
@@ -292,12 +298,11 @@ class Operation(Future[T]):
     # --- waiting for it
 
     def __await__(self) -> Generator[Any, None, T]:
-        if not self.done():
+        if self._ended_at is None:
             held: CancelledError | None = None
-            while not self.done():
-                waiter = self._ending()
+            while self._ended_at is None:
                 try:
-                    yield from waiter
+                    yield from self._ending()
                 except CancelledError as error:  # it is the caller that is cancelled
                     if held is None:
                         held = error
@@ -335,7 +340,7 @@ class Operation(Future[T]):
         Raises:
             asyncio.InvalidStateError: it has not ended.
         """
-        if self.cancelled():
+        if self._state is not _COMPLETED and self.cancelled():
             raise self._make_cancelled_error()
         return _future_result(self)
 
@@ -356,11 +361,11 @@ class Operation(Future[T]):
     def _make_cancelled_error(self) -> CancelledError:
         """What asyncio (gather, shield) raises for it."""
         assert self._stop is not None
-        return OperationCancelled(self.ref, self._stop.reason, self._stop.report())
+        return OperationCancelled(self.ref, self._stop.reason, self.report)
 
     def _ending(self) -> "Future[None]":
         """A future that is done when the operation is."""
-        if current_operation.get() is self and asyncio._get_running_loop() is self._loop:
+        if current_operation.get() is self:
             raise RuntimeError(f"{self.name!r} can't wait for its own end")
         waiter: Future[None] = self._loop.create_future()
         if self._waiters is None:
@@ -381,9 +386,9 @@ class Operation(Future[T]):
         by = None
         if caller is not None:
             by = str(caller.ref)
-            if caller.reason is not None:
-                text = caller.reason.text or str(caller.reason.kind)
-        self.request(Reason(Kind.PARENT, text, by, self.timers.now()), self._grace)
+            if caller._stop is not None:
+                text = caller._stop.text or str(caller._stop.kind)
+        self.request(Kind.PARENT, text, by, self._grace)
 
     def _outcome(self) -> Outcome[T]:
         state, stop = self._state, self._stop
@@ -405,6 +410,11 @@ class Operation(Future[T]):
         current_operation.set(self)
         if self._state is _PENDING:
             self._state = _RUNNING
+
+    def located(self, where: tuple[RawFrame, ...]) -> None:
+        """The request has arrived in the body, which was there."""
+        if self._stop is not None and self._stop.where is None:
+            self._stop.where = where
 
     def progressed(self, value: Any) -> None:
         """The body reported progress."""
@@ -435,12 +445,13 @@ class Operation(Future[T]):
             self._ended_late("obeyed")
             return
         if self._stop is None:  # cancelled behind our back, or it raised CancelledError on its own
-            now = self.timers.now()
-            reason = Reason(Kind.EXTERNAL, "its task was cancelled, or it raised CancelledError itself", None, now)
-            self._stop = Stop(reason, now, self._grace, self._state is not _PENDING, ())
+            text = "its task was cancelled, or it raised CancelledError itself"
+            started = self._state is not _PENDING
+            self._stop = Stop(Kind.EXTERNAL, text, None, self.timers.now(), self._grace, started)
         if rung is not None:
             self._stop.rung = rung
-        self._stop.survivors = survivors
+        if survivors:
+            self._stop.survivors = survivors
         self._close(_CANCELLED)
         self._settle_stopped()
 
@@ -456,7 +467,7 @@ class Operation(Future[T]):
 
     def _settle_stopped(self) -> None:
         assert self._stop is not None
-        if self._stop.reason.kind in _LIMITS:
+        if self._stop.kind in _LIMITS:
             _set_exception(self, ended_error(self.ref, self._stop.report()))
         else:
             _set_cancelled(self)
@@ -469,26 +480,22 @@ class Operation(Future[T]):
             self.timers.remove(self)
         if self._stop is not None:
             self._stop.ended_at = now
-        if self._name is None:
-            self._name = self.body.name if self.body is not None else None
         self.body = None
-        parent = self._parent
-        if parent is not None and parent._children is not None:
-            parent._children.pop(self, None)
+        if self._parent is not None and self._parent._children is not None:
+            self._parent._children.pop(self, None)
         if self._children:
-            self._stop_children(now)
+            self._stop_children()
         if self._waiters is not None:
             for waiter in self._waiters:
                 if not waiter.done():
                     waiter.set_result(None)
             self._waiters = None
 
-    def _stop_children(self, now: float) -> None:
+    def _stop_children(self) -> None:
         assert self._children is not None
-        text = "its parent ended" if self._stop is None else (self._stop.reason.text or str(self._stop.reason.kind))
-        reason = Reason(Kind.PARENT, text, str(self.ref), now)
+        text = "its parent ended" if self._stop is None else (self._stop.text or str(self._stop.kind))
         for child in tuple(self._children):
-            child.request(reason, child._grace)
+            child.request(Kind.PARENT, text, str(self.ref), child._grace)
 
     def _ended_late(self, how: str) -> None:
         live.pop(self, None)
@@ -513,18 +520,18 @@ class Operation(Future[T]):
         if self._stop is not None:
             self._stop.advance(self, now)
             return
-        reason = self.overdue(now)
-        if reason is None:
+        overdue = self.overdue(now)
+        if overdue is None:
             self._set_timer()
         else:
-            self.request(reason, self._grace)
+            self.request(*overdue, None, self._grace)
 
-    def overdue(self, now: float) -> Reason | None:
-        """The limit that has passed unheeded, if any."""
+    def overdue(self, now: float) -> tuple[Kind, str] | None:
+        """The limit that has passed unheeded, if any, and its words."""
         if self._deadline is not None and self._deadline <= now:
-            return Reason(Kind.DEADLINE, f"within {self._limit:g} s", None, now)
+            return Kind.DEADLINE, f"within {self._limit:g} s"
         if self._stall is not None and self._progress_at + self._stall <= now:
-            return Reason(Kind.STALLED, f"for {self._stall:g} s", None, now)
+            return Kind.STALLED, f"for {self._stall:g} s"
         return None
 
     def __repr__(self) -> str:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._words.frame import RawFrame, develop
 from .._words.ladder import Climb, Step, next_step
-from .._words.reason import Reason
+from .._words.reason import Kind, Reason
 from .._words.report import Rung, StopReport
 
 if TYPE_CHECKING:
@@ -14,27 +14,44 @@ __all__ = ["Stop"]
 
 
 class Stop:
-    """The stop of one operation, from the request to the ending."""
+    """The stop of one operation, from the request to the ending.
 
-    __slots__ = ("climb", "ended_at", "reason", "refusals", "rung", "started", "stuck", "survivors", "where")
+    Most bodies obey the first asking within a tick of the loop, and a hundred thousand of them may be asked at once. So
+    this holds little at first: what is only needed by those who refuse, or by those who read the report, is made then.
+    """
 
-    def __init__(self, reason: Reason, now: float, grace: float, started: bool, where: tuple[RawFrame, ...]) -> None:
-        self.reason = reason
-        self.climb = Climb(now, now + grace, 1, now)
+    rung = Rung.ASKED
+    refusals = 0
+    ended_at = 0.0
+    where: tuple[RawFrame, ...] | None = None
+    stuck: tuple[RawFrame, ...] = ()
+    survivors: tuple[str, ...] = ()
+    _climb: Climb | None = None
+    _reason: Reason | None = None
+
+    def __init__(self, kind: Kind, text: str, by: str | None, requested_at: float, grace: float, started: bool) -> None:
+        self.kind = kind
+        self.text = text
+        self.by = by
+        self.requested_at = requested_at
+        self.force_at = requested_at + grace
         self.started = started
-        self.where = where
-        self.rung = Rung.ASKED
-        self.refusals = 0
-        self.ended_at = now
-        self.stuck: tuple[RawFrame, ...] = ()
-        self.survivors: tuple[str, ...] = ()
+
+    @property
+    def reason(self) -> Reason:
+        """Who asked and why."""
+        if self._reason is None:
+            self._reason = Reason(self.kind, self.text, self.by, self.requested_at)
+        return self._reason
 
     def advance(self, operation: "Operation[Any]", now: float) -> None:
         """Carry out every step that is due and wait for the next one."""
         body = operation.body
         policy = operation.policy
+        climb = self._climb or Climb(self.requested_at, self.force_at, 1, self.requested_at)
         while body is not None and not operation.done():
-            step, at = next_step(policy, self.climb, insists=body.insists)
+            step, at = next_step(policy, climb, insists=body.insists)
+            self._climb = climb
             if at > now:
                 operation.timers.add(operation, at)
                 return
@@ -42,11 +59,11 @@ class Stop:
                 if body.insist():
                     self.refusals += 1
                     self.rung = Rung.INSISTED
-                self.climb = self.climb.asked_again(now)
+                climb = climb.asked_again(now)
             elif step is Step.FORCE:
                 self.refusals += body.force()
                 self.rung = Rung.FORCED
-                self.climb = self.climb.forced(now)
+                climb = climb.forced(now)
             else:
                 self.stuck = body.where()
                 self.refusals += body.abandon()
@@ -55,22 +72,23 @@ class Stop:
 
     def hasten(self, operation: "Operation[Any]", now: float, grace: float) -> None:
         """A further request may bring force nearer, never put it off."""
-        climb = self.climb.hastened(now + grace)
-        if climb is not self.climb:
-            self.climb = climb
+        if now + grace < self.force_at:
+            self.force_at = now + grace
+            if self._climb is not None:
+                self._climb = self._climb.hastened(self.force_at)
             operation.timers.remove(operation)
             self.advance(operation, now)
 
-    def report(self) -> StopReport:
-        """The evidence so far."""
+    def report(self, where: tuple[RawFrame, ...] = ()) -> StopReport:
+        """The evidence so far; `where` stands in while the request has not arrived in the body."""
         return StopReport(
             self.reason,
             self.started,
-            self.climb.requested_at,
+            self.requested_at,
             self.ended_at,
             self.rung,
             self.refusals,
-            develop(self.where),
+            develop(where if self.where is None else self.where),
             develop(self.stuck),
             self.survivors,
         )

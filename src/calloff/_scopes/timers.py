@@ -36,7 +36,20 @@ class Entry(Protocol):
 class Timers:
     """The entries of one event loop."""
 
-    __slots__ = ("_dead", "_far", "_handle", "_horizon", "_near", "_sequence", "_starts", "loop", "now", "on_arm", "wake")
+    __slots__ = (
+        "_dead",
+        "_far",
+        "_handle",
+        "_horizon",
+        "_near",
+        "_sequence",
+        "_starts",
+        "lane",
+        "loop",
+        "now",
+        "on_arm",
+        "wake",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -52,6 +65,8 @@ class Timers:
         self._horizon = 0.0
         self._sequence = count()
         self._dead = 0
+        #: for entries that all wait equally long: the pause before asking again
+        self.lane = Lane(self)
 
     def add(self, entry: Entry, at: float) -> None:
         """Call ``entry.timer_due`` at `at`; a point in the past is due at the next turn of the loop."""
@@ -148,6 +163,38 @@ class Timers:
                 self._arm(following)
             elif self.on_arm is not None:
                 self.on_arm(inf)
+
+
+class Lane:
+    """Entries that all wait the same time are due in the order in which they came: a queue, and one entry for all."""
+
+    __slots__ = ("_timers", "entries", "timer_at", "timer_bucket")
+
+    def __init__(self, timers: Timers) -> None:
+        self._timers = timers
+        self.entries: dict[Entry, None] = {}
+        self.timer_at = NEVER
+        self.timer_bucket: dict[Entry, None] | None = None
+
+    def add(self, entry: Entry, at: float) -> None:
+        """Like `Timers.add`, for a point not before the one added last; `Timers.remove` takes it out again."""
+        entries = self.entries
+        if not entries and self.timer_at == NEVER:
+            self._timers.add(self, at)
+        entry.timer_at = at
+        entry.timer_bucket = entries
+        entries[entry] = None
+
+    def timer_due(self, now: float) -> None:
+        """The first entries are due."""
+        entries = self.entries
+        for entry in list(entries):
+            if entry.timer_at > now:
+                self._timers.add(self, entry.timer_at)
+                return
+            if entry in entries:  # an earlier one may have taken it out
+                self._timers.remove(entry)
+                entry.timer_due(now)
 
 
 def timers_of(loop: asyncio.AbstractEventLoop) -> Timers:

@@ -3,12 +3,14 @@
 import linecache
 import os
 import sysconfig
+from types import CodeType
 from typing import NamedTuple
 
-__all__ = ["Frame", "RawFrame", "at_line", "culprit", "develop"]
+__all__ = ["OURS", "Frame", "RawFrame", "at_line", "culprit", "develop"]
 
-#: What is noted at the moment of a request: code file, line number, function. The text is read when asked for.
-RawFrame = tuple[str, int, str]
+#: What is noted at the moment of a request, as cheaply as can be: the code and the offset of its last instruction; or,
+#: from another process, file, line and function. Lines and texts are looked up when somebody asks.
+RawFrame = tuple[CodeType, int] | tuple[str, int, str]
 
 
 class Frame(NamedTuple):
@@ -32,8 +34,25 @@ class Frame(NamedTuple):
 
 
 def develop(raw: tuple[RawFrame, ...]) -> tuple[Frame, ...]:
-    """Raw frames with their source lines."""
-    return tuple(Frame(file, line, function, linecache.getline(file, line).strip()) for file, line, function in raw)
+    """Raw frames with their source lines, calloff's own left out."""
+    located = [_locate(frame) for frame in raw]
+    return tuple(
+        Frame(file, line, function, linecache.getline(file, line).strip())
+        for file, line, function in located
+        if not file.startswith(OURS)
+    )
+
+
+def _locate(frame: RawFrame) -> tuple[str, int, str]:
+    if len(frame) == 3:
+        return frame
+    code, offset = frame
+    line = code.co_firstlineno
+    for start, end, number in code.co_lines():
+        if start <= offset < end:
+            line = number or line
+            break
+    return code.co_filename, line, code.co_name
 
 
 def culprit(frames: tuple[Frame, ...]) -> Frame | None:
@@ -59,9 +78,11 @@ def _short(file: str) -> str:
     return file[len(below) :] if file.startswith(below) else file
 
 
+#: where calloff's own code lies
+OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _PATHS = sysconfig.get_paths()
 _FOREIGN = (
     *(_PATHS[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")),
-    os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,
+    OURS,
     "<frozen",
 )

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from .frame import RawFrame
-from .reason import Reason
 from .report import Rung
 
 __all__ = ["Body", "Sink", "Work"]
@@ -19,6 +18,9 @@ class Sink(Protocol):
 
     def entered(self) -> None:
         """The body is about to run its first step, in the current context, which becomes the operation's own."""
+
+    def located(self, where: tuple[RawFrame, ...], /) -> None:
+        """The request has arrived; the body was there."""
 
     def returned(self, value: Any, /) -> None:
         """The body ended with a value."""
@@ -46,8 +48,12 @@ class Body(Protocol):
     def begin(self, sink: Sink, /) -> None:
         """Start the work; exactly one of `returned`, `raised`, `stopped` follows in time."""
 
-    def ask(self, reason: Reason, /) -> None:
-        """Ask politely, once, at the request."""
+    def ask(self, text: str, /) -> tuple[RawFrame, ...] | None:
+        """Ask politely, once, at the request.
+
+        Returns:
+            The stack at the request; ``None`` when the body reports it with `Sink.located` as the request arrives.
+        """
 
     def insist(self) -> bool:
         """Ask again; ``False`` when the body is obeying already (it is in its clean-up) and was let alone."""

@@ -15,7 +15,6 @@ from typing import Any
 from ..._words.errors import StopForced
 from ..._words.frame import RawFrame
 from ..._words.place import Sink
-from ..._words.reason import Reason
 from ..._words.report import Rung
 from .stack import is_handling, stack_of
 
@@ -84,9 +83,13 @@ class TaskBody(Coroutine[Any, Any, None]):
         if self.task is None:
             self.task = task
 
-    def ask(self, reason: Reason) -> None:
-        """Cancel the task."""
-        self._task().cancel(reason.text or None)
+    def ask(self, text: str) -> tuple[RawFrame, ...] | None:
+        """Cancel the task. Where it waits is noted when the request arrives, unless others have to end before."""
+        task = self.task or self._task()
+        waiter = task._fut_waiter  # type: ignore[attr-defined]
+        where = None if waiter is None or type(waiter) is asyncio.Future else stack_of(self.coro)
+        task.cancel(text or None)
+        return where
 
     def insist(self) -> bool:
         """Cancel again, unless the body is in its clean-up."""
@@ -177,6 +180,8 @@ class TaskBody(Coroutine[Any, Any, None]):
             elif self._given_up:
                 self._let_go()
                 raise StopIteration
+            if self._asked_with is None:
+                self._sink.located(stack_of(self.coro, arrived=True))
             self._asked_with = error
         try:
             return self.coro.throw(error)

@@ -10,29 +10,35 @@ import asyncio
 import gc
 import sys
 from collections.abc import AsyncGenerator, Coroutine, Generator
-from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
-from typing import Any, Protocol, runtime_checkable
+from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
+from typing import Any
 
-from ..._words.frame import RawFrame
+from ..._words.frame import OURS, RawFrame
 
 __all__ = ["is_handling", "stack_of"]
 
 
-@runtime_checkable
-class _Placed(Protocol):
-    """The body of an operation at another place, which knows its own stack."""
-
-    def where(self) -> tuple[RawFrame, ...]: ...
-
-
 _LIMIT = 200
+#: functions in which a group waits for its children
+_GROUP_WAITS = frozenset({"__aexit__", "_aexit", "__await__"})
 
 
-def stack_of(coro: object) -> tuple[RawFrame, ...]:
-    """The frames of a coroutine that is suspended or running, outermost first."""
+def stack_of(coro: object, *, arrived: bool = False) -> tuple[RawFrame, ...]:
+    """The frames of a coroutine that is suspended or running, outermost first.
+
+    With `arrived`, the future at the end of the chain is known to be done: nothing is looked for behind it.
+    """
     found: list[RawFrame] = []
-    seen: set[int] = set()
     current: object | None = coro
+    while type(current) is CoroutineType and not current.cr_running:  # the usual case, fast
+        frame = current.cr_frame
+        if frame is None or frame.f_code.co_name in _GROUP_WAITS:
+            break
+        found.append((frame.f_code, frame.f_lasti))
+        current = current.cr_await
+    if current is None or (arrived and type(current).__name__ == "FutureIter"):
+        return tuple(found)
+    seen: set[int] = set()
     while current is not None and id(current) not in seen and len(found) < _LIMIT:
         seen.add(id(current))
         current = _visit(current, found)
@@ -49,7 +55,7 @@ def _visit(current: object, found: list[RawFrame]) -> object | None:
         frame, running, awaited = current.ag_frame, current.ag_running, current.ag_await
     elif isinstance(current, asyncio.Future):
         return _behind(current)
-    elif isinstance(current, _Placed):
+    elif hasattr(current, "insists"):  # the body of an operation at another place, which knows its own stack
         found.extend(current.where())
         return None
     else:
@@ -61,8 +67,7 @@ def _visit(current: object, found: list[RawFrame]) -> object | None:
         if inner is not None:
             found.extend(inner)
             return None
-    if not frame.f_code.co_filename.startswith(_OURS):
-        found.append(_raw(frame))
+    found.append(_raw(frame))
     return _held_by(frame) or awaited
 
 
@@ -87,12 +92,9 @@ def _held_by(frame: FrameType) -> object | None:
         tasks = getattr(frame.f_locals.get("self"), "_tasks", None)
         if tasks:
             return _first_pending(tasks)
-    if frame.f_code.co_filename.startswith(_OURS):
+    if frame.f_code.co_filename.startswith(OURS):
         return getattr(frame.f_locals.get("self"), "waits_in", None)
     return None
-
-
-_GROUP_WAITS = frozenset({"__aexit__", "_aexit"})
 
 
 def _first_pending(members: Any) -> object | None:
@@ -119,8 +121,7 @@ def _running(frame: FrameType) -> list[RawFrame] | None:
         chain: list[RawFrame] = []
         step: FrameType | None = top
         while step is not None:
-            if not step.f_code.co_filename.startswith(_OURS):
-                chain.append(_raw(step))
+            chain.append(_raw(step))
             if step is frame:
                 return chain[::-1]
             step = step.f_back
@@ -128,8 +129,7 @@ def _running(frame: FrameType) -> list[RawFrame] | None:
 
 
 def _raw(frame: FrameType) -> RawFrame:
-    code: CodeType = frame.f_code
-    return code.co_filename, frame.f_lineno or code.co_firstlineno, code.co_name
+    return frame.f_code, frame.f_lasti
 
 
 def is_handling(coro: object, error: BaseException) -> bool:
@@ -160,5 +160,3 @@ def _stems_from(held: BaseException, error: BaseException) -> bool:
         step = step.__cause__ or step.__context__
     return False
 
-
-_OURS = __file__[: __file__.rindex("_places")]
