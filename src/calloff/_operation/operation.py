@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from .._scopes.timers import NEVER, Entry, Timers, timers_of
 from .._words.duration import delay, limit
 from .._words.errors import OperationCancelled, ended_error
-from .._words.frame import Frame, RawFrame, at_line, develop
+from .._words.frame import Frame, RawStack, at_line, develop
 from .._words.outcome import Abandoned, Cancelled, Completed, Failed, Outcome
 from .._words.place import Body
 from .._words.policy import DEFAULT, Policy
@@ -36,6 +36,7 @@ _FIRST_PAUSE = DEFAULT.pause(1)
 _LIMITS = (Kind.DEADLINE, Kind.STALLED)
 _numbers = count(1)
 _logger = logging.getLogger("calloff")
+_init = Future.__init__
 _future_result = Future.result
 _future_exception = Future.exception
 _set_result = Future.set_result
@@ -91,7 +92,7 @@ class Operation(Future[T]):
         grace: float,
         parent: "Operation[Any] | None",
     ) -> None:
-        super().__init__(loop=loop)
+        _init(self, loop=loop)
         self.body: Body | None = body
         self.timers: Timers = timers_of(loop)
         self.timer_at = NEVER
@@ -193,7 +194,14 @@ class Operation(Future[T]):
         stop = self._stop
         if stop is None:
             return None
-        return stop.report(self.body.where() if stop.where is None and self.body is not None else ())
+        where = self.body.where() if stop.where is None and self.body is not None else ()
+        return stop.report(self.timers.now() if self._ended_at is None else self._ended_at, where)
+
+    @property
+    def _evidence(self) -> StopReport:
+        report = self.report
+        assert report is not None
+        return report
 
     @property
     def waits_in(self) -> object | None:
@@ -309,7 +317,7 @@ class Operation(Future[T]):
                         self._follow(error)
             if held is not None:
                 raise held
-        return self.result()
+        return _future_result(self) if self._state is _COMPLETED else self.result()
 
     __iter__ = __await__
 
@@ -361,7 +369,7 @@ class Operation(Future[T]):
     def _make_cancelled_error(self) -> CancelledError:
         """What asyncio (gather, shield) raises for it."""
         assert self._stop is not None
-        return OperationCancelled(self.ref, self._stop.reason, self.report)
+        return OperationCancelled(self.ref, self._stop.reason, self._evidence)
 
     def _ending(self) -> "Future[None]":
         """A future that is done when the operation is."""
@@ -391,17 +399,16 @@ class Operation(Future[T]):
         self.request(Kind.PARENT, text, by, self._grace)
 
     def _outcome(self) -> Outcome[T]:
-        state, stop = self._state, self._stop
+        state = self._state
         if state is _COMPLETED:
-            return Completed(_future_result(self), stop and stop.report())
+            return Completed(_future_result(self), self.report)
         if state is _FAILED:
             error = _future_exception(self)
             assert error is not None
-            return Failed(error, stop and stop.report())
-        assert stop is not None
+            return Failed(error, self.report)
         if not self.cancelled():
             _future_exception(self)  # seen: no complaint that it was never retrieved
-        return (Abandoned if state is _ABANDONED else Cancelled)(self.ref, stop.report())
+        return (Abandoned if state is _ABANDONED else Cancelled)(self.ref, self._evidence)
 
     # --- what the body says (the Sink protocol)
 
@@ -411,7 +418,7 @@ class Operation(Future[T]):
         if self._state is _PENDING:
             self._state = _RUNNING
 
-    def located(self, where: tuple[RawFrame, ...]) -> None:
+    def located(self, where: RawStack) -> None:
         """The request has arrived in the body, which was there."""
         if self._stop is not None and self._stop.where is None:
             self._stop.where = where
@@ -468,28 +475,27 @@ class Operation(Future[T]):
     def _settle_stopped(self) -> None:
         assert self._stop is not None
         if self._stop.kind in _LIMITS:
-            _set_exception(self, ended_error(self.ref, self._stop.report()))
+            _set_exception(self, ended_error(self.ref, self._evidence))
         else:
             _set_cancelled(self)
 
     def _close(self, state: State) -> None:
         self._state = state
-        self._ended_at = now = self.timers.now()
+        self._ended_at = self.timers.now()
+        self.body = None
         live.pop(self, None)
         if self.timer_at != NEVER:
             self.timers.remove(self)
-        if self._stop is not None:
-            self._stop.ended_at = now
-        self.body = None
         if self._parent is not None and self._parent._children is not None:
             self._parent._children.pop(self, None)
         if self._children:
             self._stop_children()
-        if self._waiters is not None:
-            for waiter in self._waiters:
+        waiters = self._waiters
+        if waiters is not None:
+            self._waiters = None
+            for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
-            self._waiters = None
 
     def _stop_children(self) -> None:
         assert self._children is not None

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from .._words.frame import RawFrame, develop
+from .._words.frame import RawStack, develop
 from .._words.ladder import Climb, Step, next_step
 from .._words.reason import Kind, Reason
 from .._words.report import Rung, StopReport
@@ -22,9 +22,8 @@ class Stop:
 
     rung = Rung.ASKED
     refusals = 0
-    ended_at = 0.0
-    where: tuple[RawFrame, ...] | None = None
-    stuck: tuple[RawFrame, ...] = ()
+    where: RawStack | None = None
+    stuck: RawStack = ()
     survivors: tuple[str, ...] = ()
     _climb: Climb | None = None
     _reason: Reason | None = None
@@ -79,13 +78,13 @@ class Stop:
             operation.timers.remove(operation)
             self.advance(operation, now)
 
-    def report(self, where: tuple[RawFrame, ...] = ()) -> StopReport:
+    def report(self, ended_at: float, where: RawStack) -> StopReport:
         """The evidence so far; `where` stands in while the request has not arrived in the body."""
         return StopReport(
             self.reason,
             self.started,
             self.requested_at,
-            self.ended_at,
+            ended_at,
             self.rung,
             self.refusals,
             develop(where if self.where is None else self.where),

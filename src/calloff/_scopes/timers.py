@@ -13,6 +13,7 @@ import heapq
 from collections.abc import Callable
 from itertools import count
 from math import inf
+from time import monotonic
 from typing import Protocol
 
 __all__ = ["Entry", "Timers", "timers_of"]
@@ -53,7 +54,8 @@ class Timers:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.now: Callable[[], float] = loop.time
+        #: the loop's clock; asyncio's own is this function behind a method
+        self.now: Callable[[], float] = monotonic if type(loop).time is asyncio.BaseEventLoop.time else loop.time
         #: called with each new `wake`: the interrupter keeps its kernel timer beside ours
         self.on_arm: Callable[[float], None] | None = None
         #: the point the loop is asked to wake us at, infinity when there is none
@@ -200,11 +202,11 @@ class Lane:
 def timers_of(loop: asyncio.AbstractEventLoop) -> Timers:
     """The timer of `loop`, made at the first call."""
     try:
-        return _timers[loop]
+        return known_timers[loop]
     except KeyError:
-        for closed in [known for known in list(_timers) if known.is_closed()]:
-            _timers.pop(closed, None)
-        return _timers.setdefault(loop, Timers(loop))
+        for closed in [known for known in list(known_timers) if known.is_closed()]:
+            known_timers.pop(closed, None)
+        return known_timers.setdefault(loop, Timers(loop))
 
 
-_timers: dict[asyncio.AbstractEventLoop, Timers] = {}
+known_timers: dict[asyncio.AbstractEventLoop, Timers] = {}

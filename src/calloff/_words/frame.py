@@ -4,13 +4,15 @@ import linecache
 import os
 import sysconfig
 from types import CodeType
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-__all__ = ["OURS", "Frame", "RawFrame", "at_line", "culprit", "develop"]
+__all__ = ["OURS", "Frame", "RawFrame", "RawStack", "at_line", "culprit", "develop"]
 
-#: What is noted at the moment of a request, as cheaply as can be: the code and the offset of its last instruction; or,
-#: from another process, file, line and function. Lines and texts are looked up when somebody asks.
+#: One frame, noted as cheaply as can be: the code and the offset of its last instruction; or, from another process,
+#: file, line and function. Lines and texts are looked up when somebody asks.
 RawFrame = tuple[CodeType, int] | tuple[str, int, str]
+#: A stack: frames, outermost first, or flat (code, offset, code, offset, ...), which is one object to allocate, not many.
+RawStack = tuple[RawFrame | CodeType | int, ...]
 
 
 class Frame(NamedTuple):
@@ -33,9 +35,15 @@ class Frame(NamedTuple):
         return f"{place}: {self.source}" if self.source else place
 
 
-def develop(raw: tuple[RawFrame, ...]) -> tuple[Frame, ...]:
-    """Raw frames with their source lines, calloff's own left out."""
-    located = [_locate(frame) for frame in raw]
+def develop(stack: RawStack) -> tuple[Frame, ...]:
+    """Frames with their source lines, calloff's own left out."""
+    parts = iter(stack)
+    located: list[tuple[str, int, str]] = []
+    for part in parts:
+        if isinstance(part, CodeType):
+            located.append(_locate(part, cast(int, next(parts))))
+        elif isinstance(part, tuple):
+            located.append(part if len(part) == 3 else _locate(*part))
     return tuple(
         Frame(file, line, function, linecache.getline(file, line).strip())
         for file, line, function in located
@@ -43,16 +51,11 @@ def develop(raw: tuple[RawFrame, ...]) -> tuple[Frame, ...]:
     )
 
 
-def _locate(frame: RawFrame) -> tuple[str, int, str]:
-    if len(frame) == 3:
-        return frame
-    code, offset = frame
-    line = code.co_firstlineno
-    for start, end, number in code.co_lines():
-        if start <= offset < end:
-            line = number or line
-            break
-    return code.co_filename, line, code.co_name
+def _locate(code: CodeType, offset: int) -> tuple[str, int, str]:
+    for start, end, line in code.co_lines():
+        if start <= offset < end and line is not None:
+            return code.co_filename, line, code.co_name
+    return code.co_filename, code.co_firstlineno, code.co_name
 
 
 def culprit(frames: tuple[Frame, ...]) -> Frame | None:

@@ -7,7 +7,7 @@ Neither imports the other: a new place is a new `Body`, nothing else changes.
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from .frame import RawFrame
+from .frame import RawStack
 from .report import Rung
 
 __all__ = ["Body", "Sink", "Work"]
@@ -19,7 +19,7 @@ class Sink(Protocol):
     def entered(self) -> None:
         """The body is about to run its first step, in the current context, which becomes the operation's own."""
 
-    def located(self, where: tuple[RawFrame, ...], /) -> None:
+    def located(self, where: RawStack, /) -> None:
         """The request has arrived; the body was there."""
 
     def returned(self, value: Any, /) -> None:
@@ -38,17 +38,30 @@ class Sink(Protocol):
 class Body(Protocol):
     """One piece of work at a place. Every method returns at once."""
 
-    place: str
-    name: str
-    insists: bool
-    """Whether asking again after a refusal means anything here."""
-    reached: bool
-    """Whether the latest request has arrived in the body."""
+    @property
+    def place(self) -> str:
+        """The word for where it runs."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """The name of the function or program."""
+        ...
+
+    @property
+    def insists(self) -> bool:
+        """Whether asking again after a refusal means anything here."""
+        ...
+
+    @property
+    def reached(self) -> bool:
+        """Whether the latest request has arrived in the body."""
+        ...
 
     def begin(self, sink: Sink, /) -> None:
         """Start the work; exactly one of `returned`, `raised`, `stopped` follows in time."""
 
-    def ask(self, text: str, /) -> tuple[RawFrame, ...] | None:
+    def ask(self, text: str, /) -> RawStack | None:
         """Ask politely, once, at the request.
 
         Returns:
@@ -64,15 +77,17 @@ class Body(Protocol):
     def abandon(self) -> bool:
         """The ladder is at its end; ``True`` when the body refused force, ``False`` when it was still unwinding."""
 
-    def where(self) -> tuple[RawFrame, ...]:
+    def where(self) -> RawStack:
         """The stack of the body now, outermost first; empty when it has none."""
 
 
 class Work(Protocol):
     """What `thread`, `process` and `command` return: work with its place, not started yet."""
 
-    name: str
-    place: str
+    @property
+    def place(self) -> str:
+        """The word for where it runs."""
+        ...
 
     @property
     def open(self) -> Callable[[], Body]:

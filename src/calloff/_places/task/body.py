@@ -8,12 +8,12 @@ happens; and a body that was given up can be let go of when its task is cancelle
 """
 
 import asyncio
-from asyncio import CancelledError
+from asyncio import CancelledError, get_running_loop
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ..._words.errors import StopForced
-from ..._words.frame import RawFrame
+from ..._words.frame import RawStack
 from ..._words.place import Sink
 from ..._words.report import Rung
 from .stack import is_handling, stack_of
@@ -48,6 +48,7 @@ class TaskBody(Coroutine[Any, Any, None]):
         "_sink",
         "_started",
         "coro",
+        "name",
         "task",
     )
     place = "task"
@@ -55,6 +56,7 @@ class TaskBody(Coroutine[Any, Any, None]):
 
     def __init__(self, coro: Coroutine[Any, Any, Any]) -> None:
         self.coro = coro
+        self.name: str = coro.__qualname__
         self._send = coro.send
         self._started = False
         self._forcing = False
@@ -68,22 +70,16 @@ class TaskBody(Coroutine[Any, Any, None]):
         """Whether a `CancelledError` of the stop was thrown into the coroutine."""
         return self._asked_with is not None
 
-    @property
-    def name(self) -> str:
-        """The name of the coroutine function."""
-        return getattr(self.coro, "__qualname__", type(self.coro).__name__)
-
     # --- what the operation asks for
 
     def begin(self, sink: Sink) -> None:
         """Create the task; with eager tasks the first step runs at once."""
         self._sink = sink
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(self)
-        if self.task is None:
+        task = get_running_loop().create_task(self)
+        if not task.done():
             self.task = task
 
-    def ask(self, text: str) -> tuple[RawFrame, ...] | None:
+    def ask(self, text: str) -> RawStack | None:
         """Cancel the task. Where it waits is noted when the request arrives, unless others have to end before."""
         task = self.task or self._task()
         waiter = task._fut_waiter  # type: ignore[attr-defined]
@@ -110,7 +106,7 @@ class TaskBody(Coroutine[Any, Any, None]):
         self._given_up = True
         return not self._obeying()
 
-    def where(self) -> tuple[RawFrame, ...]:
+    def where(self) -> RawStack:
         """The chain of awaits, outermost first."""
         return stack_of(self.coro)
 
@@ -154,10 +150,10 @@ class TaskBody(Coroutine[Any, Any, None]):
             return self._send(None)
         except StopIteration as stop:
             self._sink.returned(stop.value)
-            raise StopIteration from None
+            self.task = None
         except BaseException as error:
             self._ended(error)
-            raise StopIteration from None
+        raise StopIteration
 
     def send(self, value: Any, /) -> Any:
         """Pass a step on."""
@@ -167,12 +163,13 @@ class TaskBody(Coroutine[Any, Any, None]):
 
     def throw(self, typ: Any, val: Any = None, tb: Any = None, /) -> Any:
         """Pass an exception on, the last asking as `StopForced`."""
-        error: BaseException = typ if isinstance(typ, BaseException) else (val or typ())
+        error: BaseException = typ if val is None and isinstance(typ, BaseException) else (val or typ())
         if isinstance(error, CancelledError):
             if not self._started:
                 self._started = True
                 self.coro.close()
                 self._sink.stopped()
+                self.task = None
                 raise StopIteration
             if self._forcing:
                 self._forcing = False
@@ -187,10 +184,10 @@ class TaskBody(Coroutine[Any, Any, None]):
             return self.coro.throw(error)
         except StopIteration as stop:
             self._sink.returned(stop.value)
-            raise StopIteration from None
+            self.task = None
         except BaseException as error:
             self._ended(error)
-            raise StopIteration from None
+        raise StopIteration
 
     def close(self) -> None:
         """Close the coroutine: the task was destroyed before its end."""
@@ -204,6 +201,7 @@ class TaskBody(Coroutine[Any, Any, None]):
 
     def _ended(self, error: BaseException) -> None:
         self._asked_with = None
+        self.task = None
         if isinstance(error, (CancelledError, StopForced)):
             self._sink.stopped(Rung.INTERRUPTED if self._interrupted and not isinstance(error, StopForced) else None)
             return

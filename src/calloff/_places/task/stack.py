@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Coroutine, Generator
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any
 
-from ..._words.frame import OURS, RawFrame
+from ..._words.frame import OURS, RawFrame, RawStack
 
 __all__ = ["is_handling", "stack_of"]
 
@@ -23,18 +23,18 @@ _LIMIT = 200
 _GROUP_WAITS = frozenset({"__aexit__", "_aexit", "__await__"})
 
 
-def stack_of(coro: object, *, arrived: bool = False) -> tuple[RawFrame, ...]:
+def stack_of(coro: object, *, arrived: bool = False) -> RawStack:
     """The frames of a coroutine that is suspended or running, outermost first.
 
     With `arrived`, the future at the end of the chain is known to be done: nothing is looked for behind it.
     """
-    found: list[RawFrame] = []
+    found: list[Any] = []
     current: object | None = coro
     while type(current) is CoroutineType and not current.cr_running:  # the usual case, fast
         frame = current.cr_frame
         if frame is None or frame.f_code.co_name in _GROUP_WAITS:
             break
-        found.append((frame.f_code, frame.f_lasti))
+        found += (frame.f_code, frame.f_lasti)
         current = current.cr_await
     if current is None or (arrived and type(current).__name__ == "FutureIter"):
         return tuple(found)
@@ -45,7 +45,7 @@ def stack_of(coro: object, *, arrived: bool = False) -> tuple[RawFrame, ...]:
     return tuple(found)
 
 
-def _visit(current: object, found: list[RawFrame]) -> object | None:
+def _visit(current: object, found: list[Any]) -> object | None:
     """Note the frame of `current` and return what it waits for."""
     if isinstance(current, CoroutineType):
         frame, running, awaited = current.cr_frame, current.cr_running, current.cr_await
