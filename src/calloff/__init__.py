@@ -3,12 +3,15 @@
 Names are loaded when they are first used, so that ``import calloff`` and the command line cost next to nothing.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # read by type checkers as if it came from typing, which costs as much to import as Python to start
 if TYPE_CHECKING:
+    from typing import Any
+
+    from ._api.group import group as group
+    from ._api.group import race as race
     from ._api.start import call as call
     from ._api.start import start as start
+    from ._operation.current import checkpoint as checkpoint
     from ._operation.current import current as current
     from ._operation.current import current_deadline as current_deadline
     from ._operation.current import progress as progress
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from ._operation.operation import Operation as Operation
     from ._operation.registry import operations as operations
     from ._operation.watching import Tick as Tick
+    from ._places.thread.place import thread as thread
     from ._words.errors import CalloffError as CalloffError
     from ._words.errors import OperationCancelled as OperationCancelled
     from ._words.errors import StopForced as StopForced
@@ -31,11 +35,13 @@ if TYPE_CHECKING:
     from ._words.report import StopReport as StopReport
 
 _HOMES = {
+    "_api.group": ("group", "race"),
     "_api.start": ("call", "start"),
-    "_operation.current": ("current", "current_deadline", "progress", "remaining"),
+    "_operation.current": ("checkpoint", "current", "current_deadline", "progress", "remaining"),
     "_operation.operation": ("Operation",),
     "_operation.registry": ("operations",),
     "_operation.watching": ("Tick",),
+    "_places.thread.place": ("thread",),
     "_words.errors": ("CalloffError", "OperationCancelled", "StopForced", "TimedOut"),
     "_words.frame": ("Frame",),
     "_words.outcome": ("Abandoned", "Cancelled", "Completed", "Failed", "Outcome"),
@@ -47,7 +53,9 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
+    from importlib import import_module
+
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'calloff' has no attribute {name!r}")

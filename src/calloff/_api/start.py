@@ -12,12 +12,12 @@ from .._operation.current import current_operation
 from .._operation.operation import Operation
 from .._places.task.body import TaskBody
 from .._words.duration import delay, limit
-from .._words.place import Body
+from .._words.place import Body, Work
 
-__all__ = ["call", "start"]
+__all__ = ["AsyncWork", "call", "give_back", "start"]
 
 T = TypeVar("T")
-AsyncWork = Coroutine[Any, Any, T] | Callable[[], Coroutine[Any, Any, T]]
+AsyncWork = Coroutine[Any, Any, T] | Callable[[], Coroutine[Any, Any, T]] | Work[T]
 
 
 def start(
@@ -54,7 +54,7 @@ def start(
         loop = get_running_loop()
         body = _body(work)
     except BaseException:
-        _give_back(work)
+        give_back(work)
         raise
     parent = None if detached else current_operation.get()
     if parent is not None and parent.done():
@@ -109,7 +109,7 @@ async def _awaited(awaitable: Awaitable[T]) -> T:
     return await awaitable
 
 
-def _give_back(work: object) -> None:
+def give_back(work: object) -> None:
     """Nothing was started: a coroutine that nobody will ever await is closed, so that only our error is heard."""
     if inspect.iscoroutine(work) and inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
         work.close()

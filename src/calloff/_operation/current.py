@@ -1,16 +1,21 @@
 """The operation that the running code belongs to, and what code may say and ask from inside it."""
 
 import asyncio
+import threading
+import time
+from asyncio import CancelledError
+from collections.abc import Awaitable, Generator
 from contextvars import ContextVar
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from .._scopes.scope import nearest_deadline
+from .._words.duration import delay
 
 if TYPE_CHECKING:
     from .operation import Operation
 
-__all__ = ["current", "current_deadline", "current_operation", "progress", "remaining"]
+__all__ = ["checkpoint", "current", "current_deadline", "current_operation", "progress", "remaining", "sleepers", "wake"]
 
 current_operation: "ContextVar[Operation[Any] | None]" = ContextVar("calloff.current_operation", default=None)
 
@@ -48,4 +53,97 @@ def current_deadline() -> float:
 def remaining() -> float:
     """Seconds until `current_deadline`: zero when it has passed, infinity when there is none."""
     deadline = current_deadline()
-    return inf if deadline == inf else max(0.0, deadline - asyncio.get_running_loop().time())
+    if deadline == inf:
+        return inf
+    operation = current_operation.get()  # knows the clock in other threads, too
+    now = asyncio.get_running_loop().time() if operation is None else operation.timers.now()
+    return max(0.0, deadline - now)
+
+
+def checkpoint(wait: float = 0.0) -> Awaitable[None]:
+    """Raise `asyncio.CancelledError` here when the current operation was asked to stop, or its deadline has passed.
+
+    Args:
+        wait: in a thread, block here for that many seconds first: a `time.sleep` that a stop ends at once.
+
+    Returns:
+        Something that may be awaited, to let the event loop run for one turn: ``await calloff.checkpoint()``.
+
+    Raises:
+        asyncio.CancelledError: at every call since the stop was asked for, so clean-up should do without.
+        RuntimeError: `wait` where an event loop runs, which it would block. The caller's fault: `asyncio.sleep` is meant.
+
+    Outside any operation it never raises for a stop. Work that computes for long, in a thread, in a process or in a
+    coroutine, calls it again and again and can thus be stopped politely:
+
+        def work(rows):
+            for row in rows:
+                calloff.checkpoint()
+                crunch(row)
+    """
+    operation = current_operation.get()
+    if operation is not None:
+        _check(operation)
+    if wait:
+        _sleep(delay(wait, "wait"), operation)
+    return _TURN
+
+
+def _check(operation: "Operation[Any]") -> None:
+    reason = operation.reason
+    on_loop = asyncio._get_running_loop() is operation.get_loop()
+    overdue = None
+    if reason is None:
+        if operation.done():
+            return
+        # in another thread the loop is let go first: it asks for the stop, and notes where it found the body
+        overdue = operation.overdue(operation.timers.now() - (0 if on_loop else operation.policy.slack))
+        if overdue is None:
+            return
+    error = CancelledError(*([reason.text] if reason is not None and reason.text else []))
+    checked = getattr(operation.body, "checked", None)  # of places whose bodies run in this process
+    arrived, refused = checked(error) if checked is not None else (False, False)
+    if refused and operation._stop is not None:
+        operation._stop.refusals += 1
+    if overdue is not None and on_loop:
+        operation.request(*overdue, None, operation._grace, interrupting=arrived)
+    raise error
+
+
+def _sleep(seconds: float, operation: "Operation[Any] | None") -> None:
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("checkpoint(wait) would block the event loop of this thread: use asyncio.sleep() there")
+    if operation is None:
+        time.sleep(seconds)
+        return
+    bell = threading.Event()
+    sleepers[bell] = operation
+    try:
+        _check(operation)  # a stop from now on rings
+        deadline = operation.deadline
+        left = inf if deadline is None else deadline + operation.policy.slack - operation.timers.now()
+        bell.wait(max(0.0, min(seconds, left, threading.TIMEOUT_MAX)))
+    finally:
+        sleepers.pop(bell, None)
+    _check(operation)
+
+
+#: what wakes the threads that wait in `checkpoint`
+sleepers: "dict[threading.Event, Operation[Any]]" = {}
+
+
+def wake(operation: "Operation[Any]") -> None:
+    """The operation is asked to stop: its threads sleep no longer."""
+    for bell, sleeping in tuple(sleepers.items()):
+        if sleeping is operation:
+            bell.set()
+
+
+class _Turn:
+    """Lets the event loop run for one turn."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+_TURN = _Turn()

@@ -23,9 +23,9 @@ from .._words.reason import Kind, Reason
 from .._words.ref import Ref
 from .._words.report import Rung, StopReport
 from .._words.state import State
-from .current import current_operation
+from .current import current_operation, sleepers, wake
 from .registry import live
-from .stopping import Stop
+from .stopping import Stop, unblock
 from .watching import Watch
 
 __all__ = ["Operation"]
@@ -242,7 +242,7 @@ class Operation(Future[T]):
         if _get_running_loop() is self._loop:
             self.request(kind, text, by, grace)
         else:
-            self._loop.call_soon_threadsafe(self.request, kind, text, by, grace)
+            self.timers.call(self.request, kind, text, by, grace)
         return True
 
     async def stop(self, reason: str | Reason | None = None, *, grace: float | None = None) -> Outcome[T]:
@@ -260,14 +260,14 @@ class Operation(Future[T]):
         held: CancelledError | None = None
         while not self.done():
             try:
-                await self._ending()
+                await self.over()
             except CancelledError as error:
                 held = error
         if held is not None:
             raise held
         return self._outcome()
 
-    def request(self, kind: Kind, text: str, by: str | None, grace: float, *, interrupting: bool = False) -> None:
+    def request(self, kind: Kind, text: str, by: str | None, grace: float) -> None:
         """Begin the stop, or hasten the one on its way; on the loop's thread."""
         body = self.body
         if body is None or self._ended_at is not None:
@@ -281,10 +281,9 @@ class Operation(Future[T]):
         self._state = _STOPPING
         if self.timer_at != NEVER:
             timers.remove(self)
-        if interrupting:
-            stop.where = body.where()
-        else:
-            stop.where = body.ask(text)
+        if sleepers:
+            wake(self)
+        stop.where = body.ask(text)
         if grace > _FIRST_PAUSE and body.insists:
             timers.lane.add(self, now + _FIRST_PAUSE)
         else:
@@ -310,7 +309,7 @@ class Operation(Future[T]):
             held: CancelledError | None = None
             while self._ended_at is None:
                 try:
-                    yield from self._ending()
+                    yield from self.over()
                 except CancelledError as error:  # it is the caller that is cancelled
                     if held is None:
                         held = error
@@ -324,11 +323,11 @@ class Operation(Future[T]):
     async def outcome(self) -> Outcome[T]:
         """Wait for the ending as a value. Only looks on: the caller's own cancel, alone, raises and stops nothing."""
         if not self.done():
-            waiter = self._ending()
+            waiter = self.over()
             try:
                 await waiter
             except CancelledError:
-                self._forget(waiter)
+                self.forget(waiter)
                 raise
         return self._outcome()
 
@@ -371,8 +370,8 @@ class Operation(Future[T]):
         assert self._stop is not None
         return OperationCancelled(self.ref, self._stop.reason, self._evidence)
 
-    def _ending(self) -> "Future[None]":
-        """A future that is done when the operation is."""
+    def over(self) -> "Future[None]":
+        """A future of one waiter's own that is done when the operation is."""
         if current_operation.get() is self:
             raise RuntimeError(f"{self.name!r} can't wait for its own end")
         waiter: Future[None] = self._loop.create_future()
@@ -382,7 +381,7 @@ class Operation(Future[T]):
             self._waiters.append(waiter)
         return waiter
 
-    def _forget(self, waiter: "Future[None]") -> None:
+    def forget(self, waiter: "Future[None]") -> None:
         """The waiter lost interest."""
         if self._waiters is not None and waiter in self._waiters:
             self._waiters.remove(waiter)
@@ -452,9 +451,12 @@ class Operation(Future[T]):
             self._ended_late("obeyed")
             return
         if self._stop is None:  # cancelled behind our back, or it raised CancelledError on its own
-            text = "its task was cancelled, or it raised CancelledError itself"
-            started = self._state is not _PENDING
-            self._stop = Stop(Kind.EXTERNAL, text, None, self.timers.now(), self._grace, started)
+            now = self.timers.now()
+            kind, text = self.overdue(now) or (
+                Kind.EXTERNAL,
+                "its task was cancelled, or it raised CancelledError itself",
+            )
+            self._stop = Stop(kind, text, None, now, self._grace, self._state is not _PENDING)
         if rung is not None:
             self._stop.rung = rung
         if survivors:
@@ -531,6 +533,10 @@ class Operation(Future[T]):
             self._set_timer()
         else:
             self.request(*overdue, None, self._grace)
+
+    def blocked(self, now: float) -> None:
+        """The body blocks the loop, so that no timer runs: take the steps that are due."""
+        unblock(self, now)
 
     def overdue(self, now: float) -> tuple[Kind, str] | None:
         """The limit that has passed unheeded, if any, and its words."""

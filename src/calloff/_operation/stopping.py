@@ -10,7 +10,7 @@ from .._words.report import Rung, StopReport
 if TYPE_CHECKING:
     from .operation import Operation
 
-__all__ = ["Stop"]
+__all__ = ["Stop", "unblock"]
 
 
 class Stop:
@@ -91,3 +91,28 @@ class Stop:
             develop(self.stuck),
             self.survivors,
         )
+
+
+def unblock(operation: "Operation[Any]", now: float) -> None:
+    """The body of `operation` blocks the loop: take the steps that are due for it and for those it belongs to.
+
+    Whoever is above it waits for it, so the limit of one above ends here, with kind `parent`, as it would have done
+    with a loop that runs. One above that was stopped before may be in its clean-up and need this very operation: only
+    when its grace is over, too, does that count.
+    """
+    above = operation.parent
+    while above is not None and not above.done():
+        stop = above._stop
+        if above.overdue(now) is not None if stop is None else stop.force_at <= now:
+            _tick(above, now)
+            stop = above._stop
+            assert stop is not None
+            operation.request(Kind.PARENT, stop.text or str(stop.kind), str(above.ref), operation._grace)
+        above = above.parent
+    _tick(operation, now)
+
+
+def _tick(operation: "Operation[Any]", now: float) -> None:
+    if not operation.done() and NEVER != operation.timer_at <= now:
+        operation.timers.remove(operation)
+        operation.timer_due(now)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from .._scopes.timers import NEVER
+from .._scopes.timers import NEVER, Entry
 from .._words.duration import period
 from .._words.frame import Frame
 from .._words.state import State
@@ -47,7 +47,7 @@ class Watch(AsyncIterator[Tick], Generic[T]):
         self._next = operation.timers.now() + self._every
         self._waiter: asyncio.Future[None] | None = None
         self.timer_at = NEVER
-        self.timer_bucket = None
+        self.timer_bucket: dict[Entry, None] | None = None
 
     def __aiter__(self) -> "Watch[T]":
         return self
@@ -57,14 +57,14 @@ class Watch(AsyncIterator[Tick], Generic[T]):
         if operation.done():
             raise StopAsyncIteration
         timers = operation.timers
-        self._waiter = operation._ending()
+        self._waiter = operation.over()
         timers.add(self, self._next)
         try:
             await self._waiter
         finally:
             if self.timer_at != NEVER:
                 timers.remove(self)
-            operation._forget(self._waiter)
+            operation.forget(self._waiter)
         if operation.done():
             raise StopAsyncIteration
         missed = (timers.now() - self._next) // self._every

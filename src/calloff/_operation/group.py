@@ -1,0 +1,184 @@
+"""Operations that belong together: they end together, and the one who leaves the block knows that they have.
+
+Structured concurrency after Nathaniel J. Smith's "Notes on structured concurrency" (2018) and `asyncio.TaskGroup`,
+with a bound: every child climbs its own ladder, so that leaving the block never takes longer than grace + 1 s.
+"""
+
+import asyncio
+from asyncio import CancelledError
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Literal, TypeVar
+
+from .._scopes.timers import NEVER, Entry, Timers, timers_of
+from .._words.errors import TimedOut
+from .._words.reason import Kind, Reason
+from .current import current_operation
+from .operation import Operation
+from .waiting import settled
+
+__all__ = ["Group"]
+
+T = TypeVar("T")
+
+
+class Group:
+    """What ``async with calloff.group() as g`` gives; see `calloff.group`."""
+
+    def __init__(
+        self,
+        starter: Callable[..., Operation[Any]],
+        timeout: float | None,
+        grace: float,
+        on_error: Literal["cancel", "collect"],
+    ) -> None:
+        self._starter = starter
+        self._timeout = timeout
+        self._grace = grace
+        self._collect = on_error == "collect"
+        self._operations: dict[Operation[Any], None] = {}
+        self._errors: list[BaseException] = []
+        self._host: asyncio.Task[Any] | None = None
+        self._baseline = 0
+        self._in_body = False
+        self._host_cancelled = False
+        self._stopping: Reason | None = None
+        self._timers: Timers | None = None
+        self.timer_at = NEVER
+        self.timer_bucket: dict[Entry, None] | None = None
+
+    @property
+    def operations(self) -> tuple[Operation[Any], ...]:
+        """All that were started in it, in that order, ended ones included."""
+        return tuple(self._operations)
+
+    @property
+    def waits_in(self) -> object | None:
+        """For stack walkers: the first child that still runs."""
+        return next((op for op in self._operations if not op.done()), None)
+
+    def start(self, work: Any, **options: Any) -> Operation[Any]:
+        """Start work in the group; arguments as for `calloff.start`, `grace` by default the group's.
+
+        Raises:
+            RuntimeError: the group was not entered, or is being stopped, or was left; the work is not started.
+        """
+        if self._host is None or self._stopping is not None or (not self._in_body and self.waits_in is None):
+            close = getattr(work, "close", None)
+            if close is not None:
+                close()
+            why = "was not entered" if self._host is None else "is over"
+            raise RuntimeError(f"the group {why}: nothing can be started in it")
+        options.setdefault("grace", self._grace)
+        operation = self._starter(work, **options)
+        self._operations[operation] = None
+        operation.add_done_callback(self._child_ended)
+        return operation
+
+    def cancel(self, reason: str | None = None) -> None:
+        """Call off everything in the group, the body of the block included; the block is left without an error."""
+        self._stop(Kind.REQUESTED, reason or "", _label())
+
+    async def __aenter__(self) -> "Group":
+        if self._host is not None:
+            raise RuntimeError("a group can be entered only once")
+        self._host = asyncio.current_task()
+        if self._host is None:
+            raise RuntimeError("a group needs to be entered inside a task")
+        self._baseline = self._host.cancelling()
+        self._in_body = True
+        if self._timeout is not None:
+            self._timers = timers_of(asyncio.get_running_loop())
+            self._timers.add(self, self._timers.now() + self._timeout)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self._in_body = False
+        held = await self._disarm(error)
+        if held is not None:
+            text = str(held.args[0]) if held.args else "the code that runs the group was cancelled"
+            self._stop(Kind.PARENT, text, _label())
+        elif error is not None and not isinstance(error, CancelledError):
+            self._stop(Kind.SIBLING, f"the body of the group raised {error!r:.100}", _label())
+        try:
+            later = await settled(self._running, self._host_was_cancelled)
+        finally:
+            if self._timers is not None and self.timer_at != NEVER:
+                self._timers.remove(self)
+        return self._conclude(held or later, error)
+
+    async def _disarm(self, error: BaseException | None) -> CancelledError | None:
+        """Take back our own cancel of the host, if any; what remains is the host's own cancel."""
+        assert self._host is not None
+        if self._host_cancelled:
+            foreign = self._host.uncancel() > self._baseline
+            if isinstance(error, CancelledError):
+                return error if foreign else None
+            try:  # the body ended before our cancel arrived: it arrives here
+                await asyncio.sleep(0)
+            except CancelledError as stale:
+                return stale if foreign else None
+            return None
+        return error if isinstance(error, CancelledError) else None
+
+    def _conclude(self, held: CancelledError | None, error: BaseException | None) -> bool:
+        stopping = self._stopping
+        if error is not None and not isinstance(error, (CancelledError, Exception)):
+            return False  # KeyboardInterrupt, SystemExit, StopForced: more than an error of the group
+        if error is not None and not isinstance(error, CancelledError):
+            if self._collect:
+                return False
+            self._errors.insert(0, error)
+        failures = BaseExceptionGroup("unhandled errors in a group", self._errors) if self._errors else None
+        try:
+            if held is not None:
+                if held is error and failures is None:
+                    return False
+                raise held from failures
+            if stopping is not None and stopping.kind is Kind.DEADLINE:
+                caller = current_operation.get()
+                raise TimedOut(caller and caller.ref, stopping, None, f"the group did not end {stopping.text}") from failures
+            if failures is not None:
+                raise failures
+            return True  # our own cancel of the body, or nothing at all
+        finally:
+            self._errors = []
+            del held, error, failures
+
+    def _running(self) -> list[Operation[Any]]:
+        return [operation for operation in self._operations if not operation.done()]
+
+    def _host_was_cancelled(self, error: CancelledError) -> None:
+        text = str(error.args[0]) if error.args else "the code that runs the group was cancelled"
+        self._stop(Kind.PARENT, text, _label())
+
+    def _child_ended(self, operation: "asyncio.Future[Any]") -> None:
+        if operation.cancelled():
+            return
+        error = operation.exception()
+        if self._collect or error is None or (isinstance(error, TimedOut) and self._stopping is not None):
+            return
+        self._errors.append(error)
+        assert isinstance(operation, Operation)
+        self._stop(Kind.SIBLING, f"{operation.name!r} failed: {error!r:.100}", str(operation.ref))
+
+    def _stop(self, kind: Kind, text: str, by: str | None) -> None:
+        if self._stopping is None:
+            self._stopping = Reason(kind, text, by, asyncio.get_running_loop().time())
+            for operation in self._running():
+                operation.cancel(self._stopping)
+            if self._in_body and self._host is not None and not self._host_cancelled:
+                self._host_cancelled = True
+                self._host.cancel()
+
+    def timer_due(self, now: float) -> None:
+        """The group's deadline has come."""
+        assert self._timeout is not None
+        self._stop(Kind.DEADLINE, f"within {self._timeout:g} s", None)
+
+
+def _label() -> str | None:
+    caller = current_operation.get()
+    return None if caller is None else str(caller.ref)

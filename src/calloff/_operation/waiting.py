@@ -1,0 +1,55 @@
+"""Waiting for several operations, without ever losing the cancel of the one who waits."""
+
+import asyncio
+from asyncio import CancelledError
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .operation import Operation
+
+__all__ = ["changed", "settled"]
+
+
+async def settled(
+    operations: Callable[[], "Iterable[Operation[Any]]"], on_cancel: Callable[[CancelledError], None]
+) -> CancelledError | None:
+    """Wait until no operation of `operations()` runs.
+
+    When the caller is cancelled, `on_cancel` is told, once, and the wait goes on: the operations are expected to be
+    called off then, so that it is bounded.
+
+    Returns:
+        The caller's cancel, which the caller has to raise; ``None`` without one.
+    """
+    held: CancelledError | None = None
+    while pending := [operation for operation in operations() if not operation.done()]:
+        try:
+            await pending[-1].over()
+        except CancelledError as error:
+            if held is None:
+                held = error
+                on_cancel(error)
+    return held
+
+
+async def changed(operations: "Iterable[Operation[Any]]", seconds: float | None) -> None:
+    """Wait until one of the operations has ended, or `seconds` have passed."""
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[None] = loop.create_future()
+
+    def wake(_: object = None) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    timer = None if seconds is None else loop.call_later(seconds, wake)
+    watched = tuple(operations)
+    for operation in watched:
+        operation.add_done_callback(wake)
+    try:
+        await waiter
+    finally:
+        if timer is not None:
+            timer.cancel()
+        for operation in watched:
+            operation.remove_done_callback(wake)
