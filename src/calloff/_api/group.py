@@ -69,6 +69,7 @@ async def race(
 
 
 async def _run(left: list[AsyncWork[T]], stagger: float, timeout: float | None, grace: float) -> T:
+    winner: Operation[T] | None = None
     async with group(timeout=timeout, grace=grace, on_error="collect") as contenders:
         winner = await _first_success(contenders, left, stagger)
         text = "every contender failed" if winner is None else f"{winner.name!r} won the race"

@@ -1,21 +1,33 @@
 """The operation that the running code belongs to, and what code may say and ask from inside it."""
 
 import asyncio
+import sys
 import threading
 import time
 from asyncio import CancelledError
 from collections.abc import Awaitable, Generator
 from contextvars import ContextVar
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from .._scopes.scope import nearest_deadline
 from .._words.duration import delay
+from .._words.errors import StopForced
 
 if TYPE_CHECKING:
     from .operation import Operation
 
-__all__ = ["checkpoint", "current", "current_deadline", "current_operation", "progress", "remaining", "sleepers", "wake"]
+__all__ = [
+    "checkpoint",
+    "current",
+    "current_deadline",
+    "current_operation",
+    "progress",
+    "remaining",
+    "sleepers",
+    "wake",
+]
 
 current_operation: "ContextVar[Operation[Any] | None]" = ContextVar("calloff.current_operation", default=None)
 
@@ -64,17 +76,17 @@ def checkpoint(wait: float = 0.0) -> Awaitable[None]:
     """Raise `asyncio.CancelledError` here when the current operation was asked to stop, or its deadline has passed.
 
     Args:
-        wait: in a thread, block here for that many seconds first: a `time.sleep` that a stop ends at once.
+        wait: in a thread, block here for that many seconds, too: a `time.sleep` that a stop ends at once.
 
     Returns:
         Something that may be awaited, to let the event loop run for one turn: ``await calloff.checkpoint()``.
 
     Raises:
-        asyncio.CancelledError: at every call since the stop was asked for, so clean-up should do without.
-        RuntimeError: `wait` where an event loop runs, which it would block. The caller's fault: `asyncio.sleep` is meant.
+        asyncio.CancelledError: at each call since the stop was asked for, but not in the clean-up that it set going.
+        RuntimeError: `wait` where an event loop runs, which it would block: use `asyncio.sleep`. The caller's fault.
 
-    Outside any operation it never raises for a stop. Work that computes for long, in a thread, in a process or in a
-    coroutine, calls it again and again and can thus be stopped politely:
+    Outside any operation nothing ever stops it. Work that computes for long, in a thread, in a process or in a
+    coroutine, calls it now and then, and can be stopped politely:
 
         def work(rows):
             for row in rows:
@@ -90,29 +102,54 @@ def checkpoint(wait: float = 0.0) -> Awaitable[None]:
 
 
 def _check(operation: "Operation[Any]") -> None:
-    reason = operation.reason
+    now = operation.timers.now()
     on_loop = asyncio._get_running_loop() is operation.get_loop()
-    overdue = None
-    if reason is None:
-        if operation.done():
-            return
+    if operation.reason is None:
         # in another thread the loop is let go first: it asks for the stop, and notes where it found the body
-        overdue = operation.overdue(operation.timers.now() - (0 if on_loop else operation.policy.slack))
-        if overdue is None:
+        if not _overdue(operation, now if on_loop else now - operation.policy.slack):
             return
-    error = CancelledError(*([reason.text] if reason is not None and reason.text else []))
-    checked = getattr(operation.body, "checked", None)  # of places whose bodies run in this process
-    arrived, refused = checked(error) if checked is not None else (False, False)
-    if refused and operation._stop is not None:
+    body = _own_body(operation)
+    error: BaseException | None = None
+    if on_loop:  # which no timer has reached while the body computes
+        act = partial(operation.blocked, now)
+        error = body.interrupt(act) if hasattr(body, "interrupt") else act()
+    if error is None:
+        reason = operation.reason
+        if reason is not None and _is_obeying():
+            return
+        error = CancelledError(*([reason.text] if reason is not None and reason.text else []))
+    if body is not None and body.noted(error) and operation._stop is not None:
         operation._stop.refusals += 1
-    if overdue is not None and on_loop:
-        operation.request(*overdue, None, operation._grace, interrupting=arrived)
     raise error
+
+
+def _own_body(operation: "Operation[Any]") -> Any:
+    """The body of `operation`, if the calling code runs in it: not in a further task or thread of its making."""
+    body: Any = operation.body
+    return body if hasattr(body, "is_here") and body.is_here() else None
+
+
+def _overdue(operation: "Operation[Any] | None", now: float) -> bool:
+    while operation is not None and not operation.done():
+        if operation.overdue(now) is not None:
+            return True
+        operation = operation.parent
+    return False
+
+
+def _is_obeying() -> bool:
+    """Whether the calling code is a clean-up, which a stop has set going."""
+    step = sys.exception()
+    while step is not None:
+        if isinstance(step, (CancelledError, StopForced)):
+            return True
+        step = step.__context__
+    return False
 
 
 def _sleep(seconds: float, operation: "Operation[Any] | None") -> None:
     if asyncio._get_running_loop() is not None:
-        raise RuntimeError("checkpoint(wait) would block the event loop of this thread: use asyncio.sleep() there")
+        raise RuntimeError("checkpoint(wait) would block the event loop of this thread: use asyncio.sleep()")
     if operation is None:
         time.sleep(seconds)
         return

@@ -139,7 +139,8 @@ class Group:
                 raise held from failures
             if stopping is not None and stopping.kind is Kind.DEADLINE:
                 caller = current_operation.get()
-                raise TimedOut(caller and caller.ref, stopping, None, f"the group did not end {stopping.text}") from failures
+                ref = None if caller is None else caller.ref
+                raise TimedOut(ref, stopping, None, f"the group did not end {stopping.text}") from failures
             if failures is not None:
                 raise failures
             return True  # our own cancel of the body, or nothing at all

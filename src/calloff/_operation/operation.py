@@ -71,7 +71,7 @@ class Operation(Future[T]):
         "_progress_at",
         "_stall",
         "_started_at",
-        "_state",
+        "_phase",
         "_stop",
         "_waiters",
         "body",
@@ -104,7 +104,7 @@ class Operation(Future[T]):
         self._grace = grace
         self._limit = timeout
         self._stall = stall
-        self._state: State = _PENDING
+        self._phase: State = _PENDING
         self._stop: Stop | None = None
         self._waiters: list[Future[None]] | None = None
         self._progress: Any = None
@@ -136,7 +136,7 @@ class Operation(Future[T]):
     @property
     def name(self) -> str:
         """The name given at the start, else the name of the function."""
-        return self._name
+        return self._name.rpartition("<locals>.")[2]
 
     @property
     def place(self) -> str:
@@ -161,7 +161,7 @@ class Operation(Future[T]):
     @property
     def state(self) -> State:
         """Where it is in its life."""
-        return self._state
+        return self._phase
 
     @property
     def progress(self) -> Any:
@@ -277,8 +277,8 @@ class Operation(Future[T]):
         if self._stop is not None:
             self._stop.hasten(self, now, grace)
             return
-        stop = self._stop = Stop(kind, text, by, now, grace, self._state is not _PENDING)
-        self._state = _STOPPING
+        stop = self._stop = Stop(kind, text, by, now, grace, self._phase is not _PENDING)
+        self._phase = _STOPPING
         if self.timer_at != NEVER:
             timers.remove(self)
         if sleepers:
@@ -286,8 +286,8 @@ class Operation(Future[T]):
         stop.where = body.ask(text)
         if grace > _FIRST_PAUSE and body.insists:
             timers.lane.add(self, now + _FIRST_PAUSE)
-        else:
-            stop.advance(self, now)
+        else:  # with no grace at all, force comes at the next turn of the loop: first the asking arrives
+            timers.add(self, now + grace)
 
     def reschedule(self, timeout: float | None) -> None:
         """Set a new limit: `timeout` seconds from now, or none.
@@ -297,7 +297,7 @@ class Operation(Future[T]):
         """
         timeout = limit(timeout, "timeout")
         if self._stop is not None or self.done():
-            raise RuntimeError(f"{self.name!r} is {self._state}: its deadline can't be changed any more")
+            raise RuntimeError(f"{self.name!r} is {self._phase}: its deadline can't be changed any more")
         self._limit = timeout
         self._deadline = None if timeout is None else self.timers.now() + timeout
         self._set_timer()
@@ -307,7 +307,7 @@ class Operation(Future[T]):
     def __await__(self) -> Generator[Any, None, T]:
         if self._ended_at is None:
             held: CancelledError | None = None
-            while self._ended_at is None:
+            while not self.done():
                 try:
                     yield from self.over()
                 except CancelledError as error:  # it is the caller that is cancelled
@@ -316,7 +316,7 @@ class Operation(Future[T]):
                         self._follow(error)
             if held is not None:
                 raise held
-        return _future_result(self) if self._state is _COMPLETED else self.result()
+        return _future_result(self) if self._phase is _COMPLETED else self.result()
 
     __iter__ = __await__
 
@@ -347,7 +347,7 @@ class Operation(Future[T]):
         Raises:
             asyncio.InvalidStateError: it has not ended.
         """
-        if self._state is not _COMPLETED and self.cancelled():
+        if self._phase is not _COMPLETED and self.cancelled():
             raise self._make_cancelled_error()
         return _future_result(self)
 
@@ -398,7 +398,7 @@ class Operation(Future[T]):
         self.request(Kind.PARENT, text, by, self._grace)
 
     def _outcome(self) -> Outcome[T]:
-        state = self._state
+        state = self._phase
         if state is _COMPLETED:
             return Completed(_future_result(self), self.report)
         if state is _FAILED:
@@ -414,8 +414,8 @@ class Operation(Future[T]):
     def entered(self) -> None:
         """The body runs its first step in a context of its own."""
         current_operation.set(self)
-        if self._state is _PENDING:
-            self._state = _RUNNING
+        if self._phase is _PENDING:
+            self._phase = _RUNNING
 
     def located(self, where: RawStack) -> None:
         """The request has arrived in the body, which was there."""
@@ -429,7 +429,7 @@ class Operation(Future[T]):
 
     def returned(self, value: Any) -> None:
         """The body ended with a value."""
-        if self._state is _ABANDONED:
+        if self._phase is _ABANDONED:
             self._ended_late(f"returned {value!r:.100}")
             return
         if self._stop is not None and self.body is not None:
@@ -439,7 +439,7 @@ class Operation(Future[T]):
 
     def raised(self, error: BaseException) -> None:
         """The body ended with an error of its own."""
-        if self._state is _ABANDONED:
+        if self._phase is _ABANDONED:
             self._ended_late(f"raised {error!r:.200}")
             return
         self._close(_FAILED)
@@ -447,7 +447,7 @@ class Operation(Future[T]):
 
     def stopped(self, rung: Rung | None = None, survivors: tuple[str, ...] = ()) -> None:
         """The body ended because it was stopped."""
-        if self._state is _ABANDONED:
+        if self._phase is _ABANDONED:
             self._ended_late("obeyed")
             return
         if self._stop is None:  # cancelled behind our back, or it raised CancelledError on its own
@@ -456,7 +456,7 @@ class Operation(Future[T]):
                 Kind.EXTERNAL,
                 "its task was cancelled, or it raised CancelledError itself",
             )
-            self._stop = Stop(kind, text, None, now, self._grace, self._state is not _PENDING)
+            self._stop = Stop(kind, text, None, now, self._grace, self._phase is not _PENDING)
         if rung is not None:
             self._stop.rung = rung
         if survivors:
@@ -482,7 +482,7 @@ class Operation(Future[T]):
             _set_cancelled(self)
 
     def _close(self, state: State) -> None:
-        self._state = state
+        self._phase = state
         self._ended_at = self.timers.now()
         self.body = None
         live.pop(self, None)
@@ -547,4 +547,4 @@ class Operation(Future[T]):
         return None
 
     def __repr__(self) -> str:
-        return f"<Operation {self.id} {self.name!r} {self._state}>"
+        return f"<Operation {self.id} {self.name!r} {self._phase}>"

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from .._scopes.timers import NEVER
 from .._words.frame import RawStack, develop
 from .._words.ladder import Climb, Step, next_step
 from .._words.reason import Kind, Reason
@@ -55,12 +56,14 @@ class Stop:
                 operation.timers.add(operation, at)
                 return
             if step is Step.INSIST:
+                refused = body.reached
                 if body.insist():
-                    self.refusals += 1
+                    self.refusals += refused
                     self.rung = Rung.INSISTED
                 climb = climb.asked_again(now)
             elif step is Step.FORCE:
-                self.refusals += body.force()
+                refused = body.reached
+                self.refusals += body.force() and refused
                 self.rung = Rung.FORCED
                 climb = climb.forced(now)
             else:
@@ -75,8 +78,9 @@ class Stop:
             self.force_at = now + grace
             if self._climb is not None:
                 self._climb = self._climb.hastened(self.force_at)
-            operation.timers.remove(operation)
-            self.advance(operation, now)
+            if operation.timer_at > self.force_at:
+                operation.timers.remove(operation)
+                operation.timers.add(operation, self.force_at)
 
     def report(self, ended_at: float, where: RawStack) -> StopReport:
         """The evidence so far; `where` stands in while the request has not arrived in the body."""

@@ -49,6 +49,7 @@ class Timers:
         "loop",
         "now",
         "on_arm",
+        "on_call",
         "wake",
     )
 
@@ -58,6 +59,8 @@ class Timers:
         self.now: Callable[[], float] = monotonic if type(loop).time is asyncio.BaseEventLoop.time else loop.time
         #: called with each new `wake`: the interrupter keeps its kernel timer beside ours
         self.on_arm: Callable[[float], None] | None = None
+        #: what `call` hands to when there is an interrupter, which reaches a blocked loop, too
+        self.on_call: Callable[..., object] | None = None
         #: the point the loop is asked to wake us at, infinity when there is none
         self.wake = inf
         self._handle: asyncio.TimerHandle | None = None
@@ -98,6 +101,10 @@ class Timers:
                 entry.timer_at = NEVER
                 self._compact()
         entry.timer_at = NEVER
+
+    def call(self, callback: Callable[..., object], *args: object) -> None:
+        """Call it on the loop's thread, soon; from any thread and from signal handlers."""
+        (self.on_call or self.loop.call_soon_threadsafe)(callback, *args)
 
     def _open(self, at: float) -> "dict[Entry, None] | None":
         """A new bucket for the second of `at`, or ``None`` when that second has begun: use the heap."""

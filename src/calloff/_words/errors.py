@@ -15,7 +15,7 @@ Their texts are made when they are read: cancelling a hundred thousand operation
 from asyncio import CancelledError
 from typing import Any
 
-from .frame import at_line
+from .frame import Frame, RawStack, at_line, develop
 from .reason import Kind, Reason
 from .ref import Ref
 from .report import Rung, StopReport
@@ -42,21 +42,34 @@ class _Ended:
     reason: Reason
     report: StopReport | None
 
-    def __init__(self, operation: Ref | None, reason: Reason, report: StopReport | None = None, text: str = "") -> None:
+    def __init__(
+        self,
+        operation: Ref | None,
+        reason: Reason,
+        report: StopReport | None = None,
+        text: str = "",
+        raw: RawStack = (),
+    ) -> None:
         super().__init__()
         self.operation = operation
         self.reason = reason
         self.report = report
         self._text = text
+        self._raw = raw
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.operation, self.reason, self.report, self._text)
+        return type(self), (self.operation, self.reason, self.report, self._text, self._raw)
 
     def __str__(self) -> str:
         if self._text:
             return self._text
         name = repr(self.operation.name) if self.operation else "the block"
-        return f"{name} {self._verb()}{_where(self.report)}"
+        return f"{name} {self._verb()}{_where(self.report, self.where)}"
+
+    @property
+    def where(self) -> tuple[Frame, ...]:
+        """The stack of the body when it was stopped, outermost first."""
+        return develop(self._raw) if self.report is None else self.report.where
 
     def _verb(self) -> str:
         raise NotImplementedError
@@ -156,13 +169,11 @@ def ended_error(operation: Ref, report: StopReport) -> TimedOut | OperationCance
     return OperationCancelled(operation, report.reason, report)
 
 
-def _where(report: StopReport | None) -> str:
-    if report is None:
-        return ""
-    if report.rung is Rung.ABANDONED:
+def _where(report: StopReport | None, frames: tuple[Frame, ...]) -> str:
+    if report is not None and report.rung is Rung.ABANDONED:
         line = at_line(report.stuck_at) or at_line(report.where)
         return f" and could not be stopped: stuck at {line}" if line else " and could not be stopped"
-    line = at_line(report.where)
+    line = at_line(frames)
     return f": at {line}" if line else ""
 
 

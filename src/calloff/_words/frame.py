@@ -11,7 +11,7 @@ __all__ = ["OURS", "Frame", "RawFrame", "RawStack", "at_line", "culprit", "devel
 #: One frame, noted as cheaply as can be: the code and the offset of its last instruction; or, from another process,
 #: file, line and function. Lines and texts are looked up when somebody asks.
 RawFrame = tuple[CodeType, int] | tuple[str, int, str]
-#: A stack: frames, outermost first, or flat (code, offset, code, offset, ...), which is one object to allocate, not many.
+#: A stack, outermost first: frames, or flat (code, offset, code, offset, ...), which is one object to allocate.
 RawStack = tuple[RawFrame | CodeType | int, ...]
 
 

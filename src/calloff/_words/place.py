@@ -4,13 +4,14 @@ The operation decides (when to ask, to insist, to force, to give up); the body c
 Neither imports the other: a new place is a new `Body`, nothing else changes.
 """
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from .frame import RawStack
 from .report import Rung
 
 __all__ = ["Body", "Sink", "Work"]
+
+T_co = TypeVar("T_co", covariant=True)
 
 
 class Sink(Protocol):
@@ -30,6 +31,9 @@ class Sink(Protocol):
 
     def stopped(self, rung: Rung | None = None, /, survivors: tuple[str, ...] = ()) -> None:
         """The body ended because it was stopped; `rung` where the place knows better than the ladder."""
+
+    def blocked(self, now: float, /) -> None:
+        """The body blocks the loop, so that no timer runs: take the steps that are due."""
 
     def progressed(self, value: Any, /) -> None:
         """The body reported progress."""
@@ -70,25 +74,31 @@ class Body(Protocol):
 
     def insist(self) -> bool:
         """Ask again; ``False`` when the body is obeying already (it is in its clean-up) and was let alone."""
+        ...
 
     def force(self) -> bool:
         """Use force; ``False`` when the body was obeying and only took too long."""
+        ...
 
     def abandon(self) -> bool:
         """The ladder is at its end; ``True`` when the body refused force, ``False`` when it was still unwinding."""
+        ...
 
     def where(self) -> RawStack:
         """The stack of the body now, outermost first; empty when it has none."""
-
-
-class Work(Protocol):
-    """What `thread`, `process` and `command` return: work with its place, not started yet."""
-
-    @property
-    def place(self) -> str:
-        """The word for where it runs."""
         ...
 
-    @property
-    def open(self) -> Callable[[], Body]:
+
+class Work(Generic[T_co]):
+    """What `thread`, `process` and `command` return: work with its place, not started yet; `T_co` is what it returns.
+
+    Attributes:
+        place: the word for where it runs.
+    """
+
+    __slots__ = ()
+    place: str
+
+    def open(self) -> Body:
         """Make the body. Called once, with a running loop."""
+        raise NotImplementedError

@@ -8,15 +8,17 @@ happens; and a body that was given up can be let go of when its task is cancelle
 """
 
 import asyncio
+import sys
 from asyncio import CancelledError, get_running_loop
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, ClassVar
 
 from ..._words.errors import StopForced
 from ..._words.frame import RawStack
 from ..._words.place import Sink
 from ..._words.report import Rung
-from .stack import is_handling, stack_of
+from .bury import bury
+from .stack import is_handling, stack_of, stems_from
 
 __all__ = ["TaskBody", "TaskWork"]
 
@@ -29,7 +31,7 @@ class TaskWork:
 
     def __init__(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> None:
         self.coro = coro
-        self.name = name or coro.__qualname__
+        self.name = name or getattr(coro, "__qualname__", "coroutine")
 
     def open(self) -> "TaskBody":
         """The body to drive."""
@@ -53,10 +55,13 @@ class TaskBody(Coroutine[Any, Any, None]):
     )
     place = "task"
     insists = True
+    #: the body that the interrupter found on the stack of the main thread, and what came of it
+    _on_stack: "ClassVar[TaskBody | None]" = None
+    _raising: ClassVar[BaseException | None] = None
 
     def __init__(self, coro: Coroutine[Any, Any, Any]) -> None:
         self.coro = coro
-        self.name: str = coro.__qualname__
+        self.name: str = getattr(coro, "__qualname__", "coroutine")
         self._send = coro.send
         self._started = False
         self._forcing = False
@@ -75,12 +80,15 @@ class TaskBody(Coroutine[Any, Any, None]):
     def begin(self, sink: Sink) -> None:
         """Create the task; with eager tasks the first step runs at once."""
         self._sink = sink
-        task = get_running_loop().create_task(self)
+        task: asyncio.Task[None] = get_running_loop().create_task(self)
         if not task.done():
             self.task = task
 
     def ask(self, text: str) -> RawStack | None:
         """Cancel the task. Where it waits is noted when the request arrives, unless others have to end before."""
+        if TaskBody._on_stack is self:
+            self._raise()
+            return self.where()
         task = self.task or self._task()
         waiter = task._fut_waiter  # type: ignore[attr-defined]
         where = None if waiter is None or type(waiter) is asyncio.Future else stack_of(self.coro)
@@ -91,6 +99,9 @@ class TaskBody(Coroutine[Any, Any, None]):
         """Cancel again, unless the body is in its clean-up."""
         if self._obeying():
             return False
+        if TaskBody._on_stack is self:
+            self._raise()
+            return True
         self._task().cancel()
         return True
 
@@ -98,7 +109,10 @@ class TaskBody(Coroutine[Any, Any, None]):
         """Cancel once more; what arrives in the body is `StopForced`."""
         obeying = self._obeying()
         self._forcing = True
-        self._task().cancel()
+        if TaskBody._on_stack is self:
+            self._raise()
+        else:
+            self._task().cancel()
         return not obeying
 
     def abandon(self) -> bool:
@@ -110,8 +124,22 @@ class TaskBody(Coroutine[Any, Any, None]):
         """The chain of awaits, outermost first."""
         return stack_of(self.coro)
 
+    def is_here(self) -> bool:
+        """Whether the calling code runs in the body's own task."""
+        return asyncio.current_task() is self._task()
+
+    def noted(self, error: BaseException) -> bool:
+        """A checkpoint raises `error` in the body; refusals are counted elsewhere."""
+        self._asked_with = error
+        self._interrupted = False
+        return False
+
     def _obeying(self) -> bool:
-        return self._asked_with is not None and is_handling(self.coro, self._asked_with)
+        if self._asked_with is None:
+            return False
+        if TaskBody._on_stack is self:
+            return stems_from(sys.exception(), self._asked_with)
+        return is_handling(self.coro, self._asked_with)
 
     def _task(self) -> "asyncio.Task[None]":
         task = self.task
@@ -127,17 +155,24 @@ class TaskBody(Coroutine[Any, Any, None]):
         """The operation."""
         return self._sink
 
-    def interrupting(self) -> BaseException:
-        """The exception that the interrupter raises in the running body, now."""
-        self._interrupted = True
-        error: BaseException
-        if self._forcing:
-            self._forcing = False
-            error = StopForced()
-        else:
-            error = CancelledError()
-        self._asked_with = error
-        return error
+    def interrupt(self, act: Callable[[], object]) -> BaseException | None:
+        """Run `act` in the middle of the body's own step: what is to be raised there, now, if `act` asked this body.
+
+        For the interrupter: a body that blocks the loop is on the stack and can't be asked through its task.
+        """
+        TaskBody._on_stack, TaskBody._raising = self, StopForced() if self._given_up else None
+        try:
+            act()
+            return TaskBody._raising
+        finally:
+            TaskBody._on_stack = TaskBody._raising = None
+
+    def _raise(self) -> None:
+        if self._asked_with is None:
+            self._sink.located(self.where())
+        self._asked_with = TaskBody._raising = StopForced() if self._forcing else CancelledError()
+        self._interrupted = not self._forcing
+        self._forcing = False
 
     # --- the coroutine that the task runs
 
@@ -180,6 +215,7 @@ class TaskBody(Coroutine[Any, Any, None]):
             if self._asked_with is None:
                 self._sink.located(stack_of(self.coro, arrived=True))
             self._asked_with = error
+            self._interrupted = False
         try:
             return self.coro.throw(error)
         except StopIteration as stop:
@@ -214,8 +250,8 @@ class TaskBody(Coroutine[Any, Any, None]):
         try:
             self.coro.close()
         except RuntimeError:  # it ignored GeneratorExit, too
-            pass
-        self._sink.stopped()
+            bury(self.coro)
+        self._sink.stopped(Rung.ABANDONED)
 
     # --- what asyncio's reprs and stack printers read
 

@@ -11,11 +11,12 @@ import gc
 import sys
 from collections.abc import AsyncGenerator, Coroutine, Generator
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
-from typing import Any
+from typing import Any, cast
 
 from ..._words.frame import OURS, RawFrame, RawStack
+from ..._words.place import Body
 
-__all__ = ["is_handling", "stack_of"]
+__all__ = ["is_handling", "stack_of", "stems_from"]
 
 
 _LIMIT = 200
@@ -45,7 +46,7 @@ def stack_of(coro: object, *, arrived: bool = False) -> RawStack:
     return tuple(found)
 
 
-def _visit(current: object, found: list[Any]) -> object | None:
+def _visit(current: object, found: list[Any]) -> Any:
     """Note the frame of `current` and return what it waits for."""
     if isinstance(current, CoroutineType):
         frame, running, awaited = current.cr_frame, current.cr_running, current.cr_await
@@ -56,7 +57,7 @@ def _visit(current: object, found: list[Any]) -> object | None:
     elif isinstance(current, asyncio.Future):
         return _behind(current)
     elif hasattr(current, "insists"):  # the body of an operation at another place, which knows its own stack
-        found.extend(current.where())
+        found.extend(cast(Body, current).where())
         return None
     else:
         return _inside(current)
@@ -77,8 +78,9 @@ def _behind(future: "asyncio.Future[Any]") -> object | None:
         return None
     if isinstance(future, asyncio.Task):
         coro: object = future.get_coro()
-        return getattr(coro, "coro", coro)
-    body = getattr(future, "waits_in", None)  # an operation
+        inner: object = getattr(coro, "coro", coro)
+        return inner
+    body: object = getattr(future, "waits_in", None)  # an operation
     if body is not None:
         return body
     members = getattr(future, "_children", None)  # asyncio.gather
@@ -93,15 +95,17 @@ def _held_by(frame: FrameType) -> object | None:
         if tasks:
             return _first_pending(tasks)
     if frame.f_code.co_filename.startswith(OURS):
-        return getattr(frame.f_locals.get("self"), "waits_in", None)
+        awaited: object = getattr(frame.f_locals.get("self"), "waits_in", None)
+        return awaited
     return None
 
 
 def _first_pending(members: Any) -> object | None:
-    return next((member for member in list(members) if not member.done()), None)
+    pending: object = next((member for member in list(members) if not member.done()), None)
+    return pending
 
 
-def _inside(opaque: object) -> object | None:
+def _inside(opaque: object) -> Any:
     """The generator or future that an opaque awaitable (of C, mostly) steps through."""
     for part in gc.get_referents(opaque):
         if isinstance(part, (Coroutine, Generator, AsyncGenerator, asyncio.Future)):
@@ -132,7 +136,7 @@ def _raw(frame: FrameType) -> RawFrame:
     return frame.f_code, frame.f_lasti
 
 
-def is_handling(coro: object, error: BaseException) -> bool:
+def is_handling(coro: object, error: BaseException | type[BaseException]) -> bool:
     """Whether a suspended coroutine is still busy with `error`: in an ``except``, a ``finally`` or an ``__aexit__``.
 
     This tells clean-up, which deserves its grace, from a cancel that was swallowed. A frame that handles an exception
@@ -144,18 +148,19 @@ def is_handling(coro: object, error: BaseException) -> bool:
         seen.add(id(current))
         if isinstance(current, (CoroutineType, GeneratorType, AsyncGeneratorType)):
             parts = gc.get_referents(current)
-            if any(isinstance(part, BaseException) and _stems_from(part, error) for part in parts):
+            if any(isinstance(part, BaseException) and stems_from(part, error) for part in parts):
                 return True
         current = _visit(current, [])
     return False
 
 
-def _stems_from(held: BaseException, error: BaseException) -> bool:
+def stems_from(held: BaseException | None, error: BaseException | type[BaseException]) -> bool:
+    """Whether `held` is `error` (or an instance of it) or was raised while that was handled."""
     step: BaseException | None = held
     for _ in range(8):
         if step is None:
             return False
-        if step is error:
+        if step is error or (isinstance(error, type) and isinstance(step, error)):
             return True
         step = step.__cause__ or step.__context__
     return False

@@ -1,0 +1,281 @@
+"""The end of a program, bounded: whatever still runs is stopped side by side, and what can't be stopped is told.
+
+`asyncio.run` cancels what is left, once, and waits without limit: for tasks, for asynchronous generators, for the threads
+of the default executor. Here all of that has one deadline: `grace` from the moment at which the main operation was asked
+to stop or ended by itself. Operations climb their own ladder, which can't be slower than that. Plain tasks are asked
+again, with back-off and not in their clean-up, until the deadline; then they are left where they are. Each thing left is
+logged with its name and the line that it is stuck at.
+
+There is no task for this: the loop is run in short turns from outside. So code that cancels or awaits "all other tasks"
+while it shuts down meets nothing of ours.
+"""
+
+import asyncio
+import gc
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from types import AsyncGeneratorType
+from typing import Any
+
+from .._operation.operation import Operation
+from .._operation.registry import live
+from .._places.daemon_executor import DaemonExecutor
+from .._places.task.body import TaskBody
+from .._places.task.bury import bury
+from .._places.task.stack import is_handling, stack_of
+from .._words.errors import StopForced
+from .._words.frame import RawFrame, at_line, develop
+from .._words.policy import DEFAULT, Policy
+from .._words.reason import Kind
+
+__all__ = ["Ending", "log_threads"]
+
+_logger = logging.getLogger("calloff")
+
+#: what plain tasks get at least, when the main operation has used up the whole grace, and what the rest gets
+_LEAST = 0.5
+_LITTLE = 0.1
+#: how long after the end of its ladder an operation is waited for, should its place be broken
+_GUARD = 0.5
+
+
+class Ending:
+    """Stops everything that runs on a loop which is not running now.
+
+    Args:
+        until: the point on the loop's clock at which grace is over.
+        text: why everything ends, for the reports.
+        by: who asked for it.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        executor: DaemonExecutor,
+        until: float,
+        text: str,
+        by: str | None,
+        policy: Policy = DEFAULT,
+    ) -> None:
+        self._loop = loop
+        self._executor = executor
+        self._until = until
+        self._text = text
+        self._by = by
+        self._policy = policy
+        #: an exception that went through the loop meanwhile: KeyboardInterrupt or SystemExit of some callback
+        self.stray: BaseException | None = None
+        self._asked: dict[asyncio.Task[Any], _Asked] = {}
+        self._requested: set[Operation[Any]] = set()
+        self._left: set[asyncio.Task[Any]] = set()
+
+    def hasten(self) -> None:
+        """Grace is over now; on the loop's thread."""
+        self._until = min(self._until, self._loop.time())
+        self._requested.clear()
+        self._loop.stop()
+
+    def run(self) -> None:
+        """Stop everything; returns within the rest of the grace and a little more than a second."""
+        self._stop_work()
+        self._close_generators()
+        self._wait_for_jobs()
+        self._shut_down_other_executor()
+
+    # --- operations and tasks
+
+    def _stop_work(self) -> None:
+        started = self._loop.time()
+        while True:
+            operations, tasks = self._running()
+            if not operations and not tasks:
+                return
+            now = self._loop.time()
+            self._request(operations, now)
+            due = self._ask(tasks, now)
+            tasks_until = max(self._until, started + _LEAST)
+            last = max(self._until, started) + self._policy.last + _GUARD
+            if now >= tasks_until:
+                self._give_up([task for task in tasks if now >= last or self._asked[task].since + _LITTLE <= now])
+            if now >= last:
+                for operation in operations:  # its place broke the promise that the ladder ends
+                    _logger.error("%s did not end: at %s", operation.ref, at_line(operation.where()))
+                return
+            if now < tasks_until:
+                due = min(due, tasks_until)
+            self._wait((*operations, *tasks), min(due, last))
+
+    def _running(self) -> tuple[list[Operation[Any]], list[asyncio.Task[Any]]]:
+        operations = [op for op in live if op.get_loop() is self._loop and not op.done()]
+        tasks = [task for task in asyncio.all_tasks(self._loop) if task not in self._left and not _is_driver(task)]
+        return operations, tasks
+
+    def _request(self, operations: list[Operation[Any]], now: float) -> None:
+        """Ask each once. What clean-up code starts in the meantime has time until the others have ended."""
+        if now < self._until and any(operation in self._requested for operation in operations):
+            return
+        for operation in operations:
+            if operation not in self._requested:
+                self._requested.add(operation)
+                operation.request(Kind.SHUTDOWN, self._text, self._by, operation._grace)
+                operation.request(Kind.SHUTDOWN, self._text, self._by, max(0.0, self._until - now))
+
+    def _ask(self, tasks: list[asyncio.Task[Any]], now: float) -> float:
+        """Cancel the plain tasks whose turn it is; returns when the next one is due."""
+        due = now + self._policy.longest
+        for task in tasks:
+            asked = self._asked.get(task)
+            if asked is None:
+                asked = self._asked[task] = _Asked(now)
+                task.add_done_callback(self._task_ended)
+            if asked.next <= now:
+                if not asked.count or not is_handling(task.get_coro(), asyncio.CancelledError):
+                    task.cancel(self._text)
+                asked.count += 1
+                asked.next = now + self._policy.pause(asked.count)
+            due = min(due, asked.next)
+        return due
+
+    def _task_ended(self, task: "asyncio.Task[Any]") -> None:
+        if task.cancelled() or task in self._left:
+            return
+        error = task.exception()
+        if error is not None and not isinstance(error, (StopForced, KeyboardInterrupt, SystemExit)):
+            self._loop.call_exception_handler(
+                {"message": "unhandled exception during calloff.run() shutdown", "exception": error, "task": task}
+            )
+
+    def _give_up(self, tasks: list[asyncio.Task[Any]]) -> None:
+        for task in tasks:
+            self._left.add(task)
+            bury(task)
+            coro = task.get_coro()
+            if not isinstance(coro, TaskBody):  # an operation's end was told when it was abandoned
+                name = getattr(coro, "__qualname__", repr(coro))
+                at = _at(stack_of(coro))
+                _logger.warning("task %r (%s) does not end and was left: at %s", task.get_name(), name, at)
+
+    # --- asynchronous generators
+
+    def _close_generators(self) -> None:
+        before = asyncio.all_tasks(self._loop)
+        closing = self._loop.create_task(self._loop.shutdown_asyncgens())
+        self._wait((closing,), _LITTLE)
+        if closing.done():
+            return
+        still_open = [task for task in asyncio.all_tasks(self._loop) - before if task is not closing]
+        for task in still_open:
+            task.cancel()
+        self._wait((closing,), _LITTLE)
+        for task in still_open:
+            if not task.done():
+                coro = task.get_coro()
+                bury(task)
+                _logger.warning(
+                    "async generator %s does not close and was left: at %s", _generator_name(coro), _at(stack_of(coro))
+                )
+        if not closing.done():
+            bury(closing)
+
+    # --- the default executor
+
+    def _wait_for_jobs(self) -> None:
+        idle = threading.Event()
+
+        def when_idle() -> None:
+            idle.set()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+
+        if self._executor.when_idle(when_idle):
+            self._turn_until(idle.is_set, lambda: self._until)
+        for job in self._executor.leave():
+            state = "still runs" if job.started else "never got a thread"
+            at = _at(job.where or (job.caller and (job.caller,)) or ())
+            _logger.warning("%s, in the default executor, %s and was left: at %s", job.name, state, at)
+
+    def _shut_down_other_executor(self) -> None:
+        """The program may have set a default executor of its own (uvloop does not tell)."""
+        if getattr(self._loop, "_default_executor", None) is self._executor:
+            return
+        closing = self._loop.create_task(self._loop.shutdown_default_executor())
+        self._wait((closing,), _LITTLE)
+        if not closing.done():
+            bury(closing)  # its threads are told by `log_threads`
+
+    # --- turning the loop
+
+    def _wait(self, futures: "tuple[asyncio.Future[Any], ...]", at: float) -> None:
+        """Run the loop until all are done, or until a point on its clock, or until somebody hastens."""
+        until = self._until
+        waiting = {future for future in futures if not future.done()}
+
+        def ended(future: "asyncio.Future[Any]") -> None:
+            waiting.discard(future)
+            if not waiting:
+                self._loop.stop()
+
+        for future in futures:
+            future.add_done_callback(ended)
+        self._turn_until(lambda: not waiting or self._until != until, lambda: at)
+        for future in futures:
+            future.remove_done_callback(ended)
+
+    def _turn_until(self, condition: Callable[[], bool], at: Callable[[], float]) -> None:
+        while not condition() and self._loop.time() < at():
+            timer = self._loop.call_at(at(), self._loop.stop)
+            try:
+                self._loop.run_forever()
+            except (KeyboardInterrupt, SystemExit) as error:
+                self.stray = self.stray or error
+            finally:
+                timer.cancel()
+
+
+class _Asked:
+    """How often a plain task was cancelled, since when, and when its next turn is."""
+
+    __slots__ = ("count", "next", "since")
+
+    def __init__(self, now: float) -> None:
+        self.count = 0
+        self.since = now
+        self.next = now
+
+
+def log_threads(before: Iterable[threading.Thread]) -> None:
+    """Tell which threads of the program, started in the meantime, will hold up the exit of the interpreter."""
+    known = set(before)
+    frames = sys._current_frames()
+    for thread in threading.enumerate():
+        if thread in known or thread.daemon or thread is threading.current_thread():
+            continue
+        where = thread_stack(frames.get(thread.ident or 0))
+        if where and where[-1][0] == _POOL:
+            continue  # a thread of a pool that has nothing to do: it goes when it is told so
+        _logger.warning(
+            "thread %r is not a daemon and will hold up the exit of the interpreter: at %s", thread.name, _at(where)
+        )
+
+
+def _is_driver(task: "asyncio.Task[Any]") -> bool:
+    """Whether an operation takes care of the end of this task."""
+    coro = task.get_coro()
+    return isinstance(coro, TaskBody) and not coro.given_up
+
+
+def _at(raw: tuple[RawFrame, ...]) -> str:
+    return at_line(develop(raw)) or "a line that can't be told"
+
+
+def _generator_name(closing: object) -> str:
+    """The name of the generator whose ``aclose()`` this is; only the garbage collector knows."""
+    for part in gc.get_referents(closing):
+        if isinstance(part, AsyncGeneratorType):
+            return part.__qualname__
+    return repr(closing)
+
+
+_POOL = sys.modules[ThreadPoolExecutor.__module__].__file__

@@ -1,0 +1,27 @@
+"""The last resort for a coroutine that can't be ended: it is never destroyed either.
+
+Destroying a suspended coroutine means closing it: Python raises GeneratorExit in it, wherever the garbage collector
+happens to run, most likely with no event loop. One that catches everything and then awaits gets "no running event
+loop" there, catches that, too, and so on for ever: the interpreter never exits. One more reference that nobody gives
+back, not even the interpreter at its end, prevents that.
+"""
+
+import asyncio
+from typing import Any
+
+__all__ = ["bury"]
+
+_kept: list[object] = []
+
+
+def bury(stuck: object) -> None:
+    """Keep a coroutine or a task that was given up as it is, for good; a task does not complain that it never ended."""
+    if isinstance(stuck, asyncio.Task):
+        task: Any = stuck
+        task._log_destroy_pending = False
+    try:
+        import ctypes
+
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(stuck))
+    except (ImportError, AttributeError):  # not CPython, or one without ctypes: then at least until the end
+        _kept.append(stuck)

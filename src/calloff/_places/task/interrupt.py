@@ -1,0 +1,225 @@
+"""Reaching a body that blocks the event loop: a signal of the kernel's clock, and an exception exactly where it is.
+
+While a body blocks the loop no timer of the loop runs, so nothing that asyncio offers can stop it. A thread could watch,
+but it can't run while C code holds the GIL. So the kernel keeps the time: its timer is always armed a little (`slack`)
+behind the next point at which the loop's own timer has something to do. A loop that is not late moves that point before
+the kernel's timer fires, so that in a healthy program no signal ever comes, and in an idle one nothing wakes it up.
+
+When the signal does come, its handler runs on top of whatever the main thread is doing, and looks:
+
+- Which task runs? None, or one whose own frames are not the ones on top (asyncio's, calloff's or the import system's
+  are): try again soon. An exception there would break the loop or somebody else's state.
+- Is it the same step of that task as at the last look? If not, the loop is only busy, and its own timers will be heard.
+- What is due? The operation of that task decides, by its ladder, as if its timer had run, and its body hands over the
+  exception that is to be raised: here, now, out of the handler, into the line that blocks.
+
+Blocking calls of Python are left at once, loops and many long calculations in C (those that look for signals) too; other
+C code is left as soon as it returns, and by its line in the report one sees who held everything up.
+
+Nothing is done to what has no limit, and nothing to code in other threads or in other tasks. A program that uses SIGALRM
+itself keeps it: then there is no interrupt. (Before one of the `os.exec` family, which keeps the timer but not the
+handler, call ``signal.setitimer(signal.ITIMER_REAL, 0)``.)
+"""
+
+import asyncio
+import inspect
+import logging
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable
+from math import inf
+from types import FrameType
+from typing import Any
+
+from ..._scopes.timers import Timers, timers_of
+from ..._words.policy import DEFAULT, Policy
+from .body import DRIVING, TaskBody
+
+__all__ = ["Interrupter"]
+
+_logger = logging.getLogger("calloff")
+_LONGEST_PAUSE = 0.1
+_TOLERANCE = 0.25
+
+
+class Interrupter:
+    """Interrupts what blocks one event loop in the main thread.
+
+    Attributes:
+        last_resort: asked, with the task that blocks the loop, when none of its limits is due; what it returns is
+            raised there. It may also ask the operation of that task to stop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, policy: Policy = DEFAULT) -> None:
+        self.last_resort: Callable[[asyncio.Task[Any]], BaseException | None] | None = None
+        self._loop = loop
+        self._timers: Timers = timers_of(loop)
+        self._now = self._timers.now
+        self._slack = policy.slack
+        self._pause = policy.slack
+        #: when the kernel's timer is to fire, infinity while it is off
+        self._fires_at = inf
+        self._calls: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
+        self._called_at = 0.0
+        #: the task that ran at the last look, until the loop turns
+        self._suspect: asyncio.Task[Any] | None = None
+        self._handler = self._on_alarm
+        self._former: Any = None
+        self._main_thread = threading.get_ident()
+
+    # --- being there
+
+    def install(self) -> bool:
+        """Begin; ``False``, and nothing happens, where it can't be or where the program uses SIGALRM itself."""
+        if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+            _logger.debug("a blocked loop is not interrupted: not in the main thread, or no kernel timer")
+            return False
+        taken = signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL
+        if taken or signal.getitimer(signal.ITIMER_REAL)[0] > 0:
+            _logger.debug("a blocked loop is not interrupted: SIGALRM or its timer is used by the program")
+            return False
+        self._former = signal.signal(signal.SIGALRM, self._handler)
+        self._timers.on_arm = self._arm
+        self._timers.on_call = self._call
+        self._arm(self._timers.wake)
+        return True
+
+    def remove(self) -> None:
+        """End, and leave SIGALRM as it was found."""
+        if self._timers.on_arm is None:
+            return
+        self._set(inf)
+        self._timers.on_arm = self._timers.on_call = None
+        if signal.getsignal(signal.SIGALRM) is self._handler:
+            signal.signal(signal.SIGALRM, self._former)
+        self._calls.clear()
+        self._suspect = self.last_resort = None
+
+    # --- the kernel's timer
+
+    def _arm(self, wake: float) -> None:
+        """The loop has a new point at which it has something to do: it turns."""
+        self._pause = self._slack
+        self._set(self._late_at(wake, self._now()))
+
+    def _late_at(self, wake: float, now: float) -> float:
+        late_at = max(wake, now) + self._slack
+        return min(late_at, self._called_at + self._slack) if self._calls else late_at
+
+    def _again(self, now: float) -> None:
+        self._set(now + self._pause)
+        self._pause = min(self._pause * 1.5, _LONGEST_PAUSE)
+
+    def _set(self, at: float) -> None:
+        """Let the kernel's timer fire at that point, unless the program has taken it for itself meanwhile."""
+        if signal.getsignal(signal.SIGALRM) is not self._handler:
+            self._stand_down()
+            return
+        now = self._now()
+        expected = max(0.0, self._fires_at - now) if self._fires_at < inf else 0.0
+        self._fires_at = at
+        found, interval = signal.setitimer(signal.ITIMER_REAL, 0.0 if at == inf else max(at - now, 1e-4))
+        if interval or (found and abs(found - expected) > _TOLERANCE):
+            signal.signal(signal.SIGALRM, self._former)
+            signal.setitimer(signal.ITIMER_REAL, found, interval)
+            self._stand_down()
+
+    def _stand_down(self) -> None:
+        _logger.debug("a blocked loop is not interrupted any more: the program uses SIGALRM or its timer")
+        self._timers.on_arm = self._timers.on_call = None
+
+    # --- calls from other threads and from signal handlers
+
+    def _call(self, callback: Callable[..., object], *args: object) -> None:
+        """`Timers.call`: through the loop, and if that does not turn, from the handler."""
+        self._calls.append((callback, args))
+        self._called_at = self._now()
+        self._loop.call_soon_threadsafe(self._run_calls)
+        signal.pthread_kill(self._main_thread, signal.SIGALRM)
+
+    def _run_calls(self) -> None:
+        while self._calls:
+            callback, args = self._calls.popleft()
+            callback(*args)
+
+    # --- the look
+
+    def _on_alarm(self, signum: int, frame: FrameType | None) -> None:
+        now = self._now()
+        late_since = now - self._fires_at
+        late_at = self._late_at(self._timers.wake, 0.0)
+        if now < late_at or self._timers.on_arm is None:
+            self._set(late_at)
+            return
+        self._again(now)
+        task = asyncio.current_task(self._loop)
+        if task is None or not _is_on_top(frame, task.get_coro()):
+            return
+        if task is not self._suspect and late_since < self._slack:
+            self._suspect = task
+            self._loop.call_soon(self._turned)
+            return
+        error = self._decide(task, now)
+        if error is not None:
+            raise error
+
+    def _turned(self) -> None:
+        self._suspect = None
+
+    def _decide(self, task: "asyncio.Task[Any]", now: float) -> BaseException | None:
+        """What is to be raised in the step of `task` that blocks the loop."""
+        body: Any = task.get_coro()
+        error: BaseException | None = None
+
+        def steps() -> None:
+            nonlocal error
+            self._run_calls()
+            if isinstance(body, TaskBody):
+                body.sink.blocked(now)
+            if self.last_resort is not None:
+                error = self.last_resort(task)
+
+        try:
+            if isinstance(body, TaskBody):
+                return body.interrupt(steps) or error
+            steps()
+        except Exception:
+            _logger.exception("interrupting what blocks the event loop failed")
+        return error
+
+
+def _is_on_top(frame: FrameType | None, coro: Any) -> bool:
+    """Whether `frame`, the one that a signal interrupted, belongs to the step of `coro` and may be left by an exception.
+
+    Every frame from there to the coroutine's own must be one that an exception passes through in good order: code that
+    awaits, of whatever origin, and the program's own. The synchronous parts of asyncio and calloff, and the import
+    system, are not.
+    """
+    base = getattr(coro, "cr_frame", None) or getattr(coro, "gi_frame", None)
+    step = frame
+    while step is not None:
+        code = step.f_code
+        file = code.co_filename
+        if file.startswith(_FRAGILE):
+            if code in _DRIVERS:
+                return base is None and step is not frame and step.f_locals.get("self") is coro
+            if step is frame or not code.co_flags & _AWAITS:
+                return False
+        elif step is frame and file == logging.__file__ and code.co_name in _LOCKING:
+            return False
+        if step is base:
+            return True
+        step = step.f_back
+    return False
+
+
+_AWAITS = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
+_DRIVERS = frozenset(function.__code__ for function in DRIVING)
+_FRAGILE = (
+    os.path.dirname(asyncio.__file__) + os.sep,
+    __file__[: __file__.rindex("_places")],
+    "<frozen importlib",
+)
+_LOCKING = frozenset({"acquire", "release", "handle", "_acquireLock", "_releaseLock"})
