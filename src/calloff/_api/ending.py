@@ -22,12 +22,12 @@ from typing import Any
 
 from .._operation.operation import Operation
 from .._operation.registry import live
-from .._places.daemon_executor import DaemonExecutor
+from .._places.daemon_executor import DaemonExecutor, stack_of_frame
 from .._places.task.body import TaskBody
 from .._places.task.bury import bury
 from .._places.task.stack import is_handling, stack_of
 from .._words.errors import StopForced
-from .._words.frame import RawFrame, at_line, develop
+from .._words.frame import RawStack, at_line, develop
 from .._words.policy import DEFAULT, Policy
 from .._words.reason import Kind
 
@@ -68,14 +68,14 @@ class Ending:
         self._policy = policy
         #: an exception that went through the loop meanwhile: KeyboardInterrupt or SystemExit of some callback
         self.stray: BaseException | None = None
-        self._asked: dict[asyncio.Task[Any], _Asked] = {}
-        self._requested: set[Operation[Any]] = set()
+        self._asked: dict[asyncio.Future[Any], _Asked] = {}
         self._left: set[asyncio.Task[Any]] = set()
 
     def hasten(self) -> None:
         """Grace is over now; on the loop's thread."""
         self._until = min(self._until, self._loop.time())
-        self._requested.clear()
+        for operation in [known for known in self._asked if isinstance(known, Operation)]:
+            self._request(operation, self._until)
         self._loop.stop()
 
     def run(self) -> None:
@@ -88,18 +88,22 @@ class Ending:
     # --- operations and tasks
 
     def _stop_work(self) -> None:
+        """Ask everything once, and what clean-up code starts in the meantime when the others have ended."""
         started = self._loop.time()
         while True:
             operations, tasks = self._running()
             if not operations and not tasks:
                 return
             now = self._loop.time()
-            self._request(operations, now)
-            due = self._ask(tasks, now)
+            fresh = now >= self._until or not any(known in self._asked for known in (*operations, *tasks))
+            for operation in operations:
+                if fresh and operation not in self._asked:
+                    self._request(operation, now)
+            due = self._ask(tasks, fresh, now)
             tasks_until = max(self._until, started + _LEAST)
             last = max(self._until, started) + self._policy.last + _GUARD
             if now >= tasks_until:
-                self._give_up([task for task in tasks if now >= last or self._asked[task].since + _LITTLE <= now])
+                self._give_up([task for task in tasks if now >= min(last, self._asked[task].since + _LITTLE)])
             if now >= last:
                 for operation in operations:  # its place broke the promise that the ladder ends
                     _logger.error("%s did not end: at %s", operation.ref, at_line(operation.where()))
@@ -113,22 +117,19 @@ class Ending:
         tasks = [task for task in asyncio.all_tasks(self._loop) if task not in self._left and not _is_driver(task)]
         return operations, tasks
 
-    def _request(self, operations: list[Operation[Any]], now: float) -> None:
-        """Ask each once. What clean-up code starts in the meantime has time until the others have ended."""
-        if now < self._until and any(operation in self._requested for operation in operations):
-            return
-        for operation in operations:
-            if operation not in self._requested:
-                self._requested.add(operation)
-                operation.request(Kind.SHUTDOWN, self._text, self._by, operation._grace)
-                operation.request(Kind.SHUTDOWN, self._text, self._by, max(0.0, self._until - now))
+    def _request(self, operation: Operation[Any], now: float) -> None:
+        self._asked[operation] = _Asked(now)
+        operation.request(Kind.SHUTDOWN, self._text, self._by, operation._grace)
+        operation.request(Kind.SHUTDOWN, self._text, self._by, max(0.0, self._until - now))
 
-    def _ask(self, tasks: list[asyncio.Task[Any]], now: float) -> float:
+    def _ask(self, tasks: list[asyncio.Task[Any]], fresh: bool, now: float) -> float:
         """Cancel the plain tasks whose turn it is; returns when the next one is due."""
         due = now + self._policy.longest
         for task in tasks:
             asked = self._asked.get(task)
             if asked is None:
+                if not fresh:
+                    continue
                 asked = self._asked[task] = _Asked(now)
                 task.add_done_callback(self._task_ended)
             if asked.next <= now:
@@ -156,27 +157,26 @@ class Ending:
             if not isinstance(coro, TaskBody):  # an operation's end was told when it was abandoned
                 name = getattr(coro, "__qualname__", repr(coro))
                 at = _at(stack_of(coro))
-                _logger.warning("task %r (%s) does not end and was left: at %s", task.get_name(), name, at)
+                _logger.warning("task %r (%s) does not end and was left%s", task.get_name(), name, at)
 
     # --- asynchronous generators
 
     def _close_generators(self) -> None:
         before = asyncio.all_tasks(self._loop)
         closing = self._loop.create_task(self._loop.shutdown_asyncgens())
-        self._wait((closing,), _LITTLE)
+        self._wait((closing,), max(self._until, self._soon))
         if closing.done():
             return
         still_open = [task for task in asyncio.all_tasks(self._loop) - before if task is not closing]
         for task in still_open:
             task.cancel()
-        self._wait((closing,), _LITTLE)
+        self._wait((closing,), self._soon)
         for task in still_open:
             if not task.done():
-                coro = task.get_coro()
                 bury(task)
-                _logger.warning(
-                    "async generator %s does not close and was left: at %s", _generator_name(coro), _at(stack_of(coro))
-                )
+                coro = task.get_coro()
+                at = _at(stack_of(coro))
+                _logger.warning("async generator %s does not close and was left%s", _generator_name(coro), at)
         if not closing.done():
             bury(closing)
 
@@ -194,18 +194,29 @@ class Ending:
         for job in self._executor.leave():
             state = "still runs" if job.started else "never got a thread"
             at = _at(job.where or (job.caller and (job.caller,)) or ())
-            _logger.warning("%s, in the default executor, %s and was left: at %s", job.name, state, at)
+            _logger.warning("%s, in the default executor, %s and was left%s", job.name, state, at)
 
     def _shut_down_other_executor(self) -> None:
-        """The program may have set a default executor of its own (uvloop does not tell)."""
-        if getattr(self._loop, "_default_executor", None) is self._executor:
+        """The program may have set a default executor of its own (uvloop does not tell: it only closes that one)."""
+        executor: ThreadPoolExecutor | None = getattr(self._loop, "_default_executor", None)
+        if executor is None or executor is self._executor:
             return
-        closing = self._loop.create_task(self._loop.shutdown_default_executor())
-        self._wait((closing,), _LITTLE)
-        if not closing.done():
-            bury(closing)  # its threads are told by `log_threads`
+        idle = threading.Event()
+
+        def shut_down() -> None:
+            executor.shutdown(wait=True)
+            idle.set()
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._loop.stop)
+
+        threading.Thread(target=shut_down, daemon=True).start()
+        self._turn_until(idle.is_set, lambda: self._until)  # what is left of it is told by `log_threads`
 
     # --- turning the loop
+
+    @property
+    def _soon(self) -> float:
+        return self._loop.time() + _LITTLE
 
     def _wait(self, futures: "tuple[asyncio.Future[Any], ...]", at: float) -> None:
         """Run the loop until all are done, or until a point on its clock, or until somebody hastens."""
@@ -235,7 +246,7 @@ class Ending:
 
 
 class _Asked:
-    """How often a plain task was cancelled, since when, and when its next turn is."""
+    """How often a plain task was cancelled (an operation: once), since when, and when its next turn is."""
 
     __slots__ = ("count", "next", "since")
 
@@ -252,12 +263,11 @@ def log_threads(before: Iterable[threading.Thread]) -> None:
     for thread in threading.enumerate():
         if thread in known or thread.daemon or thread is threading.current_thread():
             continue
-        where = thread_stack(frames.get(thread.ident or 0))
-        if where and where[-1][0] == _POOL:
+        frame = frames.get(thread.ident or 0)
+        if frame is not None and frame.f_code.co_filename == _POOL:
             continue  # a thread of a pool that has nothing to do: it goes when it is told so
-        _logger.warning(
-            "thread %r is not a daemon and will hold up the exit of the interpreter: at %s", thread.name, _at(where)
-        )
+        at = _at(stack_of_frame(frame))
+        _logger.warning("thread %r is not a daemon and will hold up the exit of the interpreter%s", thread.name, at)
 
 
 def _is_driver(task: "asyncio.Task[Any]") -> bool:
@@ -266,8 +276,10 @@ def _is_driver(task: "asyncio.Task[Any]") -> bool:
     return isinstance(coro, TaskBody) and not coro.given_up
 
 
-def _at(raw: tuple[RawFrame, ...]) -> str:
-    return at_line(develop(raw)) or "a line that can't be told"
+def _at(raw: RawStack) -> str:
+    """`` at `` and the line, for the end of a message; nothing where no Python code is."""
+    line = at_line(develop(raw))
+    return f": at {line}" if line else ""
 
 
 def _generator_name(closing: object) -> str:

@@ -11,7 +11,7 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from .._scopes.scope import nearest_deadline
+from .._scopes.scope import nearest_deadline, overdue_scope
 from .._words.duration import delay
 from .._words.errors import StopForced
 
@@ -29,7 +29,11 @@ __all__ = [
     "wake",
 ]
 
-current_operation: "ContextVar[Operation[Any] | None]" = ContextVar("calloff.current_operation", default=None)
+#: in a worker of the process place, what stands there for the operation that it works for
+_inside: Any = getattr(sys.modules.get("_calloff_child.inside"), "operation", None)
+current_operation: "ContextVar[Operation[Any] | None]" = ContextVar(
+    "calloff.current_operation", default=_inside
+)
 
 
 def current() -> "Operation[Any] | None":
@@ -73,7 +77,7 @@ def remaining() -> float:
 
 
 def checkpoint(wait: float = 0.0) -> Awaitable[None]:
-    """Raise `asyncio.CancelledError` here when the current operation was asked to stop, or its deadline has passed.
+    """Raise `asyncio.CancelledError` here when the current operation was asked to stop, or a deadline has passed.
 
     Args:
         wait: in a thread, block here for that many seconds, too: a `time.sleep` that a stop ends at once.
@@ -96,6 +100,10 @@ def checkpoint(wait: float = 0.0) -> Awaitable[None]:
     operation = current_operation.get()
     if operation is not None:
         _check(operation)
+    loop = asyncio._get_running_loop()
+    scope = None if loop is None else overdue_scope(loop.time())
+    if scope is not None:
+        raise scope.interrupting()
     if wait:
         _sleep(delay(wait, "wait"), operation)
     return _TURN

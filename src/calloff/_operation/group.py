@@ -174,6 +174,11 @@ class Group:
                 self._host_cancelled = True
                 self._host.cancel()
 
+    @property
+    def timer_host(self) -> "asyncio.Task[Any] | None":
+        """The task that the deadline will call off, if it has not yet done so."""
+        return self._host if self._stopping is None else None
+
     def timer_due(self, now: float) -> None:
         """The group's deadline has come."""
         assert self._timeout is not None

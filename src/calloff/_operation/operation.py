@@ -72,6 +72,7 @@ class Operation(Future[T]):
         "_stall",
         "_started_at",
         "_phase",
+        "_place",
         "_stop",
         "_waiters",
         "body",
@@ -94,6 +95,7 @@ class Operation(Future[T]):
     ) -> None:
         _init(self, loop=loop)
         self.body: Body | None = body
+        self._place = body.place
         self.timers: Timers = timers_of(loop)
         self.timer_at = NEVER
         self.timer_bucket: dict[Entry, None] | None = None
@@ -141,7 +143,7 @@ class Operation(Future[T]):
     @property
     def place(self) -> str:
         """Where the body runs: `task`, `thread`, `process`, `command` or an engine."""
-        return "task" if self.body is None else self.body.place
+        return self._place
 
     @property
     def ref(self) -> Ref:
@@ -177,6 +179,13 @@ class Operation(Future[T]):
     def deadline(self) -> float | None:
         """The point on the clock of the loop at which it is stopped, or ``None``."""
         return self._deadline
+
+    @property
+    def force_at(self) -> float | None:
+        """The point on the clock of the loop at which force is due, as things stand; ``None`` without a limit."""
+        if self._stop is not None:
+            return self._stop.force_at
+        return None if self._deadline is None else self._deadline + self._grace
 
     @property
     def remaining(self) -> float | None:
@@ -256,6 +265,7 @@ class Operation(Future[T]):
             The outcome; never raises for the operation's own ending. When the caller is cancelled meanwhile, the stop
             is seen to its end and the caller's `CancelledError` raised then.
         """
+        self._refuse_itself()
         self.cancel(reason, grace=grace)
         held: CancelledError | None = None
         while not self.done():
@@ -283,7 +293,11 @@ class Operation(Future[T]):
             timers.remove(self)
         if sleepers:
             wake(self)
-        stop.where = body.ask(text)
+        if self._children:  # it may be waiting for one of them: they are gone when the request arrives
+            stop.where = body.where()
+            body.ask(text)
+        else:
+            stop.where = body.ask(text)
         if grace > _FIRST_PAUSE and body.insists:
             timers.lane.add(self, now + _FIRST_PAUSE)
         else:  # with no grace at all, force comes at the next turn of the loop: first the asking arrives
@@ -301,6 +315,9 @@ class Operation(Future[T]):
         self._limit = timeout
         self._deadline = None if timeout is None else self.timers.now() + timeout
         self._set_timer()
+        limited = getattr(self.body, "limited", None)  # of places that keep the deadline in another process, too
+        if limited is not None:
+            limited()
 
     # --- waiting for it
 
@@ -372,14 +389,20 @@ class Operation(Future[T]):
 
     def over(self) -> "Future[None]":
         """A future of one waiter's own that is done when the operation is."""
-        if current_operation.get() is self:
-            raise RuntimeError(f"{self.name!r} can't wait for its own end")
+        self._refuse_itself()
         waiter: Future[None] = self._loop.create_future()
         if self._waiters is None:
             self._waiters = [waiter]
         else:
             self._waiters.append(waiter)
         return waiter
+
+    def _refuse_itself(self) -> None:
+        """Its body can't wait for its end; other tasks that were made inside it can."""
+        if current_operation.get() is self:
+            is_here = getattr(self.body, "is_here", None)
+            if is_here is not None and is_here():
+                raise RuntimeError(f"{self.name!r} can't wait for its own end")
 
     def forget(self, waiter: "Future[None]") -> None:
         """The waiter lost interest."""
@@ -416,6 +439,8 @@ class Operation(Future[T]):
         current_operation.set(self)
         if self._phase is _PENDING:
             self._phase = _RUNNING
+        elif self._stop is not None:  # it began before the asking could arrive there
+            self._stop.started = True
 
     def located(self, where: RawStack) -> None:
         """The request has arrived in the body, which was there."""
@@ -448,7 +473,7 @@ class Operation(Future[T]):
     def stopped(self, rung: Rung | None = None, survivors: tuple[str, ...] = ()) -> None:
         """The body ended because it was stopped."""
         if self._phase is _ABANDONED:
-            self._ended_late("obeyed")
+            self._ended_late("was let go of with its task" if rung is Rung.ABANDONED else "obeyed")
             return
         if self._stop is None:  # cancelled behind our back, or it raised CancelledError on its own
             now = self.timers.now()
@@ -479,7 +504,7 @@ class Operation(Future[T]):
         if self._stop.kind in _LIMITS:
             _set_exception(self, ended_error(self.ref, self._evidence))
         else:
-            _set_cancelled(self)
+            _set_cancelled(self, self._stop.text or None)
 
     def _close(self, state: State) -> None:
         self._phase = state
@@ -503,7 +528,10 @@ class Operation(Future[T]):
         assert self._children is not None
         text = "its parent ended" if self._stop is None else (self._stop.text or str(self._stop.kind))
         for child in tuple(self._children):
-            child.request(Kind.PARENT, text, str(self.ref), child._grace)
+            if child._loop is self._loop:
+                child.request(Kind.PARENT, text, str(self.ref), child._grace)
+            elif not child._loop.is_closed():  # started in a thread that runs a loop of its own
+                child.timers.call(child.request, Kind.PARENT, text, str(self.ref), child._grace)
 
     def _ended_late(self, how: str) -> None:
         live.pop(self, None)

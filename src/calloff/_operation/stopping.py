@@ -1,5 +1,6 @@
 """A stop on its way: carries out what the ladder decides, and keeps the evidence."""
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from .._scopes.timers import NEVER
@@ -98,14 +99,16 @@ class Stop:
 
 
 def unblock(operation: "Operation[Any]", now: float) -> None:
-    """The body of `operation` blocks the loop: take the steps that are due for it and for those it belongs to.
+    """The body of `operation` blocks the loop: take the steps that are due for it and for those that wait for it.
 
-    Whoever is above it waits for it, so the limit of one above ends here, with kind `parent`, as it would have done
-    with a loop that runs. One above that was stopped before may be in its clean-up and need this very operation: only
-    when its grace is over, too, does that count.
+    The limit of an operation above it, or of a block that waits for it, ends here, with kind `parent`, as it would have
+    done with a loop that runs. An operation above that was stopped before may be in its clean-up and need this very
+    one: only when its grace is over, too, does that count.
     """
+    line = {operation}
     above = operation.parent
-    while above is not None and not above.done():
+    while above is not None and not above.done() and above.get_loop() is operation.get_loop():
+        line.add(above)
         stop = above._stop
         if above.overdue(now) is not None if stop is None else stop.force_at <= now:
             _tick(above, now)
@@ -114,6 +117,17 @@ def unblock(operation: "Operation[Any]", now: float) -> None:
             operation.request(Kind.PARENT, stop.text or str(stop.kind), str(above.ref), operation._grace)
         above = above.parent
     _tick(operation, now)
+    holds_up = getattr(operation.body, "holds_up", None)
+    if operation._stop is None and holds_up is not None:
+        for entry in operation.timers.late(now):
+            host = getattr(entry, "timer_host", None)  # a scope or a group in some other task
+            if host is None or host is asyncio.current_task():
+                continue
+            if holds_up(host) or not line.isdisjoint(getattr(entry, "operations", ())):
+                operation.timers.remove(entry)
+                entry.timer_due(now)
+                text = "the block that waits for it ran out of time"
+                operation.request(Kind.PARENT, text, None, operation._grace)
 
 
 def _tick(operation: "Operation[Any]", now: float) -> None:

@@ -17,13 +17,12 @@ import asyncio
 import sys
 from asyncio import CancelledError, Task
 from collections.abc import Callable
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from enum import Enum
 from math import inf
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
-from .._words.errors import TimedOut
 from .._words.policy import DEFAULT
 from .._words.reason import Kind, Reason
 from .timers import NEVER, Entry, Timers, timers_of
@@ -33,8 +32,6 @@ if sys.version_info >= (3, 12):
 else:  # asyncio's own is of Python there, and ten times as slow
     current_task: Callable[..., Task[Any] | None] = asyncio.tasks._current_tasks.get  # type: ignore[attr-defined]
 
-if sys.version_info >= (3, 11):
-    from typing import Self
 
 __all__ = ["Scope", "State", "innermost", "nearest_deadline", "overdue_scope", "requests_of"]
 
@@ -54,8 +51,8 @@ _CREATED, _DOOMED, _ACTIVE = State.CREATED, State.DOOMED, State.ACTIVE
 _EXPIRING, _EXPIRED, _FINISHED = State.EXPIRING, State.EXPIRED, State.FINISHED
 
 innermost: "ContextVar[Scope | None]" = ContextVar("calloff.innermost_scope", default=None)
+_get = innermost.get
 _set = innermost.set
-_reset = innermost.reset
 
 
 class Scope:
@@ -76,7 +73,7 @@ class Scope:
         "_state",
         "_task",
         "_timers",
-        "_token",
+        "_outer",
         "_when",
         "timer_at",
         "timer_bucket",
@@ -93,7 +90,7 @@ class Scope:
     _task: Task[Any] | None
     _level: int
     """The cancel requests of the task at the entry that had arrived."""
-    _token: "Token[Scope | None] | None"
+    _outer: "Scope | None"
     _reason: Reason | None
     """``None`` when it was the deadline."""
     _fired_at: float
@@ -106,7 +103,7 @@ class Scope:
 
     # --- entering and leaving
 
-    def __enter__(self) -> "Self":
+    def __enter__(self) -> Self:
         state = self._state
         if state is not _CREATED and state is not _DOOMED:
             raise RuntimeError(f"{type(self).__name__} has already been entered")
@@ -119,7 +116,13 @@ class Scope:
         level = task.cancelling()
         self._level = level and level - task._must_cancel  # type: ignore[attr-defined]
         self._task = task
-        self._token = _set(self)
+        outer = _get()
+        if outer is not None and outer._task is None:  # it was left: nothing is taken out of a context
+            outer = outer._outer
+            if outer is not None and outer._task is None:
+                outer = outer._living()
+        self._outer = outer
+        _set(self)
         self._state = _ACTIVE
         if state is _DOOMED:
             self._begin_late()
@@ -146,11 +149,11 @@ class Scope:
                 self.timer_bucket = None
             elif self.timer_at != NEVER:
                 self._timers.remove(self)  # type: ignore[union-attr]
-            self._forget()
+            self._task = None
             return None
         return self._ended(error, self._given_back())
 
-    async def __aenter__(self) -> "Self":
+    async def __aenter__(self) -> Self:
         return self.__enter__()
 
     async def __aexit__(
@@ -162,13 +165,12 @@ class Scope:
         """The block was called off and has ended with `error`; `ours` when no other request is left."""
         raise NotImplementedError
 
-    def _forget(self) -> None:
-        """Leave the chain, and let go of what a scope that is kept would keep alive."""
-        try:
-            _reset(self._token)  # type: ignore[arg-type]
-        except ValueError:  # left in another context than entered: an async generator that somebody else closes
-            pass
-        self._token = self._task = None
+    def _living(self) -> "Scope | None":
+        """It, or the next outer scope, that has not been left."""
+        scope: Scope | None = self
+        while scope is not None and scope._task is None:
+            scope = scope._outer
+        return scope
 
     def _given_back(self) -> bool:
         """Take back every request; whether the block ended by them and by no other."""
@@ -177,7 +179,7 @@ class Scope:
             raise RuntimeError(f"{type(self).__name__} was not entered")
         self._state = _EXPIRED
         self._timers.remove(self)  # type: ignore[union-attr]
-        self._forget()
+        self._task = None
         for _ in range(self._calls):
             task.uncancel()
         return self._asked > 0 and task.cancelling() <= self._level
@@ -275,6 +277,11 @@ class Scope:
             else:
                 self._deliver()
 
+    @property
+    def timer_host(self) -> Task[Any] | None:
+        """Whom the deadline will call off, if it has not yet done so."""
+        return self._task if self._state is _ACTIVE else None
+
     def interrupting(self) -> CancelledError:
         """Call it off without its task's help: the exception to raise in the block, which blocks the loop, now.
 
@@ -286,13 +293,6 @@ class Scope:
         return CancelledError()
 
     # --- what it says of itself
-
-    @property
-    def _outer(self) -> "Scope | None":
-        token = self._token
-        if token is None or token.old_value is Token.MISSING:
-            return None
-        return token.old_value  # type: ignore[no-any-return]
 
     def _why(self) -> Reason:
         if self._reason is not None:
@@ -323,7 +323,7 @@ def nearest_deadline() -> float:
     scope = innermost.get()
     while scope is not None:
         when = scope._when
-        if when is not None and when < nearest and scope._token is not None:
+        if when is not None and when < nearest and scope._task is not None:
             nearest = when
         scope = scope._outer
     return nearest

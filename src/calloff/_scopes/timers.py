@@ -106,6 +106,14 @@ class Timers:
         """Call it on the loop's thread, soon; from any thread and from signal handlers."""
         (self.on_call or self.loop.call_soon_threadsafe)(callback, *args)
 
+    def late(self, now: float) -> "list[Entry]":
+        """What should have been called by now; for the one who finds that the loop is blocked."""
+        late = [entry for at, _, entry in self._near if at <= now and entry.timer_at == at and entry.timer_bucket is None]
+        for start in self._starts:
+            if start <= now:
+                late += [entry for entry in self._far[start] if entry.timer_at <= now]
+        return late
+
     def _open(self, at: float) -> "dict[Entry, None] | None":
         """A new bucket for the second of `at`, or ``None`` when that second has begun: use the heap."""
         now = self.now()

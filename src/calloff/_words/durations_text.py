@@ -59,7 +59,7 @@ def _letters(text: str) -> int:
 
 
 def _number(text: str) -> float | None:
-    """A plain decimal number of zero or more, ``None`` for anything else (signs, ``nan``, ``1e3`` and ``1_000`` too)."""
+    """A plain decimal number of zero or more; ``None`` for all else: signs, ``nan``, ``1e3``, ``1_000``."""
     text = text.strip()
     if not text or text.strip("0123456789.") or not text.isascii():
         return None

@@ -9,7 +9,8 @@
     BaseException
     └── StopForced                     raised *in* a body that ignored its cancel until grace was over
 
-Their texts are made when they are read: cancelling a hundred thousand operations renders none of them.
+Their texts are made when they are read: cancelling a hundred thousand operations renders none of them. Each says of
+itself that it is at home in ``calloff``, so that tracebacks show the path that a program imports it from.
 """
 
 from asyncio import CancelledError
@@ -33,6 +34,8 @@ __all__ = [
 
 class CalloffError(Exception):
     """Base of what calloff raises as an ordinary error."""
+
+    __module__ = "calloff"
 
 
 class _Ended:
@@ -58,7 +61,8 @@ class _Ended:
         self._raw = raw
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.operation, self.reason, self.report, self._text, self._raw)
+        told = tuple((frame.file, frame.line, frame.function) for frame in develop(self._raw))  # code can't be pickled
+        return type(self), (self.operation, self.reason, self.report, self._text, told)
 
     def __str__(self) -> str:
         if self._text:
@@ -84,6 +88,8 @@ class TimedOut(_Ended, CalloffError, TimeoutError):
         report: how the stop went; ``None`` for a block.
     """
 
+    __module__ = "calloff"
+
     def _verb(self) -> str:
         if self.reason.kind is Kind.STALLED:
             return f"made no progress {self.reason.text}"
@@ -100,6 +106,8 @@ class OperationCancelled(_Ended, CancelledError):
         reason: who asked and why.
         report: how the stop went.
     """
+
+    __module__ = "calloff"
 
     def _verb(self) -> str:
         words = "was cancelled"
@@ -119,6 +127,8 @@ class StopForced(BaseException):
     run and may await. Let it pass.
     """
 
+    __module__ = "calloff"
+
 
 class WorkerDied(CalloffError):
     """The process that ran the work died without an answer.
@@ -127,6 +137,8 @@ class WorkerDied(CalloffError):
         signal: the number of the signal that killed it, or ``None``.
         status: its exit status, or ``None``.
     """
+
+    __module__ = "calloff"
 
     def __init__(self, text: str, *, signal: int | None = None, status: int | None = None) -> None:
         super().__init__(text)
@@ -149,6 +161,8 @@ class CommandFailed(CalloffError):
         status: its exit status; minus the signal number when a signal ended it.
         stderr: the tail of what it wrote to standard error, if that was captured.
     """
+
+    __module__ = "calloff"
 
     def __init__(self, argv: tuple[str, ...], status: int, stderr: str = "") -> None:
         super().__init__(argv, status, stderr)

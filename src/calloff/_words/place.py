@@ -7,6 +7,8 @@ Neither imports the other: a new place is a new `Body`, nothing else changes.
 from typing import Any, Generic, Protocol, TypeVar
 
 from .frame import RawStack
+from .reason import Reason
+from .ref import Ref
 from .report import Rung
 
 __all__ = ["Body", "Sink", "Work"]
@@ -37,6 +39,32 @@ class Sink(Protocol):
 
     def progressed(self, value: Any, /) -> None:
         """The body reported progress."""
+
+    # What places in other processes tell theirs, and may ask in their name.
+
+    @property
+    def ref(self) -> Ref:
+        """Id and name."""
+        ...
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why it was asked to stop."""
+        ...
+
+    @property
+    def deadline(self) -> float | None:
+        """When it is stopped, on the clock of the loop."""
+        ...
+
+    @property
+    def force_at(self) -> float | None:
+        """When force is due at the latest, as things stand, on the clock of the loop."""
+        ...
+
+    def cancel(self, reason: str | None = None, *, grace: float | None = None) -> bool:
+        """Ask for the stop."""
+        ...
 
 
 class Body(Protocol):

@@ -1,1 +1,78 @@
-"""The command line."""
+"""Floor 7: the command line.
+
+`main` looks at the first word only and loads the module of that verb, so that a light verb (`timeout`) pays neither for
+argparse nor for an event loop. A verb is a module here with ``main(argv) -> int``; what it returns is the exit status.
+"""
+
+import os
+import sys
+
+__all__ = ["main"]
+
+#: verb: (where its `main` lives, what it does)
+VERBS = {
+    "run": (".run", "run a function or a program with limits and tell how it ended"),
+    "timeout": (".timeout", "run a program with a time limit, like timeout(1); nothing of it survives"),
+    "sweep": ("..testing._cli", "cancel a function at every await and tell what breaks"),
+}
+
+
+def main(argv: "list[str] | None" = None) -> int:
+    """The console script: runs the verb that the first argument names and returns the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        return _say(_help())
+    verb, rest = argv[0], argv[1:]
+    if verb in ("-V", "--version"):
+        from importlib.metadata import version
+
+        return _say(f"calloff {version('calloff')}")
+    if verb not in _verbs():
+        sys.stderr.write(f"calloff: there is no verb {verb!r}: choose from {', '.join(_verbs())}\n")
+        return 2
+    home = __import__("importlib").import_module(VERBS[verb][0], __name__)
+    try:
+        status: int = home.main(rest)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever read our output is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 125
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        sys.stderr.write(f"calloff {verb}: calloff itself failed: {error!r}\n")
+        return 125
+    return status
+
+
+def _verbs() -> "list[str]":
+    """The verbs that this installation has."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    return [verb for verb, (home, _) in VERBS.items() if os.path.exists(_file(here, home))]
+
+
+def _file(here: str, home: str) -> str:
+    dots = len(home) - len(home.lstrip("."))
+    for _ in range(dots - 1):
+        here = os.path.dirname(here)
+    return os.path.join(here, *home.lstrip(".").split(".")) + ".py"
+
+
+def _help() -> str:
+    verbs = "\n".join(f"  {verb:<9} {VERBS[verb][1]}" for verb in _verbs())
+    return f"""\
+Usage: calloff VERB [OPTION...] ...
+
+Start work, look at it while it runs, and really stop it.
+
+{verbs}
+
+calloff VERB --help tells more about one of them; calloff --version shows the version."""
+
+
+def _say(text: str) -> int:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+    return 0

@@ -9,7 +9,7 @@ happens; and a body that was given up can be let go of when its task is cancelle
 
 import asyncio
 import sys
-from asyncio import CancelledError, get_running_loop
+from asyncio import CancelledError, _get_running_loop, get_running_loop
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ from ..._words.frame import RawStack
 from ..._words.place import Sink
 from ..._words.report import Rung
 from .bury import bury
-from .stack import is_handling, stack_of, stems_from
+from .stack import chain_of, is_handling, is_suspended, leads_to, stack_of, stems_from
 
 __all__ = ["TaskBody", "TaskWork"]
 
@@ -71,6 +71,11 @@ class TaskBody(Coroutine[Any, Any, None]):
         self.task: asyncio.Task[None] | None = None
 
     @property
+    def given_up(self) -> bool:
+        """Whether its operation was abandoned: nobody takes care of its end any more."""
+        return self._given_up
+
+    @property
     def reached(self) -> bool:
         """Whether a `CancelledError` of the stop was thrown into the coroutine."""
         return self._asked_with is not None
@@ -89,7 +94,8 @@ class TaskBody(Coroutine[Any, Any, None]):
         if TaskBody._on_stack is self:
             self._raise()
             return self.where()
-        task = self.task or self._task()
+        task = self.task
+        assert task is not None
         waiter = task._fut_waiter  # type: ignore[attr-defined]
         where = None if waiter is None or type(waiter) is asyncio.Future else stack_of(self.coro)
         task.cancel(text or None)
@@ -102,7 +108,7 @@ class TaskBody(Coroutine[Any, Any, None]):
         if TaskBody._on_stack is self:
             self._raise()
             return True
-        self._task().cancel()
+        self._cancel()
         return True
 
     def force(self) -> bool:
@@ -112,7 +118,7 @@ class TaskBody(Coroutine[Any, Any, None]):
         if TaskBody._on_stack is self:
             self._raise()
         else:
-            self._task().cancel()
+            self._cancel()
         return not obeying
 
     def abandon(self) -> bool:
@@ -126,7 +132,7 @@ class TaskBody(Coroutine[Any, Any, None]):
 
     def is_here(self) -> bool:
         """Whether the calling code runs in the body's own task."""
-        return asyncio.current_task() is self._task()
+        return self.task is not None and _get_running_loop() is not None and asyncio.current_task() is self.task
 
     def noted(self, error: BaseException) -> bool:
         """A checkpoint raises `error` in the body; refusals are counted elsewhere."""
@@ -134,19 +140,16 @@ class TaskBody(Coroutine[Any, Any, None]):
         self._interrupted = False
         return False
 
+    def _cancel(self) -> None:
+        assert self.task is not None
+        self.task.cancel()
+
     def _obeying(self) -> bool:
         if self._asked_with is None:
             return False
         if TaskBody._on_stack is self:
             return stems_from(sys.exception(), self._asked_with)
         return is_handling(self.coro, self._asked_with)
-
-    def _task(self) -> "asyncio.Task[None]":
-        task = self.task
-        if task is None:  # its first, eager step is running: this is its task
-            task = self.task = asyncio.current_task()
-            assert task is not None
-        return task
 
     # --- the blocked loop
 
@@ -167,6 +170,14 @@ class TaskBody(Coroutine[Any, Any, None]):
         finally:
             TaskBody._on_stack = TaskBody._raising = None
 
+    def holds_up(self, task: "asyncio.Task[Any]") -> bool:
+        """Whether `task` waits for this body, which runs now, at whatever distance."""
+        coro: Any = task.get_coro()
+        coro = getattr(coro, "coro", coro)
+        if getattr(coro, "cr_running", False):  # below it on the stack: it started this body eagerly
+            return True
+        return leads_to(coro, self.coro)
+
     def _raise(self) -> None:
         if self._asked_with is None:
             self._sink.located(self.where())
@@ -181,6 +192,8 @@ class TaskBody(Coroutine[Any, Any, None]):
             if self._started:
                 return self._send(None)
             self._started = True
+            if self.task is None:  # an eager task, which runs its first step before anybody gets to know it
+                self.task = asyncio.current_task()
             self._sink.entered()
             return self._send(None)
         except StopIteration as stop:
@@ -199,6 +212,7 @@ class TaskBody(Coroutine[Any, Any, None]):
     def throw(self, typ: Any, val: Any = None, tb: Any = None, /) -> Any:
         """Pass an exception on, the last asking as `StopForced`."""
         error: BaseException = typ if val is None and isinstance(typ, BaseException) else (val or typ())
+        typ = val = tb = None  # this frame will be in the traceback of `error`: no cycle
         if isinstance(error, CancelledError):
             if not self._started:
                 self._started = True
@@ -237,21 +251,31 @@ class TaskBody(Coroutine[Any, Any, None]):
 
     def _ended(self, error: BaseException) -> None:
         self._asked_with = None
-        self.task = None
+        task, self.task = self.task, None
         if isinstance(error, (CancelledError, StopForced)):
             self._sink.stopped(Rung.INTERRUPTED if self._interrupted and not isinstance(error, StopForced) else None)
             return
         self._sink.raised(error)
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            if task is not None:
+                task.add_done_callback(asyncio.Task.exception)  # seen: no complaint that it was never retrieved
             raise error
 
     def _let_go(self) -> None:
         """Somebody else waits for the end of a task whose body refused everything: the body is never resumed."""
+        chain = chain_of(self.coro)  # held meanwhile: what ignores the closing must not be destroyed by it
+        answer: BaseException | None = None
         try:
             self.coro.close()
-        except RuntimeError:  # it ignored GeneratorExit, too
-            bury(self.coro)
-        self._sink.stopped(Rung.ABANDONED)
+        except BaseException as error:
+            answer = error
+        stuck = [part for part in chain if is_suspended(part)]
+        for part in stuck:
+            bury(part)
+        if answer is None or stuck:
+            self._sink.stopped(Rung.ABANDONED)
+        else:
+            self._ended(answer)
 
     # --- what asyncio's reprs and stack printers read
 

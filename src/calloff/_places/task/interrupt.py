@@ -29,10 +29,12 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from types import FrameType
 from typing import Any
 
+from ..._scopes.scope import overdue_scope
 from ..._scopes.timers import Timers, timers_of
 from ..._words.policy import DEFAULT, Policy
 from .body import DRIVING, TaskBody
@@ -170,24 +172,26 @@ class Interrupter:
 
     def _decide(self, task: "asyncio.Task[Any]", now: float) -> BaseException | None:
         """What is to be raised in the step of `task` that blocks the loop."""
-        body: Any = task.get_coro()
-        error: BaseException | None = None
-
-        def steps() -> None:
-            nonlocal error
-            self._run_calls()
-            if isinstance(body, TaskBody):
-                body.sink.blocked(now)
-            if self.last_resort is not None:
-                error = self.last_resort(task)
-
+        coro = task.get_coro()
+        body = coro if isinstance(coro, TaskBody) else None
         try:
-            if isinstance(body, TaskBody):
-                return body.interrupt(steps) or error
-            steps()
+            if body is None:
+                self._run_calls()
+            elif error := body.interrupt(partial(self._take_steps, body, now)):
+                return error
+            if scope := overdue_scope(now):
+                return scope.interrupting()
+            resort = self.last_resort
+            if resort is None:
+                return None
+            return resort(task) if body is None else body.interrupt(partial(resort, task))
         except Exception:
             _logger.exception("interrupting what blocks the event loop failed")
-        return error
+            return None
+
+    def _take_steps(self, body: TaskBody, now: float) -> None:
+        self._run_calls()
+        body.sink.blocked(now)
 
 
 def _is_on_top(frame: FrameType | None, coro: Any) -> bool:

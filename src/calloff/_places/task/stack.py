@@ -16,7 +16,7 @@ from typing import Any, cast
 from ..._words.frame import OURS, RawFrame, RawStack
 from ..._words.place import Body
 
-__all__ = ["is_handling", "stack_of", "stems_from"]
+__all__ = ["chain_of", "is_handling", "is_suspended", "leads_to", "stack_of", "stems_from"]
 
 
 _LIMIT = 200
@@ -134,6 +134,33 @@ def _running(frame: FrameType) -> list[RawFrame] | None:
 
 def _raw(frame: FrameType) -> RawFrame:
     return frame.f_code, frame.f_lasti
+
+
+def chain_of(coro: object) -> list[object]:
+    """The coroutines and generators of one task's stack, outermost first; nothing behind a future."""
+    chain: list[object] = []
+    current: object | None = coro
+    while current is not None and not isinstance(current, asyncio.Future) and len(chain) < _LIMIT:
+        chain.append(current)
+        current = _visit(current, [])
+    return chain
+
+
+def is_suspended(part: object) -> bool:
+    """Whether a coroutine or a generator can go on."""
+    return any(getattr(part, frame, None) is not None for frame in ("cr_frame", "gi_frame", "ag_frame"))
+
+
+def leads_to(coro: object, other: object) -> bool:
+    """Whether the chain of awaits of the suspended `coro` leads to `other`."""
+    seen: set[int] = set()
+    current: object | None = coro
+    while current is not None and id(current) not in seen and len(seen) < _LIMIT:
+        if current is other:
+            return True
+        seen.add(id(current))
+        current = _visit(current, [])
+    return False
 
 
 def is_handling(coro: object, error: BaseException | type[BaseException]) -> bool:

@@ -1,0 +1,49 @@
+"""Taking turns: every contender runs many short rounds, in an order that rotates, in one process.
+
+So whatever else the machine does meets all of them alike. Before each round the garbage of the one before is collected;
+while it runs the collector is on, as it is in programs, but does not look at what was there before the benchmark.
+"""
+
+import asyncio
+import gc
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+
+from ._rows import Figure
+
+__all__ = ["interleave", "take_turns"]
+
+Contender = Callable[[int], Awaitable[object]]
+
+
+def take_turns(contenders: dict[str, Contender], times: int, rounds: int) -> dict[str, Figure]:
+    """Microseconds that each contender needs for one of `times` repetitions; it repeats them itself."""
+
+    async def all_rounds() -> dict[str, Figure]:
+        async def timed(contender: Contender) -> float:
+            began = perf_counter()
+            await contender(times)
+            return (perf_counter() - began) / times * 1e6
+
+        return await interleave(contenders, timed, rounds)
+
+    return asyncio.run(all_rounds())
+
+
+async def interleave(
+    contenders: dict[str, Contender], measure: Callable[[Contender], Awaitable[float]], rounds: int
+) -> dict[str, Figure]:
+    """What `measure` says of each contender in each round, after one round to warm up."""
+    samples: dict[str, list[float]] = {name: [] for name in contenders}
+    order = list(contenders)
+    for contender in contenders.values():
+        await measure(contender)
+    gc.collect()
+    gc.freeze()
+    for _ in range(rounds):
+        for name in order:
+            gc.collect()
+            samples[name].append(await measure(contenders[name]))
+        order.append(order.pop(0))
+    gc.unfreeze()
+    return {name: Figure(tuple(taken)) for name, taken in samples.items()}

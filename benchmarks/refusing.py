@@ -1,0 +1,62 @@
+"""A thousand pieces of work that refuse to be called off: what the asking costs, in per cent of one core.
+
+Ours are watched for the five seconds of their grace. anyio's, whose scope asks again in every turn of the loop, get a
+shorter time, since they would go on for ever; then their process just exits.
+"""
+
+import asyncio
+from time import perf_counter, process_time
+from typing import NoReturn
+
+import anyio
+
+import calloff
+
+from ._alone import take_turns_alone
+from ._rows import Below, Row
+
+COUNT = 1000
+
+
+async def refuse() -> NoReturn:
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except BaseException:
+            pass
+
+
+async def share_of_core(seconds: float) -> float:
+    """Per cent of one core that this process uses in the next `seconds`."""
+    began, used = perf_counter(), process_time()
+    await asyncio.sleep(seconds)
+    return (process_time() - used) / (perf_counter() - began) * 100
+
+
+async def ours(seconds: int) -> float:
+    operations = [calloff.start(refuse(), grace=seconds) for _ in range(COUNT)]
+    await asyncio.sleep(0.1)
+    for operation in operations:
+        operation.cancel()
+    return await share_of_core(seconds)
+
+
+async def anyio_scope(seconds: int) -> float:
+    group = await anyio.create_task_group().__aenter__()
+    for _ in range(COUNT):
+        group.start_soon(refuse)
+    await asyncio.sleep(0.1)
+    asyncio.get_running_loop().call_soon(group.cancel_scope.cancel)
+    with anyio.CancelScope(shield=True):
+        return await share_of_core(seconds)
+
+
+async def measure(contender: str, seconds: int) -> dict[str, float]:
+    return {"share": await {"ours": ours, "anyio": anyio_scope}[contender](seconds)}
+
+
+def run(quick: bool) -> list[Row]:
+    figures = take_turns_alone(__name__, {"ours": 5, "anyio": 2}, 1 if quick else 3)
+    ours, theirs = figures["ours"]["share"], figures["anyio"]["share"]
+    name = f"{COUNT:,} that refuse, in 5 s of grace"
+    return [Row(name, "% of a core", ours, goal=Below(5)), Row(name, "% of a core", ours, "anyio cancel scope", theirs)]

@@ -1,0 +1,339 @@
+"""`run`: `asyncio.run` whose end is bounded, and which hears SIGINT and SIGTERM.
+
+The main coroutine becomes an operation like any other, so that its limits, its children and its stop are those of every
+operation. Around it: a loop with a default executor that can't hold up the exit, the interrupter for what blocks the
+loop, two signal handlers, and the `Ending` of whatever is still there afterwards.
+
+A handler of a signal does nothing but hand a call to the loop (`Timers.call`, which reaches a blocked loop, too).
+"""
+
+import asyncio
+import contextvars
+import os
+import signal
+import threading
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
+from importlib import import_module
+from math import inf
+from types import FrameType
+from typing import Any, Generic, TypeVar
+
+from .._operation.operation import Operation
+from .._operation.registry import live
+from .._places.daemon_executor import DaemonExecutor
+from .._places.task.body import TaskBody
+from .._places.task.interrupt import Interrupter
+from .._scopes.timers import known_timers, timers_of
+from .._words.duration import delay, limit
+from .._words.errors import CalloffError, StopForced
+from .._words.outcome import Abandoned, Cancelled, Failed, Outcome
+from .._words.policy import DEFAULT
+from .._words.reason import Kind
+from .ending import Ending, log_threads
+from .start import AsyncWork, give_back, start
+
+__all__ = ["exposers", "run", "run_outcome"]
+
+T = TypeVar("T")
+
+#: what ``expose=True`` enters around the program; `calloff.control` adds itself here when it is imported
+exposers: list[Callable[[AbstractEventLoop], AbstractContextManager[object]]] = []
+
+
+def run(
+    main: AsyncWork[T],
+    *,
+    timeout: float | None = None,
+    grace: float = 5.0,
+    expose: bool = False,
+    interrupt: bool = True,
+    loop_factory: Callable[[], AbstractEventLoop] | None = None,
+) -> T:
+    """Run a program on a new event loop, to its end, and end everything that it leaves behind.
+
+    Args:
+        main: a coroutine, or an async function that needs no arguments.
+        timeout: seconds until it is stopped; ``None`` for no limit.
+        grace: seconds between asking to stop and force, for `main` and for all that still runs when it ends: other
+            operations, tasks, asynchronous generators, jobs of the default executor. What can't be stopped is logged by
+            name and line (logger ``calloff``) and left; the program ends within grace + 2 s of the end of `main`, or of
+            the moment it was asked to stop. `atexit` functions run; threads of the default executor are not waited for.
+        expose: let ``calloff ps`` and the other verbs see this program.
+        interrupt: interrupt an operation that blocks the loop past its stop, exactly where it is. Works in the main
+            thread, with SIGALRM; a program that uses SIGALRM itself keeps it and goes without.
+        loop_factory: makes the loop, for example ``uvloop.new_event_loop``; by default `asyncio.new_event_loop`.
+
+    Returns:
+        The value of `main`.
+
+    Raises:
+        TimedOut: it did not end within `timeout`. Any other error is that of `main`, as ``await`` would raise it.
+        KeyboardInterrupt: it was stopped by SIGINT.
+        SystemExit: it was stopped by SIGTERM; the status is 143.
+        RuntimeError: called inside a running event loop. The caller's fault; nothing was started.
+
+    SIGINT and SIGTERM ask `main` to stop, with kind `shutdown`; the second of them uses force. If `main` completes all
+    the same, its value is returned. Handlers that the program has installed before are left alone and those of `run` are
+    taken away at the end. A third signal, more than a second after the second, ends the process as if there were no
+    handler: for a loop that is blocked beyond help.
+
+        calloff.run(main(), timeout=60)
+    """
+    outcome, signum = run_outcome(
+        main, timeout=timeout, grace=grace, expose=expose, interrupt=interrupt, loop_factory=loop_factory
+    )
+    if signum is not None and isinstance(outcome, (Cancelled, Abandoned)) and outcome.reason.kind is Kind.SHUTDOWN:
+        try:
+            outcome.unwrap()
+        except BaseException as error:
+            if signum == signal.SIGINT:
+                raise KeyboardInterrupt from error
+            raise SystemExit(128 + signum) from error
+    return outcome.unwrap()
+
+
+def run_outcome(
+    main: AsyncWork[T],
+    *,
+    timeout: float | None = None,
+    stall: float | None = None,
+    grace: float = 5.0,
+    name: str | None = None,
+    expose: bool = False,
+    interrupt: bool = True,
+    loop_factory: Callable[[], AbstractEventLoop] | None = None,
+    on_start: Callable[[Operation[T]], object] | None = None,
+) -> tuple[Outcome[T], int | None]:
+    """Like `run`, but returns the ending of `main` as a value, and the first signal that came, if any.
+
+    Args:
+        stall: the longest silence between two reports of progress, in seconds.
+        name: how the operation is called.
+        on_start: called on the loop as soon as there is a handle; with eager tasks the first step has run by then.
+    """
+    try:
+        if asyncio._get_running_loop() is not None:
+            raise RuntimeError(
+                "calloff.run() can't be called while an event loop runs in this thread: there, use `await calloff.call(...)`"
+            )
+        timeout = limit(timeout, "timeout")
+        stall = limit(stall, "stall")
+        grace = min(delay(grace, "grace"), DEFAULT.longest_grace)
+        if loop_factory is not None and not callable(loop_factory):
+            raise TypeError(f"loop_factory must be a function that makes an event loop, or None, not {loop_factory!r}")
+        exposed = _exposed(expose)
+    except BaseException:
+        give_back(main)
+        raise
+    begin = partial(start, main, name=name, timeout=timeout, stall=stall, grace=grace, detached=True)
+    threads = threading.enumerate()
+    try:
+        with _new_loop(loop_factory) as loop:
+            program: _Program[T] = _Program(loop, begin, on_start, grace, interrupt)
+            with exposed(loop), program.signal_handlers():
+                return program.run()
+    finally:
+        give_back(main)
+        log_threads(threads)
+
+
+class _Program(Generic[T]):
+    """One call of `run`."""
+
+    def __init__(
+        self,
+        loop: AbstractEventLoop,
+        begin: Callable[[], Operation[T]],
+        on_start: Callable[[Operation[T]], object] | None,
+        grace: float,
+        interrupt: bool,
+    ) -> None:
+        self._loop = loop
+        self._timers = timers_of(loop)
+        self._begin = begin
+        self._on_start = on_start
+        self._grace = grace
+        self._interrupter = Interrupter(loop) if interrupt else None
+        self._executor = DaemonExecutor()
+        self._operation: Operation[T] | None = None
+        self._ending: Ending | None = None
+        self._error: BaseException | None = None
+        #: the first signal that asked for the end
+        self.signum: int | None = None
+        self._signals = 0
+        self._forced_at = inf
+        #: since when everything is to end, and the point at which it is to be over
+        self._ends_since = inf
+        self._ends_at = inf
+        self._hit: dict[asyncio.Task[Any], float] = {}
+
+    def run(self) -> tuple[Outcome[T], int | None]:
+        """Run it to its end."""
+        loop = self._loop
+        loop.set_default_executor(self._executor)
+        with ExitStack() as stack:
+            if self._interrupter is not None and self._interrupter.install():
+                self._interrupter.last_resort = self._unblock
+                stack.callback(self._interrupter.remove)
+            loop.call_soon(self._start, context=contextvars.copy_context())
+            try:
+                loop.run_forever()
+            except (KeyboardInterrupt, SystemExit) as error:
+                self._error = error
+            return self._end(), self.signum
+
+    def _start(self) -> None:
+        try:
+            self._operation = operation = self._begin()
+            operation.add_done_callback(self._main_ended)
+            if self._on_start is not None:
+                self._on_start(operation)
+        except BaseException as error:
+            self._error = error
+            self._loop.stop()
+
+    def _main_ended(self, _: object) -> None:
+        if self._ending is None:
+            self._loop.stop()
+
+    # --- the end
+
+    def _end(self) -> Outcome[T]:
+        """Stop what is left; the outcome of the main operation, or the error that broke the program."""
+        operation, loop = self._operation, self._loop
+        now = loop.time()
+        if operation is not None and operation.done():
+            report = operation.report
+            since = now if report is None else report.requested_at
+            why = f"{operation.name!r} ended"
+        else:
+            since, why = now, "the event loop was stopped"
+        self._ends_since = min(self._ends_since, now)
+        self._ends_at = min(self._ends_at, since + self._grace)
+        name = self._signal_name
+        self._ending = Ending(loop, self._executor, self._ends_at, name or why, name)
+        self._ending.run()
+        outcome = None if operation is None or not operation.done() else operation._outcome()
+        error = self._error or self._ending.stray
+        if error is not None and not (isinstance(outcome, Failed) and outcome.error is error):
+            raise error
+        if outcome is None:
+            raise RuntimeError("the event loop was stopped before the main operation ended")
+        return outcome
+
+    # --- signals
+
+    @property
+    def _signal_name(self) -> str | None:
+        return None if self.signum is None else signal.Signals(self.signum).name
+
+    @contextmanager
+    def signal_handlers(self) -> Iterator[None]:
+        """Hear SIGINT and SIGTERM, in the main thread, where the program has not set handlers of its own."""
+        ours = self._on_signal
+        formers: dict[int, Any] = {}
+        defaults: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+        if threading.current_thread() is threading.main_thread():
+            for signum, default in defaults.items():
+                if signal.getsignal(signum) == default:
+                    formers[signum] = signal.signal(signum, ours)
+        try:
+            yield
+        finally:
+            for signum, former in formers.items():
+                if signal.getsignal(signum) == ours:  # the program may have set its own meanwhile
+                    signal.signal(signum, former)
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        self._signals += 1
+        if self.signum is None:
+            self.signum = signum
+        if self._loop.is_closed():
+            return
+        now = self._loop.time()
+        if self._signals == 2:
+            self._forced_at = now
+        elif now > self._forced_at + DEFAULT.last:  # nothing has helped
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
+        self._timers.call(self._shut_down, now)
+
+    def _shut_down(self, asked_at: float) -> None:
+        """Ask the main operation to stop, or hasten what is going on; on the loop's thread."""
+        now = self._loop.time()
+        force = self._signals > 1 or self._ending is not None
+        self._ends_since = min(self._ends_since, asked_at)
+        self._ends_at = min(self._ends_at, now if force else now + self._grace)
+        # when its first step runs eagerly, there is no handle yet: then it is the first one of this loop
+        main = self._operation or next((operation for operation in live if operation.get_loop() is self._loop), None)
+        if main is not None:
+            name = self._signal_name or ""
+            main.request(Kind.SHUTDOWN, name, name, 0.0 if force else self._grace)
+        if self._ending is not None:
+            self._ending.hasten()
+
+    # --- what blocks the loop while everything is to end
+
+    def _unblock(self, task: "asyncio.Task[Any]") -> BaseException | None:
+        """Stop whatever blocks the loop: operations of before the end was asked for at once, the rest when it is due."""
+        now = self._loop.time()
+        if now < self._ends_since:
+            return None
+        coro = task.get_coro()
+        if isinstance(coro, TaskBody):
+            operation: Any = coro.sink
+            if now >= self._ends_at or operation._started_at <= self._ends_since:
+                name = self._signal_name or "the program ends"
+                operation.request(Kind.SHUTDOWN, name, name, max(0.0, self._ends_at - now))
+            return None
+        if now < self._ends_at:
+            return None
+        last = self._hit.get(task)
+        if last is not None and now < last + DEFAULT.last:
+            return None
+        self._hit[task] = now
+        return asyncio.CancelledError() if last is None else StopForced()
+
+
+@contextmanager
+def _new_loop(factory: Callable[[], AbstractEventLoop] | None) -> Iterator[AbstractEventLoop]:
+    """A new loop, closed at the end; made the current one of the thread where asyncio's runner would do so."""
+    if factory is None:
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+    else:
+        loop = factory()
+    try:
+        yield loop
+    finally:
+        if factory is None:
+            asyncio.set_event_loop(None)
+        loop.close()
+        known_timers.pop(loop, None)
+        for operation in [operation for operation in live if operation.get_loop() is loop]:
+            del live[operation]  # abandoned ones: with their loop closed they never go on
+
+
+def _exposed(expose: bool) -> Callable[[AbstractEventLoop], AbstractContextManager[object]]:
+    """What makes the program visible to the command line, when that is asked for."""
+    if not expose:
+        return nullcontext
+    try:
+        import_module("calloff.control")
+    except ModuleNotFoundError as error:
+        if error.name != "calloff.control":
+            raise
+    if not exposers:
+        raise CalloffError("expose=True needs calloff.control, which this version does not have yet")
+
+    @contextmanager
+    def exposed(loop: AbstractEventLoop) -> Iterator[None]:
+        with ExitStack() as stack:
+            for exposer in exposers:
+                stack.enter_context(exposer(loop))
+            yield
+
+    return exposed

@@ -1,0 +1,64 @@
+"""A page of memory that a guard shares with its worker: which job is asked to stop and why, which job is done.
+
+It ties an asking to its job: the signal only says "look", and what is found there for a job that is over is not acted
+upon. And when a worker dies, the page tells whether it had begun with the job at all. Each field has one writer.
+"""
+
+import marshal
+import mmap
+from struct import Struct
+from typing import Any
+
+__all__ = ["Page"]
+
+_NUMBER = Struct("<Q")
+_LENGTH = Struct("<I")
+_ASKED, _DONE, _BEGUN, _SIZE, _REASON = 0, 8, 16, 24, 28
+
+
+class Page:
+    """Numbers of jobs grow from 1; 0 means none."""
+
+    __slots__ = ("_memory",)
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, mmap.PAGESIZE)
+
+    def ask(self, number: int, reason: tuple[Any, ...]) -> None:
+        """The guard: job `number` is asked to stop."""
+        kind, text, by, at = reason
+        words = marshal.dumps((kind, str(text)[:800], None if by is None else str(by)[:400], at))
+        memory = self._memory
+        _LENGTH.pack_into(memory, _SIZE, len(words))
+        memory[_REASON : _REASON + len(words)] = words
+        _NUMBER.pack_into(memory, _ASKED, number)
+
+    @property
+    def asked(self) -> int:
+        """The worker: which job is asked to stop."""
+        return int(_NUMBER.unpack_from(self._memory, _ASKED)[0])
+
+    @property
+    def reason(self) -> tuple[Any, ...]:
+        """The worker: why."""
+        size = int(_LENGTH.unpack_from(self._memory, _SIZE)[0])
+        reason: tuple[Any, ...] = marshal.loads(self._memory[_REASON : _REASON + size])
+        return reason
+
+    @property
+    def begun(self) -> int:
+        """The guard: the last job that the worker has begun with."""
+        return int(_NUMBER.unpack_from(self._memory, _BEGUN)[0])
+
+    @begun.setter
+    def begun(self, number: int) -> None:
+        _NUMBER.pack_into(self._memory, _BEGUN, number)
+
+    @property
+    def done(self) -> int:
+        """The guard: the last job that has ended."""
+        return int(_NUMBER.unpack_from(self._memory, _DONE)[0])
+
+    @done.setter
+    def done(self, number: int) -> None:
+        _NUMBER.pack_into(self._memory, _DONE, number)

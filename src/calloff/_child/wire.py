@@ -1,0 +1,181 @@
+"""The messages between an owner and its children.
+
+Two kinds. A *letter* is a short tuple of plain values, by `marshal` (both ends run the same interpreter), with its
+length before it; owner and guard write letters. A *frame* carries work and results: a short tuple of plain values, a
+pickle, and the large buffers that the pickle refers to (pickle protocol 5, out of band), each of which is received
+right into the memory that the object will keep. There is at most one frame on its way in each direction, so a reader
+never reads past the end of one.
+"""
+
+import io
+import marshal
+import signal
+from _socket import socket as Socket
+from collections.abc import Sequence
+from pickle import PickleBuffer
+from struct import Struct
+from typing import Any
+
+__all__ = ["ASK", "DUMP", "Frame", "Letters", "Reader", "frame", "letter"]
+
+#: what a worker is signalled with: look at your page; write your stack. Of all signals these are used least.
+ASK, DUMP = (int(getattr(signal, "SIGRTMAX", 64)) - below for below in (3, 4))
+
+_LENGTH = Struct("<I")
+_HEAD = Struct("<IIQ")  # bytes of the tuple, number of buffers, bytes of the pickle
+_SIZES = Struct("<Q")
+_READONLY = 1 << 63
+_CHUNK = 1 << 16
+_SMALL = 1 << 18
+
+Part = bytes | memoryview
+
+
+def letter(*parts: Any) -> bytes:
+    """A letter ready to be sent."""
+    body = marshal.dumps(parts)
+    return _LENGTH.pack(len(body)) + body
+
+
+class Letters:
+    """Puts letters together from what arrives."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def feed(self, data: bytes) -> list[tuple[Any, ...]]:
+        """The letters that are complete now."""
+        held = self._held + data if self._held else data
+        found: list[tuple[Any, ...]] = []
+        at = 0
+        while len(held) - at >= 4:
+            end = at + 4 + int(_LENGTH.unpack_from(held, at)[0])
+            if len(held) < end:
+                break
+            found.append(marshal.loads(held[at + 4 : end]))
+            at = end
+        self._held = held[at:]
+        return found
+
+
+def frame(meta: tuple[Any, ...], body: bytes, buffers: Sequence[PickleBuffer] = ()) -> list[Part]:
+    """A frame as the parts to send one after the other; nothing large is copied."""
+    head = marshal.dumps(meta)
+    if not buffers:
+        start = _HEAD.pack(len(head), 0, len(body)) + head
+        return [start + body] if len(body) < _CHUNK else [start, memoryview(body)]
+    raws = [buffer.raw() for buffer in buffers]
+    sizes = b"".join(_SIZES.pack(raw.nbytes | (_READONLY if raw.readonly else 0)) for raw in raws)
+    start = _HEAD.pack(len(head), len(raws), len(body)) + head + sizes
+    return [start, memoryview(body), *(raw for raw in raws if raw.nbytes)]
+
+
+Frame = tuple[tuple[Any, ...], Any, list[Any]]
+"""The tuple, the pickle, the buffers for it."""
+
+
+class Reader:
+    """Reads frames from a socket, one after the other, blocking or not as the socket is."""
+
+    __slots__ = ("_buffers", "_filled", "_head", "_meta", "_pending", "_sizes", "_socket")
+
+    def __init__(self, socket: Socket) -> None:
+        self._socket = socket
+        self._reset()
+
+    def _reset(self) -> None:
+        self._head = b""
+        self._meta: tuple[Any, ...] | None = None
+        self._pending: list[_Space] = []
+        self._filled = 0
+
+    @property
+    def amid(self) -> bool:
+        """Whether a part of a frame has arrived."""
+        return bool(self._head) or self._meta is not None
+
+    def read(self) -> Frame | None:
+        """The next frame; ``None`` when a socket that does not block has no more for now.
+
+        Raises:
+            EOFError: the other side is gone.
+        """
+        try:
+            while self._meta is None:
+                data = self._socket.recv(_CHUNK)
+                if not data:
+                    raise EOFError
+                found = self._begin(self._head + data if self._head else data)
+                if found is not None:
+                    return found
+            while self._filled < len(self._pending):
+                space = self._pending[self._filled]
+                while space.left:
+                    count = self._socket.recv_into(space.left)
+                    if not count:
+                        raise EOFError
+                    space.left = space.left[count:]
+                self._filled += 1
+        except (BlockingIOError, InterruptedError):
+            return None
+        meta, spaces = self._meta, self._pending
+        self._reset()
+        body, *buffers = [space.take() for space in spaces]
+        return meta, body, buffers
+
+    def _begin(self, data: bytes) -> Frame | None:
+        """Take the head of a frame apart; the whole frame when it is small and all there."""
+        self._head = data
+        if len(data) < _HEAD.size:
+            return None
+        meta_size, count, body_size = _HEAD.unpack_from(data)
+        at = _HEAD.size + meta_size
+        start = at + 8 * count
+        if len(data) < start:
+            return None
+        meta = marshal.loads(data[_HEAD.size : at])
+        if not count and len(data) == start + body_size:
+            self._head = b""
+            return meta, memoryview(data)[start:], []
+        sizes = [(body_size, True)]
+        for index in range(count):
+            size = int(_SIZES.unpack_from(data, at + 8 * index)[0])
+            sizes.append((size & ~_READONLY, bool(size & _READONLY)))
+        self._pending = [_Space(size, readonly) for size, readonly in sizes]
+        self._filled = 0
+        rest = memoryview(data)[start:]
+        for space in self._pending:
+            count = min(len(rest), len(space.left))
+            space.left[:count] = rest[:count]
+            space.left = space.left[count:]
+            rest = rest[count:]
+        self._head = b""
+        self._meta = meta
+        return None
+
+
+class _Space:
+    """Memory to receive into that becomes the object itself: `bytes` or a `bytearray`."""
+
+    __slots__ = ("_memory", "_view", "left")
+
+    def __init__(self, size: int, readonly: bool) -> None:
+        self._memory: io.BytesIO | bytearray
+        if readonly:
+            self._memory = io.BytesIO()
+            if size:
+                self._memory.seek(size - 1)
+                self._memory.write(b"\0")
+            self._view = self._memory.getbuffer()
+        else:
+            self._memory = bytearray(size)
+            self._view = memoryview(self._memory)
+        self.left = self._view
+
+    def take(self) -> Any:
+        """The object, without a copy."""
+        self.left = memoryview(b"")
+        self._view.release()
+        return self._memory.getvalue() if isinstance(self._memory, io.BytesIO) else self._memory

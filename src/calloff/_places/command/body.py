@@ -1,0 +1,354 @@
+"""A program as the body of an operation, below a guard of its own."""
+
+import contextlib
+import errno
+import logging
+import os
+import signal
+import stat
+import time
+from asyncio import AbstractEventLoop, get_running_loop
+from collections.abc import Mapping
+from contextvars import Context
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..._words.errors import CommandFailed
+from ..._words.frame import RawStack
+from ..._words.place import Sink, Work
+from ..._words.report import Rung
+from ..kept import Guarded
+from .streams import Captured, Reading, Writing
+
+__all__ = ["CommandBody", "CommandWork", "Finished", "Plan"]
+
+#: bytes of standard error that `CommandFailed` shows
+_TAIL = 2000
+#: seconds after which the guard uses force by itself, when the owner should have done so
+_SLACK = 0.05
+_logger = logging.getLogger("calloff")
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a command that has ended left behind.
+
+    Attributes:
+        argv: the program and its arguments.
+        status: its exit status; minus the number of a signal that ended it.
+        stdout: what it wrote to standard output, if that was captured.
+        stderr: what it wrote to standard error, if that was captured.
+        dropped: how many bytes of both, the oldest, were left out because of the limit.
+    """
+
+    argv: tuple[str, ...]
+    status: int
+    stdout: bytes = b""
+    stderr: bytes = b""
+    dropped: int = 0
+
+    @property
+    def text(self) -> str:
+        """The standard output as UTF-8 text; what is none becomes U+FFFD."""
+        return self.stdout.decode(errors="replace")
+
+
+class Stream(Protocol):
+    """One end of a pipe to the command."""
+
+    def attach(self, loop: AbstractEventLoop) -> int:
+        """Make the pipe; returns the command's end."""
+        ...
+
+    def finish(self) -> None:
+        """The command and all it started are dead."""
+
+    def close(self) -> None:
+        """Let go."""
+
+
+#: a stream, or the number of a file; -1 stands for standard output where standard error goes there, too
+Outlet = Stream | int
+
+
+@dataclass(slots=True)
+class Plan:
+    """How to start the program.
+
+    Attributes:
+        argv: the program and its arguments.
+        env: its environment, or ``None`` for ours.
+        cwd: its directory, or ``None`` for ours.
+        streams: for standard input, output and error.
+        signal: what asks it to end.
+        check: whether a status other than 0 is a failure.
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] | None
+    cwd: str | None
+    streams: tuple[Outlet, Outlet, Outlet]
+    signal: int
+    check: bool
+
+
+class CommandWork(Work[Finished]):
+    """A command that was not started yet; made by `calloff.command`.
+
+    Attributes:
+        stdin: to write to while it runs, with ``stdin="pipe"``.
+        stdout: to read from while it runs, with ``stdout="pipe"``.
+        stderr: the same.
+    """
+
+    __slots__ = ("_opened", "_plan", "name")
+    place = "command"
+
+    def __init__(self, plan: Plan, name: str) -> None:
+        self._plan = plan
+        self._opened = False
+        self.name = name
+
+    @property
+    def stdin(self) -> Writing:
+        """What the command reads; ``await work.stdin.write(b"...")``, then ``work.stdin.end()``."""
+        stream = self._plan.streams[0]
+        if not isinstance(stream, Writing):
+            raise ValueError('there is no stream to write to: command(..., stdin="pipe") makes one')
+        return stream
+
+    @property
+    def stdout(self) -> Reading:
+        """What the command writes; ``async for line in work.stdout``."""
+        return _reading(self._plan.streams[1], "stdout")
+
+    @property
+    def stderr(self) -> Reading:
+        """What the command writes to its standard error; ``async for line in work.stderr``."""
+        return _reading(self._plan.streams[2], "stderr")
+
+    def open(self) -> "CommandBody":
+        """The body.
+
+        Raises:
+            FileNotFoundError: there is no such program, or no such directory.
+            NotADirectoryError: `cwd` is none.
+            PermissionError: it can't be executed.
+            RuntimeError: it was started before.
+        """
+        if self._opened:
+            raise RuntimeError(f"{self!r} was started already: make another one to run it again")
+        cwd = _directory(self._plan.cwd)
+        env = dict(os.environ if self._plan.env is None else self._plan.env)
+        program = _find(self._plan.argv[0], env, cwd)
+        self._opened = True
+        return CommandBody(self._plan, self.name, program, env, cwd)
+
+    def __repr__(self) -> str:
+        return f"<calloff.command {self.name}>"
+
+
+def _reading(stream: Outlet, name: str) -> Reading:
+    if not isinstance(stream, Reading):
+        raise ValueError(f'there is no stream to read from: command(..., {name}="pipe") makes one')
+    return stream
+
+
+def _directory(cwd: str | None) -> str:
+    if cwd is None:
+        return os.getcwd()
+    if not stat.S_ISDIR(os.stat(cwd).st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, "cwd is not a directory", cwd)
+    return os.path.abspath(cwd)
+
+
+def _find(program: str, env: Mapping[str, str], cwd: str) -> str:
+    """The path of the program, looked for as a shell does."""
+    if "/" in program:
+        path = os.path.join(cwd, program)
+        os.stat(path)  # raises, with the name
+        if _executable(path):
+            return path
+        raise PermissionError(errno.EACCES, "not an executable program", program)
+    refused = None
+    for folder in os.get_exec_path(dict(env)):
+        path = os.path.join(cwd, folder, program)
+        if os.path.isfile(path):
+            if _executable(path):
+                return path
+            refused = path
+    if refused is not None:
+        raise PermissionError(errno.EACCES, "not an executable program", refused)
+    raise FileNotFoundError(errno.ENOENT, "no such program on PATH", program)
+
+
+def _executable(path: str) -> bool:
+    return os.path.isfile(path) and os.access(path, os.X_OK)
+
+
+class CommandBody:
+    """Runs a program for an operation."""
+
+    __slots__ = (
+        "_cwd",
+        "_done",
+        "_env",
+        "_forced",
+        "_guarded",
+        "_handle",
+        "_loop",
+        "_plan",
+        "_program",
+        "_sink",
+        "name",
+        "reached",
+    )
+    place = "command"
+    insists = False
+
+    def __init__(self, plan: Plan, name: str, program: str, env: dict[str, str], cwd: str) -> None:
+        self.name = name
+        self.reached = False
+        self._plan = plan
+        self._program = program
+        self._env = env
+        self._cwd = cwd
+        self._done = False
+        self._forced = False
+        self._handle: int | None = None
+
+    # --- what the operation asks for
+
+    def begin(self, sink: Sink) -> None:
+        """Have a guard forked that starts the program."""
+        self._sink = sink
+        self._loop = loop = get_running_loop()
+        files: list[int] = []
+        try:
+            for stream in self._plan.streams:
+                if not isinstance(stream, int):
+                    files.append(stream.attach(loop))
+                else:
+                    files.append(os.dup(files[1] if stream == -1 else stream))
+            guarded = Guarded(loop, b"C", files, self)
+        except BaseException:
+            for file in files:
+                os.close(file)
+            self._finish_streams()
+            raise
+        self._guarded = guarded
+        ignored = [int(number) for number in _INHERITED if signal.getsignal(number) is signal.SIG_IGN]
+        details = {
+            "program": self._program,
+            "argv": list(self._plan.argv),
+            "env": self._env,
+            "cwd": self._cwd,
+            "ignored": ignored,
+        }
+        guarded.write("start", details)
+        if sink.force_at is not None:
+            self.limited()
+
+    def ask(self, text: str) -> RawStack:
+        """Signal its process group; what has not begun never will."""
+        reason = self._sink.reason
+        assert reason is not None
+        words = (str(reason.kind), reason.text, reason.by, reason.at)
+        self._guarded.write("ask", 0, self._plan.signal, words)
+        self.limited()
+        return ()
+
+    def insist(self) -> bool:
+        """One signal is enough."""
+        return False
+
+    def force(self) -> bool:
+        """Kill it and everything that descends from it."""
+        self._forced = True
+        if self._handle is not None:  # the guard does it, too, but has to wake up first
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+        self._guarded.write("kill")
+        return True
+
+    def abandon(self) -> bool:
+        """Something is out of reach of SIGKILL (it waits inside the kernel); the guard goes on trying."""
+        return True
+
+    def limited(self) -> None:
+        """Leave with the guard when force is due at the latest."""
+        at = self._sink.force_at
+        if at is not None:
+            at += time.monotonic() - self._loop.time() + _SLACK
+        self._guarded.write("limit", 0, at)
+
+    def where(self) -> RawStack:
+        """Programs show no lines."""
+        return ()
+
+    # --- what the guard says
+
+    def heard(self, letter: tuple[Any, ...], handle: int | None) -> None:
+        """A letter of the guard."""
+        kind, *parts = letter
+        if kind == "born":
+            self._handle = handle
+            Context().run(self._sink.entered)
+        elif kind == "failed" and not self._done:
+            self._close()
+            number, text = parts
+            self._sink.raised(OSError(number, text, self._program))
+        elif kind == "ended" and not self._done:
+            self._close()
+            self._ended(*parts)
+
+    def _ended(
+        self, status: int | None, cause: str, asked: bool, begun: int, killed: int, survivors: tuple[str, ...]
+    ) -> None:
+        sink = self._sink
+        if cause == "never":
+            sink.stopped(Rung.ASKED)
+        elif cause != "itself" or (self._forced and status == -signal.SIGKILL):
+            sink.stopped(Rung.KILLED, survivors=survivors)
+        elif asked:
+            sink.stopped(Rung.TERMINATED, survivors=survivors)
+        else:
+            if survivors:
+                _logger.warning("%s left behind what could not be killed: %s", self._plan.argv[0], "; ".join(survivors))
+            assert status is not None
+            self._judge(status)
+
+    def _judge(self, status: int) -> None:
+        out, err = (self._captured(number) for number in (1, 2))
+        if status and self._plan.check:
+            tail = b"" if err is None else err.value()[-_TAIL:]
+            self._sink.raised(CommandFailed(self._plan.argv, status, tail.decode(errors="replace")))
+            return
+        taken = [(b"", 0) if stream is None else (stream.value(), stream.dropped) for stream in (out, err)]
+        (stdout, lost), (stderr, lost_too) = taken
+        self._sink.returned(Finished(self._plan.argv, status, stdout, stderr, lost + lost_too))
+
+    def _captured(self, number: int) -> Captured | None:
+        stream = self._plan.streams[number]
+        return stream if isinstance(stream, Captured) else None
+
+    def lost(self) -> None:
+        """The guard was killed; the program died with it, and the keeper buries what is left."""
+        if not self._done:
+            self._close()
+            self._sink.raised(CommandFailed(self._plan.argv, -signal.SIGKILL, "its guarding process was killed"))
+
+    def _close(self) -> None:
+        self._done = True
+        self._finish_streams()
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def _finish_streams(self) -> None:
+        for stream in self._plan.streams:
+            if not isinstance(stream, int):
+                stream.finish()
+
+
+_INHERITED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -1,0 +1,172 @@
+"""A function in a worker process as the body of an operation."""
+
+import pickle
+from asyncio import CancelledError, get_running_loop
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..._words.errors import WorkerDied
+from ..._words.frame import RawStack
+from ..._words.place import Sink, Work
+from ..._words.report import Rung
+from .packing import Packed, pack, unpack_error
+from .pool import Pool, pool_of
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+__all__ = ["ProcessBody", "ProcessWork"]
+
+T = TypeVar("T")
+#: up to how many bytes a call is kept, so that it can be given to another worker when the first one died before it began
+_LARGE = 1 << 20
+_TRIES = 3
+
+
+class ProcessWork(Work[T]):
+    """A call for a process that was not started yet; made by `calloff.process`."""
+
+    __slots__ = ("_args", "_function", "_kwargs", "name")
+    place = "process"
+
+    def __init__(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str
+    ) -> None:
+        self._function = function
+        self._args = args
+        self._kwargs = kwargs
+        self.name = name
+
+    def open(self) -> "ProcessBody":
+        """The body; `TypeError` when something can't be sent."""
+        packed = pack(self._function, self._args, self._kwargs, self.name)
+        return ProcessBody(packed, self.name, _first_line(self._function))
+
+    def __repr__(self) -> str:
+        return f"<calloff.process {self.name}>"
+
+
+def _first_line(function: Any) -> RawStack:
+    """Where the function is, for when nothing nearer can be known."""
+    while isinstance(function, partial):
+        function = function.func
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return (("<built-in>", 0, getattr(function, "__qualname__", type(function).__qualname__)),)
+    return ((code.co_filename, code.co_firstlineno, code.co_name),)
+
+
+class ProcessBody:
+    """Runs a function in a worker for an operation."""
+
+    __slots__ = ("_first_line", "_pool", "name", "packed", "reached", "sink", "tries", "worker")
+    place = "process"
+    insists = False
+
+    def __init__(self, packed: Packed, name: str, first_line: RawStack) -> None:
+        self.name = name
+        self._first_line = first_line
+        self.packed: Packed | None = packed
+        self.reached = False
+        self.tries = 0
+        self.worker: Worker | None = None
+
+    # --- what the operation asks for
+
+    def begin(self, sink: Sink) -> None:
+        """Give it to a free worker, or have it wait its turn."""
+        self.sink = sink
+        self._pool: Pool = pool_of(get_running_loop())
+        self._pool.submit(self)
+
+    def ask(self, text: str) -> RawStack | None:
+        """The worker raises `CancelledError` in the function; what waits for a worker never runs."""
+        worker = self.worker
+        if worker is None:
+            self._pool.withdraw(self)
+            self.sink.stopped(Rung.ASKED)
+            return ()
+        worker.ask(self.sink)
+        return None
+
+    def insist(self) -> bool:
+        """A function that refused is not asked again."""
+        return False
+
+    def force(self) -> bool:
+        """Kill the worker and everything below it."""
+        if self.worker is not None:
+            self.worker.kill()
+        return True
+
+    def abandon(self) -> bool:
+        """Something is out of reach of SIGKILL (it waits inside the kernel); the guard goes on trying."""
+        return True
+
+    def limited(self) -> None:
+        """The deadline was changed."""
+        if self.worker is not None:
+            self.worker.limit(self.sink)
+
+    def where(self) -> RawStack:
+        """The stack of the function in its worker; asked there, and waited for at most 20 ms."""
+        if self.worker is None:
+            return ()
+        return self.worker.where() or self._first_line
+
+    # --- what the worker tells
+
+    def entered(self, worker: "Worker") -> None:
+        """The function is on its way to a worker."""
+        self.worker = worker
+        self.tries += 1
+        assert self.packed is not None
+        if len(self.packed[0]) > _LARGE or self.packed[1]:
+            self.packed = None
+
+    def located(self, stack: RawStack) -> None:
+        """Where the function was when it was asked."""
+        self.sink.located(stack or self._first_line)
+
+    def finish(self, kind: str, data: Any, buffers: list[Any]) -> None:
+        """The function has ended."""
+        self.worker = None
+        sink = self.sink
+        if kind == "cancelled":
+            sink.stopped(Rung.ASKED)
+            return
+        try:
+            if kind == "value":
+                value = pickle.loads(data, buffers=buffers)
+            else:
+                error = unpack_error(data, self.name)
+        except Exception as problem:
+            problem.add_note(f"while the result of {self.name} was unpickled")
+            sink.raised(problem)
+            return
+        if kind == "value":
+            sink.returned(value)
+        elif isinstance(error, CancelledError):  # it raised that by itself
+            sink.stopped()
+        else:
+            sink.raised(error)
+
+    def killed(self, survivors: tuple[str, ...]) -> None:
+        """Everything is dead and reaped, but for `survivors`."""
+        self.worker = None
+        self.sink.stopped(Rung.KILLED, survivors=survivors)
+
+    def died(self, status: int | None, why: str, begun: bool) -> None:
+        """The worker ended by itself; nothing is lost when it had not begun with the function."""
+        self.worker = None
+        if not begun and self.packed is not None and self.tries < _TRIES and self.sink.reason is None:
+            self._pool.submit(self)
+            return
+        signum = -status if status is not None and status < 0 else None
+        self.sink.raised(WorkerDied(why, signal=signum, status=status if signum is None else None))
+
+    def failed(self, error: OSError) -> None:
+        """There is no worker for it."""
+        self.worker = None
+        self.sink.raised(error)

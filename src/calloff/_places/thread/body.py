@@ -1,0 +1,147 @@
+"""A blocking function as the body of an operation."""
+
+from asyncio import AbstractEventLoop, CancelledError, get_running_loop
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from functools import partial
+from typing import Any, TypeVar
+
+from ..._words.errors import StopForced
+from ..._words.frame import RawStack
+from ..._words.place import Sink, Work
+from ..._words.report import Rung
+from .call import Call
+from .pool import Pool, Worker
+
+__all__ = ["ThreadBody", "ThreadWork"]
+
+T = TypeVar("T")
+
+
+class ThreadWork(Work[T]):
+    """A call for a thread that was not started yet; made by `calloff.thread`."""
+
+    __slots__ = ("_function", "_pool", "name")
+    place = "thread"
+
+    def __init__(self, function: Callable[[], T], name: str, pool: Pool) -> None:
+        self._function = function
+        self._pool = pool
+        self.name = name
+
+    def open(self) -> "ThreadBody":
+        """The body; `CalloffError` when too many threads are abandoned."""
+        self._pool.check()
+        return ThreadBody(self._function, self.name, self._pool)
+
+    def __repr__(self) -> str:
+        return f"<calloff.thread {self.name}>"
+
+
+class ThreadBody:
+    """Runs a function in a thread for an operation."""
+
+    __slots__ = ("_asked_with", "_begun", "_context", "_loop", "_pool", "_sink", "_worker", "call", "name")
+    place = "thread"
+    insists = False
+
+    def __init__(self, function: Callable[[], Any], name: str, pool: Pool) -> None:
+        self.name = name
+        self._pool = pool
+        self._context: Context = copy_context()
+        self.call = Call(partial(self._context.run, function))
+        self._worker: Worker | None = None
+        self._asked_with: BaseException | None = None
+
+    @property
+    def reached(self) -> bool:
+        """Whether a checkpoint raised, or force arrived, in the function."""
+        return self._asked_with is not None or self.call.swallowed
+
+    # --- what the operation asks for
+
+    def begin(self, sink: Sink) -> None:
+        """Hand over in the next turn of the loop: what is called off before that never runs."""
+        self._sink = sink
+        self._loop: AbstractEventLoop = get_running_loop()
+        self._begun = self._loop.call_soon(self._pool.submit, self, self._loop)
+
+    def ask(self, text: str) -> RawStack:
+        """The function hears of it at its next checkpoint; if it does not run yet, it never will."""
+        if self._worker is None:
+            self._begun.cancel()
+            self._pool.withdraw(self, self._loop)
+            self._sink.stopped()
+            return ()
+        return self.where()
+
+    def insist(self) -> bool:
+        """Every further checkpoint raises anyway."""
+        return False
+
+    def force(self) -> bool:
+        """Raise `StopForced` in the function."""
+        obeying = self._asked_with is not None and self.call.is_handling(self._asked_with)
+        self._asked_with = None
+        self.call.force()
+        return not obeying
+
+    def abandon(self) -> bool:
+        """Leave the thread behind; it ends with its function, if that ever ends."""
+        obeying = self.call.is_handling(StopForced)
+        assert self._worker is not None
+        self._pool.abandon(self._worker, self.call)
+        return not obeying
+
+    def where(self) -> RawStack:
+        """The stack of the function, outermost first; its name alone when it is one of C."""
+        stack = self.call.where()
+        return stack if stack or not self.call.is_running() else (("<built-in>", 0, self.name),)
+
+    def is_here(self) -> bool:
+        """Whether the calling code runs in the function."""
+        return self.call.is_here()
+
+    def noted(self, error: BaseException) -> bool:
+        """A checkpoint raises `error` in the function: whether one did before, and it was swallowed."""
+        refused = self._asked_with is not None
+        self._asked_with = error
+        return refused
+
+    # --- what the pool tells
+
+    def enter(self, worker: Worker) -> None:
+        """The function starts now."""
+        self._worker = worker
+        self._context.run(self._sink.entered)
+        worker.give(self.call, self._done)
+
+    def fail(self, error: Exception) -> None:
+        """There is no thread for it."""
+        self._sink.raised(error)
+
+    def _done(self) -> None:
+        """In the thread: the function has ended."""
+        try:
+            self._loop.call_soon_threadsafe(self._deliver)
+        except RuntimeError:  # the loop was closed meanwhile: nobody waits any more
+            pass
+
+    def _deliver(self) -> None:
+        call = self.call
+        if call.value:
+            self._sink.returned(call.value[0])
+            return
+        error = call.error
+        call.error = None  # its traceback leads back here
+        if isinstance(error, StopForced):
+            self._sink.stopped(Rung.FORCED)
+        elif isinstance(error, CancelledError):
+            self._sink.stopped(Rung.ASKED)
+        elif isinstance(error, StopIteration):  # a future can't hold it
+            failure = RuntimeError(f"{self.name} raised StopIteration")
+            failure.__cause__ = error
+            self._sink.raised(failure)
+        else:
+            assert error is not None
+            self._sink.raised(error)

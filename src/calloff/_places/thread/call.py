@@ -1,0 +1,147 @@
+"""One call of a blocking function in a thread, and the force that may end it there, and nowhere else.
+
+`PyThreadState_SetAsyncExc` raises an exception in another thread "at its next bytecode": wherever that is. Left alone
+it may hit after the function has returned, in the machinery around it, or in the next call that the thread serves.
+Here it can't, for these reasons:
+
+1. Force is sent at most once per call, under the call's gate, and only while `_ident` is set. The thread sets `_ident`
+   under the gate before the function is called and clears it under the gate afterwards. So after the clearing nothing
+   is sent any more, and at most one exception is on its way.
+2. What is on its way then is made to arrive at once, in `_leave`, by running a bytecode that looks for it.
+3. Everything between the setting and that point stands in `run`, inside two nested ``try``. The inner one notes how
+   the function ended; should the exception land in our own lines, the outer one ends the call once more. It can't be
+   hit again, for there is only one.
+4. The function's value is never lost on the way out. The interpreter looks for such exceptions when a call returns to
+   Python code, before the value is stored; so the function is called and its value stored within one instruction, by
+   the `__missing__` of a `defaultdict`, which is C. A value that is there means that the function returned, whatever
+   came later. The function's own error is stored by the first lines of the handler, which call nothing.
+"""
+
+import sys
+from _thread import allocate_lock
+from collections import defaultdict
+from collections.abc import Callable
+from threading import get_ident
+from typing import Any
+
+from ..._words.errors import StopForced
+from ..._words.frame import RawFrame, RawStack
+
+__all__ = ["Call"]
+
+
+class Call:
+    """A call, seen from the thread that runs it (`run`) and from the event loop (the rest)."""
+
+    __slots__ = ("_forced", "_gate", "_ident", "error", "swallowed", "value")
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        #: holds the value, as the only one, from the moment the function returned
+        self.value: defaultdict[int, Any] = defaultdict(function)
+        #: what the function raised, when it has no value
+        self.error: BaseException | None = None
+        #: whether `StopForced` arrived in the function and did not end it
+        self.swallowed = False
+        self._gate = allocate_lock()
+        self._ident: int | None = None
+        self._forced = False
+
+    # --- in the thread
+
+    def run(self) -> None:
+        """Call the function. Raises nothing, and nothing is raised in this thread after it."""
+        try:
+            try:
+                self._enter()
+                self.value[0]
+            except BaseException as error:
+                self.error = error
+            self._leave()
+        except BaseException as late:  # force, in our own lines
+            if self.error is None:
+                self.error = late.__context__ or late
+            self._leave()
+            self.swallowed = False
+        if self.value:
+            self.error = None
+        elif self.error is not None and self.error.__traceback__ is not None:
+            # without this frame, which holds the error
+            self.error.__traceback__ = self.error.__traceback__.tb_next
+
+    def _enter(self) -> None:
+        with self._gate:
+            if self._forced:
+                raise StopForced
+            self._ident = get_ident()
+
+    def _leave(self) -> None:
+        """From here on nothing is sent, and what was sent before has arrived."""
+        with self._gate:
+            self._ident = None
+        if self._forced:
+            self.swallowed = not isinstance(self.error, StopForced)
+            try:
+                _look()
+            except StopForced:
+                self.swallowed = False
+            _send(get_ident(), None)
+
+    # --- on the event loop
+
+    def force(self) -> None:
+        """Raise `StopForced` in the function, if it is running; if it is about to run, it never will."""
+        with self._gate:
+            if self._forced:
+                return
+            self._forced = True
+            if self._ident is not None:
+                _send(self._ident, StopForced)
+
+    def is_here(self) -> bool:
+        """Whether the calling code runs in the thread of the function."""
+        return self._ident == get_ident()
+
+    def is_running(self) -> bool:
+        """Whether the function is being called now."""
+        return self._ident is not None
+
+    def where(self) -> RawStack:
+        """The stack of the function now, outermost first; empty while it runs in C alone, and when it does not run."""
+        found: list[RawFrame] = []
+        frame = None if self._ident is None else sys._current_frames().get(self._ident)
+        while frame is not None and frame.f_code is not _RUN:
+            found.append((frame.f_code, frame.f_lasti))
+            frame = frame.f_back
+        return tuple(found[::-1]) if frame is not None else ()
+
+    def is_handling(self, error: BaseException | type[BaseException]) -> bool:
+        """Whether the function is in an ``except`` or ``finally`` because of `error` (itself, or one of that type)."""
+        ident = self._ident
+        if ident is None:
+            return False
+        now: Any = sys._current_exceptions().get(ident)
+        step: BaseException | None = now[1] if isinstance(now, tuple) else now  # a tuple up to 3.11
+        for _ in range(_CHAIN):
+            if step is None:
+                return False
+            if step is error or (isinstance(error, type) and isinstance(step, error)):
+                return True
+            step = step.__cause__ or step.__context__
+        return False
+
+
+def _look() -> None:
+    """Entering any Python function makes the interpreter raise what was sent to this thread."""
+
+
+def _send(ident: int, error: type[BaseException] | None) -> None:
+    """Have `error` raised in the thread at its next bytecode; ``None`` takes back what has not arrived."""
+    import ctypes  # seldom needed, and slow to import
+
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(ident), None if error is None else ctypes.py_object(error)
+    )
+
+
+_CHAIN = 16
+_RUN = Call.run.__code__

@@ -1,0 +1,332 @@
+"""``calloff run``: a function, or a program, with limits; how it ended is told by the exit status and on stderr.
+
+Everything that can be wrong with the command line is found before anything is started. The result goes to stdout, every
+word of ours to stderr.
+"""
+
+import argparse
+import asyncio
+import atexit
+import inspect
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NoReturn
+
+from .._operation.operation import Operation
+from .._words.durations_text import EXAMPLES, read_duration
+from .._words.errors import CommandFailed
+from .._words.outcome import Abandoned, Completed, Failed, Outcome
+from .._words.ref import Ref
+from ._live import LiveLine, describe, looks_live
+from ._refusal import Refused
+from ._target import OTHER_NAME, bind, load, read_arguments
+from ._traceback import traceback_text
+from ._verdict import as_json, exit_status, plain_value, verdict
+
+__all__ = ["main"]
+
+_logger = logging.getLogger("calloff")
+PLACES = ("task", "thread", "process")
+
+USAGE = """\
+calloff run [OPTION...] TARGET [ARG...] [NAME=VALUE...]
+       calloff run [OPTION...] -- PROGRAM [ARG...]"""
+
+EPILOG = """\
+TARGET is package.module:function or path/to/file.py:function. An argument is read as JSON where it parses as JSON and
+as text elsewhere. The result is printed as JSON, or as Python shows it where JSON can't hold it; None prints nothing.
+Everything after TARGET belongs to the function, so options go before it. Importing TARGET is not limited in time.
+
+Durations: 3, 3s, 500ms, 1m30s, 2h. A stop is asked for politely; after the grace, force is used; what still runs one
+second later is given up. A first SIGINT or SIGTERM asks for the stop, a second one forces it.
+
+Exit status:
+    0  completed, also when it had been asked to stop (a program: its own status)
+    1  the function raised (traceback on stderr), or cancelled itself
+    2  the command line was wrong
+  124  stopped by its timeout or stall
+  125  calloff itself failed
+  126  TARGET can't be imported, or the program can't be executed
+  127  TARGET, something that it imports, or the program was not found
+  130  stopped by SIGINT
+  143  stopped by SIGTERM
+  137  needed force after the grace or could not be stopped, whatever had asked for the stop"""
+
+
+def main(argv: list[str]) -> int:
+    """The verb: returns the exit status, or ends the process at once where something that is stuck would hold it up."""
+    try:
+        options, words, is_program = _read(argv)
+        return _Run(options, words, is_program).run()
+    except Refused as refusal:
+        _complain(str(refusal))
+        return refusal.status
+
+
+# --- the command line
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise Refused(f"{message}; see calloff run --help")
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="calloff run",
+        usage=USAGE,
+        description="Run a function or a program with limits, look at it while it runs, and tell how it ended.",
+        epilog=EPILOG,
+        allow_abbrev=False,
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=100),
+    )
+    add = parser.add_argument
+    add("--timeout", metavar="D", help="stop it after this long")
+    add("--grace", metavar="D", default="5", help="from asking to force (5s)")
+    add("--stall", metavar="D", help="stop it after this long without a report of progress")
+    add(
+        "--every", metavar="D", help="tell that often how far it is and where; on a terminal in one live line"
+    )
+    add("--in", metavar="PLACE", dest="place", help="where to run a function: task, thread or process")
+    add("--json", action="store_true", help="tell the ending as one JSON document on stdout")
+    return parser
+
+
+_WITH_VALUE = ("--timeout", "--grace", "--stall", "--every", "--in")
+
+
+def _read(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str], bool]:
+    """The options, the words after them, and whether these are a program's."""
+    end = 0
+    while end < len(argv) and argv[end].startswith("-") and argv[end] not in ("-", "--"):
+        end += 2 if argv[end] in _WITH_VALUE else 1
+    is_program = end < len(argv) and argv[end] == "--"
+    options = _parser().parse_args(argv[:end])
+    words = list(argv[end + is_program :])
+    if not words:
+        what = "PROGRAM is missing after --" if is_program else "TARGET is missing"
+        raise Refused(f"{what}; see calloff run --help")
+    for name in ("timeout", "grace", "stall", "every"):
+        setattr(options, name, _duration(name, getattr(options, name)))
+    if options.every == 0:
+        raise Refused("--every must be more than 0")
+    strayed = [word for word in words[1:] if word.partition("=")[0] in (*_WITH_VALUE, "--json")]
+    if strayed and not is_program:
+        raise Refused(
+            f"options go before TARGET: {strayed[0]} (as an argument it is written in double quotes, as JSON)"
+        )
+    if options.place is not None and options.place not in PLACES:
+        raise Refused(f"--in must be one of {', '.join(PLACES)}, not {options.place!r}")
+    if options.place is not None and is_program:
+        raise Refused(f"--in {options.place} is for functions; what follows -- runs as a program")
+    return options, words, is_program
+
+
+def _duration(name: str, text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return read_duration(text)
+    except ValueError:
+        raise Refused(f"--{name} must be a duration such as {EXAMPLES}, not {text!r}") from None
+
+
+# --- the work
+
+
+def _function_work(options: argparse.Namespace, target: str, words: Sequence[str]) -> Callable[[], Any]:
+    sys.argv = [target, *words]
+    function = load(target)
+    positional, named = read_arguments(words)
+    bind(function, positional, named)
+    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+    place = options.place or ("task" if is_async else None)
+    if place is None:
+        raise Refused(f"{target} is a blocking function: say where it is to run, --in thread or --in process")
+    if place == "task":
+        if not is_async:
+            raise Refused(
+                f"{target} is a blocking function: it can't run in a task, choose --in thread or --in process"
+            )
+        return partial(function, *positional, **named)
+    if place == "thread" and is_async:
+        raise Refused(
+            f"{target} is an async function: it runs in a task, or with --in process in a process of its own"
+        )
+    if place == "process" and (getattr(function, "__module__", None) or "").startswith(OTHER_NAME):
+        raise Refused(f"{target}: Python has a module of that name; rename the file to run it in a process")
+    return partial(_place(place), function, *positional, **named)
+
+
+def _program_work(words: Sequence[str]) -> Callable[[], Any]:
+    streams = {"stdin": "inherit", "stdout": "inherit", "stderr": "inherit"}
+    return partial(_place("command"), *words, **streams)
+
+
+def _place(name: str) -> Callable[..., Any]:
+    import calloff
+
+    try:
+        found: Callable[..., Any] = getattr(calloff, name)
+    except AttributeError:
+        raise Refused(f"this version of calloff can't run anything in the place {name!r} yet", 125) from None
+    return found
+
+
+# --- the run
+
+
+class _Run:
+    """One run, from the command line to the exit status."""
+
+    def __init__(self, options: argparse.Namespace, words: Sequence[str], is_program: bool) -> None:
+        self._options = options
+        self._operation: Operation[Any] | None = None
+        self._place = "task"
+        self._showing: asyncio.Task[None] | None = None
+        self._live = LiveLine(sys.stderr) if options.every is not None and looks_live(sys.stderr) else None
+        self._is_program = is_program
+        self._make = _program_work(words) if is_program else _function_work(options, words[0], words[1:])
+
+    def run(self) -> int:
+        """Run to the end, tell how it was, and return the exit status."""
+        if self._live is None:
+            outcome, signum = self._outcome()
+        else:
+            with self._live.beside_prints():
+                outcome, signum = self._outcome()
+        status = exit_status(outcome, signum)
+        try:
+            self._tell(outcome, status)
+            sys.stdout.flush()
+        except (OSError, ValueError) as error:
+            _complain(f"the result could not be written: {error}")
+            _drop_stdout()
+            status = status or 125
+        disturbed = outcome.report is not None or signum is not None
+        if isinstance(outcome, Abandoned) or (disturbed and _lingering()):
+            _leave(status)
+        return status
+
+    def _outcome(self) -> tuple[Outcome[Any], int | None]:
+        from .._api.run import run_outcome
+
+        options = self._options
+        log = _Log(self._told)
+        _logger.addHandler(log)
+        try:
+            return run_outcome(
+                self._make(),
+                timeout=options.timeout,
+                stall=options.stall,
+                grace=options.grace,
+                on_start=self._started,
+            )
+        except OSError as error:
+            if not self._is_program or self._operation is not None:
+                raise
+            status = 127 if isinstance(error, FileNotFoundError) else 126
+            raise Refused(f"{error.strerror}: {error.filename!r}", status) from None
+        finally:
+            _logger.removeHandler(log)
+
+    def _told(self) -> Ref | None:
+        """The operation whose ending the verdict tells."""
+        return self._operation.ref if self._operation else None
+
+    def _started(self, operation: Operation[Any]) -> None:
+        """Called on the loop as soon as there is a handle."""
+        self._operation = operation
+        self._place = operation.place
+        if self._options.every is not None:
+            self._showing = asyncio.get_running_loop().create_task(self._show(operation))
+
+    async def _show(self, operation: Operation[Any]) -> None:
+        async for tick in operation.watch(self._options.every):
+            limit = self._options.timeout
+            if self._live is not None:
+                self._live.draw(describe(tick, limit, bar=True))
+            else:
+                _say(describe(tick, limit))
+        if self._live is not None:
+            self._live.erase()
+
+    def _tell(self, outcome: Outcome[Any], status: int) -> None:
+        operation = self._operation
+        ref, seconds = (operation.ref, operation.elapsed) if operation else (Ref("0", "run"), 0.0)
+        if isinstance(outcome, Failed):
+            _explain(outcome.error)
+        for line in verdict(outcome, ref):
+            _say(line)
+        if self._options.json:
+            print(json.dumps(as_json(outcome, ref, self._place, seconds, status), ensure_ascii=False))
+        elif isinstance(outcome, Completed) and outcome.value is not None and not self._is_program:
+            value, is_json = plain_value(outcome.value)
+            print(json.dumps(value, ensure_ascii=False) if is_json else value)
+
+
+class _Log(logging.Handler):
+    """What the library logs, as lines of ours, unless the program has a log of its own or the verdict says the same."""
+
+    def __init__(self, told: Callable[[], Ref | None]) -> None:
+        super().__init__(logging.WARNING)
+        self._told = told
+
+    def emit(self, record: logging.LogRecord) -> None:
+        about = record.args[0] if isinstance(record.args, tuple) and record.args else None
+        if not logging.getLogger().handlers and (about is None or about != self._told()):
+            _say(self.format(record))
+
+
+def _explain(error: BaseException) -> None:
+    """Why it failed, where that is for people to know."""
+    if isinstance(error, SystemExit):
+        if error.code is not None and not isinstance(error.code, int):
+            print(error.code, file=sys.stderr)
+    elif not isinstance(error, CommandFailed):  # the program has told itself
+        sys.stderr.write(traceback_text(error))
+
+
+def _lingering() -> list[threading.Thread]:
+    """The threads that the interpreter would wait for at its exit."""
+    return [t for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process now, whatever still runs in it; `atexit` functions get one second."""
+
+    def cut_short() -> None:
+        time.sleep(1)
+        os._exit(status)
+
+    for thread in _lingering():
+        _say(f"the process ends without waiting for thread {thread.name!r}")
+    threading.Thread(target=cut_short, daemon=True).start()
+    try:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+def _drop_stdout() -> None:
+    """What is still buffered can't be written: keep the interpreter from trying again at exit."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        pass
+
+
+def _say(line: str) -> None:
+    print(f"calloff: {line}", file=sys.stderr)
+
+
+def _complain(line: str) -> None:
+    print(f"calloff run: {line}", file=sys.stderr)

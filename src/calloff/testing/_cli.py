@@ -1,0 +1,219 @@
+"""``calloff sweep``: the sweep from the command line.
+
+The target's file is imported and the server of the runs is forked before there is an event loop or a thread here.
+"""
+
+import argparse
+import asyncio
+import importlib
+import importlib.util
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ._sweep.plan import PHASES
+from ._sweep.report import SweepReport
+from ._sweep.trial import ORACLES
+from ._sweep.whole import HOWS, Place, Sweeping, make_case, make_place
+
+__all__ = ["main"]
+
+_ROLES = ("setup", "check", "teardown", "bystander")
+
+
+class _Usage(Exception):
+    """A wrong target or option: one sentence for the user, status 2."""
+
+
+def main(argv: Sequence[str] | None = None, *, prog: str = "calloff sweep") -> int:
+    """Carry out ``calloff sweep``.
+
+    Args:
+        argv: the arguments after ``sweep``; by default those of the process.
+        prog: how the command is called in its messages.
+
+    Returns:
+        The exit status: 0 all safe, 1 something unsafe, 2 usage or the function fails without any cancel, 3 nothing
+        unsafe but something unresolved.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    parser = _parser(prog)
+    try:
+        options = parser.parse_args(argv)
+    except SystemExit as exit:
+        return int(exit.code or 0)
+    try:
+        report = _sweep(options, prog)
+    except _Usage as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 2
+    if options.html:
+        Path(options.html).write_text(report.html(), encoding="utf-8")
+    print(report.json() if options.json else report)
+    return report.exit_status
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Run an async function again and again, call it off at every await, and tell what breaks.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "target", metavar="TARGET", help="path/to/file.py:function or package.module:function"
+    )
+    for role, text in (
+        ("setup", "makes what one run needs; what it returns is given to the others"),
+        ("check", "raises or returns False where the world is not as it should be afterwards"),
+        ("teardown", "ends what the set-up made"),
+        ("bystander", "runs beside it and must come to its end"),
+    ):
+        parser.add_argument(f"--{role}", metavar="NAME", help=f"async function of the same file: {text}")
+    parser.add_argument("--phases", metavar="LIST", default=",".join(PHASES), help="of %(default)s")
+    parser.add_argument("--max", metavar="N", type=int, dest="max_runs", help="at most N cancels")
+    parser.add_argument(
+        "--replay", metavar="ID", help="only the cancel of one finding, with its output shown"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--html", metavar="FILE", help="write the report as a page, too")
+    parser.add_argument("--timeout", metavar="S", type=float, default=5.0, help="seconds (%(default)s)")
+    parser.add_argument("--how", choices=HOWS, default="cancel", help="what calls it off (%(default)s)")
+    parser.add_argument(
+        "--without", metavar="LIST", default="", help=f"oracles to leave out, of {','.join(ORACLES)}"
+    )
+    parser.add_argument(
+        "--known", metavar="FILE", help="findings to be silent about: a line each, ID and the reason"
+    )
+    parser.add_argument("--jobs", metavar="N", type=int, default=1, help="runs at once (%(default)s)")
+    parser.add_argument("--no-children", action="store_true", help="leave the tasks that it starts alone")
+    return parser
+
+
+def _sweep(options: argparse.Namespace, prog: str) -> SweepReport:
+    module, fn = _load(options.target)
+    roles = {role: _function(module, getattr(options, role), f"--{role}") for role in _ROLES}
+    if options.jobs < 1:
+        raise _Usage(f"--jobs must be 1 or more, not {options.jobs}")
+    try:
+        case = make_case(
+            fn,
+            **roles,
+            timeout=options.timeout,
+            children=not options.no_children,
+            how=options.how,
+            without=_words(options.without),
+        )
+        sweeping = Sweeping(
+            case,
+            phases=_words(options.phases),
+            max_runs=options.max_runs,
+            known=_known(options.known),
+            replay=options.replay,
+            target=options.target,
+            again=_again(options, prog),
+            progress=_progress if sys.stderr.isatty() else None,
+        )
+    except (TypeError, ValueError) as error:
+        raise _Usage(str(error)) from None
+    quiet = options.replay is None
+    places: list[Place] = [make_place(case, asyncio.new_event_loop, quiet=quiet) for _ in range(options.jobs)]
+    try:
+        return asyncio.run(sweeping.run(places))
+    except ValueError as error:  # an id that does not exist
+        raise _Usage(str(error)) from None
+    finally:
+        for place in places:
+            place.close()
+        if sys.stderr.isatty():
+            print(end="\r\x1b[K", file=sys.stderr)
+
+
+def _progress(done: int, planned: int) -> None:
+    print(f"\r\x1b[K{done} of {planned} cancels", end="", file=sys.stderr, flush=True)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _known(file: str | None) -> dict[str, str]:
+    if file is None:
+        return {}
+    try:
+        lines = Path(file).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise _Usage(f"--known: {error.strerror}: {file}") from None
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        name, _, reason = line.strip().partition(" ")
+        if not name or name.startswith("#"):
+            continue
+        if not reason.strip():
+            raise _Usage(f"--known: {file}:{number}: {name} needs a reason after it")
+        found[name] = reason.strip()
+    return found
+
+
+def _again(options: argparse.Namespace, prog: str) -> str:
+    """The command line that repeats this sweep, for one finding."""
+    words = [*prog.split(), options.target]
+    for role in _ROLES:
+        if getattr(options, role):
+            words += [f"--{role}", getattr(options, role)]
+    if options.how != "cancel":
+        words += ["--how", options.how]
+    if options.timeout != 5.0:
+        words += ["--timeout", f"{options.timeout:g}"]
+    return f"{shlex.join(words)} --replay {{id}}"
+
+
+# --- the target
+
+
+def _load(target: str) -> tuple[Any, Any]:
+    place, _, name = target.rpartition(":")
+    if not place or not name:
+        raise _Usage(f"the target must be file.py:function or package.module:function, not {target!r}")
+    module = _from_file(place) if place.endswith(".py") else _from_package(place)
+    return module, _function(module, name, "the target")
+
+
+def _from_file(path: str) -> Any:
+    if not os.path.isfile(path):
+        raise _Usage(f"there is no file {path!r}")
+    folder = os.path.dirname(os.path.abspath(path))
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    name = Path(path).stem
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(name, module)
+    return _imported(path, lambda: spec.loader.exec_module(module), module)  # type: ignore[union-attr]
+
+
+def _from_package(name: str) -> Any:
+    sys.path.insert(0, os.getcwd())
+    return _imported(name, lambda: importlib.import_module(name), None)
+
+
+def _imported(what: str, load: Any, module: Any) -> Any:
+    try:
+        return load() or module
+    except Exception as error:
+        raise _Usage(f"{what} could not be imported: {type(error).__name__}: {error}") from None
+
+
+def _function(module: Any, name: str | None, what: str) -> Any:
+    if name is None:
+        return None
+    found = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if found is None:
+        raise _Usage(f"{what}: {getattr(module, '__file__', module.__name__)} has no {name!r}")
+    return found

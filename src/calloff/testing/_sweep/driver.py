@@ -1,0 +1,291 @@
+"""How a cancel is brought to one exact point.
+
+The swept function, and each task that it starts, is driven by a `Driver`: the coroutine that the `asyncio.Task` runs,
+which passes every step on to the real one. So each suspension is seen in the step in which it happens, and
+
+* **before**: the task is cancelled before its first step;
+* **early**: `Task.cancel` is called within the very step that suspends; the task hands it on to the future that is
+  awaited, which is pending;
+* **late**: a callback is put on the awaited future ahead of the task's own wake-up. When it runs, the future has its
+  result and the task has not seen it; a cancel now throws the result away. (That is what an unlucky deadline does.);
+* **double**: after a first cancel, the next suspension of the clean-up is met with a second one.
+
+It is always the function's own task that is cancelled, never a child by itself: how the cancel reaches the children is
+the program's own doing. A child that is to be hit late, or before its first step, is held back for a few turns of the
+loop, as if its wake-up had come a moment later.
+"""
+
+import asyncio
+import contextvars
+import weakref
+from asyncio import CancelledError
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from ..._places.task.stack import is_handling
+from .plan import Plan, Seen
+from .points import Point, Stack, Step, running_stack, stack_of
+
+__all__ = ["Course", "Driver", "current_course"]
+
+#: the course to which the running code belongs: that of the swept function, inherited by all that it starts
+current_course: "contextvars.ContextVar[Course | None]" = contextvars.ContextVar(
+    "calloff_sweep", default=None
+)
+
+_HELD_TURNS = 12
+
+
+class Course:
+    """One run of the swept function: what was seen, and the cancel that is to be brought to it."""
+
+    def __init__(self, plan: Plan | None, cancel: "Callable[[Course], None]") -> None:
+        self.plan = plan
+        self.main: Driver | None = None
+        self.children: list[Driver] = []
+        self.seen: list[Seen] = []
+        self.cleaning: list[Point] = []
+        self.shots = 0
+        self.fired_at: float | None = None
+        self.caught_running = False
+        self.ignored: Stack = ()
+        self.ignored_at: float | None = None
+        self.over = False
+        self._cancel = cancel
+        self._counts: Counter[tuple[str, Stack]] = Counter()
+        self._after: Counter[tuple[str, Stack]] = Counter()
+
+    def fire(self) -> None:
+        """Call the function off now."""
+        main = self.main
+        if main is None or main.done or self.over:
+            return
+        if self.shots == 0:
+            self.fired_at = asyncio.get_running_loop().time()
+            self.caught_running = not main.suspended
+        self.shots += 1
+        self._cancel(self)
+
+    # --- what the drivers report
+
+    def born(self, driver: "Driver", stack: Stack) -> None:
+        """The function started a task."""
+        point = self._count(self._counts, driver.owner + " (start)", stack)
+        plan = self.plan
+        if plan is None:
+            self._note(Seen(point, True, False))
+        elif self.shots == 0 and plan.first == "before" and plan.point == point:
+            driver.hold = _HELD_TURNS
+            self.fire()
+
+    def suspended(self, driver: "Driver", future: Any) -> None:
+        """A driven coroutine suspended itself and waits for `future` (``None``: for the next turn)."""
+        main = self.main
+        if main is None or main.done or self.over:
+            return
+        stack = stack_of(driver.coro)
+        if self.shots:
+            self._suspended_after(driver, stack)
+            return
+        point = self._count(self._counts, driver.owner, stack)
+        plan = self.plan
+        if plan is None:
+            driver.at = point
+            driver.waits = future is not None
+        elif plan.point == point:
+            if plan.first == "early":
+                self._early(driver, future, plan)
+            elif plan.first == "late" and future is not None:
+                future.add_done_callback(driver.late)
+
+    def woke(self, driver: "Driver", cancelled: bool) -> None:
+        """The point at which a driven coroutine was suspended is behind it."""
+        if driver.at is not None:
+            self._note(Seen(driver.at, False, driver.waits and not cancelled))
+            driver.at = None
+
+    def _note(self, seen: Seen) -> None:
+        if self.main is not None and not self.main.done:
+            self.seen.append(seen)
+
+    def _early(self, driver: "Driver", future: Any, plan: Plan) -> None:
+        fresh, driver.fresh = driver.fresh, False
+        if fresh and future is not None and plan.attempt == 1:
+            # It waits for tasks that it has just started: let them make their first step. The case in which they have
+            # not is the phase "before" of each.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._after_first_steps, future)
+        else:
+            self.fire()
+
+    def _after_first_steps(self, future: Any) -> None:
+        if not future.done():
+            self.fire()
+
+    def _suspended_after(self, driver: "Driver", stack: Stack) -> None:
+        error = driver.thrown
+        if error is None:
+            return
+        if is_handling(driver.coro, error):
+            point = self._count(self._after, driver.owner, stack)
+            self.cleaning.append(point)
+            if self.shots == 1 and self.plan is not None and self.plan.second == point:
+                self.fire()
+        elif driver is self.main and self.ignored_at is None:
+            self.ignored = stack
+            self.ignored_at = asyncio.get_running_loop().time()
+
+    @staticmethod
+    def _count(counts: "Counter[tuple[str, Stack]]", owner: str, stack: Stack) -> Point:
+        key = owner, stack
+        counts[key] += 1
+        return Point(owner, stack, counts[key])
+
+    # --- tasks that the function starts
+
+    def adopt(self, coro: Coroutine[Any, Any, Any]) -> "Driver":
+        """Drive the coroutine of a child task."""
+        child = Driver(coro, self, getattr(coro, "__qualname__", type(coro).__name__))
+        self.children.append(child)
+        child.made_at = running_stack()
+        parent = asyncio.current_task()
+        driver = None if parent is None else parent.get_coro()
+        if isinstance(driver, Driver):
+            driver.fresh = True
+        self.born(child, child.made_at)
+        return child
+
+
+class Driver(Coroutine[Any, Any, Any]):
+    """Passes the steps of a task on to a coroutine and reports them."""
+
+    def __init__(self, coro: Coroutine[Any, Any, Any], course: Course, owner: str = "") -> None:
+        self.coro = coro
+        self.course = course
+        self.owner = owner
+        self.task: weakref.ref[asyncio.Task[Any]] | None = (
+            None  # a strong one would hide what is never retrieved
+        )
+        self.made_at: Stack = ()
+        self.at: Point | None = None
+        self.waits = False
+        self.fresh = False
+        self.hold = 0
+        self.started = False
+        self.suspended = False
+        self.done = False
+        self.returned = False
+        self.given_up = False
+        self.thrown: BaseException | None = None
+        self.caught_by: Step | None = None
+        self._send = coro.send
+
+    def late(self, _future: Any) -> None:
+        """The awaited future has its result, and the task is about to be woken."""
+        if self.course.shots == 0:
+            if self is not self.course.main:
+                self.hold = _HELD_TURNS
+            self.course.fire()
+
+    def __next__(self) -> Any:
+        if self.hold:
+            self.hold -= 1
+            return None
+        if self.given_up:
+            raise StopIteration
+        self.course.woke(self, False)
+        self._enter()
+        try:
+            future = self._send(None)
+        except BaseException as error:
+            self._end(error)
+            raise
+        return self._suspend(future)
+
+    def send(self, value: Any, /) -> Any:
+        """Pass a step on."""
+        return self.__next__()
+
+    def throw(self, typ: Any, val: Any = None, tb: Any = None, /) -> Any:
+        """Pass an exception on."""
+        error: BaseException = typ if isinstance(typ, BaseException) else (val or typ())
+        self.hold = 0
+        if self.given_up:
+            self._let_go()
+            raise error
+        cancelled = isinstance(error, CancelledError)
+        self.course.woke(self, cancelled)
+        if cancelled and self.course.shots:
+            self.thrown = error
+        self._enter()
+        try:
+            future = self.coro.throw(error)
+        except BaseException as ending:
+            self._end(ending)
+            raise
+        return self._suspend(future)
+
+    def close(self) -> None:
+        """The task was destroyed before its end."""
+        self.coro.close()
+
+    def give_up(self) -> None:
+        """Never resume the coroutine again."""
+        self.given_up = True
+        task = None if self.task is None else self.task()
+        if task is not None and not self.done:
+            task.cancel()
+
+    def __await__(self) -> "Driver":
+        return self
+
+    def __iter__(self) -> "Driver":
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.coro, name)  # what asyncio's reprs and inspect read
+
+    def _enter(self) -> None:
+        self.suspended = False
+        if not self.started:
+            self.started = True
+            task = asyncio.current_task()
+            self.task = None if task is None else weakref.ref(task)
+
+    def _suspend(self, future: Any) -> Any:
+        self.suspended = True
+        if self.thrown is not None and self.caught_by is None and not is_handling(self.coro, self.thrown):
+            self.caught_by = _catcher(self.thrown)
+        self.course.suspended(self, future)
+        self.fresh = False
+        return future
+
+    def _end(self, error: BaseException) -> None:
+        self.done = True
+        self.returned = isinstance(error, StopIteration)
+        if self.thrown is not None and not isinstance(error, CancelledError) and self.caught_by is None:
+            self.caught_by = _catcher(self.thrown)
+        self.thrown = None  # its traceback holds every frame
+
+    def _let_go(self) -> None:
+        self.done = True
+        self.thrown = None
+        try:
+            self.coro.close()
+        except RuntimeError:  # it ignored GeneratorExit, too
+            pass
+
+
+def _catcher(error: BaseException) -> Step | None:
+    """The frame in which the exception was caught: the outermost that it has passed."""
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if not code.co_filename.endswith(_DRIVER):
+            return Step(code.co_filename, trace.tb_lineno, code.co_name)
+        trace = trace.tb_next
+    return None
+
+
+_DRIVER = __file__

@@ -1,0 +1,254 @@
+"""Runs kept apart: a small server forks once for each run, and can kill it.
+
+The server is itself a fork, made when the sweep begins: it has the functions (closures, too) without pickling them, but
+none of the threads and not the event loop of the process that asked. What a run does to its process, be it a thread that
+is stuck or a loop that is blocked, ends with that process. Only plain data crosses back, over a pipe.
+"""
+
+import asyncio
+import contextlib
+import faulthandler
+import gc
+import os
+import pickle
+import select
+import signal
+import socket
+import struct
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any, Generic, NoReturn, TypeVar
+
+from .leftovers import descendants_of
+
+__all__ = ["Died", "Server"]
+
+Order = TypeVar("Order")
+Answer = TypeVar("Answer")
+
+
+class Died(Exception):
+    """The process of a run ended without an answer, or had to be killed; the text says which and where it was."""
+
+
+class Server(Generic[Order, Answer]):
+    """Carries out orders, each in a process of its own, one after the other.
+
+    Args:
+        carry_out: runs in the forked process, without a running event loop; its answer must be picklable.
+        limit: seconds after which a run is killed.
+        quiet: whether what a run prints is thrown away.
+    """
+
+    def __init__(self, carry_out: Callable[[Order], Answer], limit: float, *, quiet: bool = True) -> None:
+        self._socket, theirs = socket.socketpair()
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # 3.12+: a fork beside threads; none crosses over
+            self._pid = os.fork()
+        if self._pid == 0:
+            status = 1
+            try:
+                for other in (self._socket, *_parents_ends):
+                    other.close()  # each server sees the end of its own, when the parent closes it or dies
+                _leave_the_parent()
+                _serve(theirs, carry_out, limit, quiet)
+                status = 0
+            finally:
+                os._exit(status)
+        theirs.close()
+        _parents_ends.add(self._socket)
+        self._socket.setblocking(False)
+
+    async def ask(self, order: Order) -> Answer:
+        """Have one order carried out.
+
+        Raises:
+            Died: the run ended without an answer.
+        """
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(self._socket, _packed(order))
+        (length,) = struct.unpack("!I", await self._receive(loop, 4))
+        kind, value = pickle.loads(await self._receive(loop, length))
+        if kind == "died":
+            raise Died(value)
+        return value  # type: ignore[no-any-return]
+
+    async def _receive(self, loop: asyncio.AbstractEventLoop, length: int) -> bytes:
+        parts = bytearray()
+        while len(parts) < length:
+            part = await loop.sock_recv(self._socket, length - len(parts))
+            if not part:
+                raise Died("the process that keeps the runs apart has ended")
+            parts += part
+        return bytes(parts)
+
+    def close(self) -> None:
+        """End the server and the run that it is at."""
+        self._socket.close()
+        _parents_ends.discard(self._socket)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self._pid, 0)
+
+
+_parents_ends: set[socket.socket] = set()
+
+
+def _packed(value: object) -> bytes:
+    data = pickle.dumps(value)
+    return struct.pack("!I", len(data)) + data
+
+
+def _leave_the_parent() -> None:
+    """Forget the event loop and the signal handling of the process that was forked."""
+    with contextlib.suppress(ValueError):
+        signal.set_wakeup_fd(-1)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    asyncio._set_running_loop(None)
+    asyncio.set_event_loop(None)
+    gc.collect()
+    gc.freeze()  # the runs look only at what they made themselves
+
+
+def _serve(orders: socket.socket, carry_out: Callable[[Any], Any], limit: float, quiet: bool) -> None:
+    while True:
+        head = _read(orders, 4)
+        if head is None:
+            return
+        body = _read(orders, struct.unpack("!I", head)[0])
+        if body is None:
+            return
+        if not _one_run(orders, carry_out, pickle.loads(body), limit, quiet):
+            return
+
+
+def _read(orders: socket.socket, length: int) -> bytes | None:
+    parts = bytearray()
+    while len(parts) < length:
+        part = orders.recv(length - len(parts))
+        if not part:
+            return None
+        parts += part
+    return bytes(parts)
+
+
+def _one_run(
+    orders: socket.socket, carry_out: Callable[[Any], Any], order: Any, limit: float, quiet: bool
+) -> bool:
+    """Fork, pass the answer on, and clear up; ``False`` when nobody wants it any more."""
+    reader, writer = os.pipe()
+    with tempfile.TemporaryFile() as last_words:
+        pid = os.fork()
+        if pid == 0:
+            os.close(reader)
+            orders.close()
+            _run(writer, last_words, carry_out, order, quiet)
+        os.close(writer)
+        with contextlib.suppress(OSError):
+            os.setpgid(pid, pid)
+        try:
+            answer = _await_answer(orders, reader, limit)
+            if answer:
+                orders.sendall(answer)
+            elif answer is not None:
+                _make_it_speak(pid, reader)
+        finally:
+            os.close(reader)
+            _kill(pid)
+            _, status = os.waitpid(pid, 0)
+        if answer == b"":
+            last_words.seek(0)
+            orders.sendall(
+                _packed(("died", _post_mortem(status, last_words.read().decode(errors="replace"), limit)))
+            )
+        return answer is not None
+
+
+def _await_answer(orders: socket.socket, reader: int, limit: float) -> bytes | None:
+    """What the run says until it closes its end of the pipe; empty when its time is over."""
+    parts = bytearray()
+    end = time.monotonic() + limit
+    while (rest := end - time.monotonic()) > 0:
+        ready, _, _ = select.select([reader, orders], [], [], rest)
+        if orders in ready:
+            return None  # nothing is sent while a run is on: it was closed
+        if reader in ready:
+            part = os.read(reader, 1 << 20)
+            if not part:
+                break
+            parts += part
+            if len(parts) >= 4 and len(parts) >= 4 + struct.unpack("!I", parts[:4])[0]:
+                return bytes(parts)
+    return b""
+
+
+def _make_it_speak(pid: int, reader: int) -> None:
+    """Have the run write down where it is, as it dies."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGABRT)
+    select.select([reader], [], [], 1)  # its end closes the pipe
+
+
+def _kill(pid: int) -> None:
+    """The run and what it started."""
+    descendants = descendants_of(pid)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+    for process in (pid, *descendants):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(process, signal.SIGKILL)
+
+
+def _run(writer: int, last_words: Any, carry_out: Callable[[Any], Any], order: Any, quiet: bool) -> NoReturn:
+    status = 1
+    try:
+        with contextlib.suppress(OSError):
+            os.setpgid(0, 0)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0)
+        if quiet:
+            os.dup2(null, 1)
+            os.dup2(null, 2)
+            sys.stdout = sys.stderr = open(1, "w", closefd=False)  # noqa: SIM115
+        faulthandler.enable(last_words)  # what kills it, our SIGABRT too, makes it say where it was
+        try:
+            answer = _packed(("answer", carry_out(order)))
+        except BaseException as error:
+            answer = _packed(("died", f"the run failed: {type(error).__name__}: {error}"))
+            if not quiet:
+                raise
+        view = memoryview(answer)
+        while view:
+            view = view[os.write(writer, view) :]
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _post_mortem(status: int, last_words: str, limit: float) -> str:
+    lines = [line.strip() for line in last_words.splitlines() if line.strip().startswith("File ")]
+    if lines and os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGABRT, signal.SIGKILL):
+        return f"the process was blocked for {limit:g} s and had to be killed, at {_brief(lines)}"
+    if os.WIFSIGNALED(status):
+        at = f" at {_brief(lines)}" if lines else ""
+        return f"the process was killed by signal {os.WTERMSIG(status)}{at}"
+    return f"the process ended by itself, with status {os.waitstatus_to_exitcode(status)}"
+
+
+def _brief(lines: list[str]) -> str:
+    """``file.py:12 in f`` out of faulthandler's lines, the innermost that is not Python's own."""
+    from .points import is_ours, is_python
+
+    for line in lines:
+        file = line.split('"')[1]
+        if not is_python(file) and not is_ours(file):
+            return line.replace("File ", "")
+    return lines[0].replace("File ", "")

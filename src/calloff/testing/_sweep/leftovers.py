@@ -1,0 +1,312 @@
+"""What the function left behind: tasks, threads, child processes, open files and sockets, timers, readers.
+
+A snapshot before the function runs, and a look afterwards. What is still there then is not yet a finding: it may be on
+its way out. Each kind is given its patience (a task that was cancelled, or that closes a generator for the garbage
+collector, has longer than one that nobody told to end), and what a run without a cancel leaves as well is no finding.
+"""
+
+import asyncio
+import os
+import re
+import socket
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from .driver import Course, Driver, current_course
+from .points import Stack, Step, is_ours, is_python, shown, stack_of
+
+__all__ = ["Left", "Snapshot", "descendants_of"]
+
+
+class Left(NamedTuple):
+    """Something that was not there before.
+
+    Attributes:
+        oracle: which of the oracles it belongs to.
+        key: what it is, the same from run to run.
+        text: what to tell.
+        patience: seconds it may still take to go away.
+        gone: tells whether it has gone away.
+        made: the stack at which it was made, where that is known.
+    """
+
+    oracle: str
+    key: str
+    text: str
+    patience: float
+    gone: Callable[[], bool]
+    made: Stack = ()
+
+
+_BRIEF, _SHORT, _LONG = 0.02, 0.06, 0.5
+
+
+class Snapshot:
+    """What was there before the function ran."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, oracles: frozenset[str]) -> None:
+        self.loop = loop
+        self.oracles = oracles
+        self.tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet(asyncio.all_tasks(loop))
+        self.threads = set(threading.enumerate())
+        self.busy = {thread for thread in self.threads if not _is_idle(thread)}
+        self.files = _open_files()
+        self.processes = _child_processes()
+        self.timers = set(map(id, getattr(loop, "_scheduled", ())))
+        self.readers = set(_readers(loop))
+
+    def given(self) -> list[str]:
+        """What was open before the function ran."""
+        return sorted(map(_brief, self.files.values()))
+
+    def still_open(self) -> list[str]:
+        """The sockets and files that were open before the function ran and still are."""
+        now = _open_files()
+        return sorted(_brief(name) for fd, name in self.files.items() if now.get(fd) == name)
+
+    def left(self, course: Course, others: "weakref.WeakSet[asyncio.Task[Any]]") -> list[Left]:
+        """What is there now and was not before, without the tasks of `others`."""
+        found: list[Left] = []
+        if "tasks" in self.oracles:
+            found += self._tasks(course, others)
+        if "threads" in self.oracles:
+            found += self._threads()
+        if "processes" in self.oracles:
+            found += self._processes()
+        if "files" in self.oracles:
+            found += self._files()
+        if "timers" in self.oracles:
+            found += self._timers()
+        if "readers" in self.oracles:
+            found += self._readers()
+        return found
+
+    def _tasks(self, course: Course, others: "weakref.WeakSet[asyncio.Task[Any]]") -> Iterator[Left]:
+        for task in asyncio.all_tasks(self.loop):
+            if task in self.tasks or task in others:
+                continue
+            coro: Any = task.get_coro()
+            made: Stack = ()
+            if isinstance(coro, Driver):
+                if coro is course.main or coro.course is not course:
+                    continue
+                made, coro = coro.made_at, coro.coro
+            name = getattr(coro, "__qualname__", type(coro).__name__)
+            closing = name.endswith(".aclose") or type(coro).__name__ == "async_generator_athrow"
+            stack = stack_of(coro)
+            where = f" at {_line(shown(stack))}" if stack else ""
+            started = f", started at {_line(shown(made))}" if made else ""
+            state = "was cancelled and still runs" if task.cancelling() else "still runs"
+            text = f"the task {name} {state}{where}{started}"
+            patience = _LONG if closing or task.cancelling() else _BRIEF
+            yield Left("tasks", name, text, patience, task.done, made)
+
+    def _threads(self) -> Iterator[Left]:
+        for thread in threading.enumerate():
+            if thread in self.busy or _is_idle(thread) or thread.name.startswith("waitpid-"):
+                continue
+            at = _thread_line(thread)
+            if at is not None and at.function in _RESOLVING:
+                continue
+            text = f"the thread {thread.name} still runs"
+            if at is not None:
+                text += f" at {_line(at)}"
+            key = getattr(getattr(thread, "_target", None), "__qualname__", type(thread).__name__)
+            yield Left(
+                "threads", key, text, _SHORT, lambda thread=thread: not thread.is_alive() or _is_idle(thread)
+            )
+
+    def _processes(self) -> Iterator[Left]:
+        for pid, name in _child_processes().items():
+            if pid not in self.processes:
+                text = f"the child process {pid} ({name}) still runs"
+                yield Left("processes", name, text, _SHORT, lambda pid=pid: pid not in _child_processes())
+
+    def _files(self) -> Iterator[Left]:
+        for fd, name in _open_files().items():
+            if self.files.get(fd) != name:
+                text = f"{_describe(fd, name)} is still open (fd {fd})"
+                gone: Callable[[], bool] = lambda fd=fd, name=name: _target(fd) != name  # noqa: E731
+                yield Left("files", _kind(name), text, _LONG, gone)
+
+    def _timers(self) -> Iterator[Left]:
+        for handle in list(getattr(self.loop, "_scheduled", ())):
+            if id(handle) in self.timers or handle.cancelled() or not _is_swept(handle):
+                continue
+            name = _callback(handle)
+            if name == "_set_result_unless_cancelled":
+                continue  # of a task that sleeps, which is told of by itself
+            text = f"the timer {name} is still set, due in {max(0.0, handle.when() - self.loop.time()):.3g} s"
+            gone: Callable[[], bool] = lambda handle=handle: (  # noqa: E731
+                handle.cancelled() or handle not in self.loop._scheduled  # type: ignore[attr-defined]
+            )
+            yield Left("timers", name, text, _BRIEF, gone)
+
+    def _readers(self) -> Iterator[Left]:
+        for fd, handle in _readers(self.loop).items():
+            if fd in self.readers or not _is_swept(handle) or _target(fd) != self.files.get(fd):
+                continue  # a new file is told of by itself
+            name = _callback(handle)
+            text = f"the loop still watches fd {fd} for {name}"
+            yield Left("readers", name, text, _BRIEF, lambda fd=fd: fd not in _readers(self.loop))
+
+
+# --- threads
+
+
+def _is_idle(thread: threading.Thread) -> bool:
+    """Whether it is a worker of a pool that waits for its next job."""
+    if thread.ident is None or not thread.is_alive():
+        return True
+    frame = sys._current_frames().get(thread.ident)
+    return frame is None or (
+        frame.f_code.co_name == "_worker"
+        and frame.f_code.co_filename.endswith(os.path.join("futures", "thread.py"))
+    )
+
+
+def _thread_line(thread: threading.Thread) -> Step | None:
+    frame = sys._current_frames().get(thread.ident or 0)
+    inner: Step | None = None
+    while frame is not None:
+        code = frame.f_code
+        step = Step(code.co_filename, frame.f_lineno, code.co_name)
+        if inner is None:
+            inner = step
+        if not is_python(step.file) and not is_ours(step.file):
+            return step
+        if step.function in _RESOLVING:
+            return step
+        frame = frame.f_back  # type: ignore[assignment]
+    return inner
+
+
+_RESOLVING = frozenset({"getaddrinfo", "getnameinfo"})
+
+
+# --- processes
+
+
+def _child_processes() -> dict[int, str]:
+    """The children of this process that have not ended, with the names of their programs."""
+    found: dict[int, str] = {}
+    for pid in _children_of("self"):
+        name, _, rest = _read(f"/proc/{pid}/stat").partition("(")[2].rpartition(")")
+        if rest and rest.split()[0] not in "ZX":
+            found[pid] = name
+    return found
+
+
+def descendants_of(pid: int) -> list[int]:
+    """The children of a process, their children, and so on."""
+    found: list[int] = []
+    for child in _children_of(str(pid)):
+        found += [child, *descendants_of(child)]
+    return found
+
+
+def _children_of(pid: str) -> list[int]:
+    found: list[int] = []
+    for thread in _listed(f"/proc/{pid}/task"):
+        found += map(int, _read(f"/proc/{pid}/task/{thread}/children").split())
+    return found
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _listed(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except OSError:
+        return []
+
+
+# --- files
+
+
+def _open_files() -> dict[int, str]:
+    found: dict[int, str] = {}
+    for entry in _listed("/proc/self/fd"):
+        name = _target(int(entry))
+        if name is not None and not name.startswith(_OF_THE_LOOP):
+            found[int(entry)] = name
+    return found
+
+
+_OF_THE_LOOP = ("anon_inode:", "/proc/")
+
+
+def _target(fd: int) -> str | None:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return None
+
+
+def _brief(name: str) -> str:
+    return name.partition(":")[0] if name.startswith(("socket:", "pipe:")) else "file"
+
+
+def _kind(name: str) -> str:
+    return f"file {re.sub('[0-9]+', '#', name)}" if _brief(name) == "file" else _brief(name)
+
+
+def _describe(fd: int, name: str) -> str:
+    if not name.startswith("socket:"):
+        return "a pipe" if name.startswith("pipe:") else f"the file {name}"
+    try:
+        with socket.socket(fileno=os.dup(fd)) as copy:
+            own, peer = copy.getsockname(), ""
+            try:
+                peer = f" to {_address(copy.getpeername())}"
+            except OSError:
+                pass
+            return f"a socket{peer or f' at {_address(own)}'}"
+    except OSError:
+        return "a socket"
+
+
+def _address(address: object) -> str:
+    return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else str(address or "a pair")
+
+
+# --- the loop
+
+
+def _readers(loop: asyncio.AbstractEventLoop) -> dict[int, Any]:
+    selector = getattr(loop, "_selector", None)
+    found: dict[int, Any] = {}
+    if selector is not None and selector.get_map() is not None:
+        for fd, key in list(selector.get_map().items()):
+            handle = next((part for part in key.data or () if part is not None), None)
+            if handle is not None:
+                found[fd] = handle
+    return found
+
+
+def _is_swept(handle: Any) -> bool:
+    context = getattr(handle, "_context", None)
+    return context is not None and context.get(current_course) is not None
+
+
+def _callback(handle: Any) -> str:
+    callback = getattr(handle, "_callback", None)
+    callback = getattr(callback, "func", callback)
+    return re.sub(r" at 0x\w+", "", getattr(callback, "__qualname__", repr(callback)))
+
+
+def _line(step: Step) -> str:
+    return (
+        f"{os.path.basename(step.file)}:{step.line}: {step.source}"
+        if step.source
+        else f"{step.file}:{step.line}"
+    )

@@ -1,0 +1,124 @@
+"""What Python itself complains of during a run: coroutines never awaited, exceptions never retrieved, things unclosed.
+
+And one thing of which it does not complain: an async generator that was left suspended inside a ``try`` or ``with`` is
+closed by the garbage collector, at some time, in some other task. Generators without any clean-up don't count.
+"""
+
+import asyncio
+import dis
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import AsyncGeneratorType
+from typing import Any, NamedTuple
+
+from .driver import current_course
+from .points import Stack, Step
+
+__all__ = ["Complaint", "heard"]
+
+
+class Complaint(NamedTuple):
+    """One thing that Python said, or should have."""
+
+    oracle: str
+    text: str
+    at: Stack = ()
+
+    @property
+    def key(self) -> str:
+        """The same from run to run."""
+        return re.sub(r"0x[0-9a-f]+|\d+", "#", self.text)
+
+
+@contextmanager
+def heard(loop: asyncio.AbstractEventLoop) -> Iterator[list[Complaint]]:
+    """Collect the complaints made while the block runs."""
+    complaints: list[Complaint] = []
+    handler = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _loop, context: _from_loop(complaints, context))
+    unraisable = sys.unraisablehook
+    sys.unraisablehook = lambda args: _from_unraisable(complaints, args)
+    hooks = sys.get_asyncgen_hooks()
+    born: set[int] = set()  # ids: weak references are dead by the time of the finalizer
+
+    def first_step(generator: AsyncGeneratorType[Any, Any]) -> None:
+        if current_course.get() is not None:
+            born.add(id(generator))
+        else:
+            born.discard(id(generator))
+        if hooks.firstiter is not None:
+            hooks.firstiter(generator)
+
+    def finalizer(generator: AsyncGeneratorType[Any, Any]) -> None:
+        if id(generator) in born and _has_clean_up(generator):
+            frame = generator.ag_frame
+            assert frame is not None
+            step = Step(frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name)
+            text = (
+                f"the async generator {generator.__qualname__} was left suspended at line {step.line} and never closed: "
+                "its clean-up runs when the garbage collector comes by"
+            )
+            complaints.append(Complaint("generators", text, (step,)))
+        if hooks.finalizer is not None:
+            hooks.finalizer(generator)
+
+    sys.set_asyncgen_hooks(first_step, finalizer)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.showwarning = lambda message, *_args, **_kw: _from_warning(complaints, message)
+            yield complaints
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+        sys.unraisablehook = unraisable
+        loop.set_exception_handler(handler)
+
+
+def _from_warning(complaints: list[Complaint], message: Warning | str) -> None:
+    text = str(message)
+    if isinstance(message, ResourceWarning):
+        if text.startswith("unclosed"):
+            complaints.append(Complaint("files", f"left for the garbage collector to close: {_plain(text)}"))
+    elif isinstance(message, RuntimeWarning) and "never awaited" in text:
+        complaints.append(Complaint("unawaited", text))
+
+
+def _from_loop(complaints: list[Complaint], context: dict[str, Any]) -> None:
+    error = context.get("exception")
+    text = str(context.get("message", ""))
+    if isinstance(error, asyncio.CancelledError) or "was destroyed but it is pending" in text:
+        return  # the first is asyncio's own noise, the second is told of as a task
+    if "open stream object is being garbage collected" in text:
+        return  # the writer's ResourceWarning says the same
+    if "never retrieved" not in text:
+        text = f"{text}: {_plain(repr(error))}" if error is not None else text
+    elif error is not None:
+        text = f"{text}: {_plain(repr(error))}"
+    complaints.append(Complaint("unawaited" if "never retrieved" in text else "errors", text))
+
+
+def _from_unraisable(complaints: list[Complaint], args: Any) -> None:
+    text = f"{args.err_msg or 'Exception ignored in'}: {_plain(repr(args.exc_value))}"
+    complaints.append(Complaint("errors", text))
+
+
+def _plain(text: str) -> str:
+    return re.sub(r" at 0x\w+", "", text)[:300]
+
+
+def _has_clean_up(generator: AsyncGeneratorType[Any, Any]) -> bool:
+    """Whether closing it where it is suspended would run any code of its own."""
+    frame = generator.ag_frame
+    if frame is None:
+        return False
+    code = frame.f_code
+    for entry in dis.Bytecode(code).exception_entries:  # type: ignore[attr-defined]
+        if entry.start <= frame.f_lasti < entry.end:
+            if (
+                dis.opname[code.co_code[entry.target]] != "CALL_INTRINSIC_1"
+            ):  # of every generator, by the compiler
+                return True
+    return False

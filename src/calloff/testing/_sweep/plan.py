@@ -1,0 +1,100 @@
+"""What to try: one plan for each point and phase, each carried out in a run of its own."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from .points import Point
+
+__all__ = ["PHASES", "Plan", "Seen", "choose", "plans_for"]
+
+PHASES = ("before", "early", "late", "double")
+
+
+class Plan(NamedTuple):
+    """Call the function off at `point`, in `phase`; in phase ``double`` once more at `second`, in the clean-up.
+
+    `base` is the phase of a double's first cancel. `attempt` counts from 1; `restart` says whether the function is run
+    again afterwards.
+    """
+
+    phase: str
+    point: Point
+    second: Point | None = None
+    base: str = ""
+    attempt: int = 1
+    restart: bool = True
+
+    @property
+    def first(self) -> str:
+        """The phase of the first cancel."""
+        return self.base or self.phase
+
+    @property
+    def id(self) -> str:
+        """Short and stable; what ``--replay`` takes."""
+        name = f"{self.first[0]}-{self.point.digest()}"
+        return name if self.second is None else f"{name}-{self.second.digest()[:4]}"
+
+    @property
+    def shown(self) -> Point:
+        """The point at which the cancel in question arrives."""
+        return self.second or self.point
+
+
+class Seen(NamedTuple):
+    """A point that a run without a cancel came by, and which phases it has.
+
+    `born` is true for the creation of a child task (phase ``before``); `resumed` when the task went on with a result
+    (then there is a ``late``).
+    """
+
+    point: Point
+    born: bool
+    resumed: bool
+
+
+def plans_for(seen: Iterable[Seen], start: Point | None, phases: Sequence[str], children: bool) -> list[Plan]:
+    """All plans but the doubles (those are known only when a first cancel showed the clean-up)."""
+    plans: dict[tuple[str, Point], Plan] = {}
+    if "before" in phases and start is not None:
+        plans["before", start] = Plan("before", start)
+    for item in seen:
+        if item.point.owner and not children:
+            continue
+        if item.born:
+            wanted = ["before"]
+        else:
+            wanted = ["early", "late"] if item.resumed else ["early"]
+        for phase in wanted:
+            if phase in phases or (phase == "early" and "double" in phases):
+                plans.setdefault((phase, item.point), Plan(phase, item.point))
+    return _with_restarts(list(plans.values()))
+
+
+def choose(plans: list[Plan], limit: int | None) -> list[Plan]:
+    """At most `limit` plans: every different line first, then the later comings of the same line, spread evenly."""
+    if limit is None or len(plans) <= limit:
+        return plans
+    first = [plan for plan in plans if plan.point.nth == 1]
+    later = [plan for plan in plans if plan.point.nth > 1]
+    chosen = set(_spread(first, limit))
+    chosen |= set(_spread(later, limit - len(chosen)))
+    return [plan for plan in plans if plan in chosen]
+
+
+def _spread(plans: list[Plan], limit: int) -> list[Plan]:
+    if limit <= 0:
+        return []
+    if len(plans) <= limit:
+        return plans
+    return [plans[index * len(plans) // limit] for index in range(limit)]
+
+
+def _with_restarts(plans: list[Plan]) -> list[Plan]:
+    """The function is run again after every cancel, or after every second one where they are many."""
+    if len(plans) <= _MANY:
+        return plans
+    return [plan if index % 4 in (0, 3) else plan._replace(restart=False) for index, plan in enumerate(plans)]
+
+
+_MANY = 60

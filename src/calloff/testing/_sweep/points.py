@@ -1,0 +1,147 @@
+"""Where a function can be called off.
+
+A point is an ``await`` at which a task was seen suspended. It is known by the stack of the coroutine (file, line and
+function of each frame) and by how many times that stack was seen before, not by a running number: a step more or less
+somewhere else moves no other point.
+"""
+
+import gc
+import hashlib
+import linecache
+import os
+import sys
+import sysconfig
+from collections.abc import AsyncGenerator, Coroutine, Generator
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any, NamedTuple
+
+__all__ = ["Point", "Step", "is_ours", "is_python", "running_stack", "shown", "stack_of", "whose"]
+
+
+class Step(NamedTuple):
+    """One frame of a stack."""
+
+    file: str
+    line: int
+    function: str
+
+    @property
+    def source(self) -> str:
+        """The text of the line."""
+        return linecache.getline(self.file, self.line).strip()
+
+
+Stack = tuple[Step, ...]
+
+
+class Point(NamedTuple):
+    """An await at which a task can be called off.
+
+    `owner` is ``""`` for the swept function's own task, else the name of the child task's coroutine; `nth` counts from 1
+    how many times the same owner was seen at the same stack.
+    """
+
+    owner: str
+    stack: Stack
+    nth: int
+
+    @property
+    def at(self) -> Step:
+        """The frame to show."""
+        return shown(self.stack)
+
+    def digest(self) -> str:
+        """A short name that survives a move of the lines: made of functions and source texts."""
+        parts = [self.owner, str(self.nth)]
+        parts += [f"{os.path.basename(step.file)}:{step.function}:{step.source}" for step in self.stack]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:6]
+
+
+def stack_of(coro: object) -> Stack:
+    """The frames of a suspended coroutine, outermost first, down to the future it waits for."""
+    found: list[Step] = []
+    current: Any = coro
+    for _ in range(500):
+        kind = type(current)
+        if kind is CoroutineType:
+            frame, current = current.cr_frame, current.cr_await
+        elif kind is GeneratorType:
+            frame, current = current.gi_frame, current.gi_yieldfrom
+        elif kind is AsyncGeneratorType:
+            frame, current = current.ag_frame, current.ag_await
+        elif current is None or hasattr(current, "_asyncio_future_blocking"):
+            break
+        elif hasattr(current, "cr_frame"):  # a coroutine of another make, or a driver
+            inner = getattr(current, "coro", None)
+            frame, current = (None, inner) if inner is not None else (current.cr_frame, current.cr_await)
+        else:
+            frame, current = None, _inside(current)
+        if frame is not None:
+            code = frame.f_code
+            if not is_ours(code.co_filename):
+                found.append(Step(code.co_filename, frame.f_lineno or code.co_firstlineno, code.co_name))
+    return tuple(found)
+
+
+def _inside(opaque: object) -> object | None:
+    """What an awaitable made in C (a step of an async generator, mostly) steps through."""
+    parts = gc.get_referents(opaque)
+    for part in parts:
+        if isinstance(part, (Coroutine, Generator, AsyncGenerator)):
+            return part
+    for part in parts:
+        if type(part).__name__ in _STEPS:
+            return part
+    return None
+
+
+_STEPS = frozenset({"async_generator_asend", "async_generator_athrow", "coroutine_wrapper"})
+
+
+def running_stack(limit: int = 60) -> Stack:
+    """The frames that run now, outermost first, without those of the event loop and of the sweep."""
+    found: list[Step] = []
+    frame = sys._getframe(1)
+    while frame is not None and len(found) < limit:
+        code = frame.f_code
+        if code.co_filename.endswith(_LOOP):
+            break
+        if not is_ours(code.co_filename):
+            found.append(Step(code.co_filename, frame.f_lineno, code.co_name))
+        frame = frame.f_back  # type: ignore[assignment]
+    return tuple(reversed(found))
+
+
+_LOOP = os.path.join("asyncio", "events.py")
+
+
+def is_ours(file: str) -> bool:
+    """Whether the file belongs to the sweep itself."""
+    return file.startswith(_OURS)
+
+
+def is_python(file: str) -> bool:
+    """Whether the file belongs to Python's own library."""
+    return file.startswith(_STDLIB) and not any(part in file for part in _PACKAGES)
+
+
+def whose(file: str) -> str:
+    """``yours``, ``library`` or ``python``."""
+    if is_python(file):
+        return "python"
+    return "library" if file.startswith(_CALLOFF) or any(part in file for part in _PACKAGES) else "yours"
+
+
+def shown(stack: Stack) -> Step:
+    """The frame that a person wants to see: the innermost that is not Python's own library's."""
+    for step in reversed(stack):
+        if not is_python(step.file):
+            return step
+    return stack[-1] if stack else Step("<unknown>", 0, "<unknown>")
+
+
+_PATHS = sysconfig.get_paths()
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_CALLOFF = os.path.dirname(os.path.dirname(_OURS)) + os.sep
+_STDLIB = (*(_PATHS[name] + os.sep for name in ("stdlib", "platstdlib")), "<frozen")
+_PACKAGES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")

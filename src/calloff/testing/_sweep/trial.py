@@ -1,0 +1,562 @@
+"""One run: set up, run the function beside its bystander, call it off, and look at what became of the world."""
+
+import asyncio
+import contextlib
+import contextvars
+import gc
+import os
+import weakref
+from asyncio import CancelledError
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .driver import Course, Driver, current_course
+from .leftovers import Left, Snapshot
+from .noise import Complaint, heard
+from .plan import Plan, Seen
+from .points import Point, Stack, Step, is_python, shown, stack_of
+from .touched import Ledger
+
+__all__ = ["ORACLES", "Case", "Result", "Trial", "run_case"]
+
+ORACLES = (
+    "obeyed",  # it ended as cancelled: it neither returned a value nor went on
+    "ended",  # within the limit
+    "error",  # and not with another exception
+    "tasks",
+    "threads",
+    "processes",
+    "files",
+    "timers",
+    "readers",
+    "locks",
+    "cancelling",
+    "generators",
+    "unawaited",
+    "errors",
+    "restart",
+    "bystander",
+    "check",
+    "teardown",
+)
+
+Function = Callable[..., Awaitable[Any]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is swept, and how."""
+
+    fn: Function
+    setup: Function | None = None
+    check: Function | None = None
+    teardown: Function | None = None
+    bystander: Function | None = None
+    timeout: float = 5.0
+    children: bool = True
+    oracles: frozenset[str] = frozenset(ORACLES)
+    how: str = "cancel"
+
+    def with_helpers(self, helpers: Mapping[str, Function | None]) -> "Case":
+        """The same with another `check` and `bystander`."""
+        return replace(self, **helpers) if helpers else self
+
+
+@dataclass
+class Result:
+    """What one run showed; plain data, it crosses from one process to another."""
+
+    plan: Plan | None = None
+    fired: bool = False
+    broken: str = ""
+    """Why the run is worth nothing: the set-up failed, say."""
+    ending: str = ""
+    violations: list[tuple[str, str]] = field(default_factory=list)
+    at_fault: Step | None = None
+    made: list[Stack] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
+    cleaning: list[Point] = field(default_factory=list)
+    eager: bool = False
+    # what a run without a cancel is like: the measure of the others
+    left: Counter[str] = field(default_factory=Counter)
+    noise: Counter[str] = field(default_factory=Counter)
+    balances: dict[str, int] = field(default_factory=dict)
+    given: list[str] = field(default_factory=list)
+    given_kept: list[str] = field(default_factory=list)
+    cancelling: int = 0
+    took: float = 0.0
+    bystander_took: float = 0.0
+    restart: str = ""
+    """``ok``, or why the function can't be run twice in the same world."""
+    restart_took: float = 0.0
+    value: str = ""
+
+
+class _Given(Exception):
+    """The set-up, the teardown or the bystander failed or took too long."""
+
+
+class Trial:
+    """Runs the function once, under `plan` (``None``: without a cancel) and compares with `usual`, such a run before."""
+
+    def __init__(self, case: Case, plan: Plan | None, usual: Result | None) -> None:
+        self.case = case
+        self.plan = plan
+        self.usual = usual
+        self.result = Result(plan)
+        self.loop = asyncio.get_running_loop()
+        self.course = Course(plan, self._cancel)
+        self.ledger = Ledger()
+        self.course.ledger = self.ledger  # type: ignore[attr-defined]
+        self.others: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self.snapshot: Snapshot | None = None
+        self._pending: list[Left] = []
+        self._complaints: list[Complaint] = []
+        self._scope: Any = None
+        self._operation: Any = None
+        self._task: asyncio.Task[Any] | None = None
+
+    def violated(self, oracle: str, text: str, made: Stack = ()) -> None:
+        """Note a violation, unless its oracle is switched off."""
+        if oracle in self.case.oracles and (oracle, text) not in self.result.violations:
+            self.result.violations.append((oracle, text))
+            self.result.made.append(made)
+
+    # --- the world around it
+
+    @contextlib.contextmanager
+    def watching(self) -> Any:
+        """Drive the tasks that the function starts, and hear what Python complains of."""
+        previous = self.loop.get_task_factory()
+
+        def factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
+            course = current_course.get()
+            driven = coro
+            ours = isinstance(coro, Driver) or isinstance(getattr(coro, "coro", None), Driver)
+            if course is self.course and not course.over and not ours:
+                driven = course.adopt(coro)
+            if previous is None:
+                name = options.pop("name", None)
+                task = asyncio.Task(driven, loop=loop, name=name, **options)
+            else:
+                task = previous(loop, driven, **options)
+            if isinstance(driven, Driver):
+                driven.task = weakref.ref(task)
+            elif not ours:
+                self.others.add(task)
+            return task
+
+        self.loop.set_task_factory(factory)
+        try:
+            with heard(self.loop) as complaints:
+                self._complaints = complaints
+                yield
+        finally:
+            self.loop.set_task_factory(previous)
+
+    # --- the swept function
+
+    async def body(self, make: Callable[[], Awaitable[Any]]) -> None:
+        """Run the function that `make` calls, and look at the world when it has ended."""
+        result, case = self.result, self.case
+        if self.snapshot is None:
+            self.snapshot = Snapshot(self.loop, case.oracles)
+        began = self.loop.time()
+        task = self._start(make)
+        bystander = None
+        if case.bystander is not None:
+            bystander = asyncio.ensure_future(
+                case.bystander(*self._args)
+            )  # of no course: it is never called off
+        await self._end(task)
+        result.took = self.loop.time() - began
+        self._judge(task)
+        del task
+        self._task = None
+        if bystander is not None:
+            await self._see_bystander(bystander, began)
+            del bystander
+        await self._settle()
+
+    _args: tuple[Any, ...] = ()
+
+    def _start(self, make: Callable[[], Awaitable[Any]]) -> "asyncio.Future[Any]":
+        course = self.course
+        context = contextvars.copy_context()
+        context.run(current_course.set, course)
+        coro = context.run(self._made, make)
+        driver = course.main = Driver(coro, course)
+        task: asyncio.Future[Any]
+        if self.case.how == "operation":
+            task = self._operation = context.run(self._start_operation, driver)
+        else:
+            task = self._task = self.loop.create_task(driver, context=context)
+            driver.task = weakref.ref(task)
+        self.result.eager = driver.started
+        if (
+            self.plan is not None
+            and self.plan.first == "before"
+            and not self.plan.point.owner
+            and not driver.started
+        ):
+            course.fire()
+        return task
+
+    def _made(self, make: Callable[[], Awaitable[Any]]) -> Coroutine[Any, Any, Any]:
+        made = make()
+        if not isinstance(made, Coroutine):
+            made = _awaiting(made)
+        if self.case.how == "deadline":
+            return self._within_deadline(made)
+        return made
+
+    async def _within_deadline(self, coro: Coroutine[Any, Any, Any]) -> Any:
+        async with asyncio.timeout(None) as self._scope:
+            return await coro
+
+    def _start_operation(self, driver: Driver) -> Any:
+        from ..._api.start import start
+
+        return start(driver, grace=self.case.timeout, detached=True)
+
+    def _cancel(self, course: Course) -> None:
+        if self._scope is not None and course.shots == 1:
+            self._scope._on_timeout()
+        elif self._operation is not None:
+            self._operation.cancel("called off by the sweep")
+        else:
+            main = course.main
+            assert main is not None
+            task = self._task or (main.task and main.task())  # an eager task has not been handed out yet
+            if task is not None:
+                task.cancel()
+
+    async def _end(self, task: "asyncio.Future[Any]") -> None:
+        """Wait until the function has ended or its time is over."""
+        course, case = self.course, self.case
+        began = self.loop.time()
+        while not task.done():
+            end = (began if course.fired_at is None else course.fired_at) + case.timeout
+            if course.ignored_at is not None:
+                end = min(end, course.ignored_at + _IGNORED)
+            rest = end - self.loop.time()
+            if rest <= 0:
+                break
+            await asyncio.wait({task}, timeout=min(rest, _LOOK_EVERY))
+        if not task.done():
+            self._give_up()
+            await asyncio.wait({task}, timeout=1)
+
+    def _give_up(self) -> None:
+        course = self.course
+        main = course.main
+        assert main is not None
+        stack = stack_of(main.coro)
+        at = f": it waits at {_at(shown(stack))}" if stack else ""
+        if not course.shots:
+            self.result.ending = f"did not end within {self.case.timeout:g} s{at}"
+        elif course.ignored_at is not None:
+            self.violated(
+                "obeyed", f"it swallowed the cancel and went on: it awaits at {_at(shown(course.ignored))}"
+            )
+            self.result.at_fault = main.caught_by
+            self.result.ending = "went on"
+        else:
+            self.violated("ended", f"it did not end within {self.case.timeout:g} s of the cancel{at}")
+            self.result.ending = "did not end"
+        for driver in (main, *course.children):
+            driver.give_up()
+
+    def _judge(self, task: "asyncio.Future[Any]") -> None:
+        """How did it end?"""
+        result, course = self.result, self.course
+        main = course.main
+        assert main is not None
+        result.fired = course.shots > (0 if self.plan is None or self.plan.second is None else 1)
+        result.cancelling = task.cancelling() if isinstance(task, asyncio.Task) else 0
+        if result.ending or not task.done():
+            return
+        if task.cancelled():
+            result.ending = "cancelled"
+            _forget(task)
+            error: BaseException | None = None
+        else:
+            error = task.exception()
+            result.ending = "returned" if error is None else f"raised {_name(error)}"
+            if error is None:
+                result.value = _comparable(task.result())
+        if not course.shots:
+            return
+        expected = course.shots
+        if self._scope is not None and self._scope.expired():
+            expected -= 1  # the timeout takes its own cancel back
+            if isinstance(error, TimeoutError):
+                result.ending, error = "cancelled", None
+        if result.ending == "returned":
+            if course.caught_running and main.caught_by is None:
+                return  # it was running when it was called off, and came to its end before it could be reached
+            self.violated("obeyed", "it swallowed the cancel: it returned as if nothing had happened")
+            result.at_fault = self._swallower()
+        elif error is not None:
+            self.violated("error", f"it ended with {_name(error)} in place of the cancel")
+            result.at_fault = main.caught_by
+        elif self.case.how != "operation":
+            usually = 0 if self.usual is None else self.usual.cancelling
+            if result.cancelling != expected + usually:
+                text = f"Task.cancelling() is {result.cancelling} after {expected} cancel(s)"
+                less = "an enclosing timeout or task group takes the cancel for its own"
+                more = "an enclosing timeout or task group takes its own cancel for a foreign one"
+                self.violated("cancelling", f"{text}: {less if result.cancelling < expected else more}")
+
+    def _swallower(self) -> Step | None:
+        main = self.course.main
+        assert main is not None
+        if main.caught_by is not None:
+            return main.caught_by
+        return next(
+            (child.caught_by for child in self.course.children if child.returned and child.caught_by), None
+        )
+
+    # --- what else is looked at
+
+    async def _see_bystander(self, task: "asyncio.Future[Any]", began: float) -> None:
+        usual = self.usual
+        limit = self.case.timeout
+        if usual is not None:
+            limit = min(limit, max(1.0, 10 * usual.bystander_took))
+        await asyncio.wait({task}, timeout=limit)
+        if not task.done():
+            stack = stack_of(task.get_coro()) if isinstance(task, asyncio.Task) else ()
+            at = f": it waits at {_at(shown(stack))}" if stack else ""
+            self.violated("bystander", f"the bystander did not come to its end within {limit:.3g} s{at}")
+            task.cancel()
+            await asyncio.wait({task}, timeout=0.2)
+        elif task.cancelled():
+            self.violated("bystander", "the bystander was cancelled, too")
+        elif (error := task.exception()) is not None:
+            self.violated("bystander", f"the bystander failed: {_name(error)}")
+        self.result.bystander_took = self.loop.time() - began
+
+    async def _settle(self) -> None:
+        """Let what is on its way out go, and note what stays."""
+        snapshot = self.snapshot
+        assert snapshot is not None
+        gc.collect()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        began = self.loop.time()
+        turns = 0
+        while left := snapshot.left(self.course, self.others):
+            spent = self.loop.time() - began
+            if turns >= _TURNS and not any(item.patience > spent for item in left):
+                break
+            turns += 1
+            await asyncio.sleep(0 if turns < _TURNS else 0.004)
+        self._pending = left
+        self.result.given = snapshot.given()
+        self.result.given_kept = snapshot.still_open()
+        self.result.balances = self.ledger.balances()
+        if "locks" in self.case.oracles and self.plan is not None:
+            usual = None if self.usual is None else self.usual.balances
+            for text, stack in self.ledger.complaints(usual):
+                where = f", acquired at {_at(shown(stack))}" if stack else ""
+                self.violated("locks", text + where if "never marked" not in text else text, stack)
+
+    @property
+    def has_left(self) -> bool:
+        """Whether something seems to be left behind: then time must not pass before the last look."""
+        unclosed = self.usual is not None and self._unclosed(self.usual)
+        return bool(self._pending or unclosed) or self.result.ending.startswith(("did not end", "went on"))
+
+    async def see_check(self) -> None:
+        """Ask the user's own check."""
+        if self.case.check is None:
+            return
+        try:
+            async with asyncio.timeout(self.case.timeout):
+                verdict = await self.case.check(*self._args)
+        except Exception as error:
+            self.violated("check", f"the check failed: {_name(error)}")
+        else:
+            if verdict is False:
+                self.violated("check", "the check returned False")
+
+    async def see_restart(self, make: Callable[[], Awaitable[Any]]) -> None:
+        """Does it work again, in the same world?"""
+        usual, result = self.usual, self.result
+        if usual is not None and usual.restart != "ok":
+            return
+        if self.plan is not None and not self.plan.restart:
+            return
+        limit = self.case.timeout
+        if usual is not None:
+            limit = min(limit, max(1.0, 10 * usual.restart_took))
+        self.course.over = True
+        began = self.loop.time()
+        task = asyncio.ensure_future(make())
+        await asyncio.wait({task}, timeout=limit)
+        result.restart_took = self.loop.time() - began
+        if not task.done():
+            stack = stack_of(task.get_coro()) if isinstance(task, asyncio.Task) else ()
+            result.restart = f"hangs at {_at(shown(stack))}" if stack else "hangs"
+            task.cancel()
+            await asyncio.wait({task}, timeout=0.2)
+        elif task.cancelled():
+            result.restart = "was cancelled"
+        elif (error := task.exception()) is not None:
+            result.restart = f"raises {_name(error)}"
+        else:
+            result.restart = "ok"
+            value = _comparable(task.result())
+            if usual is not None and usual.value and value != usual.value:
+                result.restart = f"returns {value} and not {usual.value}"
+            elif usual is None and value != result.value:
+                result.value = ""  # it returns another value each time: nothing to compare with
+        if self.plan is not None and result.restart != "ok":
+            self.violated("restart", f"run again afterwards, it {result.restart}")
+
+    async def let_go(self) -> None:
+        """After the teardown: a moment for what it told to end."""
+        for _ in range(5):
+            await asyncio.sleep(0)
+        end = self.loop.time() + 0.1
+        while self.loop.time() < end and any(not item.gone() for item in self._pending):
+            await asyncio.sleep(0.004)
+
+    def finish(self) -> None:
+        """The last look, after the teardown."""
+        result, usual = self.result, self.usual
+        self.course.over = True
+        assert self.snapshot is not None
+        left = [item for item in self._pending if self.case.teardown is None or not item.gone()]
+        result.left = Counter(f"{item.oracle} {item.key}" for item in left)
+        if self.case.teardown is not None:
+            result.given_kept = self.snapshot.still_open()
+        result.seen = self.course.seen
+        result.cleaning = self.course.cleaning
+        if self.case.teardown is not None:
+            gc.collect()
+        result.noise = Counter(item.key for item in self._complaints)
+        if usual is None or self.plan is None:
+            return
+        allowed = Counter(usual.left)
+        for item in left:
+            name = f"{item.oracle} {item.key}"
+            if allowed[name] > 0:
+                allowed[name] -= 1
+            else:
+                self.violated(item.oracle, item.text, item.made)
+        self._judge_given(usual)
+        said: Counter[str] = Counter()
+        for complaint in self._complaints:
+            said[complaint.key] += 1
+            if said[complaint.key] > usual.noise[complaint.key]:
+                self.violated(complaint.oracle, complaint.text, complaint.at)
+
+    def _judge_given(self, usual: Result) -> None:
+        """Was everything closed that the function was given to close?"""
+        for kind, number in self._unclosed(usual).items():
+            what = kind if number == 1 else f"{number} x {kind}"
+            self.violated("files", f"it was given a {what} and did not close it, as it does without a cancel")
+
+    def _unclosed(self, usual: Result) -> "Counter[str]":
+        if self.plan is None or self.result.given != usual.given or "files" not in self.case.oracles:
+            return Counter()
+        return Counter(self.result.given_kept) - Counter(usual.given_kept)
+
+
+async def run_case(case: Case, plan: Plan | None, usual: Result | None) -> Result:
+    """One whole run on the running loop."""
+    trial = Trial(case, plan, usual)
+    result = trial.result
+    with trial.watching():
+        try:
+            if case.setup is not None:
+                value = await _within(case.setup(), case.timeout, "the set-up")
+                trial._args = (value,)
+
+            def make() -> Awaitable[Any]:
+                return case.fn(*trial._args)
+
+            await trial.body(make)
+            await trial.see_check()
+            if "restart" in case.oracles and not trial.has_left:
+                await trial.see_restart(make)
+            if case.teardown is not None:
+                await trial_teardown(trial)
+        except _Given as error:
+            result.broken = str(error)
+        else:
+            trial.finish()
+    return result
+
+
+async def trial_teardown(trial: Trial) -> None:
+    """Run the user's teardown; when it fails only after a cancel, the cancel broke something."""
+    teardown = trial.case.teardown
+    assert teardown is not None
+    try:
+        await _within(teardown(*trial._args), trial.case.timeout, "the teardown")
+    except _Given as error:
+        if trial.plan is None:
+            raise
+        trial.violated("teardown", str(error))
+    await trial.let_go()
+
+
+async def _within(work: Awaitable[Any], limit: float, name: str) -> Any:
+    try:
+        async with asyncio.timeout(limit):
+            return await work
+    except TimeoutError as error:
+        raise _Given(f"{name} did not end within {limit:g} s ({_name(error)})") from None
+    except Exception as error:
+        raise _Given(f"{name} failed: {_name(error)}{_raised_at(error)}") from error
+
+
+async def _awaiting(work: Awaitable[Any]) -> Any:
+    return await work
+
+
+def _forget(task: "asyncio.Future[Any]") -> None:
+    """Take the exception out of a cancelled task: its traceback holds every frame, and what they hold."""
+    try:
+        task.exception()
+    except CancelledError as error:
+        error.__traceback__ = None
+
+
+def _name(error: BaseException) -> str:
+    text = str(error)
+    return f"{type(error).__name__}: {text:.200}" if text else type(error).__name__
+
+
+def _raised_at(error: BaseException) -> str:
+    trace = error.__traceback__
+    found = ""
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if not is_python(file) and file != __file__:
+            found = f" ({os.path.basename(file)}:{trace.tb_lineno})"
+        trace = trace.tb_next
+    return found
+
+
+def _comparable(value: object) -> str:
+    """A text to compare values by; ``""`` for what can't be compared across processes."""
+    if value is None or isinstance(value, (bool, int, float, str, bytes, tuple, list, dict)):
+        text = repr(value)
+        return "" if " at 0x" in text or len(text) > 2000 else text
+    return ""
+
+
+def _at(step: Step) -> str:
+    place = f"{os.path.basename(step.file)}:{step.line}"
+    return f"{place}: {step.source}" if step.source else place
+
+
+_LOOK_EVERY = 0.1
+_IGNORED = 0.5
+_TURNS = 12

@@ -1,0 +1,102 @@
+"""The first word of the command line, and durations as people write them."""
+
+import subprocess
+import sys
+from math import isclose
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from calloff import cli
+from calloff._words.durations_text import read_duration, spoken
+
+
+def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "calloff", *arguments], capture_output=True, text=True, timeout=30
+    )
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"]])
+def test_help(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: calloff VERB")
+    assert "\n  run  " in done.stdout
+    assert "\n  timeout  " in done.stdout
+
+
+@pytest.mark.parametrize("verb", ["run", "timeout"])
+def test_help_of_a_verb(verb: str) -> None:
+    done = run(verb, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.lower().startswith(f"usage: calloff {verb} [option")
+    assert "137" in done.stdout
+
+
+def test_only_verbs_that_exist_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(cli.VERBS, "absent", (".absent", "a verb whose module is missing"))
+    assert "absent" not in cli._help()
+    assert "absent" not in cli._verbs()
+    home = Path(cli.__file__).parent
+    assert set(cli._verbs()) >= {"run", "timeout"}
+    assert ("sweep" in cli._verbs()) == (home.parent / "testing" / "_cli.py").exists()
+
+
+def test_an_unknown_verb() -> None:
+    done = run("rnu")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("calloff: there is no verb 'rnu': choose from run, timeout")
+
+
+def test_a_fault_of_ours_is_125(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from calloff.cli import run as verb
+
+    monkeypatch.setattr(verb, "main", lambda argv: 1 // 0)
+    assert cli.main(["run"]) == 125
+    assert "calloff itself failed: ZeroDivisionError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("3", 3.0), ("3s", 3.0), ("0.5", 0.5), (".5s", 0.5), ("500ms", 0.5), ("1m30s", 90.0), ("2h", 7200.0),
+        ("1d", 86400.0), ("1h2m3s4ms", 3723.004), ("1.5m", 90.0), ("0", 0.0), (" 3 ", 3.0), ("90m", 5400.0),
+    ],
+)  # fmt: skip
+def test_durations(text: str, seconds: float) -> None:
+    assert isclose(read_duration(text), seconds)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "s", "-1", "+1", "1e3", "nan", "inf", "1_0", "1x", "1 s", "30s1m", "1m1m", "1m30", "1..2", "3S"],
+)  # fmt: skip
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="500ms"):
+        read_duration(text)
+
+
+@given(st.text(max_size=12))
+def test_any_text_is_a_duration_or_refused(text: str) -> None:
+    try:
+        seconds = read_duration(text)
+    except ValueError:
+        return
+    assert seconds >= 0
+
+
+@given(st.integers(0, 1000), st.integers(0, 59), st.integers(0, 59), st.integers(0, 999))
+def test_units_add_up(hours: int, minutes: int, seconds: int, thousandths: int) -> None:
+    text = f"{hours}h{minutes}m{seconds}s{thousandths}ms"
+    assert isclose(read_duration(text), hours * 3600 + minutes * 60 + seconds + thousandths / 1000)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0.0 s"), (0.25, "0.25 s"), (3, "3.0 s"), (59.94, "59.9 s"), (90, "1m30s"), (7500, "2h05m")],
+)
+def test_spoken(seconds: float, text: str) -> None:
+    assert spoken(seconds) == text

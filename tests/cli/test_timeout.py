@@ -1,0 +1,267 @@
+"""Where `calloff timeout` goes beyond GNU timeout: nothing survives, and the ending is told."""
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+OURS = [sys.executable, "-m", "calloff", "timeout"]
+STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); open({0!r}, 'w').close(); time.sleep(300)"
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the subreaper is Linux's")
+
+
+@pytest.fixture
+def marked() -> Iterator[Callable[[], list[int]]]:
+    """Lists the processes that carry this test's mark in their environment; the rest of them die at the end."""
+    mark = f"CALLOFF_TEST_{os.getpid()}_{time.monotonic_ns()}"
+    os.environ[mark] = "1"
+
+    def listed() -> list[int]:
+        found = []
+        for entry in os.listdir("/proc"):
+            if entry.isdigit() and int(entry) != os.getpid():
+                with contextlib.suppress(OSError):
+                    if mark.encode() in Path("/proc", entry, "environ").read_bytes():
+                        found.append(int(entry))
+        return found
+
+    yield listed
+    del os.environ[mark]
+    for pid in listed():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def run(*arguments: str, **settings: object) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [*OURS, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, "LC_ALL": "C"},
+        **settings,
+    )
+
+
+def verdict(done: "subprocess.CompletedProcess[str]") -> dict[str, object]:
+    return json.loads(done.stderr.splitlines()[-1])
+
+
+TREES = {
+    "same group": "sleep 300 & sleep 300",
+    "own session": "setsid sleep 300 & sleep 300",
+    "daemon": "(setsid sh -c 'sleep 300 & sleep 300 &' &) ; sleep 300",
+    "daemon, program ends": "(setsid sh -c 'sleep 300 & sleep 300 &' &)",
+    "job left behind": "sleep 300 &",
+    "stopped": "setsid sleep 300 & kill -STOP $!; sleep 300",
+}
+
+
+@pytest.mark.parametrize("tree", TREES)
+@pytest.mark.parametrize("options", [[], ["-s", "KILL"], ["-k", "0.2"]], ids=["TERM", "KILL", "kill-after"])
+def test_nothing_survives(tree: str, options: list[str], marked: Callable[[], list[int]]) -> None:
+    done = run(*options, "0.5", "sh", "-c", TREES[tree])
+    assert marked() == []
+    ends_by_itself = tree in ("daemon, program ends", "job left behind")
+    assert done.returncode == (0 if ends_by_itself else 137 if "KILL" in options else 124)
+
+
+def test_a_grandchild_that_ignores_the_signal_is_killed(
+    marked: Callable[[], list[int]], tmp_path: Path
+) -> None:
+    ready = str(tmp_path / "ready")
+    stubborn = shlex.join([sys.executable, "-c", STUBBORN.format(ready)])
+    began = time.monotonic()
+    done = run(
+        "--json",
+        "1",
+        "sh",
+        "-c",
+        f"setsid {stubborn} & while [ ! -e {ready} ]; do sleep 0.02; done; sleep 300",
+    )
+    assert marked() == []
+    assert time.monotonic() - began < 1 + 1 + 3
+    assert done.returncode == 124
+    assert verdict(done)["left_behind"] == 1
+    assert verdict(done)["survivors"] == []
+
+
+def test_what_flees_from_process_to_process_is_caught(marked: Callable[[], list[int]]) -> None:
+    hopper = "import os, time\nwhile True:\n    if os.fork(): os._exit(0)\n    os.setsid(); time.sleep(0.002)"
+    done = run("-s", "KILL", "0.5", "sh", "-c", f"{shlex.join([sys.executable, '-c', hopper])}; sleep 300")
+    assert done.returncode == 137
+    assert marked() == []
+
+
+def test_what_ends_by_itself_is_not_disturbed(tmp_path: Path) -> None:
+    """The logger behind a process substitution ends a moment after the shell that nobody waits for it."""
+    log = tmp_path / "log"
+    slow = (
+        "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(1)); "
+        f"log = {str(log)!r}; open(log, 'w').close(); text = sys.stdin.read(); "
+        "time.sleep(0.03); open(log, 'w').write(text)"
+    )
+    logger = shlex.join([sys.executable, "-c", slow])
+    program = f"exec 3> >({logger}); while [ ! -e {log} ]; do sleep 0.02; done; echo last >&3; exit 6"
+    for _ in range(3):  # it has a quarter of a second for that: plenty, unless the machine is very busy
+        log.unlink(missing_ok=True)
+        assert run("10", "bash", "-c", program).returncode == 6
+        if log.read_text():
+            break
+    assert log.read_text() == "last\n"
+
+
+def test_clean_up_of_a_grandchild_has_its_time(tmp_path: Path) -> None:
+    """The program is gone at once, its child tidies up for a while: it is not killed in the midst of that."""
+    ready, tidy = tmp_path / "ready", tmp_path / "tidy"
+    child = (
+        "import signal, sys, time\n"
+        f"def tidy(*_): time.sleep(0.4); open({str(tidy)!r}, 'w').close(); sys.exit()\n"
+        f"signal.signal(15, tidy); open({str(ready)!r}, 'w').close(); time.sleep(300)"
+    )
+    program = f"{shlex.join([sys.executable, '-c', child])} & sleep 300"
+    waits = f"while [ ! -e {ready} ]; do sleep 0.02; done"
+    process = subprocess.Popen(
+        [*OURS, "300", "sh", "-c", f"{program} & {waits}; echo ready; wait"], stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.terminate()
+    assert process.wait(20) == -signal.SIGTERM
+    process.stdout.close()
+    assert tidy.exists()
+
+
+def test_foreground_leaves_the_rest_alone(marked: Callable[[], list[int]]) -> None:
+    assert run("-f", "5", "sh", "-c", "sleep 300 >/dev/null 2>&1 &").returncode == 0
+    assert len(marked()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"), [(["5", "true"], 0), (["-s", "KILL", "0.5", "sleep", "300"], 137)]
+)
+def test_children_from_before_are_not_ours(
+    arguments: list[str], status: int, marked: Callable[[], list[int]]
+) -> None:
+    """A shell that started something and then became `calloff timeout`."""
+    ours = shlex.join([*OURS, *arguments])
+    done = subprocess.run(["sh", "-c", f"sleep 299 >/dev/null 2>&1 & exec {ours}"], timeout=30)
+    assert done.returncode == status
+    (left,) = marked()
+    assert b"299" in Path("/proc", str(left), "cmdline").read_bytes()
+
+
+@pytest.mark.parametrize("options", [["-p"], ["-fp"], ["-pf", "-v"]])
+def test_the_short_options_of_newer_versions(options: list[str]) -> None:
+    assert run(*options, "0.2", "sleep", "9").returncode == 143
+
+
+def test_a_signal_can_be_passed_on_twice() -> None:
+    counts = (
+        "import signal, sys\nseen = []\n"
+        "def note(*_):\n    seen.append(1)\n    print(len(seen), flush=True)\n    len(seen) == 2 and sys.exit(9)\n"
+        "signal.signal(15, note); print('ready', flush=True)\nwhile True: signal.pause()"
+    )
+    process = subprocess.Popen([*OURS, "30", sys.executable, "-c", counts], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    for _ in range(2):
+        process.terminate()
+        assert process.stdout.readline().strip().isdigit()
+        time.sleep(0.1)
+    assert process.wait(20) == 9
+    process.stdout.close()
+
+
+def test_a_hangup_is_ignored_under_nohup() -> None:
+    command = shlex.join([*OURS, "30", "sh", "-c", "echo ready; sleep 1; exit 8"])
+    process = subprocess.Popen(["sh", "-c", f"trap '' HUP; exec {command}"], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(20) == 8
+    process.stdout.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["5", "true"], {"outcome": "completed", "status": 0, "exited": 0, "reason": None, "rung": None}),
+        (["5", "sh", "-c", "exit 3"], {"outcome": "failed", "status": 3, "exited": 3, "signal": None}),
+        (
+            ["0.2", "sleep", "9"],
+            {"outcome": "cancelled", "status": 124, "signal": "TERM", "rung": "TERMINATED"},
+        ),
+        (["-s", "KILL", "0.2", "sleep", "9"], {"outcome": "cancelled", "status": 137, "rung": "KILLED"}),
+        (["5", "no-such-program"], {"outcome": "failed", "status": 127, "exited": None, "signal": None}),
+        (["5", "sh", "-c", "kill -9 $$"], {"outcome": "failed", "status": 137, "signal": "KILL"}),
+    ],
+)
+def test_the_verdict_as_json(arguments: list[str], expected: dict[str, object]) -> None:
+    told = verdict(run("--json", *arguments))
+    assert {key: told[key] for key in expected} == expected
+    assert told["survivors"] == []
+
+
+def test_the_kernel_need_not_list_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    from calloff.cli import _tree
+
+    child = subprocess.Popen(["sh", "-c", "sleep 300 & wait"])
+    try:
+        deadline = time.monotonic() + 10
+        while len(_tree.descendants(os.getpid())) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(_tree.descendants(os.getpid())) == 2
+        assert sorted(_tree.descendants(os.getpid())) == sorted(_tree._by_scan(os.getpid()))
+    finally:
+        for pid in _tree.descendants(os.getpid()):
+            os.kill(pid, signal.SIGKILL)
+        child.wait()
+
+
+def test_it_starts_fast() -> None:
+    """The contract is 2.5 times a bare interpreter on a quiet machine; measured in turns, the best of each counts."""
+
+    def seconds(command: list[str]) -> float:
+        began = time.perf_counter()
+        subprocess.run(command, check=True)
+        return time.perf_counter() - began
+
+    bare = [sys.executable, "-I", "-c", "pass"]
+    pairs = [(seconds(bare), seconds([*OURS, "5", "true"])) for _ in range(11)]
+    ratio = min(ours for _, ours in pairs) / min(plain for plain, _ in pairs)
+    typical = statistics.median(ours for _, ours in pairs) / statistics.median(plain for plain, _ in pairs)
+    assert min(ratio, typical) <= 2.5
+
+
+def test_it_loads_neither_argparse_nor_an_event_loop() -> None:
+    code = (
+        "import sys; from calloff.cli import main; main(['timeout', '5', 'true']); "
+        "print(sorted({'argparse', 'asyncio', 'typing', 're', 'enum', 'json'} & set(sys.modules) - before))"
+    )
+    code = "import sys; before = set(sys.modules); " + code
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("leads", [False, True])
+def test_the_program_gets_the_signal_once(leads: bool) -> None:
+    """Also when it leads a process group of its own."""
+    counts = (
+        "import os, signal, time\nseen = []\n"
+        f"{leads} and os.setpgid(0, 0)\n"
+        "signal.signal(15, lambda *_: seen.append(1)); print('ready', flush=True)\n"
+        "while not seen: time.sleep(0.01)\n"
+        "time.sleep(0.3); os._exit(len(seen))"
+    )
+    assert run("-p", "0.5", sys.executable, "-c", counts).returncode == 1

@@ -1,0 +1,171 @@
+"""Every place of calloff passes the suite that it ships, on every kind of event loop."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conformance import bodies
+
+import calloff
+from calloff import Rung
+from calloff.testing.conformance import PlaceConformance
+
+Run = Callable[..., Any]
+
+
+class OnEveryLoop(PlaceConformance):
+    @pytest.fixture
+    def run_async(self, arun: Run) -> Run:
+        return arun
+
+
+class TestTask(OnEveryLoop):
+    place = "task"
+    where_shows = "wait_async"
+    traceback_shows = "in fail_async"
+
+    def returns(self, value: str) -> Any:
+        return bodies.give_async(value)
+
+    def raises(self, text: str) -> Any:
+        return bodies.fail_async(text)
+
+    def waits(self, mark: Path) -> Any:
+        return bodies.wait_async(mark)
+
+    def refuses(self, mark: Path) -> Any:
+        return bodies.refuse_async(mark)
+
+    def unstoppable(self, mark: Path, release: Path) -> Any:
+        return bodies.refuse_force_async(mark, release)
+
+    def declines(self, mark: Path, value: str) -> Any:
+        return bodies.decline_async(mark, value)
+
+    def cleans_up(self, mark: Path, done: Path) -> Any:
+        return bodies.clean_up_async(mark, done)
+
+    def reports(self, mark: Path) -> Any:
+        return bodies.report_async(mark)
+
+    def looks(self) -> Any:
+        return bodies.look_async()
+
+
+class Blocking(OnEveryLoop):
+    """The places that run blocking functions."""
+
+    where_shows = "wait"
+    traceback_shows = "in fail"
+    at: Callable[..., Any]
+
+    def returns(self, value: str) -> Any:
+        return self.at(bodies.give, value)
+
+    def raises(self, text: str) -> Any:
+        return self.at(bodies.fail, text)
+
+    def waits(self, mark: Path) -> Any:
+        return self.at(bodies.wait, mark)
+
+    def refuses(self, mark: Path) -> Any:
+        return self.at(bodies.refuse, mark)
+
+    def declines(self, mark: Path, value: str) -> Any:
+        return self.at(bodies.decline, mark, value)
+
+    def cleans_up(self, mark: Path, done: Path) -> Any:
+        return self.at(bodies.clean_up, mark, done)
+
+    def reports(self, mark: Path) -> Any:
+        return self.at(bodies.report, mark)
+
+    def looks(self) -> Any:
+        return self.at(bodies.look)
+
+
+class TestThread(Blocking):
+    place = "thread"
+
+    def at(self, function: Callable[..., Any], *args: Any) -> Any:
+        return calloff.thread(function, *args)
+
+    def unstoppable(self, mark: Path, release: Path) -> Any:
+        return calloff.thread(bodies.refuse_force, mark, release)
+
+
+needs_children = pytest.mark.skipif(not hasattr(calloff, "process"), reason="not there yet")
+
+
+@needs_children
+class TestProcess(Blocking):
+    place = "process"
+    forced = Rung.KILLED
+
+    def at(self, function: Callable[..., Any], *args: Any) -> Any:
+        return calloff.process(function, *args)
+
+
+@needs_children
+class TestProcessWithCoroutines(OnEveryLoop):
+    place = "process"
+    forced = Rung.KILLED
+    where_shows = "wait_async"
+    traceback_shows = "in fail_async"
+
+    def returns(self, value: str) -> Any:
+        return calloff.process(bodies.give_async, value)
+
+    def raises(self, text: str) -> Any:
+        return calloff.process(bodies.fail_async, text)
+
+    def waits(self, mark: Path) -> Any:
+        return calloff.process(bodies.wait_async, mark)
+
+    def refuses(self, mark: Path) -> Any:
+        return calloff.process(bodies.refuse_async, mark)
+
+    def declines(self, mark: Path, value: str) -> Any:
+        return calloff.process(bodies.decline_async, mark, value)
+
+    def cleans_up(self, mark: Path, done: Path) -> Any:
+        return calloff.process(bodies.clean_up_async, mark, done)
+
+    def reports(self, mark: Path) -> Any:
+        return calloff.process(bodies.report_async, mark)
+
+    def looks(self) -> Any:
+        return calloff.process(bodies.look_async)
+
+
+@needs_children
+class TestCommand(OnEveryLoop):
+    """A command that ends by itself after the signal has obeyed, whatever its status: there is no declining."""
+
+    place = "command"
+    error = getattr(calloff, "CommandFailed", RuntimeError)
+    polite = Rung.TERMINATED
+    forced = Rung.KILLED
+
+    def returns(self, value: str) -> Any:
+        return calloff.command("cat", stdin=value.encode())
+
+    def value_of(self, result: Any) -> Any:
+        return result.text
+
+    def raises(self, text: str) -> Any:
+        return calloff.command('echo "$1" >&2; exit 3', text, shell=True)
+
+    def waits(self, mark: Path) -> Any:
+        return calloff.command('while :; do printf . >> "$1"; sleep 0.01; done', mark, shell=True)
+
+    def refuses(self, mark: Path) -> Any:
+        return calloff.command(
+            'trap "" TERM; while :; do printf . >> "$1"; sleep 0.01; done', mark, shell=True
+        )
+
+    def cleans_up(self, mark: Path, done: Path) -> Any:
+        script = """trap 'sleep 0.2; : > "$2"; trap - TERM; kill $$' TERM
+            while :; do printf . >> "$1"; sleep 0.01; done"""
+        return calloff.command(script, mark, done, shell=True)

@@ -1,0 +1,240 @@
+"""What the tests of processes run in workers: importable there."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import calloff
+
+
+def add(a, b=0):
+    return a + b
+
+
+async def async_add(a, b):
+    await asyncio.sleep(0.01)
+    return a + b
+
+
+def fail(text):
+    raise ValueError(text)
+
+
+class Odd(Exception):
+    """An error that can be pickled but not unpickled."""
+
+    def __init__(self, number, *, hint):
+        super().__init__(f"odd: {number}")
+        self.number = number
+        self.hint = hint
+
+
+def raise_odd():
+    raise Odd(3, hint="even")
+
+
+def raise_unpicklable():
+    class Local(Exception):
+        def __init__(self):
+            super().__init__("local")
+            self.lock = __import__("threading").Lock()
+
+    raise Local
+
+
+def raise_kind(name):
+    import builtins
+
+    raise getattr(builtins, name)("x")
+
+
+def raise_cancelled():
+    raise asyncio.CancelledError
+
+
+def die(how):
+    if how == "exit":
+        os._exit(7)
+    os.kill(os.getpid(), getattr(signal, how))
+    time.sleep(100)
+
+
+def lock():
+    return __import__("threading").Lock()
+
+
+def echo(value):
+    return value
+
+
+def touch_and_sleep(path, seconds=100.0):
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(seconds)
+    return "slept"
+
+
+def clean_up(path, seconds):
+    try:
+        Path(path + ".in").touch()
+        time.sleep(100)
+    finally:
+        time.sleep(seconds)
+        Path(path).write_text("clean")
+
+
+async def async_clean_up(path, seconds):
+    try:
+        Path(path + ".in").touch()
+        await asyncio.sleep(100)
+    finally:
+        await asyncio.sleep(seconds)
+        Path(path).write_text("clean")
+
+
+async def async_block(path):
+    Path(path).touch()
+    time.sleep(100)
+
+
+def swallow(path):
+    Path(path).touch()
+    while True:
+        try:
+            time.sleep(100)
+        except BaseException:
+            pass
+
+
+def refuse_once(path):
+    Path(path).touch()
+    try:
+        time.sleep(100)
+    except asyncio.CancelledError:
+        return "all the same"
+
+
+def spin_in_c(path):
+    Path(path).touch()
+    return sum(range(10**13))
+
+
+def ignore_signals(path):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    swallow(path)
+
+
+def stop_itself(path):
+    Path(path).touch()
+    os.kill(os.getpid(), signal.SIGSTOP)
+    time.sleep(100)
+
+
+def stubborn_child(marker):
+    """A child that ignores what can be ignored, marked in its environment."""
+    code = "import signal,time\nfor n in (1,2,15): signal.signal(n, signal.SIG_IGN)\nprint(flush=True)\ntime.sleep(1000)"
+    child = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", code], env={"CALLOFF_TEST": marker}, stdout=subprocess.PIPE, start_new_session=True
+    )
+    child.stdout.readline()
+    return child
+
+
+def daemon(marker):
+    """A process that left its session and its parents: init's child, on any other system."""
+    if not os.fork():
+        os.setsid()
+        if not os.fork():
+            os.execve("/bin/sleep", ["sleep", "1000"], {"CALLOFF_TEST": marker})
+        os._exit(0)
+    os.wait()
+
+
+def tree(path, marker, then="swallow"):
+    stubborn_child(marker)
+    for _ in range(3):
+        daemon(marker)
+    subprocess.Popen(["/bin/sh", "-c", "sleep 1000 & sleep 1000 & wait"], env={"CALLOFF_TEST": marker})
+    if then == "return":
+        return "left them"
+    swallow(path)
+
+
+def report_progress(count):
+    for number in range(count):
+        calloff.progress((number + 1, count))
+    return calloff.current().name
+
+
+def tell():
+    operation = calloff.current()
+    return operation.id, operation.name, operation.place, operation.remaining, calloff.remaining()
+
+
+def checkpoints(path):
+    Path(path).touch()
+    refused = 0
+    while True:
+        try:
+            calloff.checkpoint(0.5)
+        except asyncio.CancelledError:
+            refused += 1
+            if refused == 2:
+                reason = calloff.current().reason
+                return str(reason.kind), reason.text
+
+
+async def nested(path):
+    async def inner():
+        try:
+            await asyncio.sleep(100)
+        finally:
+            Path(path).write_text("inner ended")
+
+    op = calloff.start(inner())
+    await asyncio.sleep(0.01)
+    return str(op.parent.name)
+
+
+def call_itself_off():
+    calloff.current().cancel("enough of this")
+    time.sleep(100)
+
+
+def many_stalls(count):
+    for _ in range(count):
+        time.sleep(0.05)
+        calloff.progress()
+    return count
+
+
+def short(milliseconds):
+    end = time.perf_counter() + milliseconds / 1000
+    while time.perf_counter() < end:
+        pass
+    return milliseconds
+
+
+def inner_line():
+    time.sleep(100)  # the line that is seen
+
+
+async def async_line():
+    await inner_await()
+
+
+async def inner_await():
+    await asyncio.sleep(100)  # the await that is seen
+
+
+def print_and_return(text):
+    print(text)
+    print(text, file=sys.stderr)
+
+
+def use_processes():
+    return asyncio.run(calloff.call(calloff.process(os.getpid))) != os.getpid()

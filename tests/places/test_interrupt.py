@@ -1,0 +1,591 @@
+"""A body that blocks the event loop is interrupted exactly where it is, and nothing else is."""
+
+import asyncio
+import faulthandler
+import os
+import queue
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+from conftest import loop_factory
+
+import calloff
+from calloff import Cancelled, Completed, Rung
+from calloff._places.task.interrupt import Interrupter
+
+LATE = 3.0  # how late an ending may be on a busy machine
+
+
+@pytest.fixture
+def crun(loop_kind: str) -> Callable[..., Any]:
+    """`calloff.run` on that kind of loop."""
+
+    def run(main: Any, **options: Any) -> Any:
+        return calloff.run(main, loop_factory=loop_factory(loop_kind), **options)
+
+    return run
+
+
+def block_sleep() -> None:
+    time.sleep(60)
+
+
+def block_recv() -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        one.recv(1)
+
+
+def block_lock() -> None:
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+
+
+def block_run() -> None:
+    subprocess.run(["sleep", "61.125"], check=False)
+
+
+def block_loop() -> None:
+    while True:
+        pass
+
+
+def block_queue() -> None:
+    queue.Queue().get()
+
+
+def block_event() -> None:
+    threading.Event().wait(60)
+
+
+def block_read() -> None:
+    one, other = os.pipe()
+    try:
+        os.read(one, 1)
+    finally:
+        os.close(one)
+        os.close(other)
+
+
+def block_backtracking() -> None:
+    re.match(r"(a+)+$", "a" * 40 + "b")
+
+
+def block_pow() -> None:
+    pow(3, (1 << 100_000) - 1, (1 << 60_000) - 1)
+
+
+WAYS = [
+    block_sleep,
+    block_recv,
+    block_lock,
+    block_run,
+    block_loop,
+    block_queue,
+    block_event,
+    block_read,
+    block_backtracking,
+    block_pow,
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_it_is_interrupted_where_it_is(crun: Callable[..., Any], way: Callable[[], None]) -> None:
+    cleaned = []
+
+    async def body() -> None:
+        try:
+            way()
+        finally:
+            await asyncio.sleep(0.01)
+            cleaned.append(1)
+
+    async def tick(ticks: list[int]) -> None:
+        while True:
+            ticks.append(1)
+            await asyncio.sleep(0.01)
+
+    async def main() -> None:
+        ticks: list[int] = []
+        ticking = asyncio.create_task(tick(ticks))
+        await asyncio.sleep(0.02)
+        since = time.monotonic()
+        outcome = await calloff.start(body(), timeout=0.2).outcome()
+        assert 0.2 <= time.monotonic() - since < 0.2 + LATE
+        assert isinstance(outcome, Cancelled)
+        assert outcome.report.rung is Rung.INTERRUPTED
+        assert outcome.report.refusals == 0
+        assert outcome.reason.kind == "deadline"
+        ours = [frame for frame in outcome.report.where if frame.file == __file__]
+        assert [frame.function for frame in ours] == ["body", way.__name__]
+        assert cleaned
+        seen = len(ticks)
+        await asyncio.sleep(0.05)
+        assert len(ticks) > seen
+        ticking.cancel()
+
+    crun(main())
+
+
+def test_the_child_of_subprocess_run_is_gone(crun: Callable[..., Any]) -> None:
+    async def main() -> None:
+        await calloff.start(_blocking(block_run), timeout=0.2).outcome()
+        commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if os.access(path, os.R_OK)]
+        assert not [command for command in commands if b"61.125" in command]
+
+    crun(main())
+
+
+async def _blocking(way: Callable[[], object]) -> None:
+    way()
+
+
+def test_c_code_that_does_not_listen_is_left_at_its_end(crun: Callable[..., Any]) -> None:
+    since = time.monotonic()
+    sum(range(10**7))
+    numbers = int(10**7 * 1.5 / (time.monotonic() - since))
+    done = []
+
+    async def body() -> None:
+        done.append(sum(range(numbers)))  # this line
+        while True:
+            done.append(time.monotonic())
+
+    async def main() -> None:
+        outcome = await calloff.start(body(), timeout=0.2).outcome()
+        assert isinstance(outcome, Cancelled)
+        assert outcome.report.rung is Rung.INTERRUPTED
+        assert outcome.report.where[-1].source == "done.append(sum(range(numbers)))  # this line"
+
+    crun(main())
+    assert len(done) < 2
+
+
+def test_code_without_a_limit_is_not_hit(crun: Callable[..., Any]) -> None:
+    async def unlimited() -> str:
+        time.sleep(0.3)
+        return "whole"
+
+    async def main() -> list[Any]:
+        waiting = calloff.start(asyncio.sleep(60), timeout=0.05)
+        plain = asyncio.create_task(unlimited())
+        operation = calloff.start(unlimited())
+        outcome = await waiting.outcome()
+        assert outcome.report is not None
+        assert outcome.report.rung is Rung.ASKED
+        return [await plain, await operation]
+
+    assert crun(main()) == ["whole", "whole"]
+
+
+def test_a_callback_is_not_hit(crun: Callable[..., Any]) -> None:
+    async def main() -> None:
+        operation = calloff.start(asyncio.sleep(60), timeout=0.05)
+        done = asyncio.get_running_loop().create_future()
+
+        def callback() -> None:
+            time.sleep(0.2)
+            done.set_result(None)
+
+        asyncio.get_running_loop().call_soon(callback)
+        await done
+        await operation.outcome()
+
+    crun(main())
+
+
+def test_a_busy_loop_is_not_a_blocked_one(crun: Callable[..., Any]) -> None:
+    """Many short steps make the loop late; its own timer is still heard, and asks at an await."""
+
+    async def short_steps() -> None:
+        while True:
+            until = time.monotonic() + 0.002
+            while time.monotonic() < until:
+                pass
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        crowd = [calloff.start(short_steps(), timeout=0.3) for _ in range(50)]
+        outcomes = [await operation.outcome() for operation in crowd]
+        rungs = [outcome.report.rung for outcome in outcomes if outcome.report is not None]
+        assert rungs.count(Rung.INTERRUPTED) <= 2, rungs  # but for what the machine does to us
+
+    crun(main())
+
+
+def test_a_short_clean_up_may_block(crun: Callable[..., Any]) -> None:
+    cleaned = []
+
+    async def body() -> None:
+        try:
+            time.sleep(60)
+        finally:
+            time.sleep(0.4)
+            cleaned.append(1)
+
+    async def waiting() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            time.sleep(0.4)
+            cleaned.append(2)
+
+    async def main() -> None:
+        blocked = await calloff.start(body(), timeout=0.1).outcome()
+        asked = await calloff.start(waiting(), timeout=0.1).outcome()
+        assert blocked.report is not None
+        assert asked.report is not None
+        assert (blocked.report.rung, blocked.report.refusals) == (Rung.INTERRUPTED, 0)
+        assert (asked.report.rung, asked.report.refusals) == (Rung.ASKED, 0)
+
+    crun(main())
+    assert cleaned == [1, 2]
+
+
+def test_force_reaches_a_clean_up_that_blocks(crun: Callable[..., Any]) -> None:
+    raised = []
+
+    async def body() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            try:
+                block_lock()
+            except BaseException as error:
+                raised.append(type(error).__name__)
+                raise
+
+    async def main() -> None:
+        since = time.monotonic()
+        outcome = await calloff.start(body(), timeout=0.1, grace=0.4).outcome()
+        assert 0.5 <= time.monotonic() - since < 0.5 + LATE
+        assert isinstance(outcome, Cancelled)
+        assert outcome.report.rung is Rung.FORCED
+
+    crun(main())
+    assert raised == ["StopForced"]
+
+
+def test_refusing_and_blocking_on_is_forced(crun: Callable[..., Any]) -> None:
+    async def body() -> None:
+        while True:
+            try:
+                time.sleep(60)
+            except asyncio.CancelledError:
+                pass
+
+    async def main() -> None:
+        since = time.monotonic()
+        outcome = await calloff.start(body(), timeout=0.1, grace=0.5).outcome()
+        assert 0.6 <= time.monotonic() - since < 0.6 + LATE
+        assert isinstance(outcome, Cancelled)
+        assert outcome.report.rung is Rung.FORCED
+        assert outcome.report.refusals >= 2
+
+    crun(main())
+
+
+def test_swallowing_at_an_await_and_blocking_then(crun: Callable[..., Any]) -> None:
+    async def body() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+        time.sleep(60)
+
+    async def main() -> None:
+        outcome = await calloff.start(body(), timeout=0.1, grace=30).outcome()
+        assert isinstance(outcome, Cancelled)
+        assert outcome.report.rung is Rung.INTERRUPTED
+        assert outcome.report.refusals >= 1
+
+    crun(main())
+
+
+def test_the_end_of_one_that_was_interrupted_and_then_asked_is_told_right(crun: Callable[..., Any]) -> None:
+    async def body() -> None:
+        try:
+            time.sleep(60)
+        except asyncio.CancelledError:
+            pass
+        await asyncio.sleep(60)
+
+    async def main() -> None:
+        outcome = await calloff.start(body(), timeout=0.1, grace=30).outcome()
+        assert isinstance(outcome, Cancelled)
+        assert outcome.report.rung is Rung.INSISTED
+        assert outcome.report.refusals == 1
+
+    crun(main())
+
+
+def test_a_value_all_the_same(crun: Callable[..., Any]) -> None:
+    async def body() -> int:
+        try:
+            time.sleep(60)
+        except asyncio.CancelledError:
+            return 7
+        return 8
+
+    async def main() -> None:
+        outcome = await calloff.start(body(), timeout=0.1).outcome()
+        assert isinstance(outcome, Completed)
+        assert outcome.value == 7
+        assert outcome.report is not None
+
+    crun(main())
+
+
+def test_through_code_that_awaits(crun: Callable[..., Any]) -> None:
+    """Coroutines of asyncio that await the blocking one do not stand in the way."""
+
+    async def body() -> None:
+        async with asyncio.timeout(50):
+            await asyncio.wait_for(_blocking(block_sleep), None)
+
+    async def main() -> None:
+        outcome = await calloff.start(body(), timeout=0.1).outcome()
+        assert outcome.report is not None
+        assert outcome.report.rung is Rung.INTERRUPTED
+
+    crun(main())
+
+
+def test_what_waits_for_the_one_that_blocks(crun: Callable[..., Any]) -> None:
+    async def above() -> None:
+        await calloff.call(_blocking(block_sleep))
+
+    async def by_operation() -> None:
+        await calloff.start(above(), timeout=0.1)
+
+    async def by_group() -> None:
+        async with calloff.group(timeout=0.1) as group:
+            group.start(asyncio.sleep(60))
+            group.start(above())
+            group.start(asyncio.sleep(60))
+
+    async def main() -> None:
+        for way in (by_operation, by_group):
+            since = time.monotonic()
+            with pytest.raises(calloff.TimedOut):
+                await way()
+            assert time.monotonic() - since < LATE
+
+    crun(main())
+
+
+def test_scopes(crun: Callable[..., Any]) -> None:
+    async def own() -> None:
+        with calloff.timeout(0.1):
+            time.sleep(60)
+
+    async def of_the_one_who_waits() -> None:
+        async with calloff.timeout(0.1):
+            await calloff.call(_blocking(block_sleep))
+
+    async def check(way: Callable[[], Any]) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        before = task.cancelling()
+        since = time.monotonic()
+        with pytest.raises(calloff.TimedOut):
+            await way()
+        assert time.monotonic() - since < LATE
+        assert task.cancelling() == before
+        await asyncio.sleep(0.01)
+
+    async def main() -> None:
+        for way in (own, of_the_one_who_waits):
+            await check(way)
+            await asyncio.create_task(check(way))
+
+    crun(main())
+
+
+def test_cancel_from_another_thread(crun: Callable[..., Any]) -> None:
+    async def body() -> None:
+        await asyncio.sleep(0)
+        time.sleep(60)
+
+    async def main() -> None:
+        operation = calloff.start(body())
+        timer = threading.Timer(0.1, operation.cancel, ["from outside"])
+        timer.start()
+        since = time.monotonic()
+        outcome = await operation.outcome()
+        assert time.monotonic() - since < LATE
+        assert isinstance(outcome, Cancelled)
+        assert outcome.report.rung is Rung.INTERRUPTED
+        assert outcome.reason.text == "from outside"
+        timer.join()
+
+    crun(main())
+
+
+def test_cancel_of_itself(crun: Callable[..., Any]) -> None:
+    async def body() -> None:
+        operation = calloff.current()
+        assert operation is not None
+        operation.cancel("I am done")
+        time.sleep(60)
+
+    async def main() -> None:
+        outcome = await calloff.start(body()).outcome()
+        assert isinstance(outcome, Cancelled)
+        assert outcome.report.rung is Rung.INTERRUPTED
+        assert outcome.report.refusals == 0
+
+    crun(main())
+
+
+def test_no_grace(crun: Callable[..., Any]) -> None:
+    async def main() -> None:
+        outcome = await calloff.start(_blocking(block_sleep), timeout=0.1, grace=0).outcome()
+        assert isinstance(outcome, Cancelled)
+        assert outcome.report.rung in (Rung.INTERRUPTED, Rung.FORCED)
+
+    crun(main())
+
+
+def test_an_import_is_let_finish(crun: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow_to_import.py").write_text("import time\ntime.sleep(0.4)\nwhole = True\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    sys.modules.pop("slow_to_import", None)
+
+    async def body() -> None:
+        import slow_to_import  # type: ignore[import-not-found]
+
+        assert slow_to_import.whole
+        time.sleep(60)
+
+    async def main() -> None:
+        outcome = await calloff.start(body(), timeout=0.1).outcome()
+        assert isinstance(outcome, Cancelled)
+        assert outcome.report.rung is Rung.INTERRUPTED
+
+    crun(main())
+    assert sys.modules.pop("slow_to_import").whole
+
+
+# --- the signal and its timer
+
+
+@pytest.fixture
+def alarms(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The signals that came."""
+    came: list[int] = []
+    on_alarm = Interrupter._on_alarm
+
+    def counting(self: Interrupter, number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        on_alarm(self, number, frame)
+
+    monkeypatch.setattr(Interrupter, "_on_alarm", counting)
+    return came
+
+
+def test_a_program_that_is_not_late_gets_no_signal(crun: Callable[..., Any], alarms: list[int]) -> None:
+    async def main() -> None:
+        for _ in range(20):
+            await calloff.start(asyncio.sleep(60), timeout=0.01).outcome()
+        operation = calloff.start(asyncio.sleep(60), timeout=30)
+        await asyncio.sleep(0.1)
+        assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] < 31
+        await operation.stop()
+        await asyncio.sleep(0.05)
+
+    crun(main())
+    assert len(alarms) <= 3  # none, but for what a busy machine does to us
+
+
+def test_the_timer_is_off_when_nothing_waits(crun: Callable[..., Any]) -> None:
+    async def main() -> None:
+        await calloff.start(asyncio.sleep(60), timeout=0.01).outcome()
+        await asyncio.sleep(0.05)
+        return signal.getitimer(signal.ITIMER_REAL)
+
+    assert crun(main()) == (0.0, 0.0)
+
+
+def test_a_program_that_uses_the_signal_keeps_it(crun: Callable[..., Any]) -> None:
+    rung: list[int] = []
+    former = signal.signal(signal.SIGALRM, lambda *_: rung.append(1))
+
+    async def main() -> float:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        since = time.monotonic()
+        await calloff.start(_blocking(lambda: time.sleep(0.3)), timeout=0.1).outcome()
+        return time.monotonic() - since
+
+    try:
+        assert crun(main()) >= 0.3
+        assert rung == [1]
+    finally:
+        signal.signal(signal.SIGALRM, former)
+
+
+@pytest.mark.parametrize("handled", [True, False])
+def test_a_program_that_takes_the_signal_later_keeps_it(crun: Callable[..., Any], handled: bool) -> None:
+    rung: list[int] = []
+
+    async def main() -> float:
+        await calloff.start(asyncio.sleep(60), timeout=0.05).outcome()
+        if handled:
+            signal.signal(signal.SIGALRM, lambda *_: rung.append(1))
+        signal.setitimer(signal.ITIMER_REAL, 30)
+        await calloff.start(asyncio.sleep(60), timeout=0.05).outcome()
+        return signal.getitimer(signal.ITIMER_REAL)[0]
+
+    try:
+        assert crun(main()) > 25
+        assert signal.getsignal(signal.SIGALRM) is not Interrupter._on_alarm
+        assert (signal.getsignal(signal.SIGALRM) is signal.SIG_DFL) != handled
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
+def test_other_signals_and_faulthandler_work(crun: Callable[..., Any], tmp_path: Path) -> None:
+    came: list[int] = []
+    former = signal.signal(signal.SIGUSR1, lambda *_: came.append(1))
+    with open(tmp_path / "dump", "w+") as dump:
+        faulthandler.register(signal.SIGUSR2, dump)
+
+        async def body() -> None:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            os.kill(os.getpid(), signal.SIGUSR2)
+            time.sleep(60)
+
+        async def main() -> None:
+            outcome = await calloff.start(body(), timeout=0.1).outcome()
+            assert outcome.report is not None
+            assert outcome.report.rung is Rung.INTERRUPTED
+
+        try:
+            crun(main())
+        finally:
+            faulthandler.unregister(signal.SIGUSR2)
+            signal.signal(signal.SIGUSR1, former)
+        dump.seek(0)
+        assert "in body" in dump.read()
+    assert came == [1]
+
+
+def test_without_interrupt_the_body_goes_on(crun: Callable[..., Any]) -> None:
+    async def main() -> float:
+        since = time.monotonic()
+        await calloff.start(_blocking(lambda: time.sleep(0.3)), timeout=0.05).outcome()
+        return time.monotonic() - since
+
+    assert crun(main(), interrupt=False) >= 0.3

@@ -1,0 +1,419 @@
+"""Stopping functions in processes: each rung, nothing that survives, nothing that is said before it is true."""
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import uuid
+from pathlib import Path
+
+import places.process_bodies as bodies
+import pytest
+from places.process_table import below, gone, marked, state, until
+
+import calloff
+from calloff import Rung
+from calloff._places.process.pool import SETTINGS
+
+SLACK = 2.0
+
+
+@pytest.fixture
+def marker():
+    return f"calloff-{uuid.uuid4()}"
+
+
+@pytest.fixture(autouse=True)
+def settings():
+    before = vars(SETTINGS).copy()
+    yield
+    vars(SETTINGS).update(before)
+
+
+async def begun(path):
+    """Wait until the function is in its body."""
+    async with asyncio.timeout(20):
+        while not os.path.exists(path):
+            await asyncio.sleep(0.005)
+    await asyncio.sleep(0.02)
+
+
+def start(fn, *args, **kwargs):
+    return calloff.start(calloff.process(fn, *args), **kwargs)
+
+
+def test_a_blocking_call_is_asked_and_ends(arun, tmp_path):
+    async def main():
+        path = str(tmp_path / "pid")
+        op = start(bodies.touch_and_sleep, path)
+        await begun(path)
+        outcome = await op.stop("enough")
+        assert isinstance(outcome, calloff.Cancelled)
+        assert outcome.report.rung is Rung.ASKED
+        assert outcome.report.refusals == 0
+        assert outcome.report.where[-1].function == "touch_and_sleep"
+        assert outcome.report.where[-1].source == "time.sleep(seconds)"
+        assert not gone(int(Path(path).read_text()))  # the worker goes on
+        assert await calloff.call(calloff.process(bodies.add, 1)) == 1
+
+    arun(main)
+
+
+@pytest.mark.parametrize("fn", [bodies.clean_up, bodies.async_clean_up])
+def test_clean_up_has_its_grace(arun, tmp_path, fn):
+    async def main():
+        path = str(tmp_path / "file")
+        op = start(fn, path, 0.2)
+        await begun(path + ".in")
+        outcome = await op.stop()
+        assert outcome.report.rung is Rung.ASKED
+        assert Path(path).read_text() == "clean"
+
+    arun(main)
+
+
+def test_an_async_function_that_blocks_its_loop(arun, tmp_path):
+    async def main():
+        op = start(bodies.async_block, str(tmp_path / "in"))
+        await begun(tmp_path / "in")
+        outcome = await op.stop()
+        assert outcome.report.rung is Rung.ASKED
+        assert outcome.report.where[-1].source == "time.sleep(100)"
+
+    arun(main)
+
+
+@pytest.mark.parametrize("fn", [bodies.swallow, bodies.spin_in_c, bodies.ignore_signals, bodies.stop_itself])
+@pytest.mark.parametrize("grace", [0, 0.3])
+def test_force_ends_everything(arun, tmp_path, fn, grace):
+    async def main():
+        op = start(fn, str(tmp_path / "in"))
+        await begun(tmp_path / "in")
+        worker = op.body.worker
+        before = time.monotonic()
+        outcome = await op.stop("now", grace=grace)
+        took = time.monotonic() - before
+        assert isinstance(outcome, calloff.Cancelled)
+        assert outcome.report.rung is Rung.KILLED
+        assert outcome.report.survivors == ()
+        assert grace <= took < grace + 1 + SLACK
+        assert outcome.report.where
+        assert outcome.report.where[-1].file.endswith("process_bodies.py")
+        assert worker.dead
+        assert await calloff.call(calloff.process(bodies.add, 1)) == 1
+
+    arun(main)
+
+
+def test_a_refusal_is_a_completion_with_a_report(arun, tmp_path):
+    async def main():
+        op = start(bodies.refuse_once, str(tmp_path / "in"))
+        await begun(tmp_path / "in")
+        outcome = await op.stop()
+        assert isinstance(outcome, calloff.Completed)
+        assert outcome.value == "all the same"
+        assert outcome.report is not None
+        assert outcome.report.refusals == 1
+
+    arun(main)
+
+
+def test_a_deadline(arun, tmp_path):
+    async def main():
+        with pytest.raises(calloff.TimedOut, match=r"within 0.3 s: at touch_and_sleep .*process_bodies.py:\d+\): time.sleep"):
+            await calloff.call(calloff.process(bodies.touch_and_sleep, str(tmp_path / "pid")), timeout=0.3)
+        op = start(bodies.swallow, str(tmp_path / "in"), timeout=0.3, grace=0.2)
+        assert (await op.outcome()).report.rung is Rung.KILLED
+
+    arun(main)
+
+
+def test_the_reason_arrives_at_a_checkpoint(arun, tmp_path):
+    async def main():
+        op = start(bodies.checkpoints, str(tmp_path / "in"))
+        await begun(tmp_path / "in")
+        outcome = await op.stop("we are leaving")
+        assert isinstance(outcome, calloff.Completed)
+        assert outcome.value == ("requested", "we are leaving")
+
+    arun(main)
+
+
+def test_it_can_call_itself_off(arun):
+    async def main():
+        outcome = await start(bodies.call_itself_off).outcome()
+        assert isinstance(outcome, calloff.Cancelled)
+        assert outcome.reason.text == "enough of this"
+
+    arun(main)
+
+
+def test_a_tree_with_daemons_is_gone_when_the_end_is_told(arun, tmp_path, marker):
+    async def main():
+        op = start(bodies.tree, str(tmp_path / "in"), marker)
+        await begun(tmp_path / "in")
+        assert len(marked(marker)) >= 6
+        outcome = await op.stop(grace=0)
+        left = marked(marker)
+        assert not left
+        assert outcome.report.rung is Rung.KILLED
+
+    arun(main)
+
+
+def test_what_is_left_behind_is_gone_when_the_value_is_told(arun, tmp_path, marker):
+    async def main():
+        assert await calloff.call(calloff.process(bodies.tree, str(tmp_path / "in"), marker, "return")) == "left them"
+        assert not marked(marker)
+
+    arun(main)
+
+
+def test_a_tree_whose_worker_dies(arun, tmp_path, marker):
+    async def main():
+        op = start(bodies.tree, str(tmp_path / "in"), marker)
+        await begun(tmp_path / "in")
+        worker = next(pid for pid in below(os.getpid()) if _name(pid) == "calloff-worker" and below(pid))
+        os.kill(worker, signal.SIGKILL)
+        with pytest.raises(calloff.WorkerDied, match="SIGKILL"):
+            await op
+        assert not marked(marker)
+
+    arun(main)
+
+
+def test_a_guard_that_is_killed_leaves_nothing(arun, tmp_path, marker):
+    async def main():
+        op = start(bodies.tree, str(tmp_path / "in"), marker)
+        await begun(tmp_path / "in")
+        guards = [pid for pid in below(os.getpid()) if _name(pid) == "calloff-guard" and len(below(pid)) > 3]
+        os.kill(guards[0], signal.SIGKILL)
+        with pytest.raises(calloff.WorkerDied, match="guard"):
+            await op
+        assert until(lambda: not marked(marker))
+        assert await calloff.call(calloff.process(bodies.add, 1)) == 1
+
+    arun(main)
+
+
+def test_a_keeper_that_is_killed_is_replaced(arun, tmp_path):
+    async def main():
+        await calloff.call(calloff.process(bodies.add, 1))
+        keeper = next(pid for pid in below(os.getpid()) if _name(pid) == "calloff-keeper")
+        running = start(bodies.touch_and_sleep, str(tmp_path / "pid"))
+        await begun(tmp_path / "pid")
+        os.kill(keeper, signal.SIGKILL)
+        assert until(lambda: gone(keeper))
+        calloff.process.configure(max_jobs=1)
+        for number in range(6):
+            assert await calloff.call(calloff.process(bodies.add, number)) == number
+        assert (await running.stop()).report.rung is Rung.ASKED
+        assert _name(keeper) != "calloff-keeper" or gone(keeper)
+
+    arun(main)
+
+
+def test_twenty_that_refuse_end_together(arun, tmp_path):
+    async def main():
+        calloff.process.configure(size=20)
+        ops = [start(bodies.swallow, str(tmp_path / str(number))) for number in range(20)]
+        for number in range(20):
+            await begun(tmp_path / str(number))
+        before = time.monotonic()
+        outcomes = await asyncio.gather(*(op.stop(grace=0.5) for op in ops))
+        assert time.monotonic() - before < 0.5 + 1 + SLACK
+        assert {outcome.report.rung for outcome in outcomes} == {Rung.KILLED}
+
+    arun(main)
+
+
+def test_a_late_asking_hits_nobody(arun):
+    """Short jobs, called off about when they end: each ending is true, and no worker is harmed."""
+
+    async def main():
+        chance = random.Random(7)
+        endings = []
+        for _ in range(300):
+            op = start(bodies.short, 1)
+            await asyncio.sleep(chance.random() * 0.003)
+            op.cancel("perhaps too late")
+            after = start(bodies.add, 3)
+            outcome = await op.outcome()
+            assert isinstance(outcome, (calloff.Completed, calloff.Cancelled)), outcome
+            if isinstance(outcome, calloff.Completed):
+                assert outcome.value == 1
+            endings.append(type(outcome))
+            assert await after == 3
+        assert calloff.Cancelled in endings
+
+    arun(main)
+
+
+def test_where_it_is(arun, tmp_path):
+    async def main():
+        op = start(bodies.touch_and_sleep, str(tmp_path / "pid"))
+        await begun(tmp_path / "pid")
+        assert [(frame.function, frame.source) for frame in op.where()] == [("touch_and_sleep", "time.sleep(seconds)")]
+        await op.stop(grace=0)
+        op = start(bodies.spin_in_c, str(tmp_path / "in"))
+        await begun(tmp_path / "in")
+        assert [frame.function for frame in op.where()] == ["spin_in_c"]  # also while C code runs
+        await op.stop(grace=0)
+        op = start(bodies.async_line)
+        await asyncio.sleep(0.3)
+        names = [frame.function for frame in op.where()]
+        assert names[:2] == ["async_line", "inner_await"], names
+        await op.stop()
+
+    arun(main)
+
+
+def test_where_does_not_wait_for_a_stopped_worker(arun, tmp_path):
+    async def main():
+        op = start(bodies.stop_itself, str(tmp_path / "in"))
+        await begun(tmp_path / "in")
+        before = time.monotonic()
+        assert [frame.function for frame in op.where()] == ["stop_itself"]
+        assert time.monotonic() - before < 0.05 + 0.5
+        await op.stop(grace=0)
+
+    arun(main)
+
+
+def test_the_deadline_holds_while_our_loop_is_blocked(arun, tmp_path):
+    async def main():
+        path = str(tmp_path / "pid")
+        op = start(bodies.ignore_signals, str(tmp_path / "in"), timeout=0.5, grace=0.2)
+        await begun(tmp_path / "in")
+        worker = next(pid for pid in below(os.getpid()) if _name(pid) == "calloff-worker" and _busy(pid))
+        assert path
+        assert until(lambda: gone(worker), 0.5 + 0.2 + 1 + SLACK)  # the loop is blocked here all the time
+        outcome = await op.outcome()
+        assert isinstance(outcome, calloff.Cancelled)
+        assert outcome.reason.kind == "deadline"
+        assert outcome.report.rung is Rung.KILLED
+
+    arun(main)
+
+
+def test_a_new_deadline_reaches_the_guard(arun, tmp_path):
+    async def main():
+        op = start(bodies.touch_and_sleep, str(tmp_path / "pid"), 1.0, timeout=0.4, grace=0)
+        await begun(tmp_path / "pid")
+        op.reschedule(30)
+        time.sleep(0.7)  # noqa: ASYNC251 - blocks the loop past the former deadline
+        assert await op == "slept"
+
+    arun(main)
+
+
+# --- whole programs
+
+PROGRAM = """
+    import asyncio, os, sys, time
+    import calloff
+    from places.process_bodies import swallow, tree, touch_and_sleep
+
+    async def main():
+        folder, marker = sys.argv[1:]
+        ops = [calloff.start(calloff.process(tree, f"{{folder}}/{{n}}", marker)) for n in range(2)]
+        ops.append(calloff.start(calloff.command("setsid sleep 1000 & sleep 1000", shell=True, env=dict(os.environ, CALLOFF_TEST=marker))))
+        while not all(os.path.exists(f"{{folder}}/{{n}}") for n in range(2)):
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        open(f"{{folder}}/ready", "w").close()
+        {end}
+
+    asyncio.run(main())
+"""
+
+
+def program(tmp_path, end):
+    file = tmp_path / "program.py"
+    file.write_text(textwrap.dedent(PROGRAM).format(end=end))
+    return file
+
+
+def run_program(tmp_path, marker, end):
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join(entry for entry in sys.path if entry))
+    return subprocess.Popen([sys.executable, program(tmp_path, end), tmp_path, marker], env=env)
+
+
+def test_nothing_survives_the_kill_of_the_owner(tmp_path, marker):
+    owner = run_program(tmp_path, marker, "await asyncio.sleep(100)")
+    try:
+        assert until((tmp_path / "ready").exists, 30)
+        ours = below(owner.pid)
+        assert len(ours) >= 12
+        owner.kill()
+        owner.wait()
+        assert until(lambda: all(gone(pid) for pid in ours) and not marked(marker), 1 + SLACK)
+    finally:
+        owner.kill()
+        owner.wait()
+
+
+@pytest.mark.parametrize("end", ["return", "os._exit(0)", "sys.exit(0)"])
+def test_nothing_survives_the_end_of_the_interpreter(tmp_path, marker, end):
+    owner = run_program(tmp_path, marker, end)
+    try:
+        assert until((tmp_path / "ready").exists, 30)
+        assert owner.wait(10) == 0
+        assert until(lambda: not marked(marker), 1 + SLACK)
+    finally:
+        owner.kill()
+        owner.wait()
+
+
+def test_the_deadline_holds_while_the_owner_is_stopped(tmp_path, marker):
+    end = 'calloff.start(calloff.process(swallow, f"{folder}/late"), timeout=1, grace=0.3); await asyncio.sleep(100)'
+    owner = run_program(tmp_path, marker, end.replace("{", "{{").replace("}", "}}").replace("{{", "{").replace("}}", "}"))
+    try:
+        assert until((tmp_path / "late").exists, 30)
+        owner.send_signal(signal.SIGSTOP)
+        workers = [pid for pid in below(owner.pid) if _name(pid) == "calloff-worker" and _busy(pid)]
+        before = len(workers)
+        assert until(lambda: sum(not gone(pid) for pid in workers) == before - 1, 1.3 + 1 + SLACK)
+        assert state(owner.pid) == "T"
+    finally:
+        owner.kill()
+        owner.wait()
+        assert until(lambda: not marked(marker), 1 + SLACK)
+
+
+def test_a_fork_of_the_owner_does_not_keep_the_work_alive(tmp_path, marker):
+    end = "os.fork() or time.sleep(20); await asyncio.sleep(100)"
+    owner = run_program(tmp_path, marker, end)
+    left = []
+    try:
+        assert until((tmp_path / "ready").exists, 30)
+        until(lambda: any(_name(pid).startswith("python") for pid in below(owner.pid)), 2)
+        left = [pid for pid in below(owner.pid) if not _name(pid).startswith("calloff")]
+        owner.kill()
+        owner.wait()
+        assert until(lambda: not [pid for pid in marked(marker) if _name(pid) == "sleep"], 1 + SLACK)
+    finally:
+        owner.kill()
+        owner.wait()
+        for pid in left:
+            if not gone(pid) and "program.py" in Path(f"/proc/{pid}/cmdline").read_text():
+                os.kill(pid, signal.SIGKILL)
+
+
+def _name(pid):
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _busy(pid):
+    """A worker that waits for work sleeps in a socket's recv; the others do something else."""
+    try:
+        return "unix" not in Path(f"/proc/{pid}/wchan").read_text() and "skb" not in Path(f"/proc/{pid}/wchan").read_text()
+    except OSError:
+        return False

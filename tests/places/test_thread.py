@@ -1,0 +1,417 @@
+"""Blocking functions in threads: what `calloff.thread` promises beyond what every place does."""
+
+import asyncio
+import gc
+import logging
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
+
+import pytest
+
+import calloff
+from calloff._places.thread.pool import POOL
+
+Run = Callable[..., Any]
+color: ContextVar[str] = ContextVar("color", default="none")
+
+
+@pytest.fixture(autouse=True)
+def settings() -> Iterator[None]:
+    before = POOL.size, POOL.max_abandoned, POOL.idle
+    yield
+    POOL.size, POOL.max_abandoned, POOL.idle = before
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for it, with a bound."""
+    async with asyncio.timeout(30):
+        while not true():
+            await asyncio.sleep(0.005)
+
+
+def hold(inside: threading.Event, release: threading.Event) -> str:
+    """Refuses everything until it is released."""
+    inside.set()
+    while not release.is_set():
+        try:
+            while not release.is_set():
+                release.wait(0.01)
+        except BaseException:
+            pass
+    return "late"
+
+
+def test_arguments_and_value(arun: Run) -> None:
+    def add(a: int, *, b: int) -> int:
+        assert threading.current_thread() is not threading.main_thread()
+        assert threading.current_thread().daemon
+        return a + b
+
+    async def main() -> None:
+        assert await calloff.start(calloff.thread(add, 1, b=2)) == 3
+        assert await calloff.call(calloff.thread(partial(add, 1), b=5)) == 6
+
+    arun(main)
+
+
+def test_the_context_of_the_caller_is_copied(arun: Run) -> None:
+    def paint() -> str:
+        before = color.get()
+        color.set("blue")
+        return before
+
+    async def main() -> None:
+        color.set("red")
+        assert await calloff.call(calloff.thread(paint)) == "red"
+        assert color.get() == "red"
+
+    arun(main)
+
+
+def test_threads_are_reused_and_hold_on_to_nothing(arun: Run) -> None:
+    class Big:
+        pass
+
+    async def main() -> None:
+        names = {await calloff.call(calloff.thread(threading.current_thread)) for _ in range(20)}
+        assert len(names) == 1
+        big = Big()
+        gone = weakref.ref(big)
+        await calloff.call(calloff.thread(id, big))
+        del big
+        await until(lambda: gc.collect() >= 0 and gone() is None)
+
+    arun(main)
+
+
+def test_idle_threads_end(arun: Run) -> None:
+    async def main() -> None:
+        calloff.thread.configure(idle=0.05)
+        thread = await calloff.call(calloff.thread(threading.current_thread))
+        await until(lambda: not thread.is_alive())
+        assert thread not in threading.enumerate()
+        assert await calloff.call(calloff.thread(int)) == 0
+
+    arun(main)
+
+
+def test_errors_keep_their_traceback_without_our_frames(arun: Run) -> None:
+    def inner() -> None:
+        raise KeyError("where")
+
+    async def main() -> None:
+        op = calloff.start(calloff.thread(inner))
+        outcome = await op.outcome()
+        assert isinstance(outcome, calloff.Failed)
+        assert isinstance(outcome.error, KeyError)
+        trace = outcome.error.__traceback__
+        assert trace is not None
+        assert trace.tb_frame.f_code is inner.__code__
+
+    arun(main)
+
+
+def test_stop_iteration_becomes_an_error_that_a_future_can_hold(arun: Run) -> None:
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="next raised StopIteration") as caught:
+            await calloff.call(calloff.thread(next, iter(())))
+        assert isinstance(caught.value.__cause__, StopIteration)
+
+    arun(main)
+
+
+@pytest.mark.parametrize("bad", [3, None, "len"])
+def test_not_a_function(bad: Any) -> None:
+    with pytest.raises(TypeError, match=r"thread\(\) needs a function"):
+        calloff.thread(bad)
+
+
+def test_an_async_function_is_refused_with_advice() -> None:
+    async def fetch() -> None: ...
+
+    with pytest.raises(TypeError, match=r"fetch is an async function.*calloff\.start\("):
+        calloff.thread(fetch)
+
+
+@pytest.mark.parametrize(
+    ("setting", "error"),
+    [
+        ({"size": 0}, ValueError),
+        ({"size": 1.5}, TypeError),
+        ({"max_abandoned": -1}, ValueError),
+        ({"idle": -1}, ValueError),
+        ({"idle": True}, TypeError),
+    ],
+)
+def test_bad_settings(setting: dict[str, Any], error: type[Exception]) -> None:
+    before = POOL.size, POOL.max_abandoned, POOL.idle
+    with pytest.raises(error, match=next(iter(setting))):
+        calloff.thread.configure(**setting)
+    assert (POOL.size, POOL.max_abandoned, POOL.idle) == before
+
+
+def test_cancel_before_the_start(arun: Run) -> None:
+    ran: list[int] = []
+
+    async def main() -> None:
+        op = calloff.start(calloff.thread(ran.append, 1))
+        op.cancel("changed my mind")
+        outcome = await op.outcome()
+        assert isinstance(outcome, calloff.Cancelled)
+        assert not outcome.report.started
+        await calloff.call(calloff.thread(int))
+        assert not ran
+
+    arun(main)
+
+
+def test_more_calls_than_threads_wait_their_turn(arun: Run) -> None:
+    lock, now, most = threading.Lock(), 0, 0
+
+    def work(number: int) -> int:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.002)
+        with lock:
+            now -= 1
+        return number
+
+    async def main() -> None:
+        calloff.thread.configure(size=3)
+        assert await asyncio.gather(*(calloff.start(calloff.thread(work, n)) for n in range(60))) == list(
+            range(60)
+        )
+        assert most <= 3
+        await until(lambda: calloff.thread.counts()[::2] == (0, 0))
+
+    arun(main)
+
+
+def test_a_waiting_call_is_pending_and_never_runs_once_it_is_stopped(arun: Run) -> None:
+    inside, release, ran = threading.Event(), threading.Event(), threading.Event()
+
+    async def main() -> None:
+        calloff.thread.configure(size=1)
+        first = calloff.start(calloff.thread(hold, inside, release))
+        await until(inside.is_set)
+        waiting = calloff.start(calloff.thread(ran.set), timeout=0.1)
+        last = calloff.start(calloff.thread(int))
+        await asyncio.sleep(0.01)
+        assert str(waiting.state) == "pending"
+        assert calloff.thread.counts().waiting == 2
+        outcome = await waiting.outcome()
+        assert isinstance(outcome, calloff.Cancelled)
+        assert not outcome.report.started
+        assert outcome.reason.kind == "deadline"
+        release.set()
+        assert await first == "late"
+        assert await last == 0
+        assert not ran.is_set()
+
+    arun(main)
+
+
+def test_loops_of_two_threads_share_the_threads() -> None:
+    calloff.thread.configure(size=2)
+    results: list[list[int]] = []
+
+    def other() -> None:
+        async def main() -> list[int]:
+            return await asyncio.gather(*(calloff.start(calloff.thread(abs, -n)) for n in range(200)))
+
+        results.append(asyncio.run(main()))
+
+    threads = [threading.Thread(target=other) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert results == [list(range(200))] * 3
+
+
+def test_abandoned_threads_are_counted_replaced_and_capped(
+    arun: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    inside, release = threading.Event(), threading.Event()
+
+    async def main() -> None:
+        calloff.thread.configure(size=1, max_abandoned=2)
+        ops = []
+        for count in (1, 2):
+            inside.clear()
+            op = calloff.start(calloff.thread(hold, inside, release))
+            await until(inside.is_set)
+            outcome = await op.stop(grace=0)
+            assert isinstance(outcome, calloff.Abandoned)
+            assert any(frame.function == "hold" for frame in outcome.report.stuck_at)
+            assert calloff.thread.counts().abandoned == count
+            assert op in calloff.operations()
+            ops.append(op)
+            if count == 1:
+                assert await calloff.call(calloff.thread(int)) == 0, "the place of the abandoned one is free"
+        with pytest.raises(
+            calloff.CalloffError, match=r"2 threads .*max_abandoned of calloff.thread is 2.*hold"
+        ):
+            calloff.start(calloff.thread(int))
+        calloff.thread.configure(max_abandoned=3)
+        assert await calloff.call(calloff.thread(int)) == 0
+        release.set()
+        await until(lambda: calloff.thread.counts().abandoned == 0)
+        await until(lambda: not set(ops) & set(calloff.operations()))
+
+    with caplog.at_level(logging.WARNING, "calloff"):
+        arun(main)
+    assert "threads with work that could not be stopped: 2, at most 2" in caplog.text
+    assert len(re.findall(r"'hold', abandoned .* ago, ended: it returned 'late'", caplog.text)) == 2
+
+
+def test_the_system_has_no_thread_left(arun: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> None:
+        calloff.thread.configure(idle=0)
+        await until(lambda: calloff.thread.counts().idle == 0)
+        before = calloff.thread.counts()
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(
+                calloff.CalloffError, match=r"no thread could be started.*can't start new thread"
+            ):
+                await calloff.call(calloff.thread(int))
+        assert calloff.thread.counts() == before
+        assert await calloff.call(calloff.thread(int)) == 0
+
+    arun(main)
+
+
+def test_a_loop_that_was_closed_meanwhile() -> None:
+    inside, release = threading.Event(), threading.Event()
+    thread: list[threading.Thread] = []
+    failed: list[Any] = []
+
+    def work() -> None:
+        thread.append(threading.current_thread())
+        hold(inside, release)
+
+    async def main() -> None:
+        calloff.start(calloff.thread(work))
+        calloff.thread.configure(size=1)
+        calloff.start(calloff.thread(int))
+        await until(inside.is_set)
+
+    hook, threading.excepthook = threading.excepthook, failed.append
+    try:
+        asyncio.run(main())
+        release.set()
+
+        async def again() -> int:
+            return await calloff.call(calloff.thread(int))
+
+        assert asyncio.run(again()) == 0
+        assert thread[0].is_alive(), "the thread lives on, for others"
+    finally:
+        threading.excepthook = hook
+    assert not failed
+
+
+def test_the_default_executor_is_left_alone(arun: Run) -> None:
+    inside, release = threading.Event(), threading.Event()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        ops = [calloff.start(calloff.thread(hold, inside, release)) for _ in range(40)]
+        await until(lambda: calloff.thread.counts().running == 40)
+        assert await asyncio.wait_for(loop.getaddrinfo("127.0.0.1", 80), 30)
+        assert await asyncio.wait_for(asyncio.to_thread(int), 30) == 0
+        release.set()
+        assert await asyncio.gather(*ops) == ["late"] * 40
+
+    arun(main)
+
+
+def run_script(text: str, timeout: float = 60) -> tuple[subprocess.CompletedProcess[str], float]:
+    """A whole program, and how long it took after it said that its main part was over."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(text)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    after = time.time()
+    said = re.search(r"over at ([\d.]+)", done.stdout)
+    assert said is not None, done.stderr
+    return done, after - float(said[1])
+
+
+def test_exit_is_never_held_up() -> None:
+    done, late = run_script("""
+        import asyncio, time, calloff
+        def stuck():
+            while True:
+                try: time.sleep(600)
+                except BaseException: pass
+        async def main():
+            calloff.start(calloff.thread(stuck), detached=True)
+            await asyncio.sleep(0.05)
+            print(calloff.thread.counts())
+        asyncio.run(main())
+        print("over at", time.time(), flush=True)
+    """)
+    assert done.returncode == 0
+    assert "running=1" in done.stdout
+    assert late < 5
+
+
+def test_four_hundred_abandoned_threads() -> None:
+    done, late = run_script("""
+        import asyncio, time, calloff
+        async def main():
+            calloff.thread.configure(size=400, max_abandoned=400)
+            ops = [calloff.start(calloff.thread(time.sleep, 600)) for _ in range(400)]
+            while calloff.thread.counts().running < 400:
+                await asyncio.sleep(0.01)
+            outcomes = await asyncio.gather(*(op.stop("enough", grace=0) for op in ops))
+            assert all(isinstance(outcome, calloff.Abandoned) for outcome in outcomes)
+            print(calloff.thread.counts())
+            try:
+                calloff.start(calloff.thread(int))
+            except calloff.CalloffError as error:
+                print("refused:", error)
+        asyncio.run(main())
+        print("over at", time.time(), flush=True)
+    """)
+    assert done.returncode == 0, done.stderr
+    assert "abandoned=400" in done.stdout
+    assert "refused: 400 threads run work that could not be stopped" in done.stdout
+    assert late < 5
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_has_threads_of_its_own() -> None:
+    done, _ = run_script("""
+        import asyncio, os, time, warnings, calloff
+        warnings.simplefilter("ignore")
+        async def main():
+            return await calloff.call(calloff.thread(os.getpid))
+        assert asyncio.run(main()) == os.getpid()
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if asyncio.run(main()) == os.getpid() else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        print("over at", time.time())
+    """)
+    assert done.returncode == 0, done.stderr

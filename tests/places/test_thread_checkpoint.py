@@ -1,0 +1,317 @@
+"""`checkpoint`: where a body that computes, or waits in a thread, hears that it is to stop."""
+
+import asyncio
+import threading
+import time
+from asyncio import CancelledError
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import calloff
+from calloff._scopes.timeout import timeout
+
+Run = Callable[..., Any]
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for it, with a bound."""
+    async with asyncio.timeout(30):
+        while not true():
+            await asyncio.sleep(0.005)
+
+
+# --- in a thread
+
+
+def test_outside_any_operation_nothing_happens(arun: Run) -> None:
+    calloff.checkpoint()
+    before = time.monotonic()
+    calloff.checkpoint(wait=0.02)
+    assert time.monotonic() - before >= 0.019
+
+    async def main() -> None:
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            turns += 1
+
+        task = asyncio.ensure_future(other())
+        await calloff.checkpoint()
+        await calloff.checkpoint()
+        assert turns == 1
+        await task
+
+    arun(main)
+
+
+def test_it_raises_in_the_thread_once_a_stop_is_asked(arun: Run) -> None:
+    seen: list[BaseException] = []
+    inside = threading.Event()
+
+    def work() -> None:
+        try:
+            while True:
+                inside.set()
+                calloff.checkpoint()
+        except CancelledError as error:
+            seen.append(error)
+            raise
+
+    async def main() -> None:
+        op = calloff.start(calloff.thread(work))
+        await until(inside.is_set)
+        outcome = await op.stop("enough", grace=60)
+        assert isinstance(outcome, calloff.Cancelled)
+        assert outcome.report.rung is calloff.Rung.ASKED
+        assert outcome.report.refusals == 0
+        assert outcome.report.started
+        assert outcome.report.where[0].function == "work"
+        assert str(seen[0]) == "enough"
+
+    arun(main)
+
+
+def test_a_wait_wakes_at_once(arun: Run) -> None:
+    inside = threading.Event()
+
+    def work() -> None:
+        inside.set()
+        calloff.checkpoint(wait=600)
+
+    async def main() -> None:
+        ops = [calloff.start(calloff.thread(work)) for _ in range(10)]
+        await until(lambda: all("wait" in str(op.where()) for op in ops))
+        before = time.monotonic()
+        outcomes = await asyncio.gather(*(op.stop(grace=300) for op in ops))
+        assert time.monotonic() - before < 10
+        assert {outcome.report.rung for outcome in outcomes} == {calloff.Rung.ASKED}
+
+    arun(main)
+
+
+def test_a_wait_lasts_as_long_as_it_says(arun: Run) -> None:
+    def work() -> float:
+        before = time.monotonic()
+        calloff.checkpoint(wait=0.05)
+        return time.monotonic() - before
+
+    async def main() -> None:
+        assert await calloff.call(calloff.thread(work), timeout=30) >= 0.049
+
+    arun(main)
+
+
+@pytest.mark.parametrize("wait", [-1, float("nan"), "1", True])
+def test_a_bad_wait(wait: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="wait"):
+        calloff.checkpoint(wait=wait)
+
+
+def test_the_clean_up_is_let_alone(arun: Run) -> None:
+    inside, cleaned = threading.Event(), threading.Event()
+
+    def work() -> None:
+        try:
+            inside.set()
+            calloff.checkpoint(wait=600)
+        finally:
+            for _ in range(10):
+                calloff.checkpoint(wait=0.005)
+            cleaned.set()
+
+    async def main() -> None:
+        op = calloff.start(calloff.thread(work))
+        await until(inside.is_set)
+        outcome = await op.stop(grace=60)
+        assert isinstance(outcome, calloff.Cancelled)
+        assert outcome.report.rung is calloff.Rung.ASKED
+        assert cleaned.is_set()
+
+    arun(main)
+
+
+def test_refusals_are_counted(arun: Run) -> None:
+    inside = threading.Event()
+
+    def work() -> str:
+        for _ in range(3):
+            try:
+                inside.set()
+                calloff.checkpoint(wait=600)
+            except CancelledError:
+                pass
+        return "no"
+
+    async def main() -> None:
+        op = calloff.start(calloff.thread(work))
+        await until(inside.is_set)
+        outcome = await op.stop(grace=60)
+        assert isinstance(outcome, calloff.Completed)
+        assert outcome.value == "no"
+        assert outcome.report is not None
+        assert outcome.report.refusals == 3
+
+    arun(main)
+
+
+def test_the_deadline_is_heeded_while_the_loop_is_blocked(arun: Run) -> None:
+    ended = threading.Event()
+
+    def work() -> None:
+        try:
+            while True:
+                calloff.checkpoint(wait=600)
+        finally:
+            ended.set()
+
+    async def main() -> None:
+        op = calloff.start(calloff.thread(work), timeout=0.1)
+        await until(lambda: "wait" in str(op.where()))
+        assert ended.wait(30), "while the loop is blocked"
+        with pytest.raises(calloff.TimedOut, match=r"'.*work' did not end within 0\.1 s"):
+            await op
+
+    arun(main)
+
+
+def test_current_deadline_and_remaining_in_a_thread(arun: Run) -> None:
+    def look() -> tuple[str, float, float]:
+        op = calloff.current()
+        assert op is not None
+        return op.name, calloff.current_deadline(), calloff.remaining()
+
+    async def main() -> None:
+        op = calloff.start(calloff.thread(look), name="looker", timeout=50)
+        name, deadline, remaining = await op
+        assert name == "looker"
+        assert deadline == op.deadline
+        assert 0 < remaining <= 50
+
+    arun(main)
+
+
+def test_in_a_further_thread_of_the_body(arun: Run) -> None:
+    """`asyncio.to_thread` takes the context along, and with it the operation."""
+    inside, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        try:
+            inside.set()
+            calloff.checkpoint(wait=600)
+        finally:
+            ended.set()
+
+    async def main() -> None:
+        op = calloff.start(asyncio.to_thread(work))
+        await until(inside.is_set)
+        assert isinstance(await op.stop(grace=60), calloff.Cancelled)
+        await until(ended.is_set)
+
+    arun(main)
+
+
+# --- in a task
+
+
+def test_a_coroutine_that_computes_hears_of_its_deadline(arun: Run) -> None:
+    cleaned: list[str] = []
+
+    async def work() -> None:
+        try:
+            while True:
+                calloff.checkpoint()
+        finally:
+            await asyncio.sleep(0.01)  # not cancelled a second time
+            cleaned.append("up")
+
+    async def main() -> None:
+        op = calloff.start(work(), timeout=0.05, grace=30)
+        with pytest.raises(calloff.TimedOut, match=r"within 0\.05 s: at .*work.*calloff\.checkpoint\(\)"):
+            await op
+        assert cleaned == ["up"]
+        assert op.report is not None
+        assert op.report.rung is calloff.Rung.ASKED
+        assert op.report.refusals == 0
+
+    arun(main)
+
+
+def test_a_coroutine_that_computes_and_swallows_is_forced(arun: Run) -> None:
+    async def work() -> None:
+        while True:
+            try:
+                while True:
+                    calloff.checkpoint()
+            except CancelledError:
+                pass
+
+    async def main() -> None:
+        op = calloff.start(work(), timeout=0.05, grace=0.1)
+        with pytest.raises(calloff.TimedOut):
+            await op
+        assert op.report is not None
+        assert op.report.rung is calloff.Rung.FORCED
+        assert op.report.refusals >= 1
+
+    arun(main)
+
+
+def test_the_deadline_of_the_operation_around_it(arun: Run) -> None:
+    async def inner() -> None:
+        while True:
+            calloff.checkpoint()
+
+    async def outer() -> None:
+        await calloff.call(inner())
+
+    async def main() -> None:
+        with pytest.raises(calloff.TimedOut):
+            await calloff.call(outer(), timeout=0.05, grace=30)
+
+    arun(main)
+
+
+def test_the_deadline_of_a_block(arun: Run) -> None:
+    async def main() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        cleaned = False
+        with pytest.raises(calloff.TimedOut):
+            with timeout(600):
+                with timeout(0.05):
+                    try:
+                        while True:
+                            calloff.checkpoint()
+                    finally:
+                        await asyncio.sleep(0.01)  # not cancelled a second time
+                        cleaned = True
+        assert cleaned
+        assert task.cancelling() == 0
+
+    arun(main)
+
+
+def test_awaiting_it_lets_the_request_in(arun: Run) -> None:
+    async def work() -> None:
+        while True:
+            await calloff.checkpoint()
+
+    async def main() -> None:
+        op = calloff.start(work())
+        await asyncio.sleep(0.01)
+        outcome = await op.stop("enough", grace=30)
+        assert isinstance(outcome, calloff.Cancelled)
+        assert outcome.report.rung is calloff.Rung.ASKED
+
+    arun(main)
+
+
+def test_a_wait_in_a_coroutine_is_refused_with_advice(arun: Run) -> None:
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match=r"asyncio\.sleep"):
+            calloff.checkpoint(wait=1)
+
+    arun(main)

@@ -1,0 +1,195 @@
+"""Force in a thread is tied to the running call: thousands of them at random moments, and nothing else is ever hit."""
+
+import asyncio
+import random
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+import calloff
+from calloff._places.thread.call import Call
+
+ROUNDS = 3000
+
+
+@pytest.fixture(autouse=True)
+def many_switches() -> Iterator[None]:
+    """Threads take turns as often as possible, so that force arrives everywhere."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def spin(turns: int) -> int:
+    total = 0
+    for turn in range(turns):
+        total += turn
+    return total
+
+
+def spin_and_fail(turns: int) -> int:
+    spin(turns)
+    raise ValueError(turns)
+
+
+def spin_and_swallow(turns: int) -> int:
+    try:
+        return spin(turns)
+    except calloff.StopForced:
+        return spin(turns)
+
+
+def witnessed(function: Callable[[int], Any], turns: int) -> tuple[Callable[[], None], list[Any]]:
+    """The function, and a list that has its value if and only if it returned: written by C code, in no bytecode."""
+    seen: list[Any] = []
+    return partial(seen.extend, map(function, [turns])), seen
+
+
+@pytest.mark.parametrize("function", [spin, spin_and_fail, spin_and_swallow])
+def test_thousands_of_forces_at_random_moments(function: Callable[[int], Any]) -> None:
+    stray: list[BaseException] = []
+    turn, done = threading.Semaphore(0), threading.Semaphore(0)
+    calls: list[Call] = []
+
+    def worker() -> None:
+        for number in range(ROUNDS):
+            turn.acquire()
+            try:
+                calls[number].run()
+                spin(20)  # what is still on its way would hit here
+                for _ in range(5):
+                    witnessed(spin, 3)
+            except BaseException as error:
+                stray.append(error)
+            done.release()
+
+    thread = threading.Thread(target=worker, daemon=True)
+    thread.start()
+    chance = random.Random(7)
+    endings = {"returned": 0, "forced": 0, "failed": 0}
+    for _ in range(ROUNDS):
+        body, seen = witnessed(function, chance.randrange(3000))
+        call = Call(body)
+        calls.append(call)
+        turn.release()
+        if chance.random() < 0.8:  # else it may come before the start, too
+            while not (call.is_running() or call.value or call.error):
+                pass
+            spin(chance.randrange(1000))
+        call.force()
+        assert done.acquire(timeout=30), "the worker is dead"
+        assert bool(call.value) == bool(seen), "a value that was returned is kept, and no other"
+        if call.value:
+            assert call.error is None
+            endings["returned"] += 1
+        elif isinstance(call.error, calloff.StopForced):
+            endings["forced"] += 1
+        else:
+            assert isinstance(call.error, ValueError)
+            assert function is spin_and_fail
+            endings["failed"] += 1
+    thread.join(30)
+    assert not stray
+    assert not thread.is_alive()
+    assert endings["forced"] > 30, endings  # else this test has tested nothing
+    print(endings)
+    assert sum(endings.values()) - endings["forced"] > 30, endings
+
+
+def test_operations_forced_at_random_moments(arun: Callable[..., Any]) -> None:
+    chance = random.Random(11)
+    rounds = 700
+
+    async def main() -> None:
+        endings: dict[str, int] = {"Completed": 0, "Cancelled": 0}
+        for _ in range(rounds):
+            body, seen = witnessed(spin, chance.randrange(400))
+            op = calloff.start(calloff.thread(body))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            spin(chance.randrange(400))
+            op.cancel(grace=0)
+            outcome = await op.outcome()
+            endings[type(outcome).__name__] += 1
+            assert isinstance(outcome, calloff.Completed) == bool(seen)
+            assert outcome.report is None or outcome.report.started or not seen
+        assert endings["Cancelled"] > 10, endings
+        before = threading.active_count()
+        assert await calloff.call(calloff.thread(spin, 4)) == 6  # the threads are as good as new
+        assert threading.active_count() <= before + 1
+
+    failed: list[Any] = []
+    hook, threading.excepthook = threading.excepthook, failed.append
+    try:
+        arun(main)
+    finally:
+        threading.excepthook = hook
+    assert not failed
+    assert calloff.thread.counts().abandoned == 0
+
+
+def test_a_function_that_ended_just_before_is_completed() -> None:
+    call = Call(lambda: 42)
+    call.run()
+    call.force()
+    assert call.value[0] == 42
+    spin(10)
+
+
+def test_force_before_the_function_runs() -> None:
+    ran: list[int] = []
+    call = Call(partial(ran.append, 1))
+    call.force()
+    call.run()
+    assert not ran
+    assert isinstance(call.error, calloff.StopForced)
+
+
+def test_swallowed_force_is_noticed() -> None:
+    inside, go_on = threading.Event(), threading.Event()
+
+    def swallow() -> str:
+        try:
+            while True:
+                inside.set()
+        except calloff.StopForced:
+            go_on.wait(30)
+            return "no"
+
+    call = Call(swallow)
+    thread = threading.Thread(target=call.run, daemon=True)
+    thread.start()
+    assert inside.wait(30)
+    call.force()
+    deadline = 3000
+    while not call.is_handling(calloff.StopForced) and deadline:
+        threading.Event().wait(0.01)
+        deadline -= 1
+    assert call.is_handling(calloff.StopForced)
+    go_on.set()
+    thread.join(30)
+    assert call.swallowed
+    assert call.value[0] == "no"
+
+
+def test_force_that_came_too_late_for_c_code_is_not_called_swallowed() -> None:
+    """A call blocked in C ends by itself with force still on its way: its value counts."""
+    release = threading.Lock()
+    release.acquire()
+    call = Call(partial(release.acquire, True, 30))
+    thread = threading.Thread(target=call.run, daemon=True)
+    thread.start()
+    while not call.is_running():
+        threading.Event().wait(0.001)
+    threading.Event().wait(0.05)
+    call.force()
+    release.release()
+    thread.join(30)
+    assert call.value[0] is True
+    assert call.error is None
+    assert not call.swallowed

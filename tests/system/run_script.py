@@ -1,0 +1,121 @@
+"""Programs for the tests of `calloff.run`: each is a real process with its own interpreter, exit and signals."""
+
+import os
+import queue
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+PRELUDE = """
+import asyncio, atexit, logging, os, re, signal, socket, subprocess, sys, threading, time
+import calloff
+
+KIND = os.environ["LOOP_KIND"]
+
+def loop_factory():
+    if KIND == "uvloop":
+        import uvloop
+        return uvloop.new_event_loop()
+    loop = asyncio.new_event_loop()
+    if KIND == "eager":
+        loop.set_task_factory(asyncio.eager_task_factory)
+    return loop
+
+def say(*words):
+    print(*words, flush=True)
+
+logging.basicConfig(format="LOG %(message)s")
+def run(main, **options):
+    return calloff.run(main, loop_factory=loop_factory, **options)
+"""
+
+
+class Program:
+    """A program that runs. Everything about it is bounded: a test never hangs on it."""
+
+    def __init__(self, folder: Path, kind: str, source: str) -> None:
+        self.file = folder / "prog.py"
+        self.file.write_text(PRELUDE + textwrap.dedent(source))
+        environment = {**os.environ, "LOOP_KIND": kind, "PYTHONDONTWRITEBYTECODE": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, str(self.file)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=folder,
+        )
+        self.pid = self._process.pid
+        self.out: list[str] = []
+        self.err: list[str] = []
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._readers = [
+            threading.Thread(target=self._read, args=(self._process.stdout, self.out, True), daemon=True),
+            threading.Thread(target=self._read, args=(self._process.stderr, self.err, False), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, stream: object, into: list[str], tell: bool) -> None:
+        with stream:  # type: ignore[attr-defined]
+            for line in stream:  # type: ignore[attr-defined]
+                into.append(line.rstrip("\n"))
+                if tell:
+                    self._lines.put(line.rstrip("\n"))
+
+    def wait_for(self, line: str, seconds: float = 20) -> float:
+        """Wait until it has said `line`; returns the moment."""
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                if self._lines.get(timeout=max(0.01, until - time.monotonic())) == line:
+                    return time.monotonic()
+            except queue.Empty:
+                raise AssertionError(f"it never said {line!r}: {self.out} {self.err}") from None
+
+    def signal(self, number: int) -> float:
+        """Send it a signal; returns the moment."""
+        os.kill(self.pid, number)
+        return time.monotonic()
+
+    def end(self, seconds: float = 30) -> float:
+        """Wait for its exit; returns the moment."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it did not exit within {seconds} s: {self.out} {self.err}") from None
+        finally:
+            moment = time.monotonic()
+        for reader in self._readers:
+            reader.join(10)
+        return moment
+
+    @property
+    def status(self) -> int:
+        """Its exit status; minus the signal that ended it."""
+        return self._process.returncode
+
+    @property
+    def errors(self) -> str:
+        """What it wrote to stderr."""
+        return "\n".join(self.err)
+
+    def line(self, text: str) -> int:
+        """The number of the only line of its source that contains `text`."""
+        numbers = [number for number, line in enumerate(self.file.read_text().split("\n"), 1) if text in line]
+        assert len(numbers) == 1, numbers
+        return numbers[0]
+
+    def __enter__(self) -> "Program":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self.end()

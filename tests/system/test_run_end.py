@@ -1,0 +1,439 @@
+"""`calloff.run` ends whatever a program leaves behind, within a bound, and says what it could not end."""
+
+import re
+from pathlib import Path
+
+import pytest
+from system.run_script import Program
+
+LEFTOVERS = """
+    async def swallow():
+        while True:
+            try:
+                await asyncio.sleep(1)  # plain swallower
+            except BaseException:
+                pass
+
+    async def stubborn():
+        while True:
+            try:
+                await asyncio.sleep(1)  # stubborn operation
+            except BaseException:
+                pass
+
+    async def forgotten():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            say("forgotten cleaned up")
+
+    async def endless():
+        try:
+            while True:
+                yield 1
+        finally:
+            while True:
+                try:
+                    await asyncio.sleep(1)  # endless generator
+                except asyncio.CancelledError:
+                    pass
+
+    async def sleeper():
+        await asyncio.to_thread(time.sleep, 60)
+
+    def busy():
+        while True:
+            time.sleep(0.01)  # busy job
+
+    atexit.register(say, "atexit ran")
+"""
+
+
+def test_leftovers_are_ended_or_told(tmp_path: Path, loop_kind: str) -> None:
+    source = LEFTOVERS + """
+    async def main():
+        global tasks
+        tasks = [asyncio.create_task(swallow()), asyncio.create_task(forgotten())]
+        tasks.append(asyncio.create_task(sleeper()))
+        tasks.append(asyncio.create_task(asyncio.to_thread(busy)))
+        calloff.start(stubborn(), detached=True)
+        calloff.start(forgotten(), grace=60)
+        global generator
+        generator = endless()
+        await anext(generator)
+        await asyncio.sleep(0.1)
+        say("main done")
+        return 7
+
+    say(run(main(), grace=1.0))
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        since = program.wait_for("main done")
+        took = program.end() - since
+        assert program.status == 0, program.errors
+        assert program.out == ["main done", "forgotten cleaned up", "forgotten cleaned up", "7", "atexit ran"]
+        assert 1.0 <= took <= 3.0 + 2.0
+        logged = [line for line in program.err if line.startswith("LOG")]
+        for name, text in [
+            (r"task '[^']*' \(swallow\)", "# plain swallower"),
+            (r"operation \d+ 'stubborn'", "# stubborn operation"),
+            (r"endless", "# endless generator"),
+            (r"busy", "# busy job"),
+            (r"time\.sleep", "await asyncio.to_thread(time.sleep, 60)"),
+        ]:
+            pattern = rf"{name}.* \({re.escape(str(program.file.name))}:{program.line(text)}\): "
+            assert [line for line in logged if re.search(pattern, line)], (pattern, logged)
+        assert len(logged) == len(program.err) == 6, program.err  # the sixth: the stubborn one was let go of
+
+
+def test_nothing_left_ends_at_once_and_says_nothing(tmp_path: Path, loop_kind: str) -> None:
+    source = """
+    async def tidy():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.2)
+            say("tidied")
+
+    async def numbers():
+        try:
+            yield 1
+        finally:
+            await asyncio.sleep(0.1)
+            say("closed")
+
+    async def main():
+        global task, generator
+        task = asyncio.create_task(tidy())
+        calloff.start(tidy(), detached=True)
+        generator = numbers()
+        await anext(generator)
+        await asyncio.to_thread(time.sleep, 0.01)
+        global job
+        job = asyncio.get_running_loop().run_in_executor(None, time.sleep, 0.3)
+        await asyncio.sleep(0)
+        say("main done")
+
+    run(main(), grace=20)
+    say(threading.active_count(), calloff.operations())
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        since = program.wait_for("main done")
+        took = program.end() - since
+        assert (program.status, program.errors) == (0, "")
+        assert program.out == ["main done", "tidied", "tidied", "closed", "1 ()"]
+        assert took < 10
+
+
+def test_all_phases_share_one_grace(tmp_path: Path, loop_kind: str) -> None:
+    source = LEFTOVERS + """
+    async def main():
+        asyncio.create_task(swallow())
+        asyncio.create_task(asyncio.to_thread(busy))
+        try:
+            await asyncio.sleep(60)
+        finally:
+            say("asked")
+            while True:
+                try:
+                    await asyncio.sleep(60)
+                except BaseException:
+                    pass
+
+    try:
+        run(main(), timeout=0.5, grace=1.5)
+    except calloff.TimedOut as error:
+        say(error.report.rung, error)
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        since = program.wait_for("asked")
+        took = program.end() - since
+        assert program.status == 0
+        assert program.out[1].startswith("ABANDONED 'main' did not end within 0.5 s and could not be stopped: stuck at main")
+        assert program.out[2:] == ["atexit ran"]
+        assert 2.5 <= took <= 3.5 + 2.0  # grace and 1 s for main, 0.5 s for the rest
+
+
+def test_the_refusing_are_never_destroyed(tmp_path: Path, loop_kind: str) -> None:
+    """Destroying such a coroutine without a loop would spin for ever, in the collector or at exit."""
+    source = LEFTOVERS + """
+    import gc
+
+    async def main():
+        asyncio.create_task(swallow())
+        calloff.start(stubborn(), detached=True)
+        await asyncio.sleep(0)
+
+    for _ in range(3):
+        run(main(), grace=0.1)
+        gc.collect()
+        say(calloff.operations())
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        program.end()
+        assert program.status == 0
+        assert program.out == ["()", "()", "()", "atexit ran"]
+        assert not [line for line in program.err if not line.startswith("LOG")], program.errors
+
+
+def test_clean_up_may_await_and_start_work_at_the_end(tmp_path: Path, loop_kind: str) -> None:
+    source = """
+    async def save(what):
+        await asyncio.sleep(0.2)
+        say("saved", what)
+
+    async def server():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await calloff.call(save("from an operation"))
+
+    async def plain():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.create_task(save("from a task"))
+
+    async def main():
+        calloff.start(server(), detached=True)
+        asyncio.create_task(plain())
+        await asyncio.sleep(0)
+
+    run(main(), grace=20)
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        program.end()
+        assert (program.status, program.errors) == (0, "")
+        assert sorted(program.out) == ["saved from a task", "saved from an operation"]
+
+
+def test_cancelling_all_other_tasks_meets_nothing_of_ours(tmp_path: Path, loop_kind: str) -> None:
+    source = """
+    async def main():
+        if KIND != "eager":
+            assert asyncio.all_tasks() == {asyncio.current_task()}, asyncio.all_tasks()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others)
+        return "fine"
+
+    say(run(main(), timeout=10))
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        program.end()
+        assert (program.status, program.out, program.errors) == (0, ["fine"], "")
+
+
+def test_errors_of_tasks_at_the_end_are_told(tmp_path: Path, loop_kind: str) -> None:
+    source = """
+    async def broken():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            raise ValueError("in the clean-up")
+
+    async def main():
+        asyncio.create_task(broken())
+        await asyncio.sleep(0)
+
+    run(main())
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        program.end()
+        assert program.status == 0
+        assert "unhandled exception during calloff.run() shutdown" in program.errors
+        assert "ValueError: in the clean-up" in program.errors
+
+
+@pytest.mark.parametrize("how", ["sys.exit(3)", "raise KeyboardInterrupt", "raise ValueError('x')"])
+def test_what_main_raises_comes_out_after_the_end(tmp_path: Path, loop_kind: str, how: str) -> None:
+    source = f"""
+    async def forgotten():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            say("cleaned up")
+
+    async def main():
+        asyncio.create_task(forgotten())
+        await asyncio.sleep(0)
+        {how}
+
+    run(main())
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        program.end()
+        assert program.out == ["cleaned up"]
+        assert program.status == {"s": 3, "r": 1}[how[0]] if "Key" not in how else program.status in (-2, 130)
+        assert "never retrieved" not in program.errors
+        assert ("ValueError" in program.errors) == ("ValueError" in how)
+
+
+def test_system_exit_of_another_task_ends_the_program(tmp_path: Path, loop_kind: str) -> None:
+    source = """
+    async def other():
+        await asyncio.sleep(0.05)
+        sys.exit(9)
+
+    async def main():
+        task = asyncio.create_task(other())
+        try:
+            await asyncio.sleep(60)
+        finally:
+            say("main cleaned up", calloff.current().reason.kind)
+
+    run(main())
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        program.end()
+        assert (program.status, program.out) == (9, ["main cleaned up shutdown"])
+
+
+def test_threads_that_hold_up_the_exit_are_told(tmp_path: Path, loop_kind: str) -> None:
+    source = """
+    from concurrent.futures import ThreadPoolExecutor
+
+    def work():
+        time.sleep(1.5)  # the thread is here
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        threading.Thread(target=work, name="worker").start()
+        global idle, own
+        idle, own = ThreadPoolExecutor(1), ThreadPoolExecutor(1, thread_name_prefix="own")
+        await loop.run_in_executor(idle, int)
+        loop.set_default_executor(own)
+        asyncio.create_task(asyncio.to_thread(work))
+        await asyncio.sleep(0.1)
+
+    run(main(), grace=0.2)
+    say("ended")
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        program.end()
+        assert program.status == 0
+        told = sorted(line for line in program.err if "hold up" in line)
+        assert len(told) == 2, program.errors
+        assert "'own_0'" in told[0]
+        assert "'worker'" in told[1]
+        assert all("# the thread is here" in line for line in told)
+
+
+def test_stuck_jobs_do_not_stop_others(tmp_path: Path, loop_kind: str) -> None:
+    source = """
+    async def main():
+        for _ in range(80):
+            try:
+                async with asyncio.timeout(0.01):
+                    await asyncio.to_thread(time.sleep, 60)
+            except TimeoutError:
+                pass
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(10):
+            say(await asyncio.to_thread(lambda: "a job"))
+            say(bool(await loop.getaddrinfo("localhost", 80)))
+
+    run(main(), grace=0.1)
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        program.end()
+        assert (program.status, program.out) == (0, ["a job", "True"])
+        assert len([line for line in program.err if "time.sleep, in the default executor, still runs" in line]) == 80
+
+
+def test_nested_run_is_refused(tmp_path: Path, loop_kind: str) -> None:
+    source = """
+    async def inner():
+        pass
+
+    async def main():
+        try:
+            calloff.run(inner())
+        except RuntimeError as error:
+            say(error)
+        return await asyncio.to_thread(run, inner())
+
+    say(run(main()))
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        program.end()
+        assert (program.status, program.errors) == (0, "")
+        assert "calloff.run() can't be called while an event loop runs" in program.out[0]
+        assert "await calloff.call(...)" in program.out[0]
+        assert program.out[1] == "None"
+
+
+def test_bad_arguments_are_refused_before_anything_runs(tmp_path: Path) -> None:
+    source = """
+    async def main():
+        say("started")
+
+    for options in [{"timeout": -1}, {"grace": float("nan")}, {"loop_factory": 3}, {"expose": True}]:
+        try:
+            calloff.run(main(), **options)
+        except (TypeError, ValueError, calloff.CalloffError) as error:
+            say(type(error).__name__, error)
+    for work in (3, time.sleep):
+        try:
+            calloff.run(work)
+        except TypeError as error:
+            say("TypeError", str(error)[:30])
+    """
+    with Program(tmp_path, "asyncio", source) as program:
+        program.end()
+        assert (program.status, program.errors) == (0, "")
+        assert [line.split()[0] for line in program.out] == [
+            "ValueError",
+            "ValueError",
+            "TypeError",
+            "CalloffError",
+            "TypeError",
+            "TypeError",
+        ]
+
+
+def test_handlers_and_timers_are_put_back(tmp_path: Path, loop_kind: str) -> None:
+    source = """
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    before = [signal.getsignal(number) for number in signals]
+
+    async def main():
+        assert [signal.getsignal(number) for number in signals] != before
+        await asyncio.sleep(0.05)
+
+    run(main(), timeout=60)
+    say(before == [signal.getsignal(number) for number in signals], signal.getitimer(signal.ITIMER_REAL))
+
+    def own(*_): pass
+
+    for number in signals:
+        signal.signal(number, own)
+    async def look():
+        return [signal.getsignal(number) is own for number in signals]
+    say(run(look(), timeout=60))
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        program.end()
+        assert (program.status, program.errors) == (0, "")
+        assert program.out == ["True (0.0, 0.0)", "[True, True, True]"]
+
+
+def test_works_in_other_threads(tmp_path: Path, loop_kind: str) -> None:
+    source = """
+    async def main():
+        await asyncio.sleep(0.01)
+        return threading.current_thread().name
+
+    def body():
+        say(run(main(), timeout=10))
+
+    thread = threading.Thread(target=body, name="mine")
+    thread.start()
+    thread.join()
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        program.end()
+        assert (program.status, program.out, program.errors) == (0, ["mine"], "")
+
+

@@ -1,0 +1,291 @@
+"""SIGINT and SIGTERM under `calloff.run`, with real signals."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from system.run_script import Program
+
+INT, TERM = signal.SIGINT, signal.SIGTERM
+
+POLITE = """
+    async def main():
+        try:
+            say("ready")
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            say("asked", calloff.current().reason)
+            await asyncio.sleep(0.1)
+            say("cleaned up")
+            raise
+"""
+
+
+def kill_status(number: int) -> tuple[int, ...]:
+    """How Python ends by KeyboardInterrupt or by SystemExit(143)."""
+    return (-number, 128 + number) if number == INT else (128 + number,)
+
+
+@pytest.mark.parametrize("number", [INT, TERM])
+def test_the_first_signal_asks(tmp_path: Path, loop_kind: str, number: int) -> None:
+    with Program(tmp_path, loop_kind, POLITE + "\n    run(main(), grace=20)") as program:
+        program.wait_for("ready")
+        since = program.signal(number)
+        took = program.end() - since
+        assert program.status in kill_status(number)
+        name = signal.Signals(number).name
+        assert program.out[1:] == [f"asked shutdown: {name} (by {name})", "cleaned up"]
+        assert ("KeyboardInterrupt" in program.errors) == (number == INT)
+        assert took < 10
+
+
+def test_a_value_after_the_signal_is_returned(tmp_path: Path, loop_kind: str) -> None:
+    source = """
+    async def main():
+        try:
+            say("ready")
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            return "all the same"
+
+    say(run(main()))
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        program.wait_for("ready")
+        program.signal(TERM)
+        program.end()
+        assert (program.status, program.out[1:], program.errors) == (0, ["all the same"], "")
+
+
+@pytest.mark.parametrize("second", [INT, TERM])
+def test_the_second_signal_forces(tmp_path: Path, loop_kind: str, second: int) -> None:
+    source = """
+    async def child():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(60)
+
+    async def plain():
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                pass
+
+    async def main():
+        calloff.start(child())
+        calloff.start(child(), detached=True)
+        asyncio.create_task(plain())
+        try:
+            say("ready")
+            await asyncio.sleep(60)
+        finally:
+            say("asked")
+            while True:
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    say("again")
+
+    run(main(), grace=1000)
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        program.wait_for("ready")
+        program.signal(INT)
+        program.wait_for("asked")
+        since = program.signal(second)
+        took = program.end() - since
+        assert program.status in kill_status(INT)  # the first one counts
+        assert took < 2 + 3
+
+
+def test_a_signal_hastens_the_end(tmp_path: Path, loop_kind: str) -> None:
+    source = """
+    async def plain():
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                say("asked")
+
+    async def main():
+        asyncio.create_task(plain())
+        asyncio.create_task(asyncio.to_thread(time.sleep, 600))
+        await asyncio.sleep(0.05)
+        return "value"
+
+    say(run(main(), grace=1000))
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        program.wait_for("asked")
+        since = program.signal(INT)
+        took = program.end() - since
+        assert program.status == 0
+        assert program.out[-1] == "value"
+        assert took < 1 + 3
+        assert "(plain) does not end and was left" in program.errors
+        assert "time.sleep, in the default executor, still runs" in program.errors
+
+
+BLOCKED = {
+    "sleep": "time.sleep(60)",
+    "recv": "pair = socket.socketpair(); pair[0].recv(1)",
+    "lock": "lock = threading.Lock(); lock.acquire(); lock.acquire()",
+    "run": "subprocess.run(['sleep', '60'])",
+    "loop": "while True: pass",
+}
+
+
+@pytest.mark.parametrize("how", BLOCKED)
+def test_a_signal_ends_what_blocks_the_loop(tmp_path: Path, loop_kind: str, how: str) -> None:
+    source = f"""
+    async def main():
+        say("ready")
+        try:
+            {BLOCKED[how]}
+        finally:
+            await asyncio.sleep(0.05)
+            say("cleaned up", calloff.current().reason.kind)
+
+    run(main(), grace=20)
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        program.wait_for("ready")
+        since = program.signal(TERM)
+        took = program.end() - since
+        assert program.status == 143, program.errors
+        assert program.out[1:] == ["cleaned up shutdown"]
+        assert took < 5
+
+
+def test_a_signal_ends_a_child_that_blocks_the_loop(tmp_path: Path, loop_kind: str) -> None:
+    source = """
+    async def child():
+        say("ready")
+        time.sleep(60)  # here
+
+    async def main():
+        op = calloff.start(child())
+        other = calloff.start(asyncio.sleep(0, "other"))
+        try:
+            await op
+        finally:
+            say(op.report.rung, op.reason.kind, op.report.where[-1].source, await other)
+
+    run(main(), grace=20)
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        program.wait_for("ready")
+        since = program.signal(TERM)
+        took = program.end() - since
+        assert program.status == 143, program.errors
+        assert program.out[1:] == ["INTERRUPTED shutdown time.sleep(60)  # here other"]
+        assert took < 5
+
+
+def test_a_plain_task_that_blocks_is_interrupted_only_when_grace_is_over(tmp_path: Path, loop_kind: str) -> None:
+    source = """
+    async def plain():
+        try:
+            say("ready")
+            time.sleep(60)
+        except asyncio.CancelledError:
+            say("first")
+            time.sleep(60)
+
+    async def main():
+        await asyncio.create_task(plain())
+
+    run(main(), timeout=0.05, grace=0.5)
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        program.wait_for("ready")
+        since = program.signal(TERM)
+        program.wait_for("first")
+        took = program.end() - since
+        assert program.status != 0
+        assert 0.5 < took < 2.5 + 3
+
+
+def test_the_third_signal_ends_what_can_not_be_ended(tmp_path: Path, loop_kind: str) -> None:
+    source = """
+    async def main():
+        say("ready")
+        while True:
+            try:
+                time.sleep(60)
+            except BaseException:
+                say("refused")
+
+    run(main(), grace=0.1)
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        program.wait_for("ready")
+        program.signal(TERM)
+        program.wait_for("refused")
+        program.signal(TERM)
+        for _ in range(2):
+            program.wait_for("refused")
+        time.sleep(1.2)  # the third one counts when the second has had its time
+        program.signal(TERM)
+        program.end()
+        assert program.status == -TERM
+
+
+def test_handlers_of_the_program_are_left_alone(tmp_path: Path, loop_kind: str) -> None:
+    source = """
+    signal.signal(signal.SIGTERM, lambda *_: say("mine"))
+
+    async def main():
+        stop = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)
+        say("ready")
+        await stop.wait()
+        say("stopped")
+        return 5
+
+    say(run(main()))
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        program.wait_for("ready")
+        program.signal(TERM)
+        program.wait_for("mine")
+        program.signal(INT)
+        program.end()
+        assert (program.status, program.out[2:]) == (0, ["stopped", "5"])
+
+
+def test_a_signal_when_idle_and_one_in_a_thread(tmp_path: Path, loop_kind: str) -> None:
+    source = """
+    async def main():
+        say("ready")
+        await asyncio.to_thread(time.sleep, 60)
+
+    try:
+        run(main(), interrupt=False, grace=0.2)
+    except KeyboardInterrupt as error:
+        say(repr(error.__cause__), error.__cause__)
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        program.wait_for("ready")
+        since = program.signal(INT)
+        took = program.end() - since
+        assert program.status == 0
+        assert "OperationCancelled() 'main' was cancelled (shutdown): SIGINT (asked by SIGINT): at" in program.out[1]
+        assert took < 1.2 + 3
+
+
+def test_children_of_fork_are_not_hit(tmp_path: Path, loop_kind: str) -> None:
+    """The timer of the kernel is not inherited, and an idle child is not disturbed by ours."""
+    source = """
+    async def main():
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", "import time; time.sleep(0.5); print('fine')")
+        return await process.wait()
+
+    say(run(main(), timeout=30))
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        program.end()
+        assert (program.status, sorted(program.out), program.errors) == (0, ["0", "fine"], "")
