@@ -1,13 +1,15 @@
 """Taking turns: every contender runs many short rounds, in an order that rotates, in one process.
 
-So whatever else the machine does meets all of them alike. Before each round the garbage of the one before is collected;
-while it runs the collector is on, as it is in programs, but does not look at what was there before the benchmark.
+So whatever else the machine does meets all of them alike. What is counted is the processor time of this process, not
+the time on the wall: other processes then disturb only through the caches. Before each round the garbage of the one
+before is collected; while it runs the collector is on, as it is in programs, but does not look at what was there before
+the benchmark.
 """
 
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable
-from time import perf_counter
+from time import process_time
 
 from ._rows import Figure
 
@@ -21,9 +23,9 @@ def take_turns(contenders: dict[str, Contender], times: int, rounds: int) -> dic
 
     async def all_rounds() -> dict[str, Figure]:
         async def timed(contender: Contender) -> float:
-            began = perf_counter()
+            began = process_time()
             await contender(times)
-            return (perf_counter() - began) / times * 1e6
+            return (process_time() - began) / times * 1e6
 
         return await interleave(contenders, timed, rounds)
 

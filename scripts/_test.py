@@ -298,9 +298,7 @@ def every_check(counts: Counts, *, fast: bool) -> None:
 
 def main() -> int:
     usage = "scripts/test [--fast | PYTEST_ARGS...]"
-    parser = argparse.ArgumentParser(
-        prog="scripts/test", usage=usage, description=__doc__, allow_abbrev=False
-    )
+    parser = argparse.ArgumentParser(prog="scripts/test", usage=usage, description=__doc__, allow_abbrev=False)
     parser.add_argument("--fast", action="store_true", help="lint, types and tests on one Python")
     parser.add_argument("--summary", action="store_true", help="end with pytest's counts over all Pythons")
     options, pytest_args = parser.parse_known_args()

@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from ._places.command.place import command as command
     from ._places.process.place import process as process
     from ._places.thread.place import thread as thread
+    from ._scopes.cancel_scope import CancelScope as CancelScope
+    from ._scopes.cancel_scope import move_on_after as move_on_after
+    from ._scopes.cancel_scope import move_on_at as move_on_at
+    from ._scopes.shield import shield as shield
+    from ._scopes.taskgroup import TaskGroup as TaskGroup
+    from ._scopes.timeout import timeout as timeout
+    from ._scopes.timeout import timeout_at as timeout_at
+    from ._scopes.wait_for import wait_for as wait_for
     from ._words.errors import CalloffError as CalloffError
     from ._words.errors import CommandFailed as CommandFailed
     from ._words.errors import OperationCancelled as OperationCancelled
@@ -50,6 +58,11 @@ _HOMES = {
     "_places.command.place": ("command",),
     "_places.process.place": ("process",),
     "_places.thread.place": ("thread",),
+    "_scopes.cancel_scope": ("CancelScope", "move_on_after", "move_on_at"),
+    "_scopes.shield": ("shield",),
+    "_scopes.taskgroup": ("TaskGroup",),
+    "_scopes.timeout": ("timeout", "timeout_at"),
+    "_scopes.wait_for": ("wait_for",),
     "_words.errors": ("CalloffError", "CommandFailed", "OperationCancelled", "StopForced", "TimedOut", "WorkerDied"),
     "_words.frame": ("Frame",),
     "_words.outcome": ("Abandoned", "Cancelled", "Completed", "Failed", "Outcome"),

@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,7 @@ IGNORES = (
     "import signal, sys, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep({})"
 )
 TELLS = (
-    "import signal, sys, time; signal.signal({}, lambda n, f: sys.exit(n)); "
+    "import os, signal, time; signal.signal({}, lambda n, f: os._exit(n)); "
     "print('ready', flush=True); time.sleep(9)"
 )
 
@@ -74,15 +76,15 @@ CASES = {
     "signal 0": ["-s", "0", "0.2", "sleep", "0.4"],
     "KILL": ["-s", "KILL", "0.2", "sleep", "9"],
     "KILL, preserved": ["--preserve-status", "-s", "KILL", "0.2", "sleep", "9"],
-    "TERM ignored, ends by itself": ["0.4", PYTHON, "-c", IGNORES.format(1)],
-    "kill after": ["-k", "0.3", "0.4", PYTHON, "-c", IGNORES.format(9)],
-    "kill after, long option": ["--kill-after=0.3s", "0.4s", PYTHON, "-c", IGNORES.format(9)],
+    "TERM ignored, ends by itself": ["1", PYTHON, "-c", IGNORES.format(1.5)],
+    "kill after": ["-k", "0.3", "1", PYTHON, "-c", IGNORES.format(9)],
+    "kill after, long option": ["--kill-after=0.3s", "1s", PYTHON, "-c", IGNORES.format(9)],
     "kill after was not needed": ["-k", "5", "0.2", "sleep", "9"],
     "foreground": ["--foreground", "0.2", "sleep", "9"],
-    "foreground kill after": ["--foreground", "-k", "0.3", "0.4", PYTHON, "-c", IGNORES.format(9)],
+    "foreground kill after": ["--foreground", "-k", "0.3", "1", PYTHON, "-c", IGNORES.format(9)],
     "foreground KILL": ["--foreground", "-s", "KILL", "0.2", "sleep", "9"],
     "verbose": ["-v", "0.2", "sleep", "9"],
-    "verbose kill after": ["-v", "-k", "0.3", "0.4", PYTHON, "-c", IGNORES.format(9)],
+    "verbose kill after": ["-v", "-k", "0.3", "1", PYTHON, "-c", IGNORES.format(9)],
     "verbose other signal": ["-vs", "HUP", "0.2", "sleep", "9"],
     "verbose real time signal": ["-v", "-s", "RTMIN+2", "0.2", "sleep", "9"],
     "verbose last real time signal": ["-v", "-s", "rtmax-3", "0.2", "sleep", "9"],
@@ -121,7 +123,7 @@ CASES = {
     "shortened long option with value": ["--sig=INT", "--pres", "0.2", "sleep", "9"],
     "options of the program": ["5", "sh", "-c", "exit 4", "-k", "-v"],
     "--": ["--", "5", "sh", "-c", "exit 4"],
-    "-k given twice": ["-k", "9", "-k", "0.3", "0.4", PYTHON, "-c", IGNORES.format(9)],
+    "-k given twice": ["-k", "9", "-k", "0.3", "1", PYTHON, "-c", IGNORES.format(9)],
 }
 
 #: GNU timeout kills itself together with its process group; ours lives on and returns the status of that.
@@ -144,12 +146,16 @@ def run(command: list[str], cwd: Path, locale: str = "C") -> tuple[int, str, str
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "plain.txt").write_text("nothing\n")
-    bare = tmp_path / "bare.sh"
+def fill(folder: Path) -> None:
+    (folder / "plain.txt").write_text("nothing\n")
+    bare = folder / "bare.sh"
     bare.write_text("echo bare $#\nexit 5\n")
     bare.chmod(0o755)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    fill(tmp_path)
     return tmp_path
 
 
@@ -163,9 +169,24 @@ def both(
         return ours.result(), theirs.result()
 
 
+@pytest.fixture(scope="module")
+def answers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Any]]:
+    """The answers to all cases that are tested now; they mostly wait, so some are asked for at a time."""
+    wanted = [
+        item for item in request.session.items if getattr(item, "originalname", "") == "test_same_answer"
+    ]
+    names = [item.callspec.params["name"] for item in wanted]  # type: ignore[attr-defined]
+    folder = tmp_path_factory.mktemp("cases")
+    fill(folder)
+    with ThreadPoolExecutor(4) as pool:
+        yield {name: pool.submit(both, CASES[name], folder) for name in names}
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_same_answer(name: str, folder: Path) -> None:
-    ours, theirs = both(CASES[name], folder)
+def test_same_answer(name: str, answers: dict[str, Any]) -> None:
+    ours, theirs = answers[name].result()
     if name in DIES_OF_ITS_KILL:
         assert theirs[0] == -signal.SIGKILL
         theirs = (128 + signal.SIGKILL, *theirs[1:])

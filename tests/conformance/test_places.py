@@ -161,9 +161,7 @@ class TestCommand(OnEveryLoop):
         return calloff.command('while :; do printf . >> "$1"; sleep 0.01; done', mark, shell=True)
 
     def refuses(self, mark: Path) -> Any:
-        return calloff.command(
-            'trap "" TERM; while :; do printf . >> "$1"; sleep 0.01; done', mark, shell=True
-        )
+        return calloff.command('trap "" TERM; while :; do printf . >> "$1"; sleep 0.01; done', mark, shell=True)
 
     def cleans_up(self, mark: Path, done: Path) -> Any:
         script = """trap 'sleep 0.2; : > "$2"; trap - TERM; kill $$' TERM

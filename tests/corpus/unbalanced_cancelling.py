@@ -18,5 +18,5 @@ async def mended() -> None:
     assert task is not None
     try:
         await asyncio.sleep(0.001)
-    except asyncio.CancelledError:
-        raise
+    finally:
+        task.set_name("done")

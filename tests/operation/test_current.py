@@ -5,10 +5,10 @@ import threading
 from math import inf
 
 import pytest
-
-import calloff
 from operation import virtual_time
 from operation.virtual_time import START, now
+
+import calloff
 
 
 def test_current(arun):

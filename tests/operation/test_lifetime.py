@@ -530,7 +530,9 @@ def test_abandoned_it_stays_listed_with_its_line_until_it_ends(arun, caplog, sho
         assert op.where()[0].source == "await release.wait()"
         assert outcome.report.stuck_at[0].source == "await release.wait()"
         assert outcome.report.rung is calloff.Rung.ABANDONED
-        assert f"operation {op.id} 'stubborn' could not be stopped and was abandoned: stuck at never_ends (" in caplog.text
+        assert (
+            f"operation {op.id} 'stubborn' could not be stopped and was abandoned: stuck at never_ends (" in caplog.text
+        )
         caplog.clear()
         report = op.report
 

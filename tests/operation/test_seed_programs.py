@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
+from operation import virtual_time
 
 import calloff
-from operation import virtual_time
 
 
 async def call_api(message, result=1000, delay=3):

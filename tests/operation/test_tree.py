@@ -36,7 +36,9 @@ def test_parent_and_children(arun):
     arun(main)
 
 
-@pytest.mark.parametrize("ending", ["returns", "raises", "cancelled", "timed out", "cancelled from outside", "abandoned"])
+@pytest.mark.parametrize(
+    "ending", ["returns", "raises", "cancelled", "timed out", "cancelled from outside", "abandoned"]
+)
 def test_children_are_stopped_however_the_parent_ends(arun, ending, short_last):
     async def main():
         children = []
@@ -66,7 +68,7 @@ def test_children_are_stopped_however_the_parent_ends(arun, ending, short_last):
             case "cancelled from outside":
                 op.body.task.cancel()
         await asyncio.wait([op])
-        op.done() and op.cancelled() or op.exception()
+        (op.done() and op.cancelled()) or op.exception()
         (child,) = children
         outcome = await child.outcome()
         assert isinstance(outcome, calloff.Cancelled)
@@ -118,7 +120,9 @@ def test_through_plain_tasks(arun):
 
         op = calloff.start(parent())
         assert await op is op
-        task, child = started if isinstance(started[0], asyncio.Task) and hasattr(started[0], "get_coro") else started[::-1]
+        task, child = (
+            started if isinstance(started[0], asyncio.Task) and hasattr(started[0], "get_coro") else started[::-1]
+        )
         assert child.parent is op
         assert (await child.outcome()).reason.kind == "parent"
         assert not task.done(), "plain tasks are asyncio's business"

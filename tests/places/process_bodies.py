@@ -136,9 +136,13 @@ def stop_itself(path):
 
 def stubborn_child(marker):
     """A child that ignores what can be ignored, marked in its environment."""
-    code = "import signal,time\nfor n in (1,2,15): signal.signal(n, signal.SIG_IGN)\nprint(flush=True)\ntime.sleep(1000)"
+    code = "import signal,time\nfor n in (1,2,15): signal.signal(n, signal.SIG_IGN)\n"
+    code += "print(flush=True)\ntime.sleep(1000)"
     child = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", code], env={"CALLOFF_TEST": marker}, stdout=subprocess.PIPE, start_new_session=True
+        [sys.executable, "-I", "-S", "-c", code],
+        env={"CALLOFF_TEST": marker},
+        stdout=subprocess.PIPE,
+        start_new_session=True,
     )
     child.stdout.readline()
     return child
@@ -161,7 +165,7 @@ def tree(path, marker, then="swallow"):
     subprocess.Popen(["/bin/sh", "-c", "sleep 1000 & sleep 1000 & wait"], env={"CALLOFF_TEST": marker})
     if then == "return":
         return "left them"
-    swallow(path)
+    return swallow(path)
 
 
 def report_progress(count):

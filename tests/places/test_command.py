@@ -58,7 +58,7 @@ def test_a_shell_is_asked_for_by_name(arun):
 
 def test_a_failure_shows_the_end_of_standard_error(arun):
     async def main():
-        with pytest.raises(calloff.CommandFailed, match="'/bin/sh' ended with status 3: (?s:.*)the end") as caught:
+        with pytest.raises(calloff.CommandFailed, match=r"'/bin/sh' ended with status 3: (?s:.*)the end") as caught:
             await calloff.call(command("seq 100000 >&2; echo the end >&2; exit 3", shell=True))
         assert caught.value.status == 3
         assert caught.value.stderr.endswith("100000\nthe end\n")
@@ -220,7 +220,9 @@ def test_a_pipe_held_open_by_a_grandchild_hangs_nothing(arun, marker):
 # --- stopping
 
 
-@pytest.mark.parametrize(("first", "name"), [(signal.SIGTERM, "TERM"), (signal.SIGINT, "INT"), (signal.SIGUSR1, "USR1")])
+@pytest.mark.parametrize(
+    ("first", "name"), [(signal.SIGTERM, "TERM"), (signal.SIGINT, "INT"), (signal.SIGUSR1, "USR1")]
+)
 def test_the_first_signal_is_polite(arun, tmp_path, marker, first, name):
     async def main():
         path = tmp_path / "ready"
@@ -245,7 +247,8 @@ def test_the_rest_of_the_group_has_the_same_grace(arun, tmp_path, marker):
     """The leader obeys at once, a member of its group needs a moment to clean up."""
 
     async def main():
-        member = f"trap 'sleep 0.3; echo cleaned > {tmp_path}/clean; exit' TERM; touch {tmp_path}/ready; while :; do sleep 0.05; done"
+        member = f"trap 'sleep 0.3; echo cleaned > {tmp_path}/clean; exit' TERM; touch {tmp_path}/ready"
+        member += "; while :; do sleep 0.05; done"
         op = calloff.start(shell(f'/bin/sh -c "{member}" & wait', marker))
         await ready(tmp_path / "ready")
         outcome = await op.stop()
@@ -259,10 +262,11 @@ def test_the_rest_of_the_group_has_the_same_grace(arun, tmp_path, marker):
 def test_force_reaches_those_who_left_the_group_and_the_session(arun, tmp_path, marker, grace):
     async def main():
         path = tmp_path / "ready"
-        line = "trap '' TERM; setsid sleep 1000 & (setsid setsid sleep 1000 &); sleep 1000 & touch $1; while :; do sleep 1; done"
+        line = "trap '' TERM; setsid sleep 1000 & (setsid setsid sleep 1000 &); sleep 1000 & touch $1"
+        line += "; while :; do sleep 1; done"
         op = calloff.start(shell_at(line, marker, path))
         await ready(path)
-        assert len(marked(marker)) >= 4
+        assert until(lambda: len(marked(marker)) >= 4)
         before = time.monotonic()
         outcome = await op.stop(grace=grace)
         took = time.monotonic() - before
@@ -289,7 +293,7 @@ def test_one_that_forks_and_leaves_for_ever(arun, tmp_path, marker):
         done = await calloff.call(command(sys.executable, "-I", "-S", "-c", code, path, env=env))
         assert done.status == 0  # the first one ended at once, by itself
         assert not marked(marker)
-        op = calloff.start(shell_at(f"{sys.executable} -I -S -c \"{code}\" $1; exec sleep 1000", marker, path))
+        op = calloff.start(shell_at(f'{sys.executable} -I -S -c "{code}" $1; exec sleep 1000', marker, path))
         await ready(path)
         await op.stop(grace=0)
         assert not marked(marker)
@@ -329,7 +333,7 @@ def test_called_off_before_it_began(arun, tmp_path):
 
 def test_deadlines_and_stop_texts(arun):
     async def main():
-        with pytest.raises(calloff.TimedOut, match="'sleep' did not end within 0.2 s"):
+        with pytest.raises(calloff.TimedOut, match=r"'sleep' did not end within 0\.2 s"):
             await calloff.call(command("sleep", "1000"), timeout=0.2)
 
     arun(main)
@@ -337,7 +341,8 @@ def test_deadlines_and_stop_texts(arun):
 
 def test_the_deadline_holds_while_our_loop_is_blocked(arun, tmp_path, marker):
     async def main():
-        op = calloff.start(shell_at("trap '' TERM; touch $1; while :; do sleep 1; done", marker, tmp_path / "r"), timeout=0.4, grace=0.2)
+        work = shell_at("trap '' TERM; touch $1; while :; do sleep 1; done", marker, tmp_path / "r")
+        op = calloff.start(work, timeout=0.4, grace=0.2)
         await ready(tmp_path / "r")
         assert until(lambda: not marked(marker), 0.6 + 1 + SLACK)
         outcome = await op.outcome()
@@ -368,9 +373,8 @@ def test_a_guard_that_is_killed_leaves_nothing(arun, tmp_path, marker):
         op = calloff.start(shell_at("setsid sleep 1000 & touch $1; sleep 1000", marker, tmp_path / "ready"))
         await ready(tmp_path / "ready")
         pid = next(pid for pid in marked(marker))
-        guard = next(
-            one for one in below(os.getpid()) if pid in below(one) and Path(f"/proc/{one}/comm").read_text() == "calloff-guard\n"
-        )
+        above = [one for one in below(os.getpid()) if pid in below(one)]
+        guard = next(one for one in above if Path(f"/proc/{one}/comm").read_text() == "calloff-guard\n")
         os.kill(guard, signal.SIGKILL)
         with pytest.raises(calloff.CommandFailed, match="guard"):
             await op
@@ -433,7 +437,9 @@ def test_a_program_that_ends_while_its_owner_does(tmp_path, marker):
         "asyncio.run(main())\n"
     )
     env = dict(os.environ, CALLOFF_TEST=marker, PYTHONPATH=os.pathsep.join(entry for entry in sys.path if entry))
-    done = subprocess.run([sys.executable, "-X", "dev", "-c", code], env=env, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "-c", code], env=env, capture_output=True, text=True, timeout=30
+    )
     assert done.returncode == 0
     assert done.stderr == ""
     assert until(lambda: not marked(marker), 1 + SLACK)

@@ -385,6 +385,88 @@ def test_what_waits_for_the_one_that_blocks(crun: Callable[..., Any]) -> None:
     crun(main())
 
 
+async def _cleaning(cleaned: list[int]) -> None:
+    try:
+        time.sleep(60)
+    finally:
+        await asyncio.sleep(0.05)
+        cleaned.append(1)
+
+
+async def _in_a_task(cleaned: list[int]) -> None:
+    await asyncio.create_task(_cleaning(cleaned))
+
+
+async def _in_a_gather(cleaned: list[int]) -> None:
+    await asyncio.gather(asyncio.sleep(60), _cleaning(cleaned), asyncio.sleep(60))
+
+
+async def _in_a_task_group(cleaned: list[int]) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asyncio.sleep(60))
+        group.create_task(_cleaning(cleaned))
+        group.create_task(asyncio.sleep(60))
+
+
+@pytest.mark.parametrize("way", [_in_a_task, _in_a_gather, _in_a_task_group])
+def test_a_task_that_an_operation_waits_for(crun: Callable[..., Any], way: Callable[[list[int]], Any]) -> None:
+    """It is part of the operation's work, and is cancelled once, like any task of a body that is called off."""
+
+    async def main() -> None:
+        cleaned: list[int] = []
+        since = time.monotonic()
+        outcome = await calloff.start(way(cleaned), timeout=0.2).outcome()
+        assert time.monotonic() - since < LATE
+        assert isinstance(outcome, Cancelled)
+        assert outcome.reason.kind == "deadline"
+        assert outcome.report.refusals == 0
+        assert cleaned == [1]
+
+    crun(main())
+
+
+def test_a_task_that_an_operation_waits_for_and_that_refuses(crun: Callable[..., Any]) -> None:
+    async def refuse() -> None:
+        while True:
+            try:
+                time.sleep(60)
+            except asyncio.CancelledError:
+                pass
+
+    async def body() -> None:
+        await asyncio.gather(asyncio.sleep(60), refuse())
+
+    async def main() -> None:
+        since = time.monotonic()
+        outcome = await calloff.start(body(), timeout=0.1, grace=0.4).outcome()
+        assert 0.5 <= time.monotonic() - since < 0.5 + 1 + LATE
+        assert isinstance(outcome, Cancelled)
+        assert outcome.report.rung is Rung.FORCED
+
+    crun(main())
+
+
+def test_a_task_that_nobody_waits_for_is_not_hit(crun: Callable[..., Any]) -> None:
+    async def plain() -> str:
+        await asyncio.sleep(0)
+        time.sleep(0.3)
+        return "whole"
+
+    async def body() -> "asyncio.Task[str]":
+        task = asyncio.create_task(plain())
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+        return task
+
+    async def main() -> str:
+        task = await calloff.call(body(), timeout=0.1)
+        return await task
+
+    assert crun(main()) == "whole"
+
+
 def test_scopes(crun: Callable[..., Any]) -> None:
     async def own() -> None:
         with calloff.timeout(0.1):

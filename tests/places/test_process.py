@@ -126,7 +126,8 @@ def test_what_can_not_be_sent_is_named_before_anything_starts(arun):
 
 
 @pytest.mark.parametrize(
-    ("how", "signum", "status"), [("exit", None, 7), ("SIGSEGV", 11, None), ("SIGKILL", 9, None), ("SIGTERM", 15, None)]
+    ("how", "signum", "status"),
+    [("exit", None, 7), ("SIGSEGV", 11, None), ("SIGKILL", 9, None), ("SIGTERM", 15, None)],
 )
 def test_a_worker_that_dies_fails_its_own_operation_only(arun, how, signum, status):
     async def main():
@@ -292,7 +293,12 @@ def test_modules_can_be_loaded_beforehand(arun):
 
 @pytest.mark.parametrize(
     ("settings", "error"),
-    [({"size": 0}, ValueError), ({"size": 1.5}, TypeError), ({"spares": -1}, ValueError), ({"preload": "os"}, TypeError)],
+    [
+        ({"size": 0}, ValueError),
+        ({"size": 1.5}, TypeError),
+        ({"spares": -1}, ValueError),
+        ({"preload": "os"}, TypeError),
+    ],
 )
 def test_settings_are_checked(settings, error):
     before = vars(SETTINGS).copy()

@@ -124,7 +124,8 @@ def test_a_refusal_is_a_completion_with_a_report(arun, tmp_path):
 
 def test_a_deadline(arun, tmp_path):
     async def main():
-        with pytest.raises(calloff.TimedOut, match=r"within 0.3 s: at touch_and_sleep .*process_bodies.py:\d+\): time.sleep"):
+        text = r"within 0.3 s: at touch_and_sleep .*process_bodies.py:\d+\): time.sleep"
+        with pytest.raises(calloff.TimedOut, match=text):
             await calloff.call(calloff.process(bodies.touch_and_sleep, str(tmp_path / "pid")), timeout=0.3)
         op = start(bodies.swallow, str(tmp_path / "in"), timeout=0.3, grace=0.2)
         assert (await op.outcome()).report.rung is Rung.KILLED
@@ -305,7 +306,7 @@ def test_a_new_deadline_reaches_the_guard(arun, tmp_path):
         op = start(bodies.touch_and_sleep, str(tmp_path / "pid"), 1.0, timeout=0.4, grace=0)
         await begun(tmp_path / "pid")
         op.reschedule(30)
-        time.sleep(0.7)  # noqa: ASYNC251 - blocks the loop past the former deadline
+        time.sleep(0.7)  # blocks the loop past the former deadline
         assert await op == "slept"
 
     arun(main)
@@ -321,7 +322,8 @@ PROGRAM = """
     async def main():
         folder, marker = sys.argv[1:]
         ops = [calloff.start(calloff.process(tree, f"{{folder}}/{{n}}", marker)) for n in range(2)]
-        ops.append(calloff.start(calloff.command("setsid sleep 1000 & sleep 1000", shell=True, env=dict(os.environ, CALLOFF_TEST=marker))))
+        env = dict(os.environ, CALLOFF_TEST=marker)
+        ops.append(calloff.start(calloff.command("setsid sleep 1000 & sleep 1000", shell=True, env=env)))
         while not all(os.path.exists(f"{{folder}}/{{n}}") for n in range(2)):
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.2)
@@ -371,7 +373,7 @@ def test_nothing_survives_the_end_of_the_interpreter(tmp_path, marker, end):
 
 def test_the_deadline_holds_while_the_owner_is_stopped(tmp_path, marker):
     end = 'calloff.start(calloff.process(swallow, f"{folder}/late"), timeout=1, grace=0.3); await asyncio.sleep(100)'
-    owner = run_program(tmp_path, marker, end.replace("{", "{{").replace("}", "}}").replace("{{", "{").replace("}}", "}"))
+    owner = run_program(tmp_path, marker, end)
     try:
         assert until((tmp_path / "late").exists, 30)
         owner.send_signal(signal.SIGSTOP)
@@ -414,6 +416,7 @@ def _name(pid):
 def _busy(pid):
     """A worker that waits for work sleeps in a socket's recv; the others do something else."""
     try:
-        return "unix" not in Path(f"/proc/{pid}/wchan").read_text() and "skb" not in Path(f"/proc/{pid}/wchan").read_text()
+        waits_in = Path(f"/proc/{pid}/wchan").read_text()
+        return "unix" not in waits_in and "skb" not in waits_in
     except OSError:
         return False

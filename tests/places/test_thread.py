@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 import calloff
-from calloff._places.thread.pool import POOL
+from calloff._places.thread.body import ThreadWork
+from calloff._places.thread.pool import POOL, Pool
 
 Run = Callable[..., Any]
 color: ContextVar[str] = ContextVar("color", default="none")
@@ -190,9 +191,7 @@ def test_more_calls_than_threads_wait_their_turn(arun: Run) -> None:
 
     async def main() -> None:
         calloff.thread.configure(size=3)
-        assert await asyncio.gather(*(calloff.start(calloff.thread(work, n)) for n in range(60))) == list(
-            range(60)
-        )
+        assert await asyncio.gather(*(calloff.start(calloff.thread(work, n)) for n in range(60))) == list(range(60))
         assert most <= 3
         await until(lambda: calloff.thread.counts()[::2] == (0, 0))
 
@@ -241,9 +240,7 @@ def test_loops_of_two_threads_share_the_threads() -> None:
     assert results == [list(range(200))] * 3
 
 
-def test_abandoned_threads_are_counted_replaced_and_capped(
-    arun: Run, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_abandoned_threads_are_counted_replaced_and_capped(arun: Run, caplog: pytest.LogCaptureFixture) -> None:
     inside, release = threading.Event(), threading.Event()
 
     async def main() -> None:
@@ -261,9 +258,7 @@ def test_abandoned_threads_are_counted_replaced_and_capped(
             ops.append(op)
             if count == 1:
                 assert await calloff.call(calloff.thread(int)) == 0, "the place of the abandoned one is free"
-        with pytest.raises(
-            calloff.CalloffError, match=r"2 threads .*max_abandoned of calloff.thread is 2.*hold"
-        ):
+        with pytest.raises(calloff.CalloffError, match=r"2 threads .*max_abandoned of calloff.thread is 2.*hold"):
             calloff.start(calloff.thread(int))
         calloff.thread.configure(max_abandoned=3)
         assert await calloff.call(calloff.thread(int)) == 0
@@ -282,17 +277,13 @@ def test_the_system_has_no_thread_left(arun: Run, monkeypatch: pytest.MonkeyPatc
         raise RuntimeError("can't start new thread")
 
     async def main() -> None:
-        calloff.thread.configure(idle=0)
-        await until(lambda: calloff.thread.counts().idle == 0)
-        before = calloff.thread.counts()
+        pool = Pool(size=4, max_abandoned=4, idle=0.05)  # without idle threads
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refuse)
-            with pytest.raises(
-                calloff.CalloffError, match=r"no thread could be started.*can't start new thread"
-            ):
-                await calloff.call(calloff.thread(int))
-        assert calloff.thread.counts() == before
-        assert await calloff.call(calloff.thread(int)) == 0
+            with pytest.raises(calloff.CalloffError, match=r"no thread could be started.*can't start new thread"):
+                await calloff.call(ThreadWork(int, "int", pool))
+        assert pool.counts() == (0, 0, 0, 0)
+        assert await calloff.call(ThreadWork(int, "int", pool)) == 0
 
     arun(main)
 

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from calloff._words.duration import delay, limit, period
 from calloff._words.durations_text import UNITS, read_duration, spoken
 
-units = st.lists(st.sampled_from(list(UNITS)), min_size=1, unique=True).map(lambda some: [u for u in UNITS if u in some])
+units = st.lists(st.sampled_from(list(UNITS)), min_size=1, unique=True).map(
+    lambda some: [u for u in UNITS if u in some]
+)
 
 
 @given(st.data(), units)

@@ -5,6 +5,9 @@ from contextvars import copy_context
 
 from hypothesis import given
 from hypothesis import strategies as st
+from operation import virtual_time
+from operation.virtual_time import START
+from properties.climbing import climb_all
 
 import calloff
 from calloff._operation.operation import Operation
@@ -12,9 +15,6 @@ from calloff._words.ladder import Step
 from calloff._words.policy import DEFAULT
 from calloff._words.reason import Kind
 from calloff._words.state import TRANSITIONS
-from operation import virtual_time
-from operation.virtual_time import START
-from properties.climbing import climb_all
 
 
 class Stone:
@@ -70,7 +70,9 @@ def drop(operation):
 
 graces = st.floats(0, 30)
 #: never at the very point of a step: which of two things comes first at one point is nobody's promise
-requests = st.lists(st.tuples(st.integers(1, 40_000).map(lambda n: n / 1000 + 0.000321), graces), max_size=4).map(sorted)
+requests = st.lists(st.tuples(st.integers(1, 40_000).map(lambda n: n / 1000 + 0.000321), graces), max_size=4).map(
+    sorted
+)
 
 
 @given(graces, requests, st.booleans())
@@ -183,7 +185,9 @@ async def play(script, ending):
 
 
 @given(scripts, endings, actions, st.none() | st.floats(0, 5), st.none() | st.floats(0.1, 5), st.floats(0, 3))
-def test_any_life_follows_the_transition_table_and_ends_within_the_bound(script, ending, actions, timeout, stall, grace):
+def test_any_life_follows_the_transition_table_and_ends_within_the_bound(
+    script, ending, actions, timeout, stall, grace
+):
     seen = []
     slot = Operation.__dict__["_phase"]
 
@@ -229,7 +233,11 @@ def test_any_life_follows_the_transition_table_and_ends_within_the_bound(script,
         if callers:
             await asyncio.wait(callers)
         for other in callers:
-            assert other.cancelled() or other.exception() is None or isinstance(other.exception(), (ValueError, TimeoutError))
+            assert (
+                other.cancelled()
+                or other.exception() is None
+                or isinstance(other.exception(), (ValueError, TimeoutError))
+            )
         return operation, outcome, listed
 
     Operation._phase = property(slot.__get__, noted)

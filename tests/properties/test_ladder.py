@@ -2,10 +2,10 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from properties.climbing import START, climb_all
 
 from calloff._words.ladder import Climb, Step, next_step
 from calloff._words.policy import Policy
-from properties.climbing import START, climb_all
 
 seconds = st.floats(0, 1e4, allow_nan=False)
 policies = st.builds(

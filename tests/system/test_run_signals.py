@@ -134,7 +134,7 @@ BLOCKED = {
     "recv": "pair = socket.socketpair(); pair[0].recv(1)",
     "lock": "lock = threading.Lock(); lock.acquire(); lock.acquire()",
     "run": "subprocess.run(['sleep', '60'])",
-    "loop": "while True: pass",
+    "loop": "while True: time.monotonic()",
 }
 
 

@@ -93,7 +93,8 @@ BODIES: dict[str, tuple[str, str, int, list[str]]] = {
 
 @pytest.mark.parametrize(
     ("what", "deep"),
-    [(what, False) for what in BODIES] + [(what, True) for what in ("swallows for ever", "sleeps", "blocks and swallows")],
+    [(what, False) for what in BODIES]
+    + [(what, True) for what in ("swallows for ever", "sleeps", "blocks and swallows")],
 )
 def test_within_the_bound(tmp_path: Path, loop_kind: str, what: str, deep: bool) -> None:
     body, rung, refusals, printed = BODIES[what]

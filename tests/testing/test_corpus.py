@@ -1,7 +1,7 @@
 """Small programs, each with one bug that only a cancel brings out, and its mended twin.
 
-The line at which the cancel does harm carries ``# unsafe: PHASES: ORACLE``. Every such line must be found, in one of its
-phases, by that oracle; and nothing must be said of the twin.
+The line at which the cancel does harm carries ``# unsafe: PHASES: ORACLE``. Every such line must be found, in one of
+its phases, by that oracle; and nothing must be said of the twin.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ def marks(name: str) -> dict[int, tuple[set[str], str]]:
 
 def swept(module: ModuleType, which: str, **options: Any) -> SweepReport:
     roles = {role: getattr(module, role, None) for role in ROLES}
-    options = {"timeout": 1.0, **options}
+    options = {"timeout": 1.0, "jobs": 3, **options}
 
     async def main() -> SweepReport:
         return await sweep(getattr(module, which), **roles, **options)

@@ -54,7 +54,9 @@ def test_a_line_for_people(tmp_path, monkeypatch):
     below = Frame(str(tmp_path / "examples" / "call_api.py"), 6, "call_api", "await asyncio.sleep(delay)")
     assert at_line((below,)) == "call_api (examples/call_api.py:6): await asyncio.sleep(delay)"
     assert at_line((below._replace(source=""),)) == "call_api (examples/call_api.py:6)"
-    assert at_line((below._replace(file="/elsewhere/x.py"),)) == "call_api (/elsewhere/x.py:6): await asyncio.sleep(delay)"
+    assert (
+        at_line((below._replace(file="/elsewhere/x.py"),)) == "call_api (/elsewhere/x.py:6): await asyncio.sleep(delay)"
+    )
     assert at_line(()) == ""
 
 

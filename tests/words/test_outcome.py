@@ -35,7 +35,9 @@ def test_the_reason_is_that_of_the_report():
         assert one.reason == one.report.reason
 
 
-@pytest.mark.parametrize("outcome", [Completed(1), Failed(ValueError()), Cancelled(REF, report()), Abandoned(REF, report())])
+@pytest.mark.parametrize(
+    "outcome", [Completed(1), Failed(ValueError()), Cancelled(REF, report()), Abandoned(REF, report())]
+)
 def test_an_outcome_is_frozen(outcome):
     with pytest.raises((FrozenInstanceError, TypeError, AttributeError)):
         outcome.report = None

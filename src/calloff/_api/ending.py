@@ -39,7 +39,7 @@ _logger = logging.getLogger("calloff")
 _LEAST = 0.5
 _LITTLE = 0.1
 #: how long after the end of its ladder an operation is waited for, should its place be broken
-_GUARD = 0.5
+_GUARD = 1.0
 
 
 class Ending:
@@ -133,7 +133,7 @@ class Ending:
                 asked = self._asked[task] = _Asked(now)
                 task.add_done_callback(self._task_ended)
             if asked.next <= now:
-                if not asked.count or not is_handling(task.get_coro(), asyncio.CancelledError):
+                if not asked.count or not is_handling(task.get_coro(), asyncio.CancelledError, behind=True):
                     task.cancel(self._text)
                 asked.count += 1
                 asked.next = now + self._policy.pause(asked.count)

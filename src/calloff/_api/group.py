@@ -38,9 +38,7 @@ def group(
     return Group(start, limit(timeout, "timeout"), delay(grace, "grace"), on_error)
 
 
-async def race(
-    *works: AsyncWork[T], stagger: float = 0.0, timeout: float | None = None, grace: float = 5.0
-) -> T:
+async def race(*works: AsyncWork[T], stagger: float = 0.0, timeout: float | None = None, grace: float = 5.0) -> T:
     """The value of the first work that succeeds; the others are stopped and awaited.
 
     Args:

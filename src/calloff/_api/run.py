@@ -26,6 +26,7 @@ from .._operation.registry import live
 from .._places.daemon_executor import DaemonExecutor
 from .._places.task.body import TaskBody
 from .._places.task.interrupt import Interrupter
+from .._scopes.pool import pools
 from .._scopes.timers import known_timers, timers_of
 from .._words.duration import delay, limit
 from .._words.errors import CalloffError, StopForced
@@ -59,8 +60,10 @@ def run(
         timeout: seconds until it is stopped; ``None`` for no limit.
         grace: seconds between asking to stop and force, for `main` and for all that still runs when it ends: other
             operations, tasks, asynchronous generators, jobs of the default executor. What can't be stopped is logged by
-            name and line (logger ``calloff``) and left; the program ends within grace + 2 s of the end of `main`, or of
-            the moment it was asked to stop. `atexit` functions run; threads of the default executor are not waited for.
+            name and line (logger ``calloff``) and left: `run` returns within grace + 2 s of the end of `main`, or of the
+            moment it was asked to stop. `atexit` functions run, and no thread of the default executor holds up the exit.
+            Threads and executors that the program has made itself do, as ever, unless they are daemons; those, too, are
+            logged.
         expose: let ``calloff ps`` and the other verbs see this program.
         interrupt: interrupt an operation that blocks the loop past its stop, exactly where it is. Works in the main
             thread, with SIGALRM; a program that uses SIGALRM itself keeps it and goes without.
@@ -76,9 +79,9 @@ def run(
         RuntimeError: called inside a running event loop. The caller's fault; nothing was started.
 
     SIGINT and SIGTERM ask `main` to stop, with kind `shutdown`; the second of them uses force. If `main` completes all
-    the same, its value is returned. Handlers that the program has installed before are left alone and those of `run` are
-    taken away at the end. A third signal, more than a second after the second, ends the process as if there were no
-    handler: for a loop that is blocked beyond help.
+    the same, its value is returned. Handlers that the program has set before are left alone, and those of `run` are taken
+    away at the end. A third signal, more than a second after the second, ends the process as if there were no handler:
+    for a loop that is blocked beyond help, by code that catches every exception, or by a callback.
 
         calloff.run(main(), timeout=60)
     """
@@ -117,7 +120,7 @@ def run_outcome(
     try:
         if asyncio._get_running_loop() is not None:
             raise RuntimeError(
-                "calloff.run() can't be called while an event loop runs in this thread: there, use `await calloff.call(...)`"
+                "calloff.run() can't be called while an event loop runs in this thread: use `await calloff.call(...)` there"
             )
         timeout = limit(timeout, "timeout")
         stall = limit(stall, "stall")
@@ -137,7 +140,8 @@ def run_outcome(
                 return program.run()
     finally:
         give_back(main)
-        log_threads(threads)
+        if threading.current_thread() is threading.main_thread():
+            log_threads(threads)
 
 
 class _Program(Generic[T]):
@@ -189,6 +193,8 @@ class _Program(Generic[T]):
         try:
             self._operation = operation = self._begin()
             operation.add_done_callback(self._main_ended)
+            if self.signum is not None:  # it came before there was anything to ask
+                self._shut_down(self._loop.time())
             if self._on_start is not None:
                 self._on_start(operation)
         except BaseException as error:
@@ -278,7 +284,7 @@ class _Program(Generic[T]):
     # --- what blocks the loop while everything is to end
 
     def _unblock(self, task: "asyncio.Task[Any]") -> BaseException | None:
-        """Stop whatever blocks the loop: operations of before the end was asked for at once, the rest when it is due."""
+        """Stop what blocks the loop: an operation of before the end was asked for at once, the rest when it is due."""
         now = self._loop.time()
         if now < self._ends_since:
             return None
@@ -313,6 +319,7 @@ def _new_loop(factory: Callable[[], AbstractEventLoop] | None) -> Iterator[Abstr
             asyncio.set_event_loop(None)
         loop.close()
         known_timers.pop(loop, None)
+        pools.pop(loop, None)
         for operation in [operation for operation in live if operation.get_loop() is loop]:
             del live[operation]  # abandoned ones: with their loop closed they never go on
 

@@ -113,4 +113,3 @@ def give_back(work: object) -> None:
     """Nothing was started: a coroutine that nobody will ever await is closed, so that only our error is heard."""
     if inspect.iscoroutine(work) and inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
         work.close()
-

@@ -5,10 +5,10 @@ killed when the owner says so, when the deadline that the owner left here has pa
 to look at a clock), when the owner is gone, and when the work itself has ended. Only when all of it is dead and reaped
 does the guard say ``ended``; that letter is the verdict.
 
-Letters to the guard: ``start, kind, details`` · ``ask, number, signal, reason`` · ``limit, number, at`` (a point on the
-monotonic clock, or None) · ``kill``. Letters from it: ``born, pid`` (with a pidfd of the work) · ``failed, errno, text``
-· ``ended, status, cause, asked, begun, killed, survivors``, where the cause is `itself`, `kill`, `limit` or `never` and
-`begun` the last job that a worker began with.
+Letters to the guard: ``start, details`` · ``ask, number, signal, reason`` · ``limit, number, at`` (a point on the
+monotonic clock, or None) · ``kill``. Letters from it: ``born, pid`` (with a pidfd of the work) · ``failed, errno,
+text`` · ``ended, status, cause, asked, begun, killed, survivors``, where the cause is `itself`, `kill`, `limit` or
+`never`, and `begun` the last job that a worker began with.
 """
 
 import array
@@ -54,7 +54,9 @@ class Guard:
         files: the files of the work, in its order.
     """
 
-    def __init__(self, control: Socket, owner: int, launch: "Launch", *, grouped: bool, files: list[int]) -> None:
+    def __init__(
+        self, control: Socket, owner: int, launch: "Launch", *, grouped: bool, files: list[int]
+    ) -> None:
         self.files = files
         self.page = Page()
         self._control = control
@@ -86,7 +88,9 @@ class Guard:
                 cause = self._read() or self._overdue()
         killed, survivors = tree.kill_all(self._reaper, self._pause, _PATIENCE)
         self._tell("ended", self._reaper.status, cause, self._asked, self.page.begun, killed, survivors)
-        while survivors and self._reaper.reap():  # out of reach or still dying: stay, and catch what they leave behind
+        while (
+            survivors and self._reaper.reap()
+        ):  # out of reach or still dying: stay, and catch what they leave behind
             survivors = tree.kill_all(self._reaper, self._pause, 10.0)[1]
 
     # --- the beginning

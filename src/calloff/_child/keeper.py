@@ -7,6 +7,7 @@ killed leaves behind, and kills it. When the owner is gone it stays until its gu
 """
 
 import array
+import contextlib
 import gc
 import marshal
 import os
@@ -16,11 +17,11 @@ import sys
 import time
 from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOL_SOCKET
 from _socket import socket as Socket
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from . import tree
 from .guard import Guard, Launch, wake_on_children
-from .wire import ASK, DUMP, letter
+from .wire import ASK, DUMP, LOOK, letter
 
 __all__ = ["main"]
 
@@ -35,7 +36,9 @@ def main() -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the end of the owner is our signal
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
-    signal.pthread_sigmask(signal.SIG_SETMASK, {ASK, DUMP})  # workers open up to them when they are ready
+    signal.pthread_sigmask(
+        signal.SIG_SETMASK, {ASK, LOOK, DUMP}
+    )  # workers open up to them when they are ready
     socket = Socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
@@ -160,7 +163,9 @@ class _Keeper:
         me = os.getpid()
         until = time.monotonic() + 1.0
         while time.monotonic() < until:
-            orphans = [pid for pid, parent in tree.descendants(me) if parent == me and pid not in self._guards]
+            orphans = [
+                pid for pid, parent in tree.descendants(me) if parent == me and pid not in self._guards
+            ]
             if not orphans:
                 return
             for pid in orphans:
@@ -180,26 +185,22 @@ class _Keeper:
             self._reap()
 
 
-def prepare(details: dict[str, object]) -> None:
+def prepare(details: dict[str, Any]) -> None:
     """Load what every worker needs, once, so that a worker is ready when it is forked."""
     if details["site"]:
         import site
 
         site.main()
-    sys.path[:] = details["path"]  # type: ignore[assignment]
+    sys.path[:] = details["path"]
     import asyncio
-    import asyncio.runners
     import faulthandler
     import pickle
     import traceback
 
-    try:
-        import cloudpickle
-    except ImportError:
-        cloudpickle = None
-    del asyncio, faulthandler, pickle, traceback, cloudpickle
     from . import worker
 
-    del worker
+    with contextlib.suppress(ImportError):
+        __import__("cloudpickle")
+    del asyncio, faulthandler, pickle, traceback, worker
     gc.collect()
     gc.freeze()

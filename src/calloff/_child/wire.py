@@ -16,10 +16,11 @@ from pickle import PickleBuffer
 from struct import Struct
 from typing import Any
 
-__all__ = ["ASK", "DUMP", "Frame", "Letters", "Reader", "frame", "letter"]
+__all__ = ["ASK", "DUMP", "LOOK", "Frame", "Letters", "Reader", "frame", "letter"]
 
-#: what a worker is signalled with: look at your page; write your stack. Of all signals these are used least.
-ASK, DUMP = (int(getattr(signal, "SIGRTMAX", 64)) - below for below in (3, 4))
+#: what a worker is signalled with: look at your page; write your stack; have C write it. Of all signals these are
+#: used least.
+ASK, LOOK, DUMP = (int(getattr(signal, "SIGRTMAX", 64)) - below for below in (3, 4, 5))
 
 _LENGTH = Struct("<I")
 _HEAD = Struct("<IIQ")  # bytes of the tuple, number of buffers, bytes of the pickle

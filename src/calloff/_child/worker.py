@@ -20,14 +20,15 @@ import traceback
 from _socket import socket as Socket
 from collections.abc import Callable
 from functools import partial
+from io import BufferedWriter, FileIO, TextIOWrapper
 from itertools import starmap
-from types import CoroutineType, FrameType, ModuleType
+from types import CodeType, CoroutineType, FrameType, ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import tree
 from .inside import operation
 from .page import Page
-from .wire import ASK, DUMP, Reader, frame
+from .wire import ASK, DUMP, LOOK, Reader, frame
 
 if TYPE_CHECKING:
     from .guard import Guard
@@ -71,15 +72,20 @@ def _start(details: dict[str, Any], files: list[int], page: Page) -> NoReturn:
     sys.path[:] = details["path"]
     sys.argv[:] = details["argv"]
     sys.modules["__main__"] = ModuleType("__main__")
-    sys.stdout = open(1, "w", encoding=details["encoding"], errors="backslashreplace", buffering=1, closefd=False)
-    sys.stderr = open(2, "w", encoding=details["encoding"], errors="backslashreplace", buffering=1, closefd=False)
+    for file, name in ((1, "stdout"), (2, "stderr")):
+        binary = FileIO(file, "w", closefd=False)
+        text = TextIOWrapper(
+            BufferedWriter(binary), details["encoding"], "backslashreplace", line_buffering=True
+        )
+        setattr(sys, name, text)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     worker = _Worker(Socket(fileno=data), page, stacks)
     operation.news = Socket(fileno=news)
     signal.signal(ASK, worker.asked)
-    signal.signal(DUMP, worker.dump)
+    signal.signal(LOOK, worker.look)
+    # Only used right before a worker is killed that can't answer: where Python code runs, it can crash the process.
     faulthandler.register(DUMP, stacks, all_threads=False)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for name in details["preload"]:
@@ -152,7 +158,9 @@ class _Worker:
         if kwargs:
             function = partial(function, **kwargs)
         kind, value = self._call(number, function, args, inspect.iscoroutinefunction(function))
-        if kind == "value" and inspect.iscoroutine(value):  # a callable makes one, which nobody could tell beforehand
+        if kind == "value" and inspect.iscoroutine(
+            value
+        ):  # a callable makes one, which nobody could tell beforehand
             self._box.clear()
             kind, value = self._call(number, _itself, (value,), True)
         return kind, value
@@ -173,7 +181,9 @@ class _Worker:
                 return "cancelled", None
             return "error", error
         if not self._box:  # to `extend` that error means the end
-            return "error", RuntimeError("the function raised StopIteration, which nobody could tell from its end")
+            return "error", RuntimeError(
+                "the function raised StopIteration, which nobody could tell from its end"
+            )
         return "value", self._box[0]
 
     # --- being asked, and being looked at
@@ -186,6 +196,7 @@ class _Worker:
         if not self._told:
             self._told = True
             operation.asked = self._page.reason
+            self.look(signum, frame)
             if not self._async:
                 raise asyncio.CancelledError(*self._words())
             if self._task is not None:
@@ -203,21 +214,29 @@ class _Worker:
             self._delivered = True
             task.cancel(*self._words())
 
-    def dump(self, signum: int, frame: FrameType | None) -> None:
-        """After the stack by C, for an async function: the chain of its awaits."""
-        lines = ["await\n"]
-        step: Any = self._coro if not self._box else None
-        while step is not None:
-            kind = next((kind for kind in ("cr", "gi", "ag") if hasattr(step, f"{kind}_frame")), None)
-            frame = kind and getattr(step, f"{kind}_frame")
-            if frame is None:
-                break
-            code = frame.f_code
-            lines.append(f'  File "{code.co_filename}", line {frame.f_lineno} in {code.co_name}\n')
-            step = getattr(step, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
-        lines.append("end\n")
+    def look(self, signum: int, frame: FrameType | None) -> None:
+        """Write the stack of the function: its frames, or its awaits while it is suspended."""
+        found: list[tuple[CodeType, int]] = []
+        step: Any = self._coro
+        if not self._running or self._box:
+            pass
+        elif step is not None and not step.cr_running:
+            while step is not None:
+                kind = next((kind for kind in ("cr", "gi", "ag") if hasattr(step, f"{kind}_frame")), "")
+                held = getattr(step, f"{kind}_frame", None)
+                if held is None:
+                    break
+                found.append((held.f_code, held.f_lineno))
+                step = getattr(step, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
+        else:
+            while frame is not None and frame.f_code not in _OUTER:
+                found.insert(0, (frame.f_code, frame.f_lineno))
+                frame = frame.f_back
+        lines = [
+            f'  File "{code.co_filename}", line {line} in {code.co_name}\n' for code, line in found[-50:]
+        ]
         with contextlib.suppress(OSError):
-            os.write(self._stacks, "".join(lines).encode(errors="backslashreplace"))
+            os.write(self._stacks, "".join(["stack\n", *lines, "end\n"]).encode(errors="backslashreplace"))
 
     # --- async functions
 
@@ -226,7 +245,9 @@ class _Worker:
         loop = asyncio.new_event_loop()
         self._delivered = False
         faulthandler.unregister(DUMP)
-        faulthandler.register(DUMP, self._stacks, all_threads=False, chain=True)  # our own handler adds the awaits
+        faulthandler.register(
+            DUMP, self._stacks, all_threads=False, chain=True
+        )  # our own handler adds the awaits
         try:
             asyncio.set_event_loop(loop)
             self._coro = coro = function(*args)
@@ -239,10 +260,12 @@ class _Worker:
                 self._coro = self._task = None
                 loop.run_until_complete(_tidy(loop))
         finally:
-            faulthandler.unregister(DUMP)
-            faulthandler.register(DUMP, self._stacks, all_threads=False)
             asyncio.set_event_loop(None)
             loop.close()
+
+
+#: the frames below which the function's own begin
+_OUTER = (_Worker._call.__code__, _Worker._run.__code__)
 
 
 def _itself(value: Any) -> Any:
@@ -272,6 +295,8 @@ def _has_descendants() -> bool:
             found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
         except ChildProcessError:
             return False
+        except OSError:  # a signal came in between and spoiled the number of the error
+            continue
         if found is None:
             return True
 
@@ -286,7 +311,9 @@ def _packed(kind: str, value: Any, name: str) -> tuple[str, bytes, list[pickle.P
     if kind == "error":
         return kind, _packed_error(value), []
     buffers: list[pickle.PickleBuffer] = []
-    whole = pickle.PickleBuffer(value) if type(value) in (bytes, bytearray) and len(value) > 1 << 16 else value
+    whole = (
+        pickle.PickleBuffer(value) if type(value) in (bytes, bytearray) and len(value) > 1 << 16 else value
+    )
     try:
         return kind, _dumps(whole, buffers), buffers
     except Exception as error:
@@ -302,7 +329,7 @@ def _dumps(value: Any, buffers: list[pickle.PickleBuffer] | None = None) -> byte
             return data
     except Exception:
         pass
-    import cloudpickle
+    import cloudpickle  # type: ignore[import-untyped]
 
     if buffers is not None:
         buffers.clear()

@@ -31,9 +31,7 @@ __all__ = [
 
 #: in a worker of the process place, what stands there for the operation that it works for
 _inside: Any = getattr(sys.modules.get("_calloff_child.inside"), "operation", None)
-current_operation: "ContextVar[Operation[Any] | None]" = ContextVar(
-    "calloff.current_operation", default=_inside
-)
+current_operation: "ContextVar[Operation[Any] | None]" = ContextVar("calloff.current_operation", default=_inside)
 
 
 def current() -> "Operation[Any] | None":

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
+from .._scopes.scope import arrived, is_running
 from .._scopes.timers import NEVER, Entry, Timers, timers_of
 from .._words.errors import TimedOut
 from .._words.reason import Kind, Reason
@@ -85,7 +86,7 @@ class Group:
         self._host = asyncio.current_task()
         if self._host is None:
             raise RuntimeError("a group needs to be entered inside a task")
-        self._baseline = self._host.cancelling()
+        self._baseline = arrived(self._host)
         self._in_body = True
         if self._timeout is not None:
             self._timers = timers_of(asyncio.get_running_loop())
@@ -96,7 +97,7 @@ class Group:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         self._in_body = False
-        held = await self._disarm(error)
+        held = self._disarm(error)
         if held is not None:
             text = str(held.args[0]) if held.args else "the code that runs the group was cancelled"
             self._stop(Kind.PARENT, text, _label())
@@ -109,19 +110,11 @@ class Group:
                 self._timers.remove(self)
         return self._conclude(held or later, error)
 
-    async def _disarm(self, error: BaseException | None) -> CancelledError | None:
-        """Take back our own cancel of the host, if any; what remains is the host's own cancel."""
+    def _disarm(self, error: BaseException | None) -> CancelledError | None:
+        """Take back our own cancel of the host, if any; returned is the host's own cancel."""
         assert self._host is not None
-        if self._host_cancelled:
-            foreign = self._host.uncancel() > self._baseline
-            if isinstance(error, CancelledError):
-                return error if foreign else None
-            try:  # the body ended before our cancel arrived: it arrives here
-                await asyncio.sleep(0)
-            except CancelledError as stale:
-                return stale if foreign else None
-            return None
-        return error if isinstance(error, CancelledError) else None
+        foreign = not self._host_cancelled or self._host.uncancel() > self._baseline
+        return error if foreign and isinstance(error, CancelledError) else None
 
     def _conclude(self, held: CancelledError | None, error: BaseException | None) -> bool:
         stopping = self._stopping
@@ -170,9 +163,15 @@ class Group:
             self._stopping = Reason(kind, text, by, asyncio.get_running_loop().time())
             for operation in self._running():
                 operation.cancel(self._stopping)
-            if self._in_body and self._host is not None and not self._host_cancelled:
-                self._host_cancelled = True
-                self._host.cancel()
+            if self._host is not None and is_running(self._host):
+                asyncio.get_running_loop().call_soon(self._cancel_host)  # see scope.py: not while it runs
+            else:
+                self._cancel_host()
+
+    def _cancel_host(self) -> None:
+        if self._in_body and self._host is not None:
+            self._host_cancelled = True
+            self._host.cancel()
 
     @property
     def timer_host(self) -> "asyncio.Task[Any] | None":

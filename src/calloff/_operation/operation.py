@@ -389,7 +389,8 @@ class Operation(Future[T]):
 
     def over(self) -> "Future[None]":
         """A future of one waiter's own that is done when the operation is."""
-        self._refuse_itself()
+        if current_operation.get() is self:
+            self._refuse_itself()
         waiter: Future[None] = self._loop.create_future()
         if self._waiters is None:
             self._waiters = [waiter]
@@ -550,6 +551,13 @@ class Operation(Future[T]):
             due = silent if due is None or silent < due else due
         if due is not None:
             self.timers.add(self, due)
+
+    @property
+    def timer_host(self) -> "asyncio.Task[Any] | None":
+        """The task that the deadline, or force, will call off: for the one who finds that the loop is blocked."""
+        if self._stop is None or self._stop.force_at <= self.timers.now():
+            return getattr(self.body, "task", None)
+        return None
 
     def timer_due(self, now: float) -> None:
         """A limit or the next step of the stop may be due."""

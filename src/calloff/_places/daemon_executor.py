@@ -95,8 +95,7 @@ class DaemonExecutor(ThreadPoolExecutor):
             if cancel_futures:
                 self._waiting.clear()
             self._lock.notify_all()
-        for job in dropped:
-            job.cancel()
+        _drop(dropped)
         with self._lock:
             while wait and self._busy():
                 self._lock.wait()
@@ -122,8 +121,7 @@ class DaemonExecutor(ThreadPoolExecutor):
             self._shutdown = self._released = True
             self._when_idle = None
             self._lock.notify_all()
-        for job in waiting:
-            job.cancel()
+        _drop(waiting)
         for thread in idle:
             thread.join(_MOMENT)
         return stuck
@@ -195,6 +193,12 @@ class DaemonExecutor(ThreadPoolExecutor):
             if self._when_idle is not None and not self._running and not self._waiting:
                 callback, self._when_idle = self._when_idle, None
                 callback()
+
+
+def _drop(jobs: list[_Job]) -> None:
+    for job in jobs:
+        if job.cancel():
+            job.set_running_or_notify_cancel()
 
 
 def _name(function: Any) -> str:

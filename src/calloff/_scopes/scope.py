@@ -9,14 +9,13 @@ A task that is running can't be cancelled cleanly: asyncio would note it and rai
 block is left before, nobody could take the note back (before 3.13, or inside the clean-up of a cancelled task). So a
 scope cancels its running task from the next turn of the loop, unless it has been left by then.
 
-The innermost scope is kept in a context variable, hence child tasks inherit it, and a scope finds the next outer one in
-the token it got for itself. Nothing else is done before a scope is called off: most never are.
+The innermost scope is kept in a context variable, hence child tasks inherit it. To leave one costs no second look at
+that variable: a scope that was left has no task any more, and is passed over until the next one takes its place.
+Nothing else is done before a scope is called off: most never are.
 """
 
 import asyncio
-import sys
 from asyncio import CancelledError, Task
-from collections.abc import Callable
 from contextvars import ContextVar
 from enum import Enum
 from math import inf
@@ -25,13 +24,11 @@ from typing import Any, Self
 
 from .._words.policy import DEFAULT
 from .._words.reason import Kind, Reason
-from .timers import NEVER, Entry, Timers, timers_of
+from .pool import Pool, pool_of
+from .timers import NEVER, Entry, Timers
 
-if sys.version_info >= (3, 12):
-    from asyncio import current_task
-else:  # asyncio's own is of Python there, and ten times as slow
-    current_task: Callable[..., Task[Any] | None] = asyncio.tasks._current_tasks.get  # type: ignore[attr-defined]
-
+#: what `asyncio.current_task` looks in; a look of one's own costs a third, on 3.11 a tenth
+current_tasks: dict[asyncio.AbstractEventLoop, Task[Any]] = asyncio.tasks._current_tasks  # type: ignore[attr-defined]
 
 __all__ = ["Scope", "State", "innermost", "nearest_deadline", "overdue_scope", "requests_of"]
 
@@ -58,8 +55,8 @@ _set = innermost.set
 class Scope:
     """Base of `Timeout`, `CancelScope` and the limit of a `TaskGroup`.
 
-    Whoever makes one sets `_state`, `_when`, `_limit`, `_grace` and `_timers`, and for a scope without a deadline or in
-    state `DOOMED` `timer_at` and `timer_bucket`, too. The slots from `_reason` on have no value until it is called off.
+    Whoever makes one sets `_state`, `_when`, `_limit`, `_grace` and `_pool`, and for a scope without a deadline or in
+    state `DOOMED` `timer_at` and `timer_bucket`, too. `_reason`, `_fired_at`, `_calls` and `_asked` have no value until it is called off.
     """
 
     __slots__ = (
@@ -69,11 +66,11 @@ class Scope:
         "_grace",
         "_level",
         "_limit",
+        "_outer",
+        "_pool",
         "_reason",
         "_state",
         "_task",
-        "_timers",
-        "_outer",
         "_when",
         "timer_at",
         "timer_bucket",
@@ -85,7 +82,7 @@ class Scope:
     """The deadline as it was said: seconds from the start, ``None`` when it was given as a point."""
     _grace: float | None
     """Seconds between the first cancel and the next ones; ``None``: there is only one."""
-    _timers: Timers | None
+    _pool: Pool | None
     """Of the loop; ``None`` until the entry where it was made without a running one."""
     _task: Task[Any] | None
     _level: int
@@ -107,14 +104,14 @@ class Scope:
         state = self._state
         if state is not _CREATED and state is not _DOOMED:
             raise RuntimeError(f"{type(self).__name__} has already been entered")
-        timers = self._timers
-        if timers is None:
-            timers = self._timers = timers_of(asyncio.get_running_loop())
-        task = current_task(timers.loop)
-        if task is None:
-            raise RuntimeError(f"{type(self).__name__} should be used inside a task")
-        level = task.cancelling()
-        self._level = level and level - task._must_cancel  # type: ignore[attr-defined]
+        pool = self._pool
+        if pool is None:
+            pool = self._pool = pool_of(asyncio.get_running_loop())
+        try:
+            task = current_tasks[pool.loop]
+        except KeyError:
+            raise RuntimeError(f"{type(self).__name__} should be used inside a task") from None
+        self._level = task.cancelling() and arrived(task)
         self._task = task
         outer = _get()
         if outer is not None and outer._task is None:  # it was left: nothing is taken out of a context
@@ -127,15 +124,13 @@ class Scope:
         if state is _DOOMED:
             self._begin_late()
         else:
-            at = self._when
-            if at is not None:
-                # what Timers.add does for a deadline that is not near, without the calls
-                if at >= timers._horizon and (bucket := timers._far.get(int(at))) is not None:
-                    bucket[self] = None
-                    self.timer_bucket = bucket
-                    self.timer_at = at
+            when = self._when
+            if when is not None:
+                if when >= pool.at:  # what Pool.add does, without the calls
+                    self.timer_bucket = scopes = pool.scopes
+                    scopes[self] = None
                 else:
-                    self._wait_until(at)
+                    self._wait_until(when)
         return self
 
     def __exit__(
@@ -146,9 +141,8 @@ class Scope:
             bucket = self.timer_bucket
             if bucket is not None:
                 del bucket[self]
-                self.timer_bucket = None
             elif self.timer_at != NEVER:
-                self._timers.remove(self)  # type: ignore[union-attr]
+                self._timers.remove(self)
             self._task = None
             return None
         return self._ended(error, self._given_back())
@@ -178,7 +172,7 @@ class Scope:
         if self._state is not _EXPIRING or task is None:
             raise RuntimeError(f"{type(self).__name__} was not entered")
         self._state = _EXPIRED
-        self._timers.remove(self)  # type: ignore[union-attr]
+        self._timers.remove(self)
         self._task = None
         for _ in range(self._calls):
             task.uncancel()
@@ -195,7 +189,7 @@ class Scope:
     def _deliver(self) -> None:
         """Cancel the task, for the first time or again."""
         task, timers = self._task, self._timers
-        if self._state is not _EXPIRING or task is None or timers is None:
+        if self._state is not _EXPIRING or task is None:
             return  # left in the meantime
         now = timers.now()
         if not self._asked:
@@ -210,7 +204,7 @@ class Scope:
     def _call_off(self, reason: Reason) -> None:
         """Called off by hand; only the first call counts."""
         task, timers = self._task, self._timers
-        if self._state is not _ACTIVE or task is None or timers is None:
+        if self._state is not _ACTIVE or task is None:
             return
         timers.remove(self)
         self._fire(reason, timers.now())
@@ -229,7 +223,6 @@ class Scope:
     def _begin_late(self) -> None:
         """Called off, or overdue, before it was entered."""
         timers = self._timers
-        assert timers is not None
         if self._reason is None:
             timers.loop.call_soon(self._overdue)
         else:
@@ -240,7 +233,6 @@ class Scope:
 
     def _set_deadline(self, when: float | None) -> None:
         """Another deadline for a scope that is active."""
-        assert self._timers is not None
         self._timers.remove(self)
         self._when = when
         self._limit = None
@@ -248,17 +240,16 @@ class Scope:
             self._wait_until(when)
 
     def _wait_until(self, when: float) -> None:
-        timers = self._timers
-        assert timers is not None
-        if when > timers.now():
-            timers.add(self, when)
+        pool = self._pool
+        assert pool is not None
+        if when > pool.now():
+            pool.add(self, when)
         else:
             self.timer_bucket = None
             self.timer_at = NEVER
-            timers.loop.call_soon(self._overdue)  # before the block goes on, also where it only yields
+            pool.loop.call_soon(self._overdue)  # before the block goes on, also where it only yields
 
     def _overdue(self) -> None:
-        assert self._timers is not None
         now = self._timers.now()
         if self._state is _ACTIVE and self._when is not None and self._when <= now:
             self._timers.remove(self)
@@ -272,7 +263,6 @@ class Scope:
         elif self._state is _EXPIRING and self._asked and self._grace is not None:
             over = self._fired_at + self._grace
             if now < over:  # it was interrupted, and the timer still stood at the deadline
-                assert self._timers is not None
                 self._timers.add(self, over)
             else:
                 self._deliver()
@@ -287,12 +277,16 @@ class Scope:
 
         For a signal handler: touches nothing but the scope.
         """
-        assert self._timers is not None
         self._fire(None, self._timers.now())
         self._asked = 1
         return CancelledError()
 
     # --- what it says of itself
+
+    @property
+    def _timers(self) -> Timers:
+        assert self._pool is not None
+        return self._pool.timers
 
     def _why(self) -> Reason:
         if self._reason is not None:
@@ -305,6 +299,11 @@ class Scope:
         if self._state is _ACTIVE:
             when = f" when={None if self._when is None else round(self._when, 3)}"
         return f"<{type(self).__name__} [{self._state.value}]{when}>"
+
+
+def arrived(task: Task[Any]) -> int:
+    """The cancel requests of a running task without the one that it will hear of at its next await."""
+    return task.cancelling() - getattr(task, "_must_cancel", False)
 
 
 def is_running(task: Task[Any]) -> bool:
@@ -332,7 +331,7 @@ def nearest_deadline() -> float:
 def overdue_scope(now: float) -> Scope | None:
     """The innermost scope of the running task whose deadline has passed unheeded; safe in a signal handler."""
     scope = innermost.get()
-    if scope is None or scope._timers is None:
+    if scope is None or scope._pool is None:
         return None
     task = asyncio.current_task()
     while scope is not None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from .._words.duration import limit
 from .._words.errors import TimedOut
+from .pool import pool_of, pools
 from .scope import Scope, State
-from .timers import NEVER, known_timers, timers_of
+from .timers import NEVER
 from .where import raised_at
 
 __all__ = ["Timeout", "timeout", "timeout_at"]
@@ -86,7 +87,7 @@ class Timeout(Scope):
             error = context
 
 
-def timeout(delay: float | None, *, grace: float | None = None) -> Timeout:
+def timeout(delay: float | None, grace: float | None = None) -> Timeout:
     """Limit a block of code to `delay` seconds, counted from this call.
 
     When they are over, `asyncio.CancelledError` is raised where the block awaits, and what comes out of the block is
@@ -109,35 +110,42 @@ def timeout(delay: float | None, *, grace: float | None = None) -> Timeout:
     that swallows the cancel and ends by itself ends well; `Timeout.expired` tells.
     """
     try:
-        timers = known_timers[_running_loop()]
+        pool = pools[_running_loop()]
     except KeyError:
-        timers = timers_of(_running_loop())
+        pool = pool_of(_running_loop())
     scope = Timeout()
-    scope._timers = timers
+    scope._pool = pool
     scope._limit = delay
-    if delay is not None and 0 < delay < inf:
-        scope._when = timers.now() + delay
-        scope._state = _CREATED
-    else:
-        scope._when = when = None if delay is None else _point(timers.now() + delay, "delay")
-        scope._state = _CREATED if when is None else _DOOMED
-        scope._reason = None
-        scope.timer_at = NEVER
-        scope.timer_bucket = None
-    scope._grace = grace if grace is None else limit(grace, "grace")
+    try:
+        if delay is not None and delay > 0:
+            scope._when = pool.now() + delay
+            scope._state = _CREATED
+        else:
+            scope._when = when = None if delay is None else _point(pool.now() + delay, "delay")
+            scope._state = _CREATED if when is None else _DOOMED
+            scope._reason = None
+            scope.timer_at = NEVER
+            scope.timer_bucket = None
+    except TypeError:
+        raise TypeError(f"delay must be a number of seconds or None, not {delay!r}") from None
+    if grace is not None:
+        grace = limit(grace, "grace")
+    scope._grace = grace
     return scope
 
 
-def timeout_at(when: float | None, *, grace: float | None = None) -> Timeout:
+def timeout_at(when: float | None, grace: float | None = None) -> Timeout:
     """Like `timeout`, to a point on the clock of the loop (`loop.time()`); needs no running loop until it is entered."""
     scope = Timeout()
-    scope._timers = None
+    scope._pool = None
     scope._limit = None
     scope._when = _point(when, "when")
     scope._state = _CREATED
     scope.timer_at = NEVER
     scope.timer_bucket = None
-    scope._grace = grace if grace is None else limit(grace, "grace")
+    if grace is not None:
+        grace = limit(grace, "grace")
+    scope._grace = grace
     return scope
 
 

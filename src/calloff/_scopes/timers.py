@@ -10,7 +10,7 @@ its use for timeouts in the Linux kernel: coarse far away, exact close by.
 
 import asyncio
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import count
 from math import inf
 from time import monotonic
@@ -112,6 +112,10 @@ class Timers:
         for start in self._starts:
             if start <= now:
                 late += [entry for entry in self._far[start] if entry.timer_at <= now]
+        for entry in tuple(late):
+            members: Callable[[float], Iterable[Entry]] | None = getattr(entry, "late", None)  # a lane, a pool
+            if members is not None:
+                late += members(now)
         return late
 
     def _open(self, at: float) -> "dict[Entry, None] | None":
@@ -201,6 +205,10 @@ class Lane:
         entry.timer_at = at
         entry.timer_bucket = entries
         entries[entry] = None
+
+    def late(self, now: float) -> list[Entry]:
+        """Those that should have been called by now."""
+        return [entry for entry in self.entries if entry.timer_at <= now]
 
     def timer_due(self, now: float) -> None:
         """The first entries are due."""

@@ -67,7 +67,7 @@ def become_reaper() -> bool:
     try:
         os.waitpid(-1, os.WNOHANG)
     except ChildProcessError:
-        return True
+        return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     return False
 
 

@@ -14,10 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ._sweep.case import ORACLES
+from ._sweep.places import Place, make_place
 from ._sweep.plan import PHASES
 from ._sweep.report import SweepReport
-from ._sweep.trial import ORACLES
-from ._sweep.whole import HOWS, Place, Sweeping, make_case, make_place
+from ._sweep.sweeping import Sweeping
+from ._sweep.whole import HOWS, make_case
 
 __all__ = ["main"]
 
@@ -190,10 +192,11 @@ def _from_file(path: str) -> Any:
     name = Path(path).stem
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
-    assert spec.loader is not None
+    loader = spec.loader
+    assert loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(name, module)
-    return _imported(path, lambda: spec.loader.exec_module(module), module)  # type: ignore[union-attr]
+    return _imported(path, lambda: loader.exec_module(module), module)
 
 
 def _from_package(name: str) -> Any:

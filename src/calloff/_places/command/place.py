@@ -65,13 +65,15 @@ def command(
     if shell:
         name = argv[0] if len(argv[0]) <= 40 else argv[0][:39] + "…"
         argv = ("/bin/sh", "-c", argv[0], "sh", *argv[1:])
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+    if limit < 1:
         raise ValueError(f"limit must be a number of bytes, 1 or more, not {limit!r}")
+    if signal not in signals.valid_signals():
+        raise ValueError(f"signal must be the number of a signal, not {signal!r}")
     streams = (_source(stdin), _drain(stdout, "stdout", limit, 1), _drain(stderr, "stderr", limit, 2))
     if env is not None:
         env = {_text(key, "env"): _text(value, "env") for key, value in env.items()}
     folder = None if cwd is None else _text(cwd, "cwd")
-    return CommandWork(Plan(argv, env, folder, streams, int(signals.Signals(signal)), check), name)
+    return CommandWork(Plan(argv, env, folder, streams, int(signal), check), name)
 
 
 def _text(value: Any, what: str) -> str:
@@ -113,17 +115,15 @@ def _drain(given: Any, name: str, limit: int, ours: int) -> Outlet:
 
 
 def _file(given: Any, name: str, allowed: str) -> int:
-    if isinstance(given, bool) or isinstance(given, str):
+    if isinstance(given, (bool, str)):
         raise ValueError(f"{name} must be {allowed}, not {given!r}")
-    number = given if isinstance(given, int) else None
-    if number is None:
-        try:
-            number = given.fileno()
-        except AttributeError:
-            raise TypeError(f"{name} must be {allowed}, not {given!r}") from None
+    try:
+        number = given if isinstance(given, int) else int(given.fileno())
+    except AttributeError:
+        raise TypeError(f"{name} must be {allowed}, not {given!r}") from None
     if number < 0:
         raise ValueError(f"{name} must be {allowed}, not {given!r}")
-    return int(number)
+    return number
 
 
 def _devnull() -> int:

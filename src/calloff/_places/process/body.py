@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["ProcessBody", "ProcessWork"]
 
 T = TypeVar("T")
-#: up to how many bytes a call is kept, so that it can be given to another worker when the first one died before it began
+#: up to how many bytes a call is kept, to be given to another worker when the first one died before it began
 _LARGE = 1 << 20
 _TRIES = 3
 
@@ -137,20 +137,17 @@ class ProcessBody:
             sink.stopped(Rung.ASKED)
             return
         try:
-            if kind == "value":
-                value = pickle.loads(data, buffers=buffers)
-            else:
-                error = unpack_error(data, self.name)
+            found = pickle.loads(data, buffers=buffers) if kind == "value" else unpack_error(data, self.name)
         except Exception as problem:
             problem.add_note(f"while the result of {self.name} was unpickled")
             sink.raised(problem)
             return
         if kind == "value":
-            sink.returned(value)
-        elif isinstance(error, CancelledError):  # it raised that by itself
+            sink.returned(found)
+        elif isinstance(found, CancelledError):  # it raised that by itself
             sink.stopped()
         else:
-            sink.raised(error)
+            sink.raised(found)
 
     def killed(self, survivors: tuple[str, ...]) -> None:
         """Everything is dead and reaped, but for `survivors`."""

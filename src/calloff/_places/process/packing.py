@@ -1,8 +1,10 @@
 """What is sent to a worker and what comes back, as pickles; the other end of it is in `_child/worker.py`."""
 
+import io
 import pickle
 from asyncio import CancelledError
 from collections.abc import Callable
+from importlib import import_module
 from pickle import PickleBuffer
 from typing import Any
 
@@ -52,10 +54,10 @@ def _apart(buffer: PickleBuffer, buffers: list[PickleBuffer]) -> bool:
 
 
 def _by_value(value: Any, buffers: list[PickleBuffer]) -> bytes:
-    import cloudpickle
-
-    data: bytes = cloudpickle.dumps(value, 5, buffer_callback=lambda buffer: _apart(buffer, buffers))
-    return data
+    cloudpickle: Any = import_module("cloudpickle")
+    file = io.BytesIO()
+    cloudpickle.Pickler(file, 5, buffer_callback=lambda buffer: _apart(buffer, buffers)).dump(value)
+    return file.getvalue()
 
 
 def _culprit(

@@ -59,7 +59,7 @@ class Processes:
         """Change the settings; what is not given stays. They apply to what starts from now on.
 
         Args:
-            size: how many functions may run at a time, per event loop; at first the number of CPUs, or 4 if that is less.
+            size: how many functions may run at a time, per event loop; at first the number of CPUs, but at least 4.
             spares: how many idle workers are kept ready beyond those that run; 1 at first.
             preload: names of modules that a worker imports before it takes work; none at first.
             max_jobs: after how many functions a worker is replaced by a fresh one; 0 for never, as at first.

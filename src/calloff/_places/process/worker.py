@@ -9,13 +9,12 @@ import signal
 import socket
 import sys
 import time
-from asyncio import AbstractEventLoop
 from collections import deque
 from contextvars import Context
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from ..._child.wire import ASK, DUMP, Reader, frame
+from ..._child.wire import ASK, DUMP, LOOK, Reader, frame
 from ..._words.frame import RawStack
 from ..._words.place import Sink
 from ..kept import Guarded
@@ -28,6 +27,8 @@ __all__ = ["Worker"]
 
 #: seconds that `where` waits for the worker at most
 _PATIENCE = 0.02
+#: seconds that a worker which is to be killed gets to show where it is
+_LAST_LOOK = 0.002
 #: seconds after which the guard uses force by itself, when the owner should have done so
 _SLACK = 0.05
 _numbers = count(1)
@@ -45,13 +46,13 @@ class Worker:
         self._killing = False
         self._held: tuple[ProcessBody, str, Any, list[Any]] | None = None
         self._asked = False
-        self._told = 0
+        self._text = ""
+        self._stacked: RawStack = ()
         self._handle: int | None = None
         self._rest: deque[memoryview] = deque()
         data, theirs = socket.socketpair()
         news, their_news = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._stacks, their_stacks = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        os.set_blocking(their_stacks, True)
         data.setblocking(False)
         news.setblocking(False)
         self._data, self._news = data, news
@@ -89,6 +90,8 @@ class Worker:
         self.jobs += 1
         self._number = number = next(_numbers)
         self._asked = False
+        if self._text:
+            self._forget_stack()
         sink = body.sink
         id, name = sink.ref
         loop = self.pool.loop
@@ -109,8 +112,7 @@ class Worker:
     def ask(self, sink: Sink) -> None:
         """Have `CancelledError` raised in the function."""
         self._asked = True
-        self._drain_stacks()
-        self._signal(DUMP)
+        self._forget_stack()
         reason = sink.reason
         assert reason is not None
         self.guarded.write("ask", self._number, ASK, (str(reason.kind), reason.text, reason.by, reason.at))
@@ -122,6 +124,7 @@ class Worker:
             self._readable()  # what has ended already has ended
         if self.body is not None and not self._killing:
             self._killing = True
+            self._look_last()
             self._signal(signal.SIGKILL)  # the guard does it, too, but has to wake up first
             self.guarded.write("kill")
 
@@ -191,8 +194,6 @@ class Worker:
             self.guarded.write("kill")
             return
         self.body = None
-        if self._told:
-            self._told = 0
         self.pool.release(self)
         body.finish(kind, data, buffers)
 
@@ -227,7 +228,9 @@ class Worker:
             self._handle = handle
         elif kind == "failed":
             number, text = parts
-            self._end(lambda body: body.failed(OSError(number, f"no worker process could be started: {text}")))
+            self._end(
+                lambda body: body.failed(OSError(number, f"no worker process could be started: {text}"))
+            )
         elif kind == "ended":
             self._ended(*parts)
 
@@ -295,45 +298,54 @@ class Worker:
         return True
 
     def where(self) -> RawStack:
-        """The stack of the function now, as far as the worker tells it in time."""
-        self._drain_stacks()
-        if self.dead or not self._signal(DUMP):
-            return ()
-        until = time.monotonic() + _PATIENCE
-        text = ""
-        while not _is_whole(text) and (left := until - time.monotonic()) > 0:
-            if select.select([self._stacks], [], [], left)[0]:
-                text += self._drain_stacks()
-        return _parse(text)
+        """The stack of the function now, as far as the worker tells it in time; C code that runs on does not."""
+        self._forget_stack()
+        if not self.dead and self._signal(LOOK):
+            self._await_stack(_PATIENCE)
+        return self._stacked
+
+    def _await_stack(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self._stack() and (left := until - time.monotonic()) > 0:
+            select.select([self._stacks], [], [], left)
+
+    def _look_last(self) -> None:
+        """Before it is killed: have C write the stack of one that does not answer."""
+        if not self._stack() and self._signal(DUMP):
+            self._await_stack(_LAST_LOOK)
 
     def _stack(self) -> RawStack:
-        return _parse(self._drain_stacks())
-
-    def _drain_stacks(self) -> str:
+        """The last stack that has come from it."""
         text = b""
         with contextlib.suppress(OSError):
             while chunk := os.read(self._stacks, 1 << 16):
                 text += chunk
-        return text.decode(errors="replace")
+        if text:
+            self._text += text.decode(errors="replace")
+            self._stacked = _parse(self._text) or self._stacked
+        return self._stacked
+
+    def _forget_stack(self) -> None:
+        self._stack()
+        self._text, self._stacked = "", ()
 
 
 _LINE = re.compile(r'  File "(.*)", line (\d+) in (.*)')
 
 
-def _is_whole(text: str) -> bool:
-    """Whether a stack has come to its end: the outermost frame, and the awaits where an event loop is idle."""
-    return "_child/__main__.py" in text and ("in _run\n" not in text or text.endswith("end\n"))
-
-
 def _parse(text: str) -> RawStack:
-    by_c, _, by_await = text.partition("await\n")
-    awaits = _LINE.findall(by_await)
-    running = _LINE.findall(by_c)[::-1]
-    if awaits and not any(file == awaits[0][0] and function == awaits[0][2] for file, _, function in running):
-        running = awaits  # suspended: the loop's own frames say nothing
-    frames = tuple((file, int(line), function) for file, line, function in running)
-    start = next((index for index, frame in enumerate(frames) if frame[2] == "_call" and "_child" in frame[0]), -1)
-    return frames[start + 1 :]
+    """The last whole stack in what was written."""
+    by_python, end, _ = text.rpartition("end\n")
+    if end:
+        found = _LINE.findall(by_python.rpartition("stack\n")[2])
+    else:  # by C: innermost first, and outermost what runs the worker
+        whole, end, _ = text.partition("_child/__main__.py")
+        found = _LINE.findall(whole)[::-1] if end else []
+        start = next(
+            (at for at, (file, _, name) in enumerate(found) if name == "_call" and "_child" in file), -1
+        )
+        found = found[start + 1 :]
+    return tuple((file, int(line), name) for file, line, name in found)
 
 
 def _why(status: int | None) -> str:

@@ -46,7 +46,6 @@ class TaskBody(Coroutine[Any, Any, None]):
         "_forcing",
         "_given_up",
         "_interrupted",
-        "_send",
         "_sink",
         "_started",
         "coro",
@@ -58,11 +57,12 @@ class TaskBody(Coroutine[Any, Any, None]):
     #: the body that the interrupter found on the stack of the main thread, and what came of it
     _on_stack: "ClassVar[TaskBody | None]" = None
     _raising: ClassVar[BaseException | None] = None
+    #: the body that waits for a task that the interrupter found there
+    _behind: "ClassVar[TaskBody | None]" = None
 
     def __init__(self, coro: Coroutine[Any, Any, Any]) -> None:
         self.coro = coro
         self.name: str = getattr(coro, "__qualname__", "coroutine")
-        self._send = coro.send
         self._started = False
         self._forcing = False
         self._given_up = False
@@ -91,8 +91,11 @@ class TaskBody(Coroutine[Any, Any, None]):
 
     def ask(self, text: str) -> RawStack | None:
         """Cancel the task. Where it waits is noted when the request arrives, unless others have to end before."""
+        self._asked_with = None  # scopes of its own may have called off a block of it before
         if TaskBody._on_stack is self:
             self._raise()
+            return self.where()
+        if TaskBody._behind is self:
             return self.where()
         task = self.task
         assert task is not None
@@ -145,11 +148,9 @@ class TaskBody(Coroutine[Any, Any, None]):
         self.task.cancel()
 
     def _obeying(self) -> bool:
-        if self._asked_with is None:
-            return False
         if TaskBody._on_stack is self:
-            return stems_from(sys.exception(), self._asked_with)
-        return is_handling(self.coro, self._asked_with)
+            return self._asked_with is not None and stems_from(sys.exception(), self._asked_with)
+        return is_handling(self.coro, self._asked_with, behind=True)
 
     # --- the blocked loop
 
@@ -170,13 +171,21 @@ class TaskBody(Coroutine[Any, Any, None]):
         finally:
             TaskBody._on_stack = TaskBody._raising = None
 
+    def behind(self, act: Callable[[], object]) -> None:
+        """Run `act`, while a task that this body waits for, and that blocks the loop, is interrupted in its place.
+
+        If `act` asks this body, that is all that the body hears of it: its task is not cancelled, which would cancel the
+        other one twice. Where the end of the other one does not end this body, it is asked again, as always.
+        """
+        TaskBody._behind = self
+        try:
+            act()
+        finally:
+            TaskBody._behind = None
+
     def holds_up(self, task: "asyncio.Task[Any]") -> bool:
         """Whether `task` waits for this body, which runs now, at whatever distance."""
-        coro: Any = task.get_coro()
-        coro = getattr(coro, "coro", coro)
-        if getattr(coro, "cr_running", False):  # below it on the stack: it started this body eagerly
-            return True
-        return leads_to(coro, self.coro)
+        return is_held_up(task, self.coro)
 
     def _raise(self) -> None:
         if self._asked_with is None:
@@ -190,12 +199,12 @@ class TaskBody(Coroutine[Any, Any, None]):
     def __next__(self) -> Any:
         try:
             if self._started:
-                return self._send(None)
+                return self.coro.send(None)
             self._started = True
             if self.task is None:  # an eager task, which runs its first step before anybody gets to know it
                 self.task = asyncio.current_task()
             self._sink.entered()
-            return self._send(None)
+            return self.coro.send(None)
         except StopIteration as stop:
             self._sink.returned(stop.value)
             self.task = None
@@ -212,7 +221,7 @@ class TaskBody(Coroutine[Any, Any, None]):
     def throw(self, typ: Any, val: Any = None, tb: Any = None, /) -> Any:
         """Pass an exception on, the last asking as `StopForced`."""
         error: BaseException = typ if val is None and isinstance(typ, BaseException) else (val or typ())
-        typ = val = tb = None  # this frame will be in the traceback of `error`: no cycle
+        typ = val = tb = None  # noqa: F841  this frame will be in the traceback of `error`: no cycle
         if isinstance(error, CancelledError):
             if not self._started:
                 self._started = True
@@ -252,7 +261,7 @@ class TaskBody(Coroutine[Any, Any, None]):
     def _ended(self, error: BaseException) -> None:
         self._asked_with = None
         task, self.task = self.task, None
-        if isinstance(error, (CancelledError, StopForced)):
+        if isinstance(error, (CancelledError, StopForced)) or _is_stopped_group(error):
             self._sink.stopped(Rung.INTERRUPTED if self._interrupted and not isinstance(error, StopForced) else None)
             return
         self._sink.raised(error)
@@ -279,8 +288,39 @@ class TaskBody(Coroutine[Any, Any, None]):
 
     # --- what asyncio's reprs and stack printers read
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.coro, name)
+    @property
+    def __name__(self) -> str:
+        return self.name
+
+    @property
+    def cr_code(self) -> Any:
+        return self.coro.cr_code
+
+    @property
+    def cr_frame(self) -> Any:
+        return self.coro.cr_frame
+
+    @property
+    def cr_running(self) -> Any:
+        return self.coro.cr_running
+
+    @property
+    def cr_await(self) -> Any:
+        return self.coro.cr_await
+
+
+def _is_stopped_group(error: BaseException) -> bool:
+    """Whether it is how a group of tasks tells that all of them were stopped."""
+    return isinstance(error, BaseExceptionGroup) and error.split((CancelledError, StopForced))[1] is None
+
+
+def is_held_up(task: "asyncio.Task[Any]", coro: object) -> bool:
+    """Whether `task` waits, at whatever distance, for the coroutine that runs now."""
+    waiting: Any = task.get_coro()
+    waiting = getattr(waiting, "coro", waiting)
+    if getattr(waiting, "cr_running", False):  # below it on the stack: it started the other one eagerly
+        return True
+    return leads_to(waiting, coro)
 
 
 #: for the interrupter: the code objects below which the body's own frames begin

@@ -26,6 +26,7 @@ import inspect
 import logging
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -33,11 +34,14 @@ from functools import partial
 from math import inf
 from types import FrameType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from ..._scopes.scope import overdue_scope
 from ..._scopes.timers import Timers, timers_of
+from ..._words.errors import StopForced
 from ..._words.policy import DEFAULT, Policy
-from .body import DRIVING, TaskBody
+from .body import DRIVING, TaskBody, is_held_up
+from .stack import stems_from
 
 __all__ = ["Interrupter"]
 
@@ -63,6 +67,9 @@ class Interrupter:
         self._pause = policy.slack
         #: when the kernel's timer is to fire, infinity while it is off
         self._fires_at = inf
+        self._policy = policy
+        #: the tasks that are no operations and were cancelled: how often, and when again
+        self._asked: WeakKeyDictionary[asyncio.Task[Any], tuple[int, float]] = WeakKeyDictionary()
         self._calls: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
         self._called_at = 0.0
         #: the task that ran at the last look, until the loop turns
@@ -139,9 +146,11 @@ class Interrupter:
         self._calls.append((callback, args))
         self._called_at = self._now()
         self._loop.call_soon_threadsafe(self._run_calls)
-        signal.pthread_kill(self._main_thread, signal.SIGALRM)
+        if signal.getsignal(signal.SIGALRM) is self._handler:
+            signal.pthread_kill(self._main_thread, signal.SIGALRM)
 
     def _run_calls(self) -> None:
+        """Make the calls that have not been made."""
         while self._calls:
             callback, args = self._calls.popleft()
             callback(*args)
@@ -174,17 +183,16 @@ class Interrupter:
         """What is to be raised in the step of `task` that blocks the loop."""
         coro = task.get_coro()
         body = coro if isinstance(coro, TaskBody) else None
+        resort = self.last_resort
         try:
-            if body is None:
-                self._run_calls()
-            elif error := body.interrupt(partial(self._take_steps, body, now)):
-                return error
-            if scope := overdue_scope(now):
-                return scope.interrupting()
-            resort = self.last_resort
-            if resort is None:
-                return None
-            return resort(task) if body is None else body.interrupt(partial(resort, task))
+            error = body.interrupt(partial(self._take_steps, body, now)) if body else self._run_calls()
+            if error is None and (scope := overdue_scope(now)):
+                error = scope.interrupting()
+            if error is None and body is None:
+                error = self._waited_for(task, now)
+            if error is None and resort is not None:
+                error = resort(task) if body is None else body.interrupt(partial(resort, task))
+            return error
         except Exception:
             _logger.exception("interrupting what blocks the event loop failed")
             return None
@@ -192,6 +200,34 @@ class Interrupter:
     def _take_steps(self, body: TaskBody, now: float) -> None:
         self._run_calls()
         body.sink.blocked(now)
+
+    def _waited_for(self, task: "asyncio.Task[Any]", now: float) -> BaseException | None:
+        """What is to be raised in a task that is no operation, but for which one waits, or a block, that has to end.
+
+        It is cancelled for them, as they would do if the loop would turn; again, with back-off, where it refuses; and
+        by force when their grace is over.
+        """
+        count, due = self._asked.get(task, (0, 0.0))
+        if now < due:
+            return None
+        coro = task.get_coro()
+        for entry in self._timers.late(now):
+            host: asyncio.Task[Any] | None = getattr(entry, "timer_host", None)
+            if host is None and count:  # asked before, and in vain
+                host = getattr(getattr(entry, "body", None), "task", None)
+            if host is None or host is task or not is_held_up(host, coro):
+                continue
+            force_at = getattr(entry, "force_at", None)
+            forced = force_at is not None and force_at <= now
+            if not forced and stems_from(sys.exception(), asyncio.CancelledError):
+                return None  # its clean-up
+            again = now + (self._policy.last if forced else self._policy.pause(count + 1))
+            self._asked[task] = count + 1, again if forced or force_at is None else min(again, force_at)
+            waiting = host.get_coro()
+            if isinstance(waiting, TaskBody) and isinstance(entry, asyncio.Future):  # its operation, not a block of it
+                waiting.behind(partial(waiting.sink.blocked, now))
+            return StopForced() if forced else asyncio.CancelledError()
+        return None
 
 
 def _is_on_top(frame: FrameType | None, coro: Any) -> bool:

@@ -9,7 +9,7 @@ member of a `gather` or a task group, the body of another operation.
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncGenerator, Coroutine, Generator
+from collections.abc import AsyncGenerator, Collection, Coroutine, Generator, Iterator
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, cast
 
@@ -20,8 +20,11 @@ __all__ = ["chain_of", "is_handling", "is_suspended", "leads_to", "stack_of", "s
 
 
 _LIMIT = 200
+_MOST = 10_000
 #: functions in which a group waits for its children
-_GROUP_WAITS = frozenset({"__aexit__", "_aexit", "__await__"})
+_GROUP_WAITS = frozenset({"__aexit__", "_aexit"})
+#: functions after which the chain may go on somewhere else than in what they await
+_WAITS = _GROUP_WAITS | {"__await__", "outcome", "stop"}
 
 
 def stack_of(coro: object, *, arrived: bool = False) -> RawStack:
@@ -33,14 +36,14 @@ def stack_of(coro: object, *, arrived: bool = False) -> RawStack:
     current: object | None = coro
     while type(current) is CoroutineType and not current.cr_running:  # the usual case, fast
         frame = current.cr_frame
-        if frame is None or frame.f_code.co_name in _GROUP_WAITS:
+        if frame is None or (code := frame.f_code).co_name in _WAITS:
             break
-        found += (frame.f_code, frame.f_lasti)
+        found += (code, frame.f_lasti)
         current = current.cr_await
     if current is None or (arrived and type(current).__name__ == "FutureIter"):
         return tuple(found)
     seen: set[int] = set()
-    while current is not None and id(current) not in seen and len(found) < _LIMIT:
+    while current is not None and id(current) not in seen and len(seen) < _LIMIT:
         seen.add(id(current))
         current = _visit(current, found)
     return tuple(found)
@@ -100,22 +103,26 @@ def _held_by(frame: FrameType) -> object | None:
     return None
 
 
-def _first_pending(members: Any) -> object | None:
-    pending: object = next((member for member in list(members) if not member.done()), None)
-    return pending
+def _first_pending(members: object) -> object | None:
+    """The first member that has not ended; ``None`` when these are not the tasks of a group after all."""
+    if not isinstance(members, Collection):
+        return None
+    return next((member for member in tuple(members) if isinstance(member, asyncio.Future) and not member.done()), None)
 
 
 def _inside(opaque: object) -> Any:
     """The generator or future that an opaque awaitable (of C, mostly) steps through."""
-    for part in gc.get_referents(opaque):
-        if isinstance(part, (Coroutine, Generator, AsyncGenerator, asyncio.Future)):
+    parts = gc.get_referents(opaque)
+    for part in parts:
+        if type(part) in _USUAL or isinstance(part, (Coroutine, Generator, AsyncGenerator, asyncio.Future)):
             return part
-    for part in gc.get_referents(opaque):
+    for part in parts:
         if type(part).__name__ in _STEPS:
             return part
     return None
 
 
+_USUAL = frozenset({CoroutineType, asyncio.Future, asyncio.Task})  # asking abstract classes takes long
 _STEPS = frozenset({"async_generator_asend", "async_generator_athrow", "coroutine_wrapper", "FutureIter"})
 
 
@@ -152,33 +159,49 @@ def is_suspended(part: object) -> bool:
 
 
 def leads_to(coro: object, other: object) -> bool:
-    """Whether the chain of awaits of the suspended `coro` leads to `other`."""
-    seen: set[int] = set()
-    current: object | None = coro
-    while current is not None and id(current) not in seen and len(seen) < _LIMIT:
-        if current is other:
-            return True
-        seen.add(id(current))
-        current = _visit(current, [])
-    return False
+    """Whether `coro` waits for `other`, at whatever distance."""
+    return any(step is other for step, _ in _awaited(coro))
 
 
-def is_handling(coro: object, error: BaseException | type[BaseException]) -> bool:
+def is_handling(coro: object, error: BaseException | type[BaseException] | None, *, behind: bool = False) -> bool:
     """Whether a suspended coroutine is still busy with `error`: in an ``except``, a ``finally`` or an ``__aexit__``.
+
+    With `behind`, it is, too, when a task that it waits for is in its clean-up: that one was cancelled for it, with a
+    `CancelledError` of its own; the request itself (then `error` may be ``None``) has perhaps not even arrived.
 
     This tells clean-up, which deserves its grace, from a cancel that was swallowed. A frame that handles an exception
     keeps it among its references; one that swallowed it has let go of it.
     """
-    seen: set[int] = set()
-    current: object | None = coro
-    while current is not None and id(current) not in seen and len(seen) < _LIMIT:
-        seen.add(id(current))
-        if isinstance(current, (CoroutineType, GeneratorType, AsyncGeneratorType)):
-            parts = gc.get_referents(current)
-            if any(isinstance(part, BaseException) and stems_from(part, error) for part in parts):
-                return True
-        current = _visit(current, [])
+    for step, is_other_task in _awaited(coro):
+        sought = asyncio.CancelledError if is_other_task and behind else error
+        if sought is not None and isinstance(step, (CoroutineType, GeneratorType, AsyncGeneratorType)):
+            for part in gc.get_referents(step):
+                if isinstance(part, BaseException) and stems_from(part, sought):
+                    return True
     return False
+
+
+def _awaited(coro: object) -> Iterator[tuple[object, bool]]:
+    """Everything that `coro` waits for, itself first, through every member of a group; and if it is another task's."""
+    seen: set[int] = set()
+    ahead: list[tuple[object, bool]] = [(coro, False)]
+    while ahead and len(seen) < _MOST:
+        current, is_other_task = ahead.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current, is_other_task
+        if type(current) is asyncio.Future:
+            continue  # nobody is known behind it
+        members: object = ()
+        if isinstance(current, CoroutineType) and current.cr_frame and current.cr_frame.f_code.co_name in _GROUP_WAITS:
+            members = getattr(current.cr_frame.f_locals.get("self"), "_tasks", None)
+        elif isinstance(current, asyncio.Future):
+            is_other_task = True
+            members = getattr(current, "_children", None)  # asyncio.gather
+        if isinstance(members, Collection):
+            ahead += [(member, True) for member in tuple(members) if isinstance(member, asyncio.Future)]
+        ahead.append((_visit(current, []), is_other_task))
 
 
 def stems_from(held: BaseException | None, error: BaseException | type[BaseException]) -> bool:
@@ -191,4 +214,3 @@ def stems_from(held: BaseException | None, error: BaseException | type[BaseExcep
             return True
         step = step.__cause__ or step.__context__
     return False
-

@@ -25,7 +25,7 @@ from typing import Any
 
 from ..._places.task.stack import is_handling
 from .plan import Plan, Seen
-from .points import Point, Stack, Step, running_stack, stack_of
+from .points import Point, Stack, Step, is_python, running_stack, stack_of
 
 __all__ = ["Course", "Driver", "current_course"]
 
@@ -52,6 +52,7 @@ class Course:
         self.ignored: Stack = ()
         self.ignored_at: float | None = None
         self.over = False
+        self.ledger: Any = None
         self._cancel = cancel
         self._counts: Counter[tuple[str, Stack]] = Counter()
         self._after: Counter[tuple[str, Stack]] = Counter()
@@ -144,11 +145,17 @@ class Course:
 
     # --- tasks that the function starts
 
-    def adopt(self, coro: Coroutine[Any, Any, Any]) -> "Driver":
-        """Drive the coroutine of a child task."""
+    def adopt(self, coro: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
+        """Drive the coroutine of a child task, unless it is the event loop's own."""
+        made_at = running_stack()
+        code = getattr(coro, "cr_code", None)
+        if all(is_python(step.file) for step in made_at) and (code is None or is_python(code.co_filename)):
+            return coro
         child = Driver(coro, self, getattr(coro, "__qualname__", type(coro).__name__))
         self.children.append(child)
-        child.made_at = running_stack()
+        while made_at and is_python(made_at[-1].file):  # create_task and its like
+            made_at = made_at[:-1]
+        child.made_at = made_at
         parent = asyncio.current_task()
         driver = None if parent is None else parent.get_coro()
         if isinstance(driver, Driver):

@@ -90,8 +90,7 @@ def _awaits(file: str) -> set[int]:
     except SyntaxError:
         return set()
     kinds = (ast.Await, ast.AsyncFor, ast.AsyncWith)
-    found = {node.lineno for node in ast.walk(tree) if isinstance(node, kinds)}
-    return found
+    return {node.lineno for node in ast.walk(tree) if isinstance(node, kinds)}
 
 
 def _file(file: str, marks: dict[int, str]) -> str:
@@ -134,8 +133,10 @@ section{border-left:4px solid #b91c1c;padding-left:1rem;margin:1.5rem 0}h3{font-
 .mark{font-size:12px;padding:0 .35rem;border-radius:.3rem;white-space:nowrap}
 .mark.safe{background:#dcfce7;color:#14532d}.mark.unsafe{background:#fee2e2;color:#7f1d1d}
 .mark.unresolved{background:#fef3c7;color:#713f12}.mark.none{background:#e4e4e7;color:#3f3f46}
-table{border-collapse:collapse;width:100%}td{padding:0 .5rem;vertical-align:top}td:first-child{color:#999;text-align:right}
+table{border-collapse:collapse;width:100%}td{padding:0 .5rem;vertical-align:top}
+td:first-child{color:#999;text-align:right}
 td:last-child{white-space:pre;width:100%}tr.unsafe td{background:#fef2f2}summary{font-weight:600;margin:.8rem 0}
-@media(prefers-color-scheme:dark){body{background:#18181b;color:#e4e4e7}pre{background:#27272a}tr.unsafe td{background:#3f1d1d}
+@media(prefers-color-scheme:dark){body{background:#18181b;color:#e4e4e7}pre{background:#27272a}
+tr.unsafe td{background:#3f1d1d}
 a{color:#93c5fd}}
 """

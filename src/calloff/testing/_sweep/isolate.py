@@ -1,8 +1,8 @@
 """Runs kept apart: a small server forks once for each run, and can kill it.
 
-The server is itself a fork, made when the sweep begins: it has the functions (closures, too) without pickling them, but
-none of the threads and not the event loop of the process that asked. What a run does to its process, be it a thread that
-is stuck or a loop that is blocked, ends with that process. Only plain data crosses back, over a pipe.
+The server is itself a fork, made when the sweep begins: it has the functions (closures, too) without pickling them,
+but none of the threads and not the event loop of the process that asked. What a run does to its process, be it a
+thread that is stuck or a loop that is blocked, ends with that process. Only plain data crosses back, over a pipe.
 """
 
 import asyncio
@@ -176,8 +176,8 @@ def _await_answer(orders: socket.socket, reader: int, limit: float) -> bytes | N
     parts = bytearray()
     end = time.monotonic() + limit
     while (rest := end - time.monotonic()) > 0:
-        ready, _, _ = select.select([reader, orders], [], [], rest)
-        if orders in ready:
+        ready, _, _ = select.select([reader, orders.fileno()], [], [], rest)
+        if orders.fileno() in ready:
             return None  # nothing is sent while a run is on: it was closed
         if reader in ready:
             part = os.read(reader, 1 << 20)

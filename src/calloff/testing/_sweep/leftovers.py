@@ -13,9 +13,11 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 from .driver import Course, Driver, current_course
+from .opened import opened_at
 from .points import Stack, Step, is_ours, is_python, shown, stack_of
 
 __all__ = ["Left", "Snapshot", "descendants_of"]
@@ -115,22 +117,21 @@ class Snapshot:
             if at is not None:
                 text += f" at {_line(at)}"
             key = getattr(getattr(thread, "_target", None), "__qualname__", type(thread).__name__)
-            yield Left(
-                "threads", key, text, _SHORT, lambda thread=thread: not thread.is_alive() or _is_idle(thread)
-            )
+            yield Left("threads", key, text, _SHORT, partial(_is_idle, thread))
 
     def _processes(self) -> Iterator[Left]:
         for pid, name in _child_processes().items():
             if pid not in self.processes:
                 text = f"the child process {pid} ({name}) still runs"
-                yield Left("processes", name, text, _SHORT, lambda pid=pid: pid not in _child_processes())
+                yield Left("processes", name, text, _SHORT, partial(_has_ended, pid))
 
     def _files(self) -> Iterator[Left]:
         for fd, name in _open_files().items():
             if self.files.get(fd) != name:
-                text = f"{_describe(fd, name)} is still open (fd {fd})"
-                gone: Callable[[], bool] = lambda fd=fd, name=name: _target(fd) != name  # noqa: E731
-                yield Left("files", _kind(name), text, _LONG, gone)
+                made = opened_at(fd, name)
+                where = f", opened at {_line(shown(made))}" if made else ""
+                text = f"{_describe(fd, name)} is still open (fd {fd}){where}"
+                yield Left("files", _kind(name), text, _LONG, partial(_was_closed, fd, name), made)
 
     def _timers(self) -> Iterator[Left]:
         for handle in list(getattr(self.loop, "_scheduled", ())):
@@ -140,10 +141,7 @@ class Snapshot:
             if name == "_set_result_unless_cancelled":
                 continue  # of a task that sleeps, which is told of by itself
             text = f"the timer {name} is still set, due in {max(0.0, handle.when() - self.loop.time()):.3g} s"
-            gone: Callable[[], bool] = lambda handle=handle: (  # noqa: E731
-                handle.cancelled() or handle not in self.loop._scheduled  # type: ignore[attr-defined]
-            )
-            yield Left("timers", name, text, _BRIEF, gone)
+            yield Left("timers", name, text, _BRIEF, partial(self._is_off, handle))
 
     def _readers(self) -> Iterator[Left]:
         for fd, handle in _readers(self.loop).items():
@@ -151,7 +149,13 @@ class Snapshot:
                 continue  # a new file is told of by itself
             name = _callback(handle)
             text = f"the loop still watches fd {fd} for {name}"
-            yield Left("readers", name, text, _BRIEF, lambda fd=fd: fd not in _readers(self.loop))
+            yield Left("readers", name, text, _BRIEF, partial(self._is_unwatched, fd))
+
+    def _is_off(self, handle: asyncio.TimerHandle) -> bool:
+        return handle.cancelled() or handle not in getattr(self.loop, "_scheduled", ())
+
+    def _is_unwatched(self, fd: int) -> bool:
+        return fd not in _readers(self.loop)
 
 
 # --- threads
@@ -180,7 +184,7 @@ def _thread_line(thread: threading.Thread) -> Step | None:
             return step
         if step.function in _RESOLVING:
             return step
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return inner
 
 
@@ -198,6 +202,10 @@ def _child_processes() -> dict[int, str]:
         if rest and rest.split()[0] not in "ZX":
             found[pid] = name
     return found
+
+
+def _has_ended(pid: int) -> bool:
+    return pid not in _child_processes()
 
 
 def descendants_of(pid: int) -> list[int]:
@@ -250,6 +258,10 @@ def _target(fd: int) -> str | None:
         return os.readlink(f"/proc/self/fd/{fd}")
     except OSError:
         return None
+
+
+def _was_closed(fd: int, name: str) -> bool:
+    return _target(fd) != name
 
 
 def _brief(name: str) -> str:

@@ -9,9 +9,9 @@ import dis
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
-from types import AsyncGeneratorType
+from types import FrameType
 from typing import Any, NamedTuple
 
 from .driver import current_course
@@ -34,7 +34,7 @@ class Complaint(NamedTuple):
 
 
 @contextmanager
-def heard(loop: asyncio.AbstractEventLoop) -> Iterator[list[Complaint]]:
+def heard(loop: asyncio.AbstractEventLoop) -> Generator[list[Complaint]]:
     """Collect the complaints made while the block runs."""
     complaints: list[Complaint] = []
     handler = loop.get_exception_handler()
@@ -44,7 +44,7 @@ def heard(loop: asyncio.AbstractEventLoop) -> Iterator[list[Complaint]]:
     hooks = sys.get_asyncgen_hooks()
     born: set[int] = set()  # ids: weak references are dead by the time of the finalizer
 
-    def first_step(generator: AsyncGeneratorType[Any, Any]) -> None:
+    def first_step(generator: AsyncGenerator[Any, Any]) -> None:
         if current_course.get() is not None:
             born.add(id(generator))
         else:
@@ -52,13 +52,12 @@ def heard(loop: asyncio.AbstractEventLoop) -> Iterator[list[Complaint]]:
         if hooks.firstiter is not None:
             hooks.firstiter(generator)
 
-    def finalizer(generator: AsyncGeneratorType[Any, Any]) -> None:
-        if id(generator) in born and _has_clean_up(generator):
-            frame = generator.ag_frame
-            assert frame is not None
+    def finalizer(generator: AsyncGenerator[Any, Any]) -> None:
+        frame = getattr(generator, "ag_frame", None)
+        if frame is not None and id(generator) in born and _has_clean_up(frame):
             step = Step(frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name)
             text = (
-                f"the async generator {generator.__qualname__} was left suspended at line {step.line} and never closed: "
+                f"the async generator {frame.f_code.co_qualname}, suspended at line {step.line}, was never closed: "
                 "its clean-up runs when the garbage collector comes by"
             )
             complaints.append(Complaint("generators", text, (step,)))
@@ -109,11 +108,8 @@ def _plain(text: str) -> str:
     return re.sub(r" at 0x\w+", "", text)[:300]
 
 
-def _has_clean_up(generator: AsyncGeneratorType[Any, Any]) -> bool:
-    """Whether closing it where it is suspended would run any code of its own."""
-    frame = generator.ag_frame
-    if frame is None:
-        return False
+def _has_clean_up(frame: FrameType) -> bool:
+    """Whether closing a generator that is suspended in this frame would run any code of its own."""
     code = frame.f_code
     for entry in dis.Bytecode(code).exception_entries:  # type: ignore[attr-defined]
         if entry.start <= frame.f_lasti < entry.end:

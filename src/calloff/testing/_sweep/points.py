@@ -5,6 +5,7 @@ function of each frame) and by how many times that stack was seen before, not by
 somewhere else moves no other point.
 """
 
+import functools
 import gc
 import hashlib
 import linecache
@@ -12,7 +13,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import AsyncGenerator, Coroutine, Generator
-from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, NamedTuple
 
 __all__ = ["Point", "Step", "is_ours", "is_python", "running_stack", "shown", "stack_of", "whose"]
@@ -37,8 +38,8 @@ Stack = tuple[Step, ...]
 class Point(NamedTuple):
     """An await at which a task can be called off.
 
-    `owner` is ``""`` for the swept function's own task, else the name of the child task's coroutine; `nth` counts from 1
-    how many times the same owner was seen at the same stack.
+    `owner` is ``""`` for the swept function's own task, else the name of the child task's coroutine; `nth` counts from
+    1 how many times the same owner was seen at the same stack.
     """
 
     owner: str
@@ -53,8 +54,22 @@ class Point(NamedTuple):
     def digest(self) -> str:
         """A short name that survives a move of the lines: made of functions and source texts."""
         parts = [self.owner, str(self.nth)]
-        parts += [f"{os.path.basename(step.file)}:{step.function}:{step.source}" for step in self.stack]
+        parts += [
+            f"{os.path.basename(s.file)}:{s.function}:{s.source}:{_twins_before(s)}" for s in self.stack
+        ]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:6]
+
+
+@functools.cache
+def _twins_before(step: Step) -> int:
+    """How many lines of the same function, further up, have the same text."""
+    found = 0
+    for line in range(step.line - 1, 0, -1):
+        text = linecache.getline(step.file, line).strip()
+        found += text == step.source
+        if f"def {step.function}(" in text:
+            break
+    return found
 
 
 def stack_of(coro: object) -> Stack:
@@ -89,10 +104,8 @@ def _inside(opaque: object) -> object | None:
     for part in parts:
         if isinstance(part, (Coroutine, Generator, AsyncGenerator)):
             return part
-    for part in parts:
-        if type(part).__name__ in _STEPS:
-            return part
-    return None
+    steps: list[object] = [part for part in parts if type(part).__name__ in _STEPS]
+    return steps[0] if steps else None
 
 
 _STEPS = frozenset({"async_generator_asend", "async_generator_athrow", "coroutine_wrapper"})
@@ -101,14 +114,14 @@ _STEPS = frozenset({"async_generator_asend", "async_generator_athrow", "coroutin
 def running_stack(limit: int = 60) -> Stack:
     """The frames that run now, outermost first, without those of the event loop and of the sweep."""
     found: list[Step] = []
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None and len(found) < limit:
         code = frame.f_code
         if code.co_filename.endswith(_LOOP):
             break
         if not is_ours(code.co_filename):
             found.append(Step(code.co_filename, frame.f_lineno, code.co_name))
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return tuple(reversed(found))
 
 

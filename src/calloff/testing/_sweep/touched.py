@@ -6,7 +6,7 @@ what was acquired and not released, and what was taken from a queue and never ma
 
 import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -57,7 +57,7 @@ class Ledger:
             before = (usual or {}).get(f"{name} {account.number}", 0)
             if isinstance(account.thing, asyncio.Queue):
                 if held > 0 and _marks_done(usual, account):
-                    text = f"{held} item(s) taken from the {name} were never marked done: its join() would wait for ever"
+                    text = f"{held} item(s) taken from the {name} were never marked done: join() would wait for ever"
                     found.append((text, account.taken_at))
             elif held > max(0, before):
                 found.append((f"the {name} is still held", account.taken_at))
@@ -81,12 +81,12 @@ def _marks_done(usual: dict[str, int] | None, account: _Account) -> bool:
 
 def _account_of(thing: Any) -> _Account | None:
     course: Course | None = current_course.get()
-    ledger = None if course is None or course.over else getattr(course, "ledger", None)
+    ledger = None if course is None or course.over else course.ledger
     return None if ledger is None else ledger.account(thing)
 
 
 @contextmanager
-def watched_locks() -> Iterator[None]:
+def watched_locks() -> Generator[None]:
     """Count what swept code does to locks, semaphores and queues while the block runs."""
     originals = [(cls, name, cls.__dict__[name]) for cls, name in _WRAPPED]
     for cls, name, original in originals:

@@ -4,102 +4,26 @@ import asyncio
 import contextlib
 import contextvars
 import gc
-import os
 import weakref
 from asyncio import CancelledError
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+from .case import Case, Result
 from .driver import Course, Driver, current_course
 from .leftovers import Left, Snapshot
 from .noise import Complaint, heard
-from .plan import Plan, Seen
-from .points import Point, Stack, Step, is_python, shown, stack_of
+from .plan import Plan
+from .points import Stack, Step, shown, stack_of
 from .touched import Ledger
+from .words import at_line, comparable, named
 
-__all__ = ["ORACLES", "Case", "Result", "Trial", "run_case"]
-
-ORACLES = (
-    "obeyed",  # it ended as cancelled: it neither returned a value nor went on
-    "ended",  # within the limit
-    "error",  # and not with another exception
-    "tasks",
-    "threads",
-    "processes",
-    "files",
-    "timers",
-    "readers",
-    "locks",
-    "cancelling",
-    "generators",
-    "unawaited",
-    "errors",
-    "restart",
-    "bystander",
-    "check",
-    "teardown",
-)
-
-Function = Callable[..., Awaitable[Any]]
-
-
-@dataclass(frozen=True)
-class Case:
-    """What is swept, and how."""
-
-    fn: Function
-    setup: Function | None = None
-    check: Function | None = None
-    teardown: Function | None = None
-    bystander: Function | None = None
-    timeout: float = 5.0
-    children: bool = True
-    oracles: frozenset[str] = frozenset(ORACLES)
-    how: str = "cancel"
-
-    def with_helpers(self, helpers: Mapping[str, Function | None]) -> "Case":
-        """The same with another `check` and `bystander`."""
-        return replace(self, **helpers) if helpers else self
-
-
-@dataclass
-class Result:
-    """What one run showed; plain data, it crosses from one process to another."""
-
-    plan: Plan | None = None
-    fired: bool = False
-    broken: str = ""
-    """Why the run is worth nothing: the set-up failed, say."""
-    ending: str = ""
-    violations: list[tuple[str, str]] = field(default_factory=list)
-    at_fault: Step | None = None
-    made: list[Stack] = field(default_factory=list)
-    seen: list[Seen] = field(default_factory=list)
-    cleaning: list[Point] = field(default_factory=list)
-    eager: bool = False
-    # what a run without a cancel is like: the measure of the others
-    left: Counter[str] = field(default_factory=Counter)
-    noise: Counter[str] = field(default_factory=Counter)
-    balances: dict[str, int] = field(default_factory=dict)
-    given: list[str] = field(default_factory=list)
-    given_kept: list[str] = field(default_factory=list)
-    cancelling: int = 0
-    took: float = 0.0
-    bystander_took: float = 0.0
-    restart: str = ""
-    """``ok``, or why the function can't be run twice in the same world."""
-    restart_took: float = 0.0
-    value: str = ""
-
-
-class _Given(Exception):
-    """The set-up, the teardown or the bystander failed or took too long."""
+__all__ = ["Trial"]
 
 
 class Trial:
-    """Runs the function once, under `plan` (``None``: without a cancel) and compares with `usual`, such a run before."""
+    """Runs the function once, under `plan` (``None``: without a cancel), and compares with `usual`, a run without."""
 
     def __init__(self, case: Case, plan: Plan | None, usual: Result | None) -> None:
         self.case = case
@@ -109,7 +33,7 @@ class Trial:
         self.loop = asyncio.get_running_loop()
         self.course = Course(plan, self._cancel)
         self.ledger = Ledger()
-        self.course.ledger = self.ledger  # type: ignore[attr-defined]
+        self.course.ledger = self.ledger
         self.others: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         self.snapshot: Snapshot | None = None
         self._pending: list[Left] = []
@@ -135,8 +59,9 @@ class Trial:
             course = current_course.get()
             driven = coro
             ours = isinstance(coro, Driver) or isinstance(getattr(coro, "coro", None), Driver)
-            if course is self.course and not course.over and not ours:
+            if course is not None and course is self.course and not course.over and not ours:
                 driven = course.adopt(coro)
+            task: Any
             if previous is None:
                 name = options.pop("name", None)
                 task = asyncio.Task(driven, loop=loop, name=name, **options)
@@ -168,7 +93,7 @@ class Trial:
         bystander = None
         if case.bystander is not None:
             bystander = asyncio.ensure_future(
-                case.bystander(*self._args)
+                case.bystander(*self.args)
             )  # of no course: it is never called off
         await self._end(task)
         result.took = self.loop.time() - began
@@ -180,7 +105,7 @@ class Trial:
             del bystander
         await self._settle()
 
-    _args: tuple[Any, ...] = ()
+    args: tuple[Any, ...] = ()
 
     def _start(self, make: Callable[[], Awaitable[Any]]) -> "asyncio.Future[Any]":
         course = self.course
@@ -229,7 +154,8 @@ class Trial:
         else:
             main = course.main
             assert main is not None
-            task = self._task or (main.task and main.task())  # an eager task has not been handed out yet
+            # an eager task has not been handed out yet
+            task = self._task or (None if main.task is None else main.task())
             if task is not None:
                 task.cancel()
 
@@ -254,12 +180,13 @@ class Trial:
         main = course.main
         assert main is not None
         stack = stack_of(main.coro)
-        at = f": it waits at {_at(shown(stack))}" if stack else ""
+        at = f": it waits at {at_line(shown(stack))}" if stack else ""
         if not course.shots:
             self.result.ending = f"did not end within {self.case.timeout:g} s{at}"
         elif course.ignored_at is not None:
             self.violated(
-                "obeyed", f"it swallowed the cancel and went on: it awaits at {_at(shown(course.ignored))}"
+                "obeyed",
+                f"it swallowed the cancel and went on: it awaits at {at_line(shown(course.ignored))}",
             )
             self.result.at_fault = main.caught_by
             self.result.ending = "went on"
@@ -284,9 +211,9 @@ class Trial:
             error: BaseException | None = None
         else:
             error = task.exception()
-            result.ending = "returned" if error is None else f"raised {_name(error)}"
+            result.ending = "returned" if error is None else f"raised {named(error)}"
             if error is None:
-                result.value = _comparable(task.result())
+                result.value = comparable(task.result())
         if not course.shots:
             return
         expected = course.shots
@@ -300,7 +227,7 @@ class Trial:
             self.violated("obeyed", "it swallowed the cancel: it returned as if nothing had happened")
             result.at_fault = self._swallower()
         elif error is not None:
-            self.violated("error", f"it ended with {_name(error)} in place of the cancel")
+            self.violated("error", f"it ended with {named(error)} in place of the cancel")
             result.at_fault = main.caught_by
         elif self.case.how != "operation":
             usually = 0 if self.usual is None else self.usual.cancelling
@@ -329,14 +256,14 @@ class Trial:
         await asyncio.wait({task}, timeout=limit)
         if not task.done():
             stack = stack_of(task.get_coro()) if isinstance(task, asyncio.Task) else ()
-            at = f": it waits at {_at(shown(stack))}" if stack else ""
+            at = f": it waits at {at_line(shown(stack))}" if stack else ""
             self.violated("bystander", f"the bystander did not come to its end within {limit:.3g} s{at}")
             task.cancel()
             await asyncio.wait({task}, timeout=0.2)
         elif task.cancelled():
             self.violated("bystander", "the bystander was cancelled, too")
         elif (error := task.exception()) is not None:
-            self.violated("bystander", f"the bystander failed: {_name(error)}")
+            self.violated("bystander", f"the bystander failed: {named(error)}")
         self.result.bystander_took = self.loop.time() - began
 
     async def _settle(self) -> None:
@@ -361,7 +288,7 @@ class Trial:
         if "locks" in self.case.oracles and self.plan is not None:
             usual = None if self.usual is None else self.usual.balances
             for text, stack in self.ledger.complaints(usual):
-                where = f", acquired at {_at(shown(stack))}" if stack else ""
+                where = f", acquired at {at_line(shown(stack))}" if stack else ""
                 self.violated("locks", text + where if "never marked" not in text else text, stack)
 
     @property
@@ -376,9 +303,9 @@ class Trial:
             return
         try:
             async with asyncio.timeout(self.case.timeout):
-                verdict = await self.case.check(*self._args)
+                verdict = await self.case.check(*self.args)
         except Exception as error:
-            self.violated("check", f"the check failed: {_name(error)}")
+            self.violated("check", f"the check failed: {named(error)}")
         else:
             if verdict is False:
                 self.violated("check", "the check returned False")
@@ -395,21 +322,21 @@ class Trial:
             limit = min(limit, max(1.0, 10 * usual.restart_took))
         self.course.over = True
         began = self.loop.time()
-        task = asyncio.ensure_future(make())
+        task: asyncio.Future[Any] = asyncio.ensure_future(make())
         await asyncio.wait({task}, timeout=limit)
         result.restart_took = self.loop.time() - began
         if not task.done():
             stack = stack_of(task.get_coro()) if isinstance(task, asyncio.Task) else ()
-            result.restart = f"hangs at {_at(shown(stack))}" if stack else "hangs"
+            result.restart = f"hangs at {at_line(shown(stack))}" if stack else "hangs"
             task.cancel()
             await asyncio.wait({task}, timeout=0.2)
         elif task.cancelled():
             result.restart = "was cancelled"
         elif (error := task.exception()) is not None:
-            result.restart = f"raises {_name(error)}"
+            result.restart = f"raises {named(error)}"
         else:
             result.restart = "ok"
-            value = _comparable(task.result())
+            value = comparable(task.result())
             if usual is not None and usual.value and value != usual.value:
                 result.restart = f"returns {value} and not {usual.value}"
             elif usual is None and value != result.value:
@@ -467,55 +394,6 @@ class Trial:
         return Counter(self.result.given_kept) - Counter(usual.given_kept)
 
 
-async def run_case(case: Case, plan: Plan | None, usual: Result | None) -> Result:
-    """One whole run on the running loop."""
-    trial = Trial(case, plan, usual)
-    result = trial.result
-    with trial.watching():
-        try:
-            if case.setup is not None:
-                value = await _within(case.setup(), case.timeout, "the set-up")
-                trial._args = (value,)
-
-            def make() -> Awaitable[Any]:
-                return case.fn(*trial._args)
-
-            await trial.body(make)
-            await trial.see_check()
-            if "restart" in case.oracles and not trial.has_left:
-                await trial.see_restart(make)
-            if case.teardown is not None:
-                await trial_teardown(trial)
-        except _Given as error:
-            result.broken = str(error)
-        else:
-            trial.finish()
-    return result
-
-
-async def trial_teardown(trial: Trial) -> None:
-    """Run the user's teardown; when it fails only after a cancel, the cancel broke something."""
-    teardown = trial.case.teardown
-    assert teardown is not None
-    try:
-        await _within(teardown(*trial._args), trial.case.timeout, "the teardown")
-    except _Given as error:
-        if trial.plan is None:
-            raise
-        trial.violated("teardown", str(error))
-    await trial.let_go()
-
-
-async def _within(work: Awaitable[Any], limit: float, name: str) -> Any:
-    try:
-        async with asyncio.timeout(limit):
-            return await work
-    except TimeoutError as error:
-        raise _Given(f"{name} did not end within {limit:g} s ({_name(error)})") from None
-    except Exception as error:
-        raise _Given(f"{name} failed: {_name(error)}{_raised_at(error)}") from error
-
-
 async def _awaiting(work: Awaitable[Any]) -> Any:
     return await work
 
@@ -526,35 +404,6 @@ def _forget(task: "asyncio.Future[Any]") -> None:
         task.exception()
     except CancelledError as error:
         error.__traceback__ = None
-
-
-def _name(error: BaseException) -> str:
-    text = str(error)
-    return f"{type(error).__name__}: {text:.200}" if text else type(error).__name__
-
-
-def _raised_at(error: BaseException) -> str:
-    trace = error.__traceback__
-    found = ""
-    while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if not is_python(file) and file != __file__:
-            found = f" ({os.path.basename(file)}:{trace.tb_lineno})"
-        trace = trace.tb_next
-    return found
-
-
-def _comparable(value: object) -> str:
-    """A text to compare values by; ``""`` for what can't be compared across processes."""
-    if value is None or isinstance(value, (bool, int, float, str, bytes, tuple, list, dict)):
-        text = repr(value)
-        return "" if " at 0x" in text or len(text) > 2000 else text
-    return ""
-
-
-def _at(step: Step) -> str:
-    place = f"{os.path.basename(step.file)}:{step.line}"
-    return f"{place}: {step.source}" if step.source else place
 
 
 _LOOK_EVERY = 0.1

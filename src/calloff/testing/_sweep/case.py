@@ -1,0 +1,88 @@
+"""What is swept, and what one run of it showed: plain values."""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .plan import Plan, Seen
+from .points import Point, Stack, Step
+
+__all__ = ["ORACLES", "Case", "Function", "GivenFailed", "Result"]
+
+ORACLES = (
+    "obeyed",  # it ended as cancelled: it neither returned a value nor went on
+    "ended",  # within the limit
+    "error",  # and not with another exception
+    "tasks",
+    "threads",
+    "processes",
+    "files",
+    "timers",
+    "readers",
+    "locks",
+    "cancelling",
+    "generators",
+    "unawaited",
+    "errors",
+    "restart",
+    "bystander",
+    "check",
+    "teardown",
+)
+
+Function = Callable[..., Awaitable[Any]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is swept, and how."""
+
+    fn: Function
+    setup: Function | None = None
+    check: Function | None = None
+    teardown: Function | None = None
+    bystander: Function | None = None
+    timeout: float = 5.0
+    children: bool = True
+    oracles: frozenset[str] = frozenset(ORACLES)
+    how: str = "cancel"
+
+    def with_helpers(self, check: Function | None = None, bystander: Function | None = None) -> "Case":
+        """The same with another `check` and `bystander`."""
+        return replace(self, check=check, bystander=bystander)
+
+
+@dataclass
+class Result:
+    """What one run showed; plain data, it crosses from one process to another."""
+
+    plan: Plan | None = None
+    fired: bool = False
+    broken: str = ""
+    """Why the run is worth nothing: the set-up failed, say."""
+    died: bool = False
+    ending: str = ""
+    violations: list[tuple[str, str]] = field(default_factory=list)
+    at_fault: Step | None = None
+    made: list[Stack] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
+    cleaning: list[Point] = field(default_factory=list)
+    eager: bool = False
+    # what a run without a cancel is like: the measure of the others
+    left: Counter[str] = field(default_factory=Counter)
+    noise: Counter[str] = field(default_factory=Counter)
+    balances: dict[str, int] = field(default_factory=dict)
+    given: list[str] = field(default_factory=list)
+    given_kept: list[str] = field(default_factory=list)
+    cancelling: int = 0
+    took: float = 0.0
+    bystander_took: float = 0.0
+    restart: str = ""
+    """``ok``, or why the function can't be run twice in the same world."""
+    restart_took: float = 0.0
+    value: str = ""
+
+
+class GivenFailed(Exception):
+    """The set-up, the teardown or the bystander failed or took too long."""

@@ -1,0 +1,321 @@
+"""The sweep from end to end: two runs without a cancel, then one for each point and phase, and the report."""
+
+import asyncio
+import dataclasses
+import inspect
+import linecache
+import sys
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from .case import Case, Result
+from .isolate import Died
+from .places import Place
+from .plan import PHASES, Plan, Seen, choose, plans_for
+from .points import Point, Stack, Step, is_python, shown
+from .report import Finding, SweepReport, Violation
+from .versions import packages_of
+
+__all__ = ["Sweeping", "known_words"]
+
+
+class Sweeping:
+    """One sweep: which plans are carried out, and what comes of them."""
+
+    def __init__(
+        self,
+        case: Case,
+        *,
+        phases: Sequence[str] = PHASES,
+        max_runs: int | None = None,
+        known: Mapping[str, str] | None = None,
+        replay: str | None = None,
+        target: str = "",
+        again: str = "",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        if isinstance(phases, str):
+            phases = (phases,)
+        known_words("phases", phases, PHASES)
+        if max_runs is not None and max_runs < 1:
+            raise ValueError(f"max_runs must be a number of 1 or more, or None, not {max_runs!r}")
+        self.case = case
+        self.phases = phases
+        self.max_runs = max_runs
+        self.known = dict(known or {})
+        self.replay = replay
+        self.target = target
+        self.again = again
+        self.progress = progress
+        self.runs = 0
+        self.skipped = 0
+        self.began = time.monotonic()
+        self.seen: list[Seen] = []
+        self.points: dict[Point, None] = {}
+        self.findings: dict[str, Finding] = {}
+        self.unresolved: list[Plan] = []
+        self.resolved: set[tuple[str, str, Stack]] = set()
+        self.safe: dict[Point, None] = {}
+
+    async def run(self, places: Sequence[Place]) -> SweepReport:
+        """Carry out everything and report."""
+        usual = await self._usual(places[0])
+        if isinstance(usual, str):
+            return self._report(error=usual)
+        start = (
+            None if self.case.how == "deadline" else self._start()
+        )  # there, the deadline is set in the first step
+        plans = plans_for(self.seen, start, self.phases, self.case.children)
+        if self.replay is not None:
+            return await self._again(places[0], plans, usual)
+        doubles = "double" in self.phases
+        chosen = choose(plans, self.max_runs)
+        self.skipped = len(plans) - len(chosen)
+        results = await self._carry_out(places, chosen, usual)
+        if doubles:
+            seconds = _doubles(results)
+            room = None if self.max_runs is None else max(0, self.max_runs - len(chosen))
+            chosen = choose(seconds, room) if room != 0 else []
+            self.skipped += len(seconds) - len(chosen)
+            await self._carry_out(places, chosen, usual)
+        return self._report()
+
+    async def _usual(self, place: Place) -> Result | str:
+        """What a run without a cancel is like, or why there is none."""
+        found: Result | None = None
+        for _ in range(2):
+            self.runs += 1
+            try:
+                result = await place.ask((None, None))
+            except Died as error:
+                return f"it fails without any cancel: {error}"
+            if result.broken:
+                return result.broken
+            if result.ending != "returned":
+                return f"it fails without any cancel: it {result.ending}"
+            bad = [text for oracle, text in result.violations if oracle in ("bystander", "check", "ended")]
+            if bad:
+                return f"it fails without any cancel: {bad[0]}"
+            found = result if found is None else _together(found, result)
+        assert found is not None
+        for seen in found.seen:
+            if not seen.born:
+                self.points.setdefault(seen.point)
+        self.seen = found.seen
+        return dataclasses.replace(found, seen=[])  # it is sent with every plan
+
+    def _start(self) -> Point:
+        target: Any = inspect.unwrap(self.case.fn)
+        target = target.func if isinstance(target, partial) else target
+        code = getattr(target, "__code__", None) or getattr(type(target).__call__, "__code__", None)
+        if code is None:
+            return Point("", (Step("<unknown>", 0, self.target),), 1)
+        return Point("", (Step(code.co_filename, _def_line(code), code.co_name),), 1)
+
+    async def _again(self, place: Place, plans: list[Plan], usual: Result) -> SweepReport:
+        """Only the cancel of one finding."""
+        assert self.replay is not None
+        for plan in plans:
+            if plan.id == self.replay:
+                await self._carry_out([place], [plan._replace(restart=True)], usual)
+                return self._report()
+            if self.replay.startswith(plan.id + "-"):
+                results = await self._carry_out([place], [plan], usual)
+                self.findings.clear()
+                self.safe.clear()
+                chosen = [double for double in _doubles(results) if double.id == self.replay]
+                if chosen:
+                    await self._carry_out([place], chosen, usual)
+                    return self._report()
+        raise ValueError(f"replay: no cancel of this function has the id {self.replay!r}")
+
+    async def _carry_out(self, places: Sequence[Place], plans: Sequence[Plan], usual: Result) -> list[Result]:
+        queue = iter(plans)
+        results: list[Result] = []
+
+        async def work(place: Place) -> None:
+            for plan in queue:
+                results.append(await self._one(place, plan, usual))
+                if self.progress is not None:
+                    self.progress(len(results), len(plans))
+
+        if len(places) == 1:
+            await work(places[0])
+        else:
+            async with asyncio.TaskGroup() as group:
+                for place in places:
+                    group.create_task(work(place))
+        return results
+
+    async def _one(self, place: Place, plan: Plan, usual: Result) -> Result:
+        result = await self._try(place, plan, usual)
+        if result.eager and plan.first == "before" and not plan.point.owner:
+            return result  # an eager task makes its first step at once: there is no "before"
+        if not result.fired or result.broken:
+            self._not_reached(plan, result)
+            return result
+        if result.violations:
+            result = await self._confirmed(place, plan, usual, result)
+        self.resolved.add((plan.phase, plan.point.owner, plan.point.stack))
+        if plan.phase not in self.phases:
+            return result  # an early cancel only for the sake of its doubles
+        if result.violations:
+            self._found(plan, result)
+        else:
+            self.safe.setdefault(plan.shown)
+        return result
+
+    async def _try(self, place: Place, plan: Plan, usual: Result) -> Result:
+        """Until the point comes by."""
+        result = Result(plan)
+        for attempt in range(1, _ATTEMPTS + 1):
+            self.runs += 1
+            try:
+                result = await place.ask((plan._replace(attempt=attempt), usual))
+            except Died as error:
+                result = Result(plan, fired=True, died=True, violations=[("ended", str(error))], made=[()])
+            if result.fired and not result.broken:
+                break
+        return result
+
+    async def _confirmed(self, place: Place, plan: Plan, usual: Result, result: Result) -> Result:
+        """What depends on time must be seen twice in three runs: a busy machine is no finding."""
+        if result.died or any(oracle not in _TIMED for oracle, _ in result.violations):
+            return result
+        again = await self._try(place, plan, usual)
+        if again.violations or not again.fired or again.broken:
+            return result
+        third = await self._try(place, plan, usual)
+        return third if third.fired and not third.broken else again
+
+    def _not_reached(self, plan: Plan, result: Result) -> None:
+        if result.broken or result.ending.startswith("raised"):
+            text = result.broken or f"it failed before the cancel: it {result.ending}"
+            self._add(plan, "ERROR", plan.shown.at, (Violation("error", text),), plan.shown.stack)
+        else:
+            self.unresolved.append(plan)
+
+    def _found(self, plan: Plan, result: Result) -> None:
+        violations = tuple(Violation(*item) for item in result.violations)
+        stack = plan.shown.stack
+        fault = result.at_fault
+        if fault is None:
+            fault = _at_fault(stack, next((made for made in result.made if made), ()))
+        self._add(plan, "UNSAFE", fault, violations, stack)
+
+    def _add(
+        self, plan: Plan, verdict: str, fault: Step, violations: tuple[Violation, ...], stack: Stack
+    ) -> None:
+        self.findings[plan.id] = Finding(
+            plan.id, plan.phase, verdict, stack, fault, violations, plan.shown.owner.removesuffix(" (start)")
+        )
+
+    def _report(self, error: str = "") -> SweepReport:
+        for plan in self.unresolved:
+            if (plan.phase, plan.point.owner, plan.point.stack) not in self.resolved:
+                text = f"the point did not come again in {_ATTEMPTS} runs"
+                self._add(plan, "UNRESOLVED", plan.shown.at, (Violation("reached", text),), plan.shown.stack)
+        stacks = [point.stack for point in self.points] + [
+            finding.stack for finding in self.findings.values()
+        ]
+        packages = packages_of(stacks)
+        found: list[Finding] = []
+        silenced: list[tuple[Finding, str]] = []
+        for finding in self.findings.values():
+            finding = dataclasses.replace(finding, package=packages.of(finding.at_fault.file))
+            if finding.id in self.known:
+                silenced.append((finding, self.known[finding.id]))
+            else:
+                found.append(finding)
+        verdicts = {finding.verdict for finding in found}
+        verdict = (
+            "ERROR"
+            if error
+            else next((v for v in ("UNSAFE", "ERROR", "UNRESOLVED") if v in verdicts), "SAFE")
+        )
+        return SweepReport(
+            verdict,
+            len(self.points),
+            self.runs,
+            ".".join(map(str, sys.version_info[:3])),
+            packages.versions,
+            tuple(found),
+            target=self.target,
+            seconds=time.monotonic() - self.began,
+            skipped=self.skipped,
+            error=error,
+            safe=tuple(self.safe),
+            silenced=tuple(silenced),
+            replay=self.again,
+        )
+
+
+def _doubles(results: Sequence[Result]) -> list[Plan]:
+    """A second cancel at each point that the clean-up after a first was seen to come by."""
+    plans: dict[tuple[Point, Point], Plan] = {}
+    for phase in ("early", "late", "before"):
+        for result in results:
+            plan = result.plan
+            if plan is None or plan.phase != phase or not result.fired:
+                continue
+            for second in result.cleaning:
+                double = Plan("double", plan.point, second, phase)
+                plans.setdefault((plan.point, second), double)
+    return list(plans.values())
+
+
+def _together(first: Result, second: Result) -> Result:
+    """What may be expected of a run: all that one of the two showed."""
+    seen = {item.point: item for item in second.seen}
+    seen.update({item.point: item for item in first.seen})
+    return dataclasses.replace(
+        first,
+        seen=list(seen.values()),
+        left=first.left | second.left,
+        noise=first.noise | second.noise,
+        given_kept=max(first.given_kept, second.given_kept, key=len),
+        took=max(first.took, second.took),
+        bystander_took=max(first.bystander_took, second.bystander_took),
+        restart=first.restart
+        if first.restart == "ok"
+        else second.restart
+        if second.restart != "ok"
+        else first.restart,
+        restart_took=max(first.restart_took, second.restart_took),
+        value=first.value if first.value == second.value else "",
+    )
+
+
+def _at_fault(stack: Stack, made: Stack) -> Step:
+    """The frame to mend: the innermost that both made what is left and waits; else the innermost that waits."""
+    own = [step for step in stack if not is_python(step.file)]
+    makers = {(step.file, step.function) for step in made}
+    for step in reversed(stack):
+        if (step.file, step.function) in makers:
+            return step
+    return own[-1] if own else shown(stack)
+
+
+def _def_line(code: Any) -> int:
+    """The line of the ``def``: a decorator's line comes first in the code object."""
+    line: int = code.co_firstlineno
+    for number in range(line, line + 30):
+        text = linecache.getline(code.co_filename, number).lstrip()
+        if text.startswith(("async def", "def")):
+            return number
+    return line
+
+
+_ATTEMPTS = 3
+_TIMED = frozenset(
+    {"ended", "tasks", "threads", "processes", "files", "timers", "restart", "bystander", "teardown"}
+)
+
+
+def known_words(name: str, words: Collection[str], allowed: Sequence[str]) -> None:
+    """Raise `ValueError` unless all words are of those allowed."""
+    for word in words:
+        if word not in allowed:
+            raise ValueError(f"{name} must be of {', '.join(allowed)}, not {word!r}")

@@ -1,0 +1,539 @@
+"""A coroutine as a body: the driver between it and its task, and what it tells of the coroutine."""
+
+import asyncio
+import collections.abc
+import io
+import types
+
+import pytest
+
+import calloff
+from calloff import Rung
+from calloff._places.task.body import TaskBody, TaskWork
+from calloff._places.task.stack import is_handling, stack_of
+
+
+@pytest.fixture(autouse=True)
+def short_last(monkeypatch):
+    from dataclasses import replace
+
+    from calloff._operation.operation import Operation
+
+    monkeypatch.setattr(Operation, "policy", replace(Operation.policy, last=0.1))
+
+
+async def waits():
+    await asyncio.get_running_loop().create_future()
+
+
+# --- the work
+
+
+def test_task_work_is_a_coroutine_with_a_name(arun):
+    async def value():
+        return 3
+
+    async def main():
+        work = TaskWork(value(), name="mine")
+        assert (work.place, work.name) == ("task", "mine")
+        op = calloff.start(work)
+        assert await op == 3
+
+    arun(main)
+
+
+# --- passing on
+
+
+def test_values_and_errors_pass_both_ways(arun):
+    """What the body awaits reaches the loop, and what comes back reaches the body, as without a driver."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        good, bad = loop.create_future(), loop.create_future()
+
+        async def body():
+            value = await good
+            with pytest.raises(ZeroDivisionError):
+                await bad
+            async with asyncio.Lock():
+                await asyncio.sleep(0)
+            return value
+
+        op = calloff.start(body())
+        await asyncio.sleep(0)
+        good.set_result(3)
+        bad.set_exception(ZeroDivisionError())
+        assert await op == 3
+
+    arun(main)
+
+
+def test_a_body_that_awaits_something_wrong_fails(arun):
+    async def main():
+        @types.coroutine
+        def wrong():
+            yield "no future"
+
+        async def body():
+            await wrong()
+
+        with pytest.raises(RuntimeError, match="Task got bad yield: 'no future'"):
+            await calloff.call(body())
+
+    arun(main)
+
+
+def test_an_old_generator_coroutine_and_an_awaitable_are_work_too(arun):
+    async def main():
+        @types.coroutine
+        def old():
+            yield
+            return 3
+
+        class Mine:
+            def __await__(self):
+                yield
+                return 4
+
+        assert await calloff.call(old()) == 3
+        assert await calloff.call(Mine()) == 4
+        future = asyncio.get_running_loop().create_future()
+        future.set_result(5)
+        assert await calloff.call(future) == 5
+        assert await calloff.call(asyncio.create_task(asyncio.sleep(0, 6))) == 6
+
+    arun(main)
+
+
+def test_a_coroutine_of_somebodys_own_class(arun):
+    class Mine(collections.abc.Coroutine):
+        def __init__(self):
+            self.inner = asyncio.sleep(0, "value")
+
+        def send(self, value):
+            return self.inner.send(value)
+
+        def throw(self, *error):
+            return self.inner.throw(*error)
+
+        def close(self):
+            self.inner.close()
+
+        def __await__(self):
+            return self.inner.__await__()
+
+    async def main():
+        op = calloff.start(Mine())
+        assert op.where() is not None
+        assert await op == "value"
+        op = calloff.start(Mine())
+        assert isinstance(await op.stop(), (calloff.Cancelled, calloff.Completed))
+
+    arun(main)
+
+
+def test_it_runs_in_asyncios_debug_mode():
+    async def main():
+        async def body():
+            await asyncio.sleep(0)
+            return 3
+
+        assert await calloff.call(body()) == 3
+        op = calloff.start(waits())
+        await asyncio.sleep(0)
+        await op.stop()
+
+    asyncio.run(main(), debug=True)
+
+
+def test_asyncios_tools_see_the_coroutine(arun):
+    """Names and lines in reprs and stack prints are those of the body, not of the driver."""
+
+    async def main():
+        seen = []
+
+        async def named_body():
+            task = asyncio.current_task()
+            seen.append((repr(task), asyncio.iscoroutine(task.get_coro())))
+            await waits()
+
+        op = calloff.start(named_body())
+        await asyncio.sleep(0)
+        task = op.body.task
+        assert "named_body()" in repr(task)
+        assert seen == [(seen[0][0], True)]
+        text = io.StringIO()
+        task.print_stack(file=text)
+        assert "named_body" in text.getvalue()
+        assert task.get_stack()[0].f_code.co_name == "named_body"
+        await op.stop()
+
+    arun(main)
+
+
+def test_it_forwards_what_it_does_not_know(arun):
+    async def main():
+        coro = waits()
+        body = TaskBody(coro)
+        assert body.cr_code is coro.cr_code
+        with pytest.raises(AttributeError):
+            body.nothing_like_it  # noqa: B018
+        with pytest.raises(TypeError):
+            body.send(3)
+        body.close()
+        assert coro.cr_frame is None
+
+    arun(main)
+
+
+def test_context_variables_are_the_bodys_own(arun):
+    from contextvars import ContextVar
+
+    variable = ContextVar("variable", default="outside")
+
+    async def main():
+        async def body():
+            assert variable.get() == "outside"
+            variable.set("inside")
+            await asyncio.sleep(0)
+            return variable.get()
+
+        assert await calloff.call(body()) == "inside"
+        assert variable.get() == "outside"
+
+    arun(main)
+
+
+# --- force
+
+
+def test_force_comes_as_stop_forced_in_place_of_cancelled_error_and_clean_up_may_await(arun):
+    async def main():
+        seen = []
+
+        async def body():
+            try:
+                while True:
+                    try:
+                        await waits()
+                    except asyncio.CancelledError as error:
+                        seen.append(type(error))
+            except BaseException as error:
+                seen.append(type(error))
+                raise
+            finally:
+                for _ in range(3):
+                    await asyncio.sleep(0.005)
+                seen.append("cleaned")
+
+        op = calloff.start(body(), grace=0.05)
+        await asyncio.sleep(0)
+        outcome = await op.stop("enough")
+        assert isinstance(outcome, calloff.Cancelled)
+        assert outcome.report.rung is Rung.FORCED
+        assert seen[-2:] == [calloff.StopForced, "cleaned"]
+        assert set(seen[:-2]) == {asyncio.CancelledError}
+        assert len(seen) - 2 == outcome.report.refusals
+
+    arun(main)
+
+
+def test_force_reaches_a_body_that_cleans_up(arun):
+    async def main():
+        seen = []
+
+        async def body():
+            try:
+                await waits()
+            finally:
+                try:
+                    await waits()
+                except BaseException as error:
+                    seen.append(type(error))
+                    raise
+
+        op = calloff.start(body(), grace=0.02)
+        await asyncio.sleep(0)
+        outcome = await op.stop()
+        assert seen == [calloff.StopForced]
+        assert (outcome.report.rung, outcome.report.refusals) == (Rung.FORCED, 0)
+
+    arun(main)
+
+
+def test_a_forced_body_may_still_return_or_fail(arun):
+    async def main():
+        async def ends(how):
+            try:
+                while True:
+                    try:
+                        await waits()
+                    except asyncio.CancelledError:
+                        pass
+            except calloff.StopForced:
+                if how == "return":
+                    return "a value after all"
+                raise ValueError("an error after all") from None
+
+        op = calloff.start(ends("return"), grace=0.02)
+        await asyncio.sleep(0)
+        outcome = await op.stop()
+        assert outcome.value == "a value after all"
+        assert outcome.report.rung is Rung.FORCED
+        op = calloff.start(ends("raise"), grace=0.02)
+        await asyncio.sleep(0)
+        assert isinstance((await op.stop()).error, ValueError)
+
+    arun(main)
+
+
+def test_force_goes_through_inner_operations_groups_and_timeouts(arun):
+    """Nothing of calloff's own, nor of asyncio's, mistakes force for something it may swallow."""
+
+    async def main():
+        async def swallows():
+            while True:
+                try:
+                    await waits()
+                except asyncio.CancelledError:
+                    pass
+
+        async def body():
+            async with calloff.group(grace=0.05) as g:
+                g.start(waits())
+                async with asyncio.timeout(60):
+                    await swallows()
+
+        op = calloff.start(body(), grace=0.05)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        outcome = await op.stop()
+        assert outcome.report.rung is Rung.FORCED
+        assert isinstance(outcome, calloff.Cancelled)
+
+    arun(main)
+
+
+# --- what came before the request does not count
+
+
+@pytest.mark.parametrize("before", ["asyncio.timeout", "group", "native"])
+def test_an_earlier_cancel_inside_the_body_is_not_taken_for_the_request(arun, before):
+    """It was cancelled before, for reasons of its own: line, refusals and rung are those of the request."""
+
+    async def main():
+        async def body():
+            match before:
+                case "asyncio.timeout":
+                    try:
+                        async with asyncio.timeout(0.001):
+                            await waits()
+                    except TimeoutError:
+                        pass
+                case "group":
+                    async with calloff.group() as g:
+                        asyncio.get_running_loop().call_soon(g.cancel)
+                        await waits()
+                case "native":
+                    asyncio.current_task().cancel()
+                    try:
+                        await waits()
+                    except asyncio.CancelledError:
+                        pass
+            ready.set_result(None)
+            await waits()  # here
+
+        ready = asyncio.get_running_loop().create_future()
+        op = calloff.start(body())
+        await ready
+        outcome = await op.stop()
+        assert outcome.report.where[0].source == "await waits()  # here"
+        assert "body (" in str(outcome.report.where[0])
+        assert (outcome.report.rung, outcome.report.refusals) == (Rung.ASKED, 0)
+
+    arun(main)
+
+
+def test_an_earlier_cancel_is_no_refusal_of_a_request_that_never_arrived(arun):
+    async def main():
+        async def body():
+            try:
+                async with asyncio.timeout(0.001):
+                    await waits()
+            except TimeoutError:
+                pass
+            calloff.current().cancel()
+            return 3
+
+        outcome = await calloff.start(body()).outcome()
+        assert outcome.value == 3
+        assert outcome.report.refusals == 0
+
+    arun(main)
+
+
+# --- the first, eager step
+
+
+def test_a_request_in_the_first_step_meets_the_right_task(arun):
+    """An eager task runs before anybody knows it; another eager task inside it is somebody else."""
+
+    async def main():
+        seen = []
+
+        async def inner():
+            calloff.current().cancel("from an inner task")
+            seen.append("inner goes on")
+            await asyncio.sleep(0)
+            seen.append("inner ended")
+
+        async def body():
+            task = asyncio.create_task(inner())
+            try:
+                await waits()
+            finally:
+                await asyncio.wait([task])
+
+        op = calloff.start(body())
+        outcome = await op.outcome()
+        assert isinstance(outcome, calloff.Cancelled)
+        assert outcome.report.rung is Rung.ASKED
+        assert seen == ["inner goes on", "inner ended"]
+
+    arun(main)
+
+
+def test_a_body_that_ends_in_its_first_step(arun):
+    async def main():
+        async def value():
+            return 3
+
+        async def fails():
+            raise ValueError
+
+        async def is_off():
+            raise asyncio.CancelledError
+
+        assert await calloff.start(value()).outcome() == calloff.Completed(3)
+        assert isinstance((await calloff.start(fails()).outcome()).error, ValueError)
+        assert isinstance(await calloff.start(is_off()).outcome(), calloff.Cancelled)
+
+    arun(main)
+
+
+# --- clean-up or refusal?
+
+
+async def _suspended(body):
+    """Cancel a coroutine by hand, and ask whether it is still busy with that."""
+    task = asyncio.create_task(body())
+    for _ in range(2):
+        await asyncio.sleep(0)
+    coro = task.get_coro()
+    task.cancel()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    answer = is_handling(coro, asyncio.CancelledError)
+    for _ in range(5):
+        task.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    return answer
+
+
+class Closes:
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        await waits()
+
+
+async def in_finally():
+    try:
+        await waits()
+    finally:
+        await waits()
+
+
+async def in_except():
+    try:
+        await waits()
+    except asyncio.CancelledError:
+        await waits()
+        raise
+
+
+async def in_aexit():
+    async with Closes():
+        await waits()
+
+
+async def deeper():
+    try:
+        await in_finally()
+    finally:
+        pass
+
+
+async def in_a_translated_error():
+    try:
+        try:
+            await waits()
+        except asyncio.CancelledError as error:
+            raise ValueError from error
+    except ValueError:
+        await waits()
+
+
+async def in_an_async_generator():
+    async def generate():
+        try:
+            await waits()
+            yield 1
+        finally:
+            await waits()
+
+    async for _ in generate():
+        pass
+
+
+async def swallowed():
+    try:
+        await waits()
+    except asyncio.CancelledError:
+        pass
+    await waits()
+
+
+async def swallowed_below():
+    await swallowed()
+
+
+async def swallowed_in_a_suppress():
+    import contextlib
+
+    with contextlib.suppress(asyncio.CancelledError):
+        await waits()
+    await waits()
+
+
+@pytest.mark.parametrize(
+    "body", [in_finally, in_except, in_aexit, deeper, in_a_translated_error, in_an_async_generator]
+)
+def test_clean_up_is_told_as_such(arun, body):
+    assert arun(_suspended, body) is True
+
+
+@pytest.mark.parametrize("body", [swallowed, swallowed_below, swallowed_in_a_suppress])
+def test_a_swallowed_cancel_is_told_as_such(arun, body):
+    assert arun(_suspended, body) is False
+
+
+def test_a_stack_of_something_that_has_none():
+    assert stack_of(None) == ()
+    assert stack_of(object()) == ()
+    coro = waits()
+    coro.close()
+    assert stack_of(coro) == ()
