@@ -80,7 +80,7 @@ def test_dir_shows_the_list():
 def test_type_checkers_see_the_same_names():
     """The names that are loaded late are imported for type checkers, one line each."""
     tree = ast.parse(Path(calloff.__file__).read_text())
-    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    block = next(node for node in tree.body if isinstance(node, ast.If))
     imported = [
         alias.asname
         for node in block.body

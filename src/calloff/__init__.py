@@ -5,8 +5,6 @@ Names are loaded when they are first used, so that ``import calloff`` and the co
 
 TYPE_CHECKING = False  # known to type checkers; typing takes half as long to import as Python to start
 if TYPE_CHECKING:
-    from typing import Any
-
     from ._api.group import group as group
     from ._api.group import race as race
     from ._api.run import run as run
@@ -74,17 +72,19 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
-def __getattr__(name: str) -> "Any":
-    from importlib import import_module
+if not TYPE_CHECKING:  # type checkers are to know the names above, and no others
 
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'calloff' has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    if getattr(value, "__module__", "").startswith("calloff._"):
-        value.__module__ = "calloff"  # tracebacks and pickles show the public path
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        from importlib import import_module
+
+        home = _HOME.get(name)
+        if home is None:
+            raise AttributeError(f"module 'calloff' has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{home}"), name)
+        if getattr(value, "__module__", "").startswith("calloff._"):
+            value.__module__ = "calloff"  # tracebacks and pickles show the public path
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -187,6 +187,39 @@ def test_the_refusing_are_never_destroyed(tmp_path: Path, loop_kind: str) -> Non
         assert not [line for line in program.err if not line.startswith("LOG")], program.errors
 
 
+def test_a_leftover_that_blocks_the_loop(tmp_path: Path, loop_kind: str) -> None:
+    source = """
+    async def plain():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            say("asked")
+            time.sleep(60)
+
+    async def operation():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            while True:
+                time.monotonic()
+
+    async def main():
+        tasks.append(asyncio.create_task(plain()))
+        if len(tasks) > 1:
+            calloff.start(operation(), detached=True)
+        await asyncio.sleep(0)
+
+    tasks = []
+    run(main(), grace=0.3)
+    run(main(), grace=0.3)
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        since = program.wait_for("asked")
+        took = program.end() - since
+        assert (program.status, program.out) == (0, ["asked", "asked"])
+        assert took < 2 * (0.3 + 2) + 3
+
+
 def test_clean_up_may_await_and_start_work_at_the_end(tmp_path: Path, loop_kind: str) -> None:
     source = """
     async def save(what):

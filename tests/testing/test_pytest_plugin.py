@@ -62,15 +62,11 @@ def test_not_async():
 """
 
 
-def run_pytest(
-    folder: Path, *words: str, plugins: tuple[str, ...] = ()
-) -> "subprocess.CompletedProcess[str]":
+def run_pytest(folder: Path, *words: str, plugins: tuple[str, ...] = ()) -> "subprocess.CompletedProcess[str]":
     loaded = [word for name in ("calloff.testing._pytest", *plugins) for word in ("-p", name)]
     env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", *loaded, *words]
-    return subprocess.run(
-        command, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False
-    )
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False)
 
 
 def write(folder: Path, text: str, ini: str = "") -> None:
@@ -104,9 +100,7 @@ def test_an_existing_suite_is_swept_by_one_flag(tmp_path: Path, host: str, in_pr
     assert "4 failed, 3 passed" in text
     assert re.search(r"test_good: SAFE: 1 await points, \d+ runs", text), text
     assert "test_captured: SAFE" in text
-    assert (
-        text.count("- locks: the Lock is still held, acquired at test_suite.py:") == 4
-    )  # early and late, of two tests
+    assert text.count("- locks: the Lock is still held, acquired at test_suite.py:") == 4
     assert "- tasks: the task sleep still runs" in text
     assert "again: pytest 'test_suite.py::test_bad[0.001]' --cancel-sweep --cancel-sweep-replay e-" in text
     assert "as ever" in text
@@ -213,8 +207,6 @@ def test_twenty_tests_at_once(tmp_path: Path) -> None:
 
 
 def test_the_plugin_imports_nothing_heavy() -> None:
-    code = (
-        "import sys, calloff.testing._pytest as p; print([m for m in sys.modules if m.startswith('calloff')])"
-    )
+    code = "import sys, calloff.testing._pytest as p; print([m for m in sys.modules if m.startswith('calloff')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "_sweep" not in done.stdout

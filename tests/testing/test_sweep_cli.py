@@ -58,9 +58,7 @@ def file(tmp_path: Path) -> str:
 
 def calloff_sweep(*words: str) -> "subprocess.CompletedProcess[str]":
     code = "import sys; from calloff.testing._cli import main; sys.exit(main())"
-    return subprocess.run(
-        [sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, check=False
-    )
+    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_exit_status_and_text(file: str) -> None:
@@ -107,9 +105,7 @@ def test_known_findings(file: str, tmp_path: Path) -> None:
     text = calloff_sweep(f"{file}:bad", "--setup", "setup").stdout
     ids = re.findall(r"\[(.-\w+)\]", text)
     known = tmp_path / "known"
-    known.write_text(
-        "# why we live with it\n" + "".join(f"{name} is mended in the next release\n" for name in ids)
-    )
+    known.write_text("# why we live with it\n" + "".join(f"{name} is mended in the next release\n" for name in ids))
     done = calloff_sweep(f"{file}:bad", "--setup", "setup", "--known", str(known))
     assert done.returncode == 0
     assert "is mended in the next release" in done.stdout

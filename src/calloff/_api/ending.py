@@ -26,6 +26,7 @@ from .._places.daemon_executor import DaemonExecutor, stack_of_frame
 from .._places.task.body import TaskBody
 from .._places.task.bury import bury
 from .._places.task.stack import is_handling, stack_of
+from .._scopes.timers import NEVER, Entry, timers_of
 from .._words.errors import StopForced
 from .._words.frame import RawStack, at_line, develop
 from .._words.policy import DEFAULT, Policy
@@ -68,6 +69,9 @@ class Ending:
         self._policy = policy
         #: an exception that went through the loop meanwhile: KeyboardInterrupt or SystemExit of some callback
         self.stray: BaseException | None = None
+        self._timers = timers_of(loop)
+        self.timer_at = NEVER
+        self.timer_bucket: dict[Entry, None] | None = None
         self._asked: dict[asyncio.Future[Any], _Asked] = {}
         self._left: set[asyncio.Task[Any]] = set()
 
@@ -236,13 +240,17 @@ class Ending:
 
     def _turn_until(self, condition: Callable[[], bool], at: Callable[[], float]) -> None:
         while not condition() and self._loop.time() < at():
-            timer = self._loop.call_at(at(), self._loop.stop)
+            self._timers.add(self, at())
             try:
                 self._loop.run_forever()
             except (KeyboardInterrupt, SystemExit) as error:
                 self.stray = self.stray or error
             finally:
-                timer.cancel()
+                self._timers.remove(self)
+
+    def timer_due(self, now: float) -> None:
+        """Time to look again. (On our own timer, beside which the interrupter keeps the kernel's.)"""
+        self._loop.stop()
 
 
 class _Asked:

@@ -8,6 +8,7 @@ from .._operation.group import Group
 from .._operation.operation import Operation
 from .._operation.waiting import changed, settled
 from .._words.duration import delay, limit
+from .._words.errors import TimedOut
 from .._words.reason import Kind, Reason
 from .start import AsyncWork, give_back, start
 
@@ -68,21 +69,25 @@ async def race(*works: AsyncWork[T], stagger: float = 0.0, timeout: float | None
 
 async def _run(left: list[AsyncWork[T]], stagger: float, timeout: float | None, grace: float) -> T:
     winner: Operation[T] | None = None
-    async with group(timeout=timeout, grace=grace, on_error="collect") as contenders:
-        winner = await _first_success(contenders, left, stagger)
-        text = "every contender failed" if winner is None else f"{winner.name!r} won the race"
-        caller = current_operation.get()
-        reason = Reason(Kind.SIBLING, text, None if caller is None else str(caller.ref))
-        losers = [contender for contender in contenders.operations if not contender.done()]
-        for loser in losers:
-            loser.cancel(reason)
+    try:
+        async with group(timeout=timeout, grace=grace, on_error="collect") as contenders:
+            winner = await _first_success(contenders, left, stagger)
+            text = "every contender failed" if winner is None else f"{winner.name!r} won the race"
+            caller = current_operation.get()
+            reason = Reason(Kind.SIBLING, text, None if caller is None else str(caller.ref))
+            losers = [contender for contender in contenders.operations if not contender.done()]
+            for loser in losers:
+                loser.cancel(reason)
 
-        def hold(error: CancelledError) -> None:
-            """The losers are being stopped already."""
+            def hold(error: CancelledError) -> None:
+                """The losers are being stopped already."""
 
-        held = await settled(lambda: losers, hold)
-        if held is not None:
-            raise held
+            held = await settled(lambda: losers, hold)
+            if held is not None:
+                raise held
+    except TimedOut:
+        if winner is None:
+            raise  # else it came while the losers were being stopped
     errors = [error for contender in contenders.operations if (error := _error(contender)) is not None]
     if winner is None:
         raise BaseExceptionGroup("every contender of the race failed", errors)

@@ -21,6 +21,7 @@ from math import inf
 from types import FrameType
 from typing import Any, Generic, TypeVar
 
+from .._operation.current import current_operation
 from .._operation.operation import Operation
 from .._operation.registry import live
 from .._places.daemon_executor import DaemonExecutor
@@ -160,7 +161,7 @@ class _Program(Generic[T]):
         self._begin = begin
         self._on_start = on_start
         self._grace = grace
-        self._interrupter = Interrupter(loop) if interrupt else None
+        self._interrupter = Interrupter(loop, current_operation.get) if interrupt else None
         self._executor = DaemonExecutor()
         self._operation: Operation[T] | None = None
         self._ending: Ending | None = None

@@ -12,12 +12,11 @@ from .._operation.current import current_operation
 from .._operation.operation import Operation
 from .._places.task.body import TaskBody
 from .._words.duration import delay, limit
-from .._words.place import Body, Work
+from .._words.place import AsyncWork, Body
 
 __all__ = ["AsyncWork", "call", "give_back", "start"]
 
 T = TypeVar("T")
-AsyncWork = Coroutine[Any, Any, T] | Callable[[], Coroutine[Any, Any, T]] | Work[T]
 
 
 def start(

@@ -54,9 +54,7 @@ class Guard:
         files: the files of the work, in its order.
     """
 
-    def __init__(
-        self, control: Socket, owner: int, launch: "Launch", *, grouped: bool, files: list[int]
-    ) -> None:
+    def __init__(self, control: Socket, owner: int, launch: "Launch", *, grouped: bool, files: list[int]) -> None:
         self.files = files
         self.page = Page()
         self._control = control
@@ -88,9 +86,7 @@ class Guard:
                 cause = self._read() or self._overdue()
         killed, survivors = tree.kill_all(self._reaper, self._pause, _PATIENCE)
         self._tell("ended", self._reaper.status, cause, self._asked, self.page.begun, killed, survivors)
-        while (
-            survivors and self._reaper.reap()
-        ):  # out of reach or still dying: stay, and catch what they leave behind
+        while survivors and self._reaper.reap():  # out of reach or still dying: stay, and catch what they leave behind
             survivors = tree.kill_all(self._reaper, self._pause, 10.0)[1]
 
     # --- the beginning

@@ -36,9 +36,7 @@ def main() -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the end of the owner is our signal
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
-    signal.pthread_sigmask(
-        signal.SIG_SETMASK, {ASK, LOOK, DUMP}
-    )  # workers open up to them when they are ready
+    signal.pthread_sigmask(signal.SIG_SETMASK, {ASK, LOOK, DUMP})  # workers open up to them when they are ready
     socket = Socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
@@ -163,9 +161,7 @@ class _Keeper:
         me = os.getpid()
         until = time.monotonic() + 1.0
         while time.monotonic() < until:
-            orphans = [
-                pid for pid, parent in tree.descendants(me) if parent == me and pid not in self._guards
-            ]
+            orphans = [pid for pid, parent in tree.descendants(me) if parent == me and pid not in self._guards]
             if not orphans:
                 return
             for pid in orphans:

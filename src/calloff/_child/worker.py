@@ -74,9 +74,7 @@ def _start(details: dict[str, Any], files: list[int], page: Page) -> NoReturn:
     sys.modules["__main__"] = ModuleType("__main__")
     for file, name in ((1, "stdout"), (2, "stderr")):
         binary = FileIO(file, "w", closefd=False)
-        text = TextIOWrapper(
-            BufferedWriter(binary), details["encoding"], "backslashreplace", line_buffering=True
-        )
+        text = TextIOWrapper(BufferedWriter(binary), details["encoding"], "backslashreplace", line_buffering=True)
         setattr(sys, name, text)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -136,9 +134,11 @@ class _Worker:
         self._box = []
         operation.number = 0
         children = _has_descendants()
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
-                stream.flush()
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except Exception:  # nobody reads them any more, or the function put something else in their place
+            pass
         self._page.done = number
         kind, body, buffers = parts
         del value, parts
@@ -158,9 +158,7 @@ class _Worker:
         if kwargs:
             function = partial(function, **kwargs)
         kind, value = self._call(number, function, args, inspect.iscoroutinefunction(function))
-        if kind == "value" and inspect.iscoroutine(
-            value
-        ):  # a callable makes one, which nobody could tell beforehand
+        if kind == "value" and inspect.iscoroutine(value):  # a callable makes one, which nobody could tell beforehand
             self._box.clear()
             kind, value = self._call(number, _itself, (value,), True)
         return kind, value
@@ -181,9 +179,7 @@ class _Worker:
                 return "cancelled", None
             return "error", error
         if not self._box:  # to `extend` that error means the end
-            return "error", RuntimeError(
-                "the function raised StopIteration, which nobody could tell from its end"
-            )
+            return "error", RuntimeError("the function raised StopIteration, which nobody could tell from its end")
         return "value", self._box[0]
 
     # --- being asked, and being looked at
@@ -232,9 +228,7 @@ class _Worker:
             while frame is not None and frame.f_code not in _OUTER:
                 found.insert(0, (frame.f_code, frame.f_lineno))
                 frame = frame.f_back
-        lines = [
-            f'  File "{code.co_filename}", line {line} in {code.co_name}\n' for code, line in found[-50:]
-        ]
+        lines = [f'  File "{code.co_filename}", line {line} in {code.co_name}\n' for code, line in found[-50:]]
         with contextlib.suppress(OSError):
             os.write(self._stacks, "".join(["stack\n", *lines, "end\n"]).encode(errors="backslashreplace"))
 
@@ -245,9 +239,7 @@ class _Worker:
         loop = asyncio.new_event_loop()
         self._delivered = False
         faulthandler.unregister(DUMP)
-        faulthandler.register(
-            DUMP, self._stacks, all_threads=False, chain=True
-        )  # our own handler adds the awaits
+        faulthandler.register(DUMP, self._stacks, all_threads=False, chain=True)  # our own handler adds the awaits
         try:
             asyncio.set_event_loop(loop)
             self._coro = coro = function(*args)
@@ -311,9 +303,7 @@ def _packed(kind: str, value: Any, name: str) -> tuple[str, bytes, list[pickle.P
     if kind == "error":
         return kind, _packed_error(value), []
     buffers: list[pickle.PickleBuffer] = []
-    whole = (
-        pickle.PickleBuffer(value) if type(value) in (bytes, bytearray) and len(value) > 1 << 16 else value
-    )
+    whole = pickle.PickleBuffer(value) if type(value) in (bytes, bytearray) and len(value) > 1 << 16 else value
     try:
         return kind, _dumps(whole, buffers), buffers
     except Exception as error:
@@ -329,11 +319,12 @@ def _dumps(value: Any, buffers: list[pickle.PickleBuffer] | None = None) -> byte
             return data
     except Exception:
         pass
-    import cloudpickle  # type: ignore[import-untyped]
+    from importlib import import_module
 
     if buffers is not None:
         buffers.clear()
-    return cloudpickle.dumps(value, 5, buffer_callback=callback)  # type: ignore[no-any-return]
+    by_value: bytes = import_module("cloudpickle").dumps(value, 5, buffer_callback=callback)
+    return by_value
 
 
 def _packed_error(error: BaseException) -> bytes:

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from .._scopes.scope import arrived, is_running
 from .._scopes.timers import NEVER, Entry, Timers, timers_of
 from .._words.errors import TimedOut
+from .._words.place import AsyncWork
 from .._words.reason import Kind, Reason
 from .current import current_operation
 from .operation import Operation
@@ -38,6 +39,8 @@ class Group:
         self._grace = grace
         self._collect = on_error == "collect"
         self._operations: dict[Operation[Any], None] = {}
+        self._unheard: set[Operation[Any]] = set()
+        self._owner: Operation[Any] | None = None
         self._errors: list[BaseException] = []
         self._host: asyncio.Task[Any] | None = None
         self._baseline = 0
@@ -58,7 +61,7 @@ class Group:
         """For stack walkers: the first child that still runs."""
         return next((op for op in self._operations if not op.done()), None)
 
-    def start(self, work: Any, **options: Any) -> Operation[Any]:
+    def start(self, work: AsyncWork[T], **options: Any) -> Operation[T]:
         """Start work in the group; arguments as for `calloff.start`, `grace` by default the group's.
 
         Raises:
@@ -71,9 +74,16 @@ class Group:
             why = "was not entered" if self._host is None else "is over"
             raise RuntimeError(f"the group {why}: nothing can be started in it")
         options.setdefault("grace", self._grace)
-        operation = self._starter(work, **options)
+        token = current_operation.set(self._owner)  # also when a child starts it: it belongs to the group, not to the child
+        try:
+            operation: Operation[T] = self._starter(work, **options)
+        finally:
+            current_operation.reset(token)
         self._operations[operation] = None
+        self._unheard.add(operation)
         operation.add_done_callback(self._child_ended)
+        if self._stopping is not None:  # it was its first, eager step that called off the group
+            operation.cancel(self._stopping)
         return operation
 
     def cancel(self, reason: str | None = None) -> None:
@@ -87,6 +97,7 @@ class Group:
         if self._host is None:
             raise RuntimeError("a group needs to be entered inside a task")
         self._baseline = arrived(self._host)
+        self._owner = current_operation.get()
         self._in_body = True
         if self._timeout is not None:
             self._timers = timers_of(asyncio.get_running_loop())
@@ -95,7 +106,7 @@ class Group:
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
+    ) -> bool | None:  # for checkers, which take plain `bool` for a block that swallows errors
         self._in_body = False
         held = self._disarm(error)
         if held is not None:
@@ -108,6 +119,8 @@ class Group:
         finally:
             if self._timers is not None and self.timer_at != NEVER:
                 self._timers.remove(self)
+        for operation in tuple(self._unheard):  # the last one's end has woken us before its callback was called
+            self._child_ended(operation)
         return self._conclude(held or later, error)
 
     def _disarm(self, error: BaseException | None) -> CancelledError | None:
@@ -149,13 +162,16 @@ class Group:
         self._stop(Kind.PARENT, text, _label())
 
     def _child_ended(self, operation: "asyncio.Future[Any]") -> None:
+        assert isinstance(operation, Operation)
+        if operation not in self._unheard:
+            return
+        self._unheard.discard(operation)
         if operation.cancelled():
             return
         error = operation.exception()
         if self._collect or error is None or (isinstance(error, TimedOut) and self._stopping is not None):
             return
         self._errors.append(error)
-        assert isinstance(operation, Operation)
         self._stop(Kind.SIBLING, f"{operation.name!r} failed: {error!r:.100}", str(operation.ref))
 
     def _stop(self, kind: Kind, text: str, by: str | None) -> None:

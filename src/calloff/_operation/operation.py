@@ -9,12 +9,13 @@ import asyncio
 import logging
 from asyncio import CancelledError, Future, _get_running_loop
 from collections.abc import Generator
+from functools import partial
 from itertools import count
 from typing import Any, TypeVar
 
 from .._scopes.timers import NEVER, Entry, Timers, timers_of
 from .._words.duration import delay, limit
-from .._words.errors import OperationCancelled, ended_error
+from .._words.errors import OperationCancelled, TimedOut
 from .._words.frame import Frame, RawStack, at_line, develop
 from .._words.outcome import Abandoned, Cancelled, Completed, Failed, Outcome
 from .._words.place import Body
@@ -501,11 +502,13 @@ class Operation(Future[T]):
         self._settle_stopped()
 
     def _settle_stopped(self) -> None:
-        assert self._stop is not None
-        if self._stop.kind in _LIMITS:
-            _set_exception(self, ended_error(self.ref, self._evidence))
+        stop = self._stop
+        assert stop is not None and self._ended_at is not None
+        if stop.kind in _LIMITS:
+            evidence = partial(stop.report, self._ended_at, ()) if self.body is None else self._evidence
+            _set_exception(self, TimedOut(self.ref, stop.reason, evidence))
         else:
-            _set_cancelled(self, self._stop.text or None)
+            _set_cancelled(self, stop.text or None)
 
     def _close(self, state: State) -> None:
         self._phase = state
@@ -551,13 +554,6 @@ class Operation(Future[T]):
             due = silent if due is None or silent < due else due
         if due is not None:
             self.timers.add(self, due)
-
-    @property
-    def timer_host(self) -> "asyncio.Task[Any] | None":
-        """The task that the deadline, or force, will call off: for the one who finds that the loop is blocked."""
-        if self._stop is None or self._stop.force_at <= self.timers.now():
-            return getattr(self.body, "task", None)
-        return None
 
     def timer_due(self, now: float) -> None:
         """A limit or the next step of the stop may be due."""

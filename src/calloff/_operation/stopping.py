@@ -121,7 +121,7 @@ def unblock(operation: "Operation[Any]", now: float) -> None:
     if operation._stop is None and holds_up is not None:
         for entry in operation.timers.late(now):
             host = getattr(entry, "timer_host", None)  # a scope or a group in some other task
-            if host is None or host is asyncio.current_task():
+            if host is None or host is asyncio.current_task() or host is getattr(operation.body, "task", None):
                 continue
             if holds_up(host) or not line.isdisjoint(getattr(entry, "operations", ())):
                 operation.timers.remove(entry)

@@ -32,13 +32,9 @@ class Keeper:
 
     def __init__(self) -> None:
         if sys.platform != "linux":
-            raise NotImplementedError(
-                "calloff's processes and commands need Linux (child subreapers and pidfds)"
-            )
+            raise NotImplementedError("calloff's processes and commands need Linux (child subreapers and pidfds)")
         if not sys.executable:
-            raise RuntimeError(
-                "sys.executable is not set: there is no Python to run workers and commands with"
-            )
+            raise RuntimeError("sys.executable is not set: there is no Python to run workers and commands with")
         self._lock = threading.Lock()
         self._backlog: deque[tuple[bytes, list[int]]] = deque()
         self._prepared = False

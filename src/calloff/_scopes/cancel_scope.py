@@ -11,7 +11,6 @@ from .._words.duration import limit
 from .._words.reason import Kind, Reason
 from .pool import pool_of, pools
 from .scope import Scope, State
-from .timers import NEVER
 
 __all__ = ["CancelScope", "move_on_after", "move_on_at"]
 
@@ -62,8 +61,6 @@ class CancelScope(Scope):
         self._reason = None
         self._when = _checked(deadline, "deadline")
         self._grace = None if grace is None else limit(grace, "grace")
-        self.timer_at = NEVER
-        self.timer_bucket = None
 
     @property
     def deadline(self) -> float:
@@ -160,8 +157,6 @@ def move_on_after(delay: float | None, grace: float | None = None) -> CancelScop
             scope._when = None if delay is None else pool.now() + checked_delay(delay, "delay")
             scope._state = _CREATED if delay is None else _DOOMED
             scope._reason = None
-            scope.timer_at = NEVER
-            scope.timer_bucket = None
     except TypeError:
         raise TypeError(f"delay must be a number of seconds or None, not {delay!r}") from None
     if grace is not None:

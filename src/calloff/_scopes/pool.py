@@ -48,10 +48,6 @@ class Pool:
         """Those that should have been called off by now; for the one who finds that the loop is blocked."""
         return [scope for scope in self.scopes if scope._when is not None and scope._when <= now]
 
-    def late(self, now: float) -> "list[Scope]":
-        """Those whose deadline has passed already."""
-        return [scope for scope in self.scopes if scope._when <= now]
-
     def timer_due(self, now: float) -> None:
         """Call off what is due, and hand on the rest."""
         self.at = inf

@@ -15,6 +15,7 @@ Nothing else is done before a scope is called off: most never are.
 """
 
 import asyncio
+import sys
 from asyncio import CancelledError, Task
 from contextvars import ContextVar
 from enum import Enum
@@ -27,10 +28,22 @@ from .._words.reason import Kind, Reason
 from .pool import Pool, pool_of
 from .timers import NEVER, Entry, Timers
 
-#: what `asyncio.current_task` looks in; a look of one's own costs a third, on 3.11 a tenth
-current_tasks: dict[asyncio.AbstractEventLoop, Task[Any]] = asyncio.tasks._current_tasks  # type: ignore[attr-defined]
-
 __all__ = ["Scope", "State", "innermost", "nearest_deadline", "overdue_scope", "requests_of"]
+
+
+class _CurrentTasks:
+    """The running task of a loop, looked up as in a dict."""
+
+    def __getitem__(self, loop: asyncio.AbstractEventLoop) -> Task[Any]:
+        task = asyncio.current_task(loop)
+        if task is None:
+            raise KeyError(loop)
+        return task
+
+
+_current_tasks: Any = _CurrentTasks()
+if sys.version_info < (3, 14):  # where `asyncio.current_task` looks; a look of one's own costs half, on 3.11 a tenth
+    _current_tasks = asyncio.tasks._current_tasks  # type: ignore[attr-defined]
 
 
 class State(Enum):
@@ -55,8 +68,8 @@ _set = innermost.set
 class Scope:
     """Base of `Timeout`, `CancelScope` and the limit of a `TaskGroup`.
 
-    Whoever makes one sets `_state`, `_when`, `_limit`, `_grace` and `_pool`, and for a scope without a deadline or in
-    state `DOOMED` `timer_at` and `timer_bucket`, too. `_reason`, `_fired_at`, `_calls` and `_asked` have no value until it is called off.
+    Whoever makes one sets `_state`, `_when`, `_limit`, `_grace` and `_pool`, and `_reason` in state `DOOMED`; the slots
+    without which a scope can be entered and left have no value until they need one.
     """
 
     __slots__ = (
@@ -108,7 +121,7 @@ class Scope:
         if pool is None:
             pool = self._pool = pool_of(asyncio.get_running_loop())
         try:
-            task = current_tasks[pool.loop]
+            task: Task[Any] = _current_tasks[pool.loop]
         except KeyError:
             raise RuntimeError(f"{type(self).__name__} should be used inside a task") from None
         self._level = task.cancelling() and arrived(task)
@@ -131,6 +144,8 @@ class Scope:
                     scopes[self] = None
                 else:
                     self._wait_until(when)
+            else:
+                self._wait_for_nothing()
         return self
 
     def __exit__(
@@ -222,6 +237,7 @@ class Scope:
 
     def _begin_late(self) -> None:
         """Called off, or overdue, before it was entered."""
+        self._wait_for_nothing()
         timers = self._timers
         if self._reason is None:
             timers.loop.call_soon(self._overdue)
@@ -245,9 +261,12 @@ class Scope:
         if when > pool.now():
             pool.add(self, when)
         else:
-            self.timer_bucket = None
-            self.timer_at = NEVER
+            self._wait_for_nothing()
             pool.loop.call_soon(self._overdue)  # before the block goes on, also where it only yields
+
+    def _wait_for_nothing(self) -> None:
+        self.timer_bucket = None
+        self.timer_at = NEVER
 
     def _overdue(self) -> None:
         now = self._timers.now()

@@ -64,7 +64,7 @@ async def shield(awaitable: Awaitable[T], timeout: float | None = 5.0) -> T:
         if asyncio.iscoroutine(awaitable):
             awaitable.close()
         raise
-    return await _Shielded(awaitable, seconds).run()
+    return await _Shielded(awaitable, seconds).outcome()
 
 
 class _Shielded(Generic[T]):
@@ -81,7 +81,7 @@ class _Shielded(Generic[T]):
         """For stack walkers: what the caller waits for."""
         return self._work
 
-    async def run(self) -> T:
+    async def outcome(self) -> T:
         """Wait for the end, and say it to the caller."""
         work = self._work
         held: CancelledError | None = None

@@ -140,12 +140,12 @@ class TaskGroup:
         """Everything has ended: what comes out of the block?"""
         if self._fatal is not None:
             raise self._fatal
+        if error is not None and not isinstance(error, CancelledError):
+            self._errors.append(error)
         if held is not None and not self._errors:
             if held is error:
                 return False
             raise held
-        if error is not None and not isinstance(error, CancelledError):
-            self._errors.append(error)
         failures: BaseException | None = None
         if self._errors:
             self._let_cancel_be_heard(parent)
@@ -295,8 +295,6 @@ class _BlockScope(Scope):
         self._group = group
         self._state = State.CREATED
         self._when = self._limit = self._grace = self._pool = self._reason = None
-        self.timer_at = NEVER
-        self.timer_bucket = None
 
     def _begin(self, loop: asyncio.AbstractEventLoop, timeout: float | None, grace: float | None) -> None:
         self._pool = pool_of(loop)

@@ -4,13 +4,12 @@ import asyncio
 from asyncio import CancelledError
 from math import inf, isnan
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .._words.duration import limit
 from .._words.errors import TimedOut
 from .pool import pool_of, pools
 from .scope import Scope, State
-from .timers import NEVER
 from .where import raised_at
 
 __all__ = ["Timeout", "timeout", "timeout_at"]
@@ -124,8 +123,6 @@ def timeout(delay: float | None, grace: float | None = None) -> Timeout:
             scope._when = when = None if delay is None else _point(pool.now() + delay, "delay")
             scope._state = _CREATED if when is None else _DOOMED
             scope._reason = None
-            scope.timer_at = NEVER
-            scope.timer_bucket = None
     except TypeError:
         raise TypeError(f"delay must be a number of seconds or None, not {delay!r}") from None
     if grace is not None:
@@ -141,8 +138,6 @@ def timeout_at(when: float | None, grace: float | None = None) -> Timeout:
     scope._limit = None
     scope._when = _point(when, "when")
     scope._state = _CREATED
-    scope.timer_at = NEVER
-    scope.timer_bucket = None
     if grace is not None:
         grace = limit(grace, "grace")
     scope._grace = grace

@@ -14,6 +14,7 @@ itself that it is at home in ``calloff``, so that tracebacks show the path that 
 """
 
 from asyncio import CancelledError
+from collections.abc import Callable
 from typing import Any
 
 from .frame import Frame, RawStack, at_line, develop
@@ -43,20 +44,19 @@ class _Ended:
 
     operation: Ref | None
     reason: Reason
-    report: StopReport | None
 
     def __init__(
         self,
         operation: Ref | None,
         reason: Reason,
-        report: StopReport | None = None,
+        report: StopReport | Callable[[], StopReport] | None = None,
         text: str = "",
         raw: RawStack = (),
     ) -> None:
         super().__init__()
         self.operation = operation
         self.reason = reason
-        self.report = report
+        self._report = report
         self._text = text
         self._raw = raw
 
@@ -69,6 +69,13 @@ class _Ended:
             return self._text
         name = repr(self.operation.name) if self.operation else "the block"
         return f"{name} {self._verb()}{_where(self.report, self.where)}"
+
+    @property
+    def report(self) -> StopReport | None:
+        """How the stop went; ``None`` for a block."""
+        if callable(self._report):
+            self._report = self._report()
+        return self._report
 
     @property
     def where(self) -> tuple[Frame, ...]:

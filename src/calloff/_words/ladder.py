@@ -49,7 +49,7 @@ class Climb(NamedTuple):
 
     def asked_again(self, now: float) -> "Climb":
         """The body was asked at `now`."""
-        return self._replace(asked=self.asked + 1, asked_at=now)
+        return Climb(self.requested_at, self.force_at, self.asked + 1, now, self.forced_at)
 
     def forced(self, now: float) -> "Climb":
         """Force was used at `now`."""

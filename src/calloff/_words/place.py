@@ -4,6 +4,7 @@ The operation decides (when to ask, to insist, to force, to give up); the body c
 Neither imports the other: a new place is a new `Body`, nothing else changes.
 """
 
+from collections.abc import Callable, Coroutine
 from typing import Any, Generic, Protocol, TypeVar
 
 from .frame import RawStack
@@ -11,8 +12,9 @@ from .reason import Reason
 from .ref import Ref
 from .report import Rung
 
-__all__ = ["Body", "Sink", "Work"]
+__all__ = ["AsyncWork", "Body", "Sink", "Work"]
 
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -130,3 +132,7 @@ class Work(Generic[T_co]):
     def open(self) -> Body:
         """Make the body. Called once, with a running loop."""
         raise NotImplementedError
+
+
+#: what can be started: a coroutine, an async function that needs no arguments, or work with its place
+AsyncWork = Coroutine[Any, Any, T] | Callable[[], Coroutine[Any, Any, T]] | Work[T]

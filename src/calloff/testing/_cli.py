@@ -64,9 +64,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         description="Run an async function again and again, call it off at every await, and tell what breaks.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "target", metavar="TARGET", help="path/to/file.py:function or package.module:function"
-    )
+    parser.add_argument("target", metavar="TARGET", help="path/to/file.py:function or package.module:function")
     for role, text in (
         ("setup", "makes what one run needs; what it returns is given to the others"),
         ("check", "raises or returns False where the world is not as it should be afterwards"),
@@ -76,19 +74,13 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         parser.add_argument(f"--{role}", metavar="NAME", help=f"async function of the same file: {text}")
     parser.add_argument("--phases", metavar="LIST", default=",".join(PHASES), help="of %(default)s")
     parser.add_argument("--max", metavar="N", type=int, dest="max_runs", help="at most N cancels")
-    parser.add_argument(
-        "--replay", metavar="ID", help="only the cancel of one finding, with its output shown"
-    )
+    parser.add_argument("--replay", metavar="ID", help="only the cancel of one finding, with its output shown")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--html", metavar="FILE", help="write the report as a page, too")
     parser.add_argument("--timeout", metavar="S", type=float, default=5.0, help="seconds (%(default)s)")
     parser.add_argument("--how", choices=HOWS, default="cancel", help="what calls it off (%(default)s)")
-    parser.add_argument(
-        "--without", metavar="LIST", default="", help=f"oracles to leave out, of {','.join(ORACLES)}"
-    )
-    parser.add_argument(
-        "--known", metavar="FILE", help="findings to be silent about: a line each, ID and the reason"
-    )
+    parser.add_argument("--without", metavar="LIST", default="", help=f"oracles to leave out, of {','.join(ORACLES)}")
+    parser.add_argument("--known", metavar="FILE", help="findings to be silent about: a line each, ID and the reason")
     parser.add_argument("--jobs", metavar="N", type=int, default=1, help="runs at once (%(default)s)")
     parser.add_argument("--no-children", action="store_true", help="leave the tasks that it starts alone")
     return parser

@@ -22,12 +22,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("cancel-sweep", "calling tests off at every await (calloff)")
     group.addoption("--cancel-sweep", action="store_true", help="call every async test off at every await")
     group.addoption("--cancel-sweep-max", metavar="N", type=int, help="at most N cancels for a test")
-    group.addoption(
-        "--cancel-sweep-phases", metavar="LIST", default="before,early,late,double", help="of %(default)s"
-    )
-    group.addoption(
-        "--cancel-sweep-timeout", metavar="S", type=float, default=5.0, help="seconds after a cancel (5)"
-    )
+    group.addoption("--cancel-sweep-phases", metavar="LIST", default="before,early,late,double", help="of %(default)s")
+    group.addoption("--cancel-sweep-timeout", metavar="S", type=float, default=5.0, help="seconds after a cancel (5)")
     group.addoption("--cancel-sweep-replay", metavar="ID", help="only the cancel of one finding")
     group.addoption("--cancel-sweep-html", metavar="DIR", help="write a page for each swept test")
     group.addoption("--cancel-sweep-in-process", action="store_true", help="don't fork for each run")
@@ -67,8 +63,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         names = {role: options.get(role) for role in ("check", "bystander")}
         request = item._request  # type: ignore[attr-defined]
         item.stash[helpers_key] = {
-            role: request.getfixturevalue(given) if isinstance(given, str) else given
-            for role, given in names.items()
+            role: request.getfixturevalue(given) if isinstance(given, str) else given for role, given in names.items()
         }
 
 
@@ -103,6 +98,4 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         points = sum(report.points for report in reports.values())
         runs = sum(report.runs for report in reports.values())
         unsafe = sum(report.verdict == "UNSAFE" for report in reports.values())
-        terminalreporter.write_line(
-            f"{len(reports)} tests, {points} await points, {runs} runs, {unsafe} tests unsafe"
-        )
+        terminalreporter.write_line(f"{len(reports)} tests, {points} await points, {runs} runs, {unsafe} tests unsafe")

@@ -164,9 +164,7 @@ def _driven(sweep: Coroutine[Any, Any, SweepReport], isolate: bool) -> SweepRepo
 # --- one run, in its own process
 
 
-def _carry_out(
-    item: pytest.Function, case: Case, isolate: bool, order: tuple[Plan | None, Result | None]
-) -> Result:
+def _carry_out(item: pytest.Function, case: Case, isolate: bool, order: tuple[Plan | None, Result | None]) -> Result:
     """Run the test once under a plan, with its fixtures."""
     probe = _Probe(item, case, *order)
     original, item.obj = item.obj, probe.wrapped(item.obj)
@@ -226,9 +224,7 @@ class _Probe:
     def result(self, reports: list[pytest.TestReport]) -> Result:
         """What the run showed."""
         if self._trial is None:
-            failed = next(
-                (str(report.longrepr) for report in reports if not report.passed), "the test did not run"
-            )
+            failed = next((str(report.longrepr) for report in reports if not report.passed), "the test did not run")
             return Result(self._plan, broken=failed[-2000:])
         self.last_look()
         result = self._trial.result
@@ -237,16 +233,12 @@ class _Probe:
                 if self._plan is None or report.when == "setup":
                     result.broken = str(report.longrepr)[-2000:]
                 else:
-                    self._trial.violated(
-                        "teardown", f"after it, the {report.when} failed: {_last_line(report)}"
-                    )
+                    self._trial.violated("teardown", f"after it, the {report.when} failed: {_last_line(report)}")
         return result
 
 
 def _last_line(report: pytest.TestReport) -> str:
-    lines = [line for line in str(report.longrepr).splitlines() if line.startswith("E ")] or [
-        str(report.longrepr)
-    ]
+    lines = [line for line in str(report.longrepr).splitlines() if line.startswith("E ")] or [str(report.longrepr)]
     return lines[-1].removeprefix("E").strip()[:300]
 
 

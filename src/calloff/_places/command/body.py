@@ -314,9 +314,7 @@ class CommandBody:
             sink.stopped(Rung.TERMINATED, survivors=survivors)
         else:
             if survivors:
-                _logger.warning(
-                    "%s left behind what could not be killed: %s", self._plan.argv[0], "; ".join(survivors)
-                )
+                _logger.warning("%s left behind what could not be killed: %s", self._plan.argv[0], "; ".join(survivors))
             assert status is not None
             self._judge(status)
 
@@ -338,9 +336,7 @@ class CommandBody:
         """The guard was killed; the program died with it, and the keeper buries what is left."""
         if not self._done:
             self._close()
-            self._sink.raised(
-                CommandFailed(self._plan.argv, -signal.SIGKILL, "its guarding process was killed")
-            )
+            self._sink.raised(CommandFailed(self._plan.argv, -signal.SIGKILL, "its guarding process was killed"))
 
     def _close(self) -> None:
         self._done = True

@@ -30,9 +30,7 @@ class ProcessWork(Work[T]):
     __slots__ = ("_args", "_function", "_kwargs", "name")
     place = "process"
 
-    def __init__(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> None:
         self._function = function
         self._args = args
         self._kwargs = kwargs

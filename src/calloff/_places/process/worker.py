@@ -47,7 +47,7 @@ class Worker:
         self._held: tuple[ProcessBody, str, Any, list[Any]] | None = None
         self._asked = False
         self._text = ""
-        self._stacked: RawStack = ()
+        self._stacked: RawStack | None = None
         self._handle: int | None = None
         self._rest: deque[memoryview] = deque()
         data, theirs = socket.socketpair()
@@ -187,7 +187,7 @@ class Worker:
             self._read_news()
         body.reached = told
         if self._asked:
-            body.located(self._stack())
+            body.located(self._stack() or ())
         if children:  # what it left behind dies before anybody hears that it ended
             self._held = (body, kind, data, buffers)
             self._killing = True
@@ -228,9 +228,7 @@ class Worker:
             self._handle = handle
         elif kind == "failed":
             number, text = parts
-            self._end(
-                lambda body: body.failed(OSError(number, f"no worker process could be started: {text}"))
-            )
+            self._end(lambda body: body.failed(OSError(number, f"no worker process could be started: {text}")))
         elif kind == "ended":
             self._ended(*parts)
 
@@ -246,7 +244,7 @@ class Worker:
         if not self._killing and cause != "kill":
             self._readable()  # the result may have come before its end
         if self._asked and self.body is not None:
-            self.body.located(self._stack())
+            self.body.located(self._stack() or ())
         if self._killing or cause == "limit":
             self._end(lambda body: body.killed(survivors))
         else:
@@ -302,48 +300,48 @@ class Worker:
         self._forget_stack()
         if not self.dead and self._signal(LOOK):
             self._await_stack(_PATIENCE)
-        return self._stacked
+        return self._stack() or ()
 
     def _await_stack(self, seconds: float) -> None:
         until = time.monotonic() + seconds
-        while not self._stack() and (left := until - time.monotonic()) > 0:
+        while self._stack() is None and (left := until - time.monotonic()) > 0:
             select.select([self._stacks], [], [], left)
 
     def _look_last(self) -> None:
         """Before it is killed: have C write the stack of one that does not answer."""
-        if not self._stack() and self._signal(DUMP):
+        if self._stack() is None and self._signal(DUMP):
             self._await_stack(_LAST_LOOK)
 
-    def _stack(self) -> RawStack:
-        """The last stack that has come from it."""
+    def _stack(self) -> RawStack | None:
+        """The last whole stack that has come from it; empty where only C code runs, ``None`` when none has come."""
         text = b""
         with contextlib.suppress(OSError):
             while chunk := os.read(self._stacks, 1 << 16):
                 text += chunk
         if text:
             self._text += text.decode(errors="replace")
-            self._stacked = _parse(self._text) or self._stacked
+            self._stacked = _parse(self._text)
         return self._stacked
 
     def _forget_stack(self) -> None:
         self._stack()
-        self._text, self._stacked = "", ()
+        self._text, self._stacked = "", None
 
 
 _LINE = re.compile(r'  File "(.*)", line (\d+) in (.*)')
 
 
-def _parse(text: str) -> RawStack:
-    """The last whole stack in what was written."""
+def _parse(text: str) -> RawStack | None:
+    """The last whole stack in what was written, if there is one."""
     by_python, end, _ = text.rpartition("end\n")
     if end:
         found = _LINE.findall(by_python.rpartition("stack\n")[2])
     else:  # by C: innermost first, and outermost what runs the worker
         whole, end, _ = text.partition("_child/__main__.py")
-        found = _LINE.findall(whole)[::-1] if end else []
-        start = next(
-            (at for at, (file, _, name) in enumerate(found) if name == "_call" and "_child" in file), -1
-        )
+        if not end:
+            return None
+        found = _LINE.findall(whole)[::-1]
+        start = next((at for at, (file, _, name) in enumerate(found) if name == "_call" and "_child" in file), -1)
         found = found[start + 1 :]
     return tuple((file, int(line), name) for file, line, name in found)
 

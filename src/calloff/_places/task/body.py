@@ -30,7 +30,7 @@ class TaskWork:
     place = "task"
 
     def __init__(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> None:
-        self.coro = coro
+        self.coro: Any = coro
         self.name = name or getattr(coro, "__qualname__", "coroutine")
 
     def open(self) -> "TaskBody":
@@ -54,14 +54,12 @@ class TaskBody(Coroutine[Any, Any, None]):
     )
     place = "task"
     insists = True
-    #: the body that the interrupter found on the stack of the main thread, and what came of it
-    _on_stack: "ClassVar[TaskBody | None]" = None
+    #: what the interrupter found on the stack, a body or the coroutine of a plain task, and what came of it
+    _on_stack: ClassVar[object] = None
     _raising: ClassVar[BaseException | None] = None
-    #: the body that waits for a task that the interrupter found there
-    _behind: "ClassVar[TaskBody | None]" = None
 
     def __init__(self, coro: Coroutine[Any, Any, Any]) -> None:
-        self.coro = coro
+        self.coro: Any = coro
         self.name: str = getattr(coro, "__qualname__", "coroutine")
         self._started = False
         self._forcing = False
@@ -92,10 +90,7 @@ class TaskBody(Coroutine[Any, Any, None]):
     def ask(self, text: str) -> RawStack | None:
         """Cancel the task. Where it waits is noted when the request arrives, unless others have to end before."""
         self._asked_with = None  # scopes of its own may have called off a block of it before
-        if TaskBody._on_stack is self:
-            self._raise()
-            return self.where()
-        if TaskBody._behind is self:
+        if TaskBody._on_stack is not None and self._raise(CancelledError()):
             return self.where()
         task = self.task
         assert task is not None
@@ -108,20 +103,18 @@ class TaskBody(Coroutine[Any, Any, None]):
         """Cancel again, unless the body is in its clean-up."""
         if self._obeying():
             return False
-        if TaskBody._on_stack is self:
-            self._raise()
-            return True
-        self._cancel()
+        if TaskBody._on_stack is None or not self._raise(CancelledError()):
+            self._cancel()
         return True
 
     def force(self) -> bool:
         """Cancel once more; what arrives in the body is `StopForced`."""
         obeying = self._obeying()
-        self._forcing = True
-        if TaskBody._on_stack is self:
-            self._raise()
-        else:
+        if TaskBody._on_stack is not self:
+            self._forcing = True
             self._cancel()
+        if TaskBody._on_stack is not None:
+            self._raise(StopForced())
         return not obeying
 
     def abandon(self) -> bool:
@@ -150,6 +143,8 @@ class TaskBody(Coroutine[Any, Any, None]):
     def _obeying(self) -> bool:
         if TaskBody._on_stack is self:
             return self._asked_with is not None and stems_from(sys.exception(), self._asked_with)
+        if TaskBody._on_stack is not None and self._waits_for(TaskBody._on_stack):
+            return stems_from(sys.exception(), CancelledError)
         return is_handling(self.coro, self._asked_with, behind=True)
 
     # --- the blocked loop
@@ -164,35 +159,26 @@ class TaskBody(Coroutine[Any, Any, None]):
 
         For the interrupter: a body that blocks the loop is on the stack and can't be asked through its task.
         """
-        TaskBody._on_stack, TaskBody._raising = self, StopForced() if self._given_up else None
-        try:
-            act()
-            return TaskBody._raising
-        finally:
-            TaskBody._on_stack = TaskBody._raising = None
-
-    def behind(self, act: Callable[[], object]) -> None:
-        """Run `act`, while a task that this body waits for, and that blocks the loop, is interrupted in its place.
-
-        If `act` asks this body, that is all that the body hears of it: its task is not cancelled, which would cancel the
-        other one twice. Where the end of the other one does not end this body, it is asked again, as always.
-        """
-        TaskBody._behind = self
-        try:
-            act()
-        finally:
-            TaskBody._behind = None
+        return _found_on_stack(self, StopForced() if self._given_up else None, act)
 
     def holds_up(self, task: "asyncio.Task[Any]") -> bool:
         """Whether `task` waits for this body, which runs now, at whatever distance."""
         return is_held_up(task, self.coro)
 
-    def _raise(self) -> None:
-        if self._asked_with is None:
-            self._sink.located(self.where())
-        self._asked_with = TaskBody._raising = StopForced() if self._forcing else CancelledError()
-        self._interrupted = not self._forcing
-        self._forcing = False
+    def _waits_for(self, coro: object) -> bool:
+        return not isinstance(coro, TaskBody) and self.task is not None and is_held_up(self.task, coro)
+
+    def _raise(self, error: BaseException) -> bool:
+        """Have `error` raised in what is on the stack, if that is this body, or a plain task that it waits for."""
+        if TaskBody._on_stack is self:
+            if self._asked_with is None:
+                self._sink.located(self.where())
+            self._asked_with = error
+        elif not self._waits_for(TaskBody._on_stack):
+            return False
+        TaskBody._raising = error
+        self._interrupted = isinstance(error, CancelledError)
+        return True
 
     # --- the coroutine that the task runs
 
@@ -307,6 +293,24 @@ class TaskBody(Coroutine[Any, Any, None]):
     @property
     def cr_await(self) -> Any:
         return self.coro.cr_await
+
+
+def interrupt_plain(coro: object, act: Callable[[], object]) -> BaseException | None:
+    """Like `TaskBody.interrupt`, for the coroutine of a task that is no operation.
+
+    What `act` asks of a body that waits for it, and is held up by it, is asked of it instead: cancelling the task of that
+    body, too, would cancel this one twice. Where its end does not end that body, the body is asked again, as always.
+    """
+    return _found_on_stack(coro, None, act)
+
+
+def _found_on_stack(found: object, error: BaseException | None, act: Callable[[], object]) -> BaseException | None:
+    TaskBody._on_stack, TaskBody._raising = found, error
+    try:
+        act()
+        return TaskBody._raising
+    finally:
+        TaskBody._on_stack = TaskBody._raising = None
 
 
 def _is_stopped_group(error: BaseException) -> bool:

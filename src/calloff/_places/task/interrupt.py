@@ -38,9 +38,8 @@ from weakref import WeakKeyDictionary
 
 from ..._scopes.scope import overdue_scope
 from ..._scopes.timers import Timers, timers_of
-from ..._words.errors import StopForced
 from ..._words.policy import DEFAULT, Policy
-from .body import DRIVING, TaskBody, is_held_up
+from .body import DRIVING, TaskBody, interrupt_plain, is_held_up
 from .stack import stems_from
 
 __all__ = ["Interrupter"]
@@ -53,14 +52,20 @@ _TOLERANCE = 0.25
 class Interrupter:
     """Interrupts what blocks one event loop in the main thread.
 
+    Args:
+        current: the operation that the running code belongs to.
+
     Attributes:
         last_resort: asked, with the task that blocks the loop, when none of its limits is due; what it returns is
             raised there. It may also ask the operation of that task to stop.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, policy: Policy = DEFAULT) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, current: Callable[[], Any], policy: Policy = DEFAULT
+    ) -> None:
         self.last_resort: Callable[[asyncio.Task[Any]], BaseException | None] | None = None
         self._loop = loop
+        self._current = current
         self._timers: Timers = timers_of(loop)
         self._now = self._timers.now
         self._slack = policy.slack
@@ -101,7 +106,7 @@ class Interrupter:
             return
         self._set(inf)
         self._timers.on_arm = self._timers.on_call = None
-        if signal.getsignal(signal.SIGALRM) is self._handler:
+        if _getsignal(signal.SIGALRM) is self._handler:
             signal.signal(signal.SIGALRM, self._former)
         self._calls.clear()
         self._suspect = self.last_resort = None
@@ -123,11 +128,11 @@ class Interrupter:
 
     def _set(self, at: float) -> None:
         """Let the kernel's timer fire at that point, unless the program has taken it for itself meanwhile."""
-        if signal.getsignal(signal.SIGALRM) is not self._handler:
+        if _getsignal(signal.SIGALRM) is not self._handler:
             self._stand_down()
             return
         now = self._now()
-        expected = max(0.0, self._fires_at - now) if self._fires_at < inf else 0.0
+        expected = 0.0 if self._fires_at == inf else max(0.0, self._fires_at - now)
         self._fires_at = at
         found, interval = signal.setitimer(signal.ITIMER_REAL, 0.0 if at == inf else max(at - now, 1e-4))
         if interval or (found and abs(found - expected) > _TOLERANCE):
@@ -146,7 +151,7 @@ class Interrupter:
         self._calls.append((callback, args))
         self._called_at = self._now()
         self._loop.call_soon_threadsafe(self._run_calls)
-        if signal.getsignal(signal.SIGALRM) is self._handler:
+        if _getsignal(signal.SIGALRM) is self._handler:
             signal.pthread_kill(self._main_thread, signal.SIGALRM)
 
     def _run_calls(self) -> None:
@@ -182,51 +187,49 @@ class Interrupter:
     def _decide(self, task: "asyncio.Task[Any]", now: float) -> BaseException | None:
         """What is to be raised in the step of `task` that blocks the loop."""
         coro = task.get_coro()
-        body = coro if isinstance(coro, TaskBody) else None
+        run = coro.interrupt if isinstance(coro, TaskBody) else partial(interrupt_plain, coro)
         resort = self.last_resort
         try:
-            error = body.interrupt(partial(self._take_steps, body, now)) if body else self._run_calls()
+            error = run(partial(self._take_steps, task, now))
             if error is None and (scope := overdue_scope(now)):
                 error = scope.interrupting()
-            if error is None and body is None:
-                error = self._waited_for(task, now)
+            if error is None and not isinstance(coro, TaskBody):
+                error = self._for_a_block(task, now)
             if error is None and resort is not None:
-                error = resort(task) if body is None else body.interrupt(partial(resort, task))
+                raised: list[BaseException | None] = []
+                error = run(lambda: raised.append(resort(task))) or raised[0]
             return error
         except Exception:
             _logger.exception("interrupting what blocks the event loop failed")
             return None
 
-    def _take_steps(self, body: TaskBody, now: float) -> None:
+    def _take_steps(self, task: "asyncio.Task[Any]", now: float) -> None:
+        """The operation whose body blocks, or waits for the task that does, takes the steps that are due."""
         self._run_calls()
-        body.sink.blocked(now)
+        coro = task.get_coro()
+        if isinstance(coro, TaskBody):
+            coro.sink.blocked(now)
+        else:
+            operation = self._current()
+            waiting = getattr(getattr(operation, "body", None), "task", None)
+            if waiting is not None and is_held_up(waiting, coro):
+                operation.blocked(now)
 
-    def _waited_for(self, task: "asyncio.Task[Any]", now: float) -> BaseException | None:
-        """What is to be raised in a task that is no operation, but for which one waits, or a block, that has to end.
+    def _for_a_block(self, task: "asyncio.Task[Any]", now: float) -> BaseException | None:
+        """What is to be raised in a plain task that blocks, when a block of another one waits for it and is overdue.
 
-        It is cancelled for them, as they would do if the loop would turn; again, with back-off, where it refuses; and
-        by force when their grace is over.
+        It is cancelled for that block, which can't be called off before the loop turns; and again, with back-off, where
+        it refuses, unless it is in its clean-up.
         """
         count, due = self._asked.get(task, (0, 0.0))
-        if now < due:
+        if now < due or stems_from(sys.exception(), asyncio.CancelledError):
             return None
         coro = task.get_coro()
         for entry in self._timers.late(now):
             host: asyncio.Task[Any] | None = getattr(entry, "timer_host", None)
-            if host is None and count:  # asked before, and in vain
-                host = getattr(getattr(entry, "body", None), "task", None)
-            if host is None or host is task or not is_held_up(host, coro):
-                continue
-            force_at = getattr(entry, "force_at", None)
-            forced = force_at is not None and force_at <= now
-            if not forced and stems_from(sys.exception(), asyncio.CancelledError):
-                return None  # its clean-up
-            again = now + (self._policy.last if forced else self._policy.pause(count + 1))
-            self._asked[task] = count + 1, again if forced or force_at is None else min(again, force_at)
-            waiting = host.get_coro()
-            if isinstance(waiting, TaskBody) and isinstance(entry, asyncio.Future):  # its operation, not a block of it
-                waiting.behind(partial(waiting.sink.blocked, now))
-            return StopForced() if forced else asyncio.CancelledError()
+            if host is not None and host is not task and is_held_up(host, coro):
+                self._asked[task] = count + 1, now + self._policy.pause(count + 1)
+                return asyncio.CancelledError()
         return None
 
 
@@ -255,6 +258,8 @@ def _is_on_top(frame: FrameType | None, coro: Any) -> bool:
     return False
 
 
+#: the one of C: that of `signal` looks for an enum first, which takes longer than all the rest
+_getsignal: Callable[[int], object] = sys.modules["_signal"].getsignal
 _AWAITS = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
 _DRIVERS = frozenset(function.__code__ for function in DRIVING)
 _FRAGILE = (

@@ -193,13 +193,18 @@ def _awaited(coro: object) -> Iterator[tuple[object, bool]]:
         yield current, is_other_task
         if type(current) is asyncio.Future:
             continue  # nobody is known behind it
-        members: object = ()
+        if type(current) is CoroutineType and not current.cr_running:  # the usual case, fast
+            frame = current.cr_frame
+            if frame is None or frame.f_code.co_name not in _WAITS:
+                ahead.append((current.cr_await, is_other_task))
+                continue
+        members: object = None
         if isinstance(current, CoroutineType) and current.cr_frame and current.cr_frame.f_code.co_name in _GROUP_WAITS:
             members = getattr(current.cr_frame.f_locals.get("self"), "_tasks", None)
         elif isinstance(current, asyncio.Future):
             is_other_task = True
             members = getattr(current, "_children", None)  # asyncio.gather
-        if isinstance(members, Collection):
+        if members is not None and isinstance(members, Collection):
             ahead += [(member, True) for member in tuple(members) if isinstance(member, asyncio.Future)]
         ahead.append((_visit(current, []), is_other_task))
 

@@ -60,9 +60,7 @@ class Threads:
             ValueError: `size` below 1, or another below 0. The caller's fault.
         """
         size = POOL.size if size is None else _whole(size, "size", 1)
-        max_abandoned = (
-            POOL.max_abandoned if max_abandoned is None else _whole(max_abandoned, "max_abandoned", 0)
-        )
+        max_abandoned = POOL.max_abandoned if max_abandoned is None else _whole(max_abandoned, "max_abandoned", 0)
         idle = POOL.idle if idle is None else min(delay(idle, "idle"), 1e6)
         POOL.size, POOL.max_abandoned, POOL.idle = size, max_abandoned, idle
 

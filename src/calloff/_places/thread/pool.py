@@ -174,9 +174,7 @@ class Pool:
             self._running -= 1
             self._abandoned[worker] = call
             abandoned = len(self._abandoned)
-        _logger.warning(
-            "threads with work that could not be stopped: %d, at most %d", abandoned, self.max_abandoned
-        )
+        _logger.warning("threads with work that could not be stopped: %d, at most %d", abandoned, self.max_abandoned)
         self._wake_loops()
 
     # --- in the thread

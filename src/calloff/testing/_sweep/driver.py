@@ -30,9 +30,7 @@ from .points import Point, Stack, Step, is_python, running_stack, stack_of
 __all__ = ["Course", "Driver", "current_course"]
 
 #: the course to which the running code belongs: that of the swept function, inherited by all that it starts
-current_course: "contextvars.ContextVar[Course | None]" = contextvars.ContextVar(
-    "calloff_sweep", default=None
-)
+current_course: "contextvars.ContextVar[Course | None]" = contextvars.ContextVar("calloff_sweep", default=None)
 
 _HELD_TURNS = 12
 
@@ -151,7 +149,7 @@ class Course:
         code = getattr(coro, "cr_code", None)
         if all(is_python(step.file) for step in made_at) and (code is None or is_python(code.co_filename)):
             return coro
-        child = Driver(coro, self, getattr(coro, "__qualname__", type(coro).__name__))
+        child = Driver(coro, self, type(coro).__name__ if code is None else code.co_qualname)
         self.children.append(child)
         while made_at and is_python(made_at[-1].file):  # create_task and its like
             made_at = made_at[:-1]
@@ -171,9 +169,7 @@ class Driver(Coroutine[Any, Any, Any]):
         self.coro = coro
         self.course = course
         self.owner = owner
-        self.task: weakref.ref[asyncio.Task[Any]] | None = (
-            None  # a strong one would hide what is never retrieved
-        )
+        self.task: weakref.ref[asyncio.Task[Any]] | None = None  # a strong one would hide what is never retrieved
         self.made_at: Stack = ()
         self.at: Point | None = None
         self.waits = False

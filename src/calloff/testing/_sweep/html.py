@@ -38,13 +38,9 @@ def page(report: SweepReport) -> str:
 
 def _finding(finding: Finding) -> str:
     stack = "\n".join(
-        f"{place(step)} in {step.function}: {step.source}"
-        for step in finding.stack
-        if not is_python(step.file)
+        f"{place(step)} in {step.function}: {step.source}" for step in finding.stack if not is_python(step.file)
     )
-    broken = "".join(
-        f"<li><b>{html.escape(v.oracle)}</b> {html.escape(v.text)}</li>" for v in finding.violations
-    )
+    broken = "".join(f"<li><b>{html.escape(v.oracle)}</b> {html.escape(v.text)}</li>" for v in finding.violations)
     task = f" in the task {finding.task}" if finding.task else ""
     owner = finding.package or {"yours": "your code", "python": "Python's library"}.get(
         whose(finding.at_fault.file), ""
@@ -109,9 +105,7 @@ def _file(file: str, marks: dict[int, str]) -> str:
         rows.append(
             f"<tr id='{anchor}' class='{mark}'><td>{number}</td><td>{label}</td><td><code>{text}</code></td></tr>"
         )
-    return (
-        f"<details open><summary>{html.escape(short(file))}</summary><table>{''.join(rows)}</table></details>"
-    )
+    return f"<details open><summary>{html.escape(short(file))}</summary><table>{''.join(rows)}</table></details>"
 
 
 def _near(lines: set[int], end: int) -> set[int]:

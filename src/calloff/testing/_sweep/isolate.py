@@ -46,9 +46,7 @@ class Server(Generic[Order, Answer]):
     def __init__(self, carry_out: Callable[[Order], Answer], limit: float, *, quiet: bool = True) -> None:
         self._socket, theirs = socket.socketpair()
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", DeprecationWarning
-            )  # 3.12+: a fork beside threads; none crosses over
+            warnings.simplefilter("ignore", DeprecationWarning)  # 3.12+: a fork beside threads; none crosses over
             self._pid = os.fork()
         if self._pid == 0:
             status = 1
@@ -139,9 +137,7 @@ def _read(orders: socket.socket, length: int) -> bytes | None:
     return bytes(parts)
 
 
-def _one_run(
-    orders: socket.socket, carry_out: Callable[[Any], Any], order: Any, limit: float, quiet: bool
-) -> bool:
+def _one_run(orders: socket.socket, carry_out: Callable[[Any], Any], order: Any, limit: float, quiet: bool) -> bool:
     """Fork, pass the answer on, and clear up; ``False`` when nobody wants it any more."""
     reader, writer = os.pipe()
     with tempfile.TemporaryFile() as last_words:
@@ -165,9 +161,7 @@ def _one_run(
             _, status = os.waitpid(pid, 0)
         if answer == b"":
             last_words.seek(0)
-            orders.sendall(
-                _packed(("died", _post_mortem(status, last_words.read().decode(errors="replace"), limit)))
-            )
+            orders.sendall(_packed(("died", _post_mortem(status, last_words.read().decode(errors="replace"), limit))))
         return answer is not None
 
 

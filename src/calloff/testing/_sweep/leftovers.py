@@ -43,6 +43,8 @@ class Left(NamedTuple):
     made: Stack = ()
 
 
+#: a sleeping task is told of by itself, and calloff's one timer for all its deadlines is never taken back
+_HARMLESS = ("_set_result_unless_cancelled", "Timers._fire")
 _BRIEF, _SHORT, _LONG = 0.02, 0.06, 0.5
 
 
@@ -138,8 +140,8 @@ class Snapshot:
             if id(handle) in self.timers or handle.cancelled() or not _is_swept(handle):
                 continue
             name = _callback(handle)
-            if name == "_set_result_unless_cancelled":
-                continue  # of a task that sleeps, which is told of by itself
+            if name in _HARMLESS:
+                continue
             text = f"the timer {name} is still set, due in {max(0.0, handle.when() - self.loop.time()):.3g} s"
             yield Left("timers", name, text, _BRIEF, partial(self._is_off, handle))
 
@@ -167,8 +169,7 @@ def _is_idle(thread: threading.Thread) -> bool:
         return True
     frame = sys._current_frames().get(thread.ident)
     return frame is None or (
-        frame.f_code.co_name == "_worker"
-        and frame.f_code.co_filename.endswith(os.path.join("futures", "thread.py"))
+        frame.f_code.co_name == "_worker" and frame.f_code.co_filename.endswith(os.path.join("futures", "thread.py"))
     )
 
 
@@ -317,8 +318,4 @@ def _callback(handle: Any) -> str:
 
 
 def _line(step: Step) -> str:
-    return (
-        f"{os.path.basename(step.file)}:{step.line}: {step.source}"
-        if step.source
-        else f"{step.file}:{step.line}"
-    )
+    return f"{os.path.basename(step.file)}:{step.line}: {step.source}" if step.source else f"{step.file}:{step.line}"

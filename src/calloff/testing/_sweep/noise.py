@@ -113,8 +113,6 @@ def _has_clean_up(frame: FrameType) -> bool:
     code = frame.f_code
     for entry in dis.Bytecode(code).exception_entries:  # type: ignore[attr-defined]
         if entry.start <= frame.f_lasti < entry.end:
-            if (
-                dis.opname[code.co_code[entry.target]] != "CALL_INTRINSIC_1"
-            ):  # of every generator, by the compiler
+            if dis.opname[code.co_code[entry.target]] != "CALL_INTRINSIC_1":  # of every generator, by the compiler
                 return True
     return False

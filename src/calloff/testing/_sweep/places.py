@@ -47,9 +47,7 @@ def young_garbage_only() -> Generator[None]:
         gc.unfreeze()
 
 
-def make_place(
-    case: Case, make_loop: Callable[[], asyncio.AbstractEventLoop], *, quiet: bool = True
-) -> Place:
+def make_place(case: Case, make_loop: Callable[[], asyncio.AbstractEventLoop], *, quiet: bool = True) -> Place:
     """A server that runs the case in processes of their own."""
 
     def carry_out(order: tuple[Plan | None, Result | None]) -> Result:

@@ -54,9 +54,7 @@ class Point(NamedTuple):
     def digest(self) -> str:
         """A short name that survives a move of the lines: made of functions and source texts."""
         parts = [self.owner, str(self.nth)]
-        parts += [
-            f"{os.path.basename(s.file)}:{s.function}:{s.source}:{_twins_before(s)}" for s in self.stack
-        ]
+        parts += [f"{os.path.basename(s.file)}:{s.function}:{s.source}:{_twins_before(s)}" for s in self.stack]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:6]
 
 
@@ -117,15 +115,18 @@ def running_stack(limit: int = 60) -> Stack:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and len(found) < limit:
         code = frame.f_code
-        if code.co_filename.endswith(_LOOP):
+        if is_ours(code.co_filename):
+            if found:
+                break  # what drives the coroutine
+        elif code.co_filename.endswith(_LOOP):
             break
-        if not is_ours(code.co_filename):
-            found.append(Step(code.co_filename, frame.f_lineno, code.co_name))
+        else:
+            found.append(Step(code.co_filename, frame.f_lineno or 0, code.co_name))
         frame = frame.f_back
     return tuple(reversed(found))
 
 
-_LOOP = os.path.join("asyncio", "events.py")
+_LOOP = tuple(os.path.join("asyncio", name) for name in ("events.py", "runners.py"))
 
 
 def is_ours(file: str) -> bool:

@@ -64,9 +64,7 @@ class Sweeping:
         usual = await self._usual(places[0])
         if isinstance(usual, str):
             return self._report(error=usual)
-        start = (
-            None if self.case.how == "deadline" else self._start()
-        )  # there, the deadline is set in the first step
+        start = None if self.case.how == "deadline" else self._start()  # there, the deadline is set in the first step
         plans = plans_for(self.seen, start, self.phases, self.case.children)
         if self.replay is not None:
             return await self._again(places[0], plans, usual)
@@ -205,9 +203,7 @@ class Sweeping:
             fault = _at_fault(stack, next((made for made in result.made if made), ()))
         self._add(plan, "UNSAFE", fault, violations, stack)
 
-    def _add(
-        self, plan: Plan, verdict: str, fault: Step, violations: tuple[Violation, ...], stack: Stack
-    ) -> None:
+    def _add(self, plan: Plan, verdict: str, fault: Step, violations: tuple[Violation, ...], stack: Stack) -> None:
         self.findings[plan.id] = Finding(
             plan.id, plan.phase, verdict, stack, fault, violations, plan.shown.owner.removesuffix(" (start)")
         )
@@ -217,9 +213,7 @@ class Sweeping:
             if (plan.phase, plan.point.owner, plan.point.stack) not in self.resolved:
                 text = f"the point did not come again in {_ATTEMPTS} runs"
                 self._add(plan, "UNRESOLVED", plan.shown.at, (Violation("reached", text),), plan.shown.stack)
-        stacks = [point.stack for point in self.points] + [
-            finding.stack for finding in self.findings.values()
-        ]
+        stacks = [point.stack for point in self.points] + [finding.stack for finding in self.findings.values()]
         packages = packages_of(stacks)
         found: list[Finding] = []
         silenced: list[tuple[Finding, str]] = []
@@ -230,11 +224,7 @@ class Sweeping:
             else:
                 found.append(finding)
         verdicts = {finding.verdict for finding in found}
-        verdict = (
-            "ERROR"
-            if error
-            else next((v for v in ("UNSAFE", "ERROR", "UNRESOLVED") if v in verdicts), "SAFE")
-        )
+        verdict = "ERROR" if error else next((v for v in ("UNSAFE", "ERROR", "UNRESOLVED") if v in verdicts), "SAFE")
         return SweepReport(
             verdict,
             len(self.points),
@@ -278,11 +268,7 @@ def _together(first: Result, second: Result) -> Result:
         given_kept=max(first.given_kept, second.given_kept, key=len),
         took=max(first.took, second.took),
         bystander_took=max(first.bystander_took, second.bystander_took),
-        restart=first.restart
-        if first.restart == "ok"
-        else second.restart
-        if second.restart != "ok"
-        else first.restart,
+        restart=first.restart if first.restart == "ok" else second.restart if second.restart != "ok" else first.restart,
         restart_took=max(first.restart_took, second.restart_took),
         value=first.value if first.value == second.value else "",
     )
@@ -309,9 +295,7 @@ def _def_line(code: Any) -> int:
 
 
 _ATTEMPTS = 3
-_TIMED = frozenset(
-    {"ended", "tasks", "threads", "processes", "files", "timers", "restart", "bystander", "teardown"}
-)
+_TIMED = frozenset({"ended", "tasks", "threads", "processes", "files", "timers", "restart", "bystander", "teardown"})
 
 
 def known_words(name: str, words: Collection[str], allowed: Sequence[str]) -> None:

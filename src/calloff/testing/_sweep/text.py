@@ -26,9 +26,7 @@ def describe(report: SweepReport) -> str:
         lines.append(describe_finding(first, report.replay))
         if others:
             times = "once more" if len(others) == 1 else f"{len(others)} times more"
-            lines.append(
-                f"  the same {times}, when this await comes again: {' '.join(f.id for f in others[:5])}"
-            )
+            lines.append(f"  the same {times}, when this await comes again: {' '.join(f.id for f in others[:5])}")
         lines.append("")
     for finding, reason in report.silenced:
         lines.append(f"known {finding.id}: {reason}")
@@ -45,9 +43,7 @@ def describe_finding(finding: Finding, replay: str = "") -> str:
     lines += [f"  - {item.oracle}: {item.text}" for item in finding.violations]
     if finding.verdict == "UNSAFE":
         fault = whose(finding.at_fault.file)
-        owner = {"yours": "your code", "python": "Python's library"}.get(
-            fault, finding.package or "a library"
-        )
+        owner = {"yours": "your code", "python": "Python's library"}.get(fault, finding.package or "a library")
         lines.append(f"  at fault: {place(finding.at_fault)} in {finding.at_fault.function} ({owner})")
     if replay:
         lines.append(f"  again: {replay.replace('{id}', finding.id)}")

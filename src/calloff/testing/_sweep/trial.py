@@ -92,9 +92,7 @@ class Trial:
         task = self._start(make)
         bystander = None
         if case.bystander is not None:
-            bystander = asyncio.ensure_future(
-                case.bystander(*self.args)
-            )  # of no course: it is never called off
+            bystander = asyncio.ensure_future(case.bystander(*self.args))  # of no course: it is never called off
         await self._end(task)
         result.took = self.loop.time() - began
         self._judge(task)
@@ -120,12 +118,7 @@ class Trial:
             task = self._task = self.loop.create_task(driver, context=context)
             driver.task = weakref.ref(task)
         self.result.eager = driver.started
-        if (
-            self.plan is not None
-            and self.plan.first == "before"
-            and not self.plan.point.owner
-            and not driver.started
-        ):
+        if self.plan is not None and self.plan.first == "before" and not self.plan.point.owner and not driver.started:
             course.fire()
         return task
 
@@ -154,8 +147,7 @@ class Trial:
         else:
             main = course.main
             assert main is not None
-            # an eager task has not been handed out yet
-            task = self._task or (None if main.task is None else main.task())
+            task = self._task or (None if main.task is None else main.task())  # eager: not handed out yet
             if task is not None:
                 task.cancel()
 
@@ -242,9 +234,7 @@ class Trial:
         assert main is not None
         if main.caught_by is not None:
             return main.caught_by
-        return next(
-            (child.caught_by for child in self.course.children if child.returned and child.caught_by), None
-        )
+        return next((child.caught_by for child in self.course.children if child.returned and child.caught_by), None)
 
     # --- what else is looked at
 

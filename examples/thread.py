@@ -1,0 +1,44 @@
+"""Blocking functions in threads: what each step of a stop can do there, and what it can't.
+
+    python examples/thread.py
+    calloff run --in thread --timeout 1 examples/thread.py:careful     (exit status 124)
+
+A thread can't be killed. One that calls `calloff.checkpoint` obeys at once; other Python code gets `StopForced` when
+its grace is over; a call that blocks in C is left behind, and the program ends without it.
+"""
+
+import time
+
+import calloff
+
+
+def careful():
+    """Asks now and then whether it is to go on; `checkpoint(60)` is a sleep that a stop ends."""
+    while True:
+        calloff.checkpoint(60)
+
+
+def careless():
+    """Python code that never asks, and catches every ordinary error."""
+    while True:
+        try:
+            time.sleep(0.01)
+        except Exception:
+            continue
+
+
+def deaf():
+    """One long call in C: no Python code runs in which something could be raised."""
+    time.sleep(60)
+
+
+async def main():
+    for function in (careful, careless, deaf):
+        op = calloff.start(calloff.thread(function), timeout=0.3, grace=0.3)
+        outcome = await op.outcome()
+        print(f"{function.__name__}: {type(outcome).__name__} by {outcome.report.rung}, was {outcome.report.where[-1]}")
+    print("abandoned threads:", calloff.thread.counts().abandoned)
+
+
+if __name__ == "__main__":
+    calloff.run(main())
