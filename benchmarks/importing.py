@@ -41,7 +41,7 @@ def run(quick: bool) -> list[Row]:
                 samples[name].append(start_of_python(CONTENDERS[name], environment))
             order.append(order.pop(0))
     idle = Figure(tuple(samples.pop("nothing"))).median
-    added = {name: Figure(tuple(time - idle for time in times)) for name, times in samples.items()}
+    added = {name: Figure(tuple(max(0.0, time - idle) for time in times)) for name, times in samples.items()}
     ours, all_of_ours, theirs = added
     name = "added to the start of Python"
     return [row for each in (ours, all_of_ours) for row in compare(name, "ms", added, each, {theirs: AtMost(1.6)})]

@@ -1,4 +1,4 @@
-"""Programs with limits: their output, their end, and that nothing of them is left.
+"""Programs with limits: their output, their failure, and that nothing of them is left.
 
     python examples/command.py
     calloff run --timeout 1 -- sleep 60     (exit status 124)
@@ -7,12 +7,15 @@ A stop sends SIGTERM to the process group of the program. After the grace every 
 those that left its group and session, too.
 """
 
+import os
+
 import calloff
 
 STUBBORN = """
-trap 'echo "not now" >&2' TERM
+trap '' TERM
 setsid sleep 60 &
-while true; do sleep 1; done
+echo $!
+wait
 """
 
 
@@ -21,18 +24,18 @@ async def main():
     print("echo said:", done.text.strip())
 
     try:
-        await calloff.call(calloff.command("ls", "/no/such/folder", env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"}))
+        await calloff.call(calloff.command("echo to stderr >&2; exit 3", shell=True))
     except calloff.CommandFailed as error:
-        print("it failed:", error)
+        print("CommandFailed:", error.status, error.stderr.strip())
 
     op = calloff.start(calloff.command("sleep", "60"), timeout=0.5)
     print("sleep:", (await op.outcome()).report.rung)
 
-    work = calloff.command(STUBBORN, shell=True, stderr="pipe")
-    op = calloff.start(work, name="stubborn", timeout=0.5, grace=1)
-    async for line in work.stderr:
-        print("stubborn says:", line.decode().strip())
+    work = calloff.command(STUBBORN, shell=True, stdout="pipe")
+    op = calloff.start(work, name="stubborn", timeout=0.5, grace=0.5)
+    daemon = int(await anext(work.stdout))
     print("stubborn:", (await op.outcome()).report.rung)
+    print("Its daemon is", "still there" if os.path.exists(f"/proc/{daemon}") else "gone")
 
 
 if __name__ == "__main__":

@@ -7,19 +7,21 @@ A thread can't be killed. One that calls `calloff.checkpoint` obeys at once; oth
 its grace is over; a call that blocks in C is left behind, and the program ends without it.
 """
 
+import logging
+import sys
 import time
 
 import calloff
 
 
 def careful():
-    """Asks now and then whether it is to go on; `checkpoint(60)` is a sleep that a stop ends."""
+    """Looks now and then whether it is to go on; `checkpoint(60)` is a sleep that a stop ends."""
     while True:
         calloff.checkpoint(60)
 
 
 def careless():
-    """Python code that never asks, and catches every ordinary error."""
+    """Python code that never looks, and catches every ordinary error."""
     while True:
         try:
             time.sleep(0.01)
@@ -35,10 +37,13 @@ def deaf():
 async def main():
     for function in (careful, careless, deaf):
         op = calloff.start(calloff.thread(function), timeout=0.3, grace=0.3)
-        outcome = await op.outcome()
-        print(f"{function.__name__}: {type(outcome).__name__} by {outcome.report.rung}, was {outcome.report.where[-1]}")
-    print("abandoned threads:", calloff.thread.counts().abandoned)
+        try:
+            await op
+        except calloff.TimedOut as error:
+            print(f"{op.report.rung}: {error}")
+    print("Threads left behind:", calloff.thread.counts().abandoned)
 
 
 if __name__ == "__main__":
+    logging.basicConfig(stream=sys.stdout, format="log: %(message)s")
     calloff.run(main())

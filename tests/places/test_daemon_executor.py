@@ -40,11 +40,11 @@ def test_results_and_errors(pool: DaemonExecutor) -> None:
 def test_no_more_threads_than_jobs_or_the_limit(pool: DaemonExecutor) -> None:
     for _ in range(20):
         pool.submit(int).result(10)
-    assert len(pool._threads) <= 2
+    assert len(pool._crew) <= 2
     gate = threading.Event()
     jobs = [pool.submit(gate.wait) for _ in range(10)]
     eventually(lambda: sum(job.running() for job in jobs) == 2)
-    assert len(pool._threads) == 2
+    assert len(pool._crew) == 2
     gate.set()
     assert not wait(jobs, 10).not_done
 
@@ -79,11 +79,11 @@ def test_jobs_that_nobody_waits_for_make_room_and_give_it_back(
     eventually(lambda: stuck[4].running() and stuck[5].running())
     assert stuck[6].cancel()
     assert not stuck[4].cancel()
-    assert len(pool._threads) == 6  # the most
+    assert len(pool._crew) == 6  # the most
     assert not stuck[7].running()
     gate.set()
     assert not wait(stuck, 10).not_done
-    eventually(lambda: len(pool._threads) <= 2)
+    eventually(lambda: len(pool._crew) <= 2)
 
 
 def test_shutdown_waits_and_refuses_further_jobs(pool: DaemonExecutor) -> None:
@@ -128,7 +128,7 @@ def test_leaving_tells_what_is_left_and_waits_for_nothing(pool: DaemonExecutor) 
     assert jobs[2].cancelled()
     pool.shutdown()  # waits no longer
     gate.set()
-    eventually(lambda: not pool._threads)
+    eventually(lambda: not pool._crew)
     assert not jobs[0].done()  # its loop is gone: nobody is told
 
 

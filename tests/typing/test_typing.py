@@ -20,11 +20,11 @@ def check(*command, cwd):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("mypy") is None, reason="mypy is not installed")
-def test_mypy(tmp_path):
+def test_mypy(tmp_path, pytestconfig):
     (tmp_path / "usage.py").write_text(USAGE.read_text())
     (tmp_path / "mypy.ini").write_text(f"[mypy]\nstrict = true\nmypy_path = {SOURCE}\nfollow_imports = silent\n")
     # one cache for all runs of one Python; mypy minds changes by itself
-    cache = SOURCE.parent / ".mypy_cache" / "usage"
+    cache = pytestconfig.rootpath / ".mypy_cache" / "usage"
     check("mypy", "--config-file", "mypy.ini", f"--cache-dir={cache}", "usage.py", cwd=tmp_path)
 
 

@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from importlib import import_module
@@ -238,7 +238,7 @@ class _Program(Generic[T]):
         return None if self.signum is None else signal.Signals(self.signum).name
 
     @contextmanager
-    def signal_handlers(self) -> Iterator[None]:
+    def signal_handlers(self) -> Generator[None]:
         """Hear SIGINT and SIGTERM, in the main thread, where the program has not set handlers of its own."""
         ours = self._on_signal
         formers: dict[int, Any] = {}
@@ -306,7 +306,7 @@ class _Program(Generic[T]):
 
 
 @contextmanager
-def _new_loop(factory: Callable[[], AbstractEventLoop] | None) -> Iterator[AbstractEventLoop]:
+def _new_loop(factory: Callable[[], AbstractEventLoop] | None) -> Generator[AbstractEventLoop]:
     """A new loop, closed at the end; made the current one of the thread where asyncio's runner would do so."""
     if factory is None:
         loop = asyncio.new_event_loop()
@@ -338,7 +338,7 @@ def _exposed(expose: bool) -> Callable[[AbstractEventLoop], AbstractContextManag
         raise CalloffError("expose=True needs calloff.control, which this version does not have yet")
 
     @contextmanager
-    def exposed(loop: AbstractEventLoop) -> Iterator[None]:
+    def exposed(loop: AbstractEventLoop) -> Generator[None]:
         with ExitStack() as stack:
             for exposer in exposers:
                 stack.enter_context(exposer(loop))

@@ -74,17 +74,20 @@ class Group:
             why = "was not entered" if self._host is None else "is over"
             raise RuntimeError(f"the group {why}: nothing can be started in it")
         options.setdefault("grace", self._grace)
-        token = current_operation.set(self._owner)  # also when a child starts it: it belongs to the group, not to the child
+        token = current_operation.set(self._owner)  # when a child starts it, it belongs to the group all the same
         try:
             operation: Operation[T] = self._starter(work, **options)
         finally:
             current_operation.reset(token)
+        self._join(operation)
+        return operation
+
+    def _join(self, operation: Operation[Any]) -> None:
         self._operations[operation] = None
         self._unheard.add(operation)
         operation.add_done_callback(self._child_ended)
         if self._stopping is not None:  # it was its first, eager step that called off the group
             operation.cancel(self._stopping)
-        return operation
 
     def cancel(self, reason: str | None = None) -> None:
         """Call off everything in the group, the body of the block included; the block is left without an error."""

@@ -65,12 +65,15 @@ class DaemonExecutor(ThreadPoolExecutor):
     `loop.set_default_executor` insists on."""
 
     def __init__(self, threads: int | None = None) -> None:
-        super().__init__(max_workers=threads or min(32, (os.cpu_count() or 1) + 4), thread_name_prefix="calloff-default")
+        super().__init__(
+            max_workers=threads or min(32, (os.cpu_count() or 1) + 4), thread_name_prefix="calloff-default"
+        )
         self._limit = self._max_workers
         self._lock = threading.Condition(threading.Lock())
         self._waiting: deque[_Job] = deque()
         self._running: dict[_Job, None] = {}
         self._abandoned: set[_Job] = set()
+        self._crew: set[threading.Thread] = set()
         self._idle = 0
         self._born = 0
         self._released = False
@@ -112,10 +115,13 @@ class DaemonExecutor(ThreadPoolExecutor):
         """Take no more jobs, wait for none, and tell which ones are left behind."""
         frames = sys._current_frames()
         with self._lock:
-            stuck = [Stuck(_name(job.function), True, stack_of_frame(frames.get(job.thread)), job.caller) for job in self._running]
+            stuck = [
+                Stuck(_name(job.function), True, stack_of_frame(frames.get(job.thread)), job.caller)
+                for job in self._running
+            ]
             stuck += [Stuck(_name(job.function), False, (), job.caller) for job in self._waiting]
             running = {job.thread for job in self._running}
-            idle = [thread for thread in self._threads if thread.ident not in running]
+            idle = [thread for thread in self._crew if thread.ident not in running]
             waiting = list(self._waiting)
             self._waiting.clear()
             self._shutdown = self._released = True
@@ -135,11 +141,11 @@ class DaemonExecutor(ThreadPoolExecutor):
         """There is something to do; the lock is held."""
         if len(self._waiting) <= self._idle:
             self._lock.notify()
-        elif len(self._threads) < min(self._limit + len(self._abandoned), MOST_THREADS):
+        elif len(self._crew) < min(self._limit + len(self._abandoned), MOST_THREADS):
             self._born += 1
             name = f"{self._thread_name_prefix}-{self._born}"
             thread = threading.Thread(target=self._work, name=name, daemon=True)
-            self._threads.add(thread)
+            self._crew.add(thread)
             thread.start()
 
     def _left(self, job: _Job) -> None:
@@ -171,8 +177,8 @@ class DaemonExecutor(ThreadPoolExecutor):
         """The next job for this thread; ``None`` sends it home."""
         with self._lock:
             while not self._waiting:
-                if self._shutdown or len(self._threads) > self._limit + len(self._abandoned):
-                    self._threads.discard(threading.current_thread())
+                if self._shutdown or len(self._crew) > self._limit + len(self._abandoned):
+                    self._crew.discard(threading.current_thread())
                     return None
                 self._idle += 1
                 self._lock.wait()

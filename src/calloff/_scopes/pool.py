@@ -51,15 +51,23 @@ class Pool:
     def timer_due(self, now: float) -> None:
         """Call off what is due, and hand on the rest."""
         self.at = inf
-        for scope in list(self.scopes):
+        add = self.timers.add
+        due = []
+        endless = []
+        for scope in self.scopes:  # there may be many thousands: the loop must not be held up for long
             when = scope._when
-            if scope not in self.scopes or when == inf:
-                continue
-            self.timers.remove(scope)
-            if when > now:
-                self.timers.add(scope, when)
+            if when == inf:
+                endless.append(scope)
+            elif when > now:
+                add(scope, when)
             else:
-                scope.timer_due(now)
+                scope.timer_bucket = None
+                scope.timer_at = NEVER
+                due.append(scope)
+        self.scopes.clear()
+        self.scopes.update(dict.fromkeys(endless))
+        for scope in due:
+            scope.timer_due(now)
 
 
 def pool_of(loop: asyncio.AbstractEventLoop) -> Pool:

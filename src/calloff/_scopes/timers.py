@@ -158,9 +158,11 @@ class Timers:
             while self._starts and self._starts[0] <= now:
                 second = heapq.heappop(self._starts)
                 self._horizon = max(self._horizon, second + 1)
-                for entry in self._far.pop(second):
+                bucket = self._far.pop(second)
+                for entry in bucket:
                     entry.timer_bucket = None
-                    heapq.heappush(near, (entry.timer_at, next(self._sequence), entry))
+                near += [(entry.timer_at, next(self._sequence), entry) for entry in bucket]
+                heapq.heapify(near)  # there may be many thousands, and the first of them is due
             while near and near[0][0] <= now:
                 at, _, entry = heapq.heappop(near)
                 if entry.timer_at != at or entry.timer_bucket is not None:

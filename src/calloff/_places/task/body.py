@@ -207,7 +207,7 @@ class TaskBody(Coroutine[Any, Any, None]):
     def throw(self, typ: Any, val: Any = None, tb: Any = None, /) -> Any:
         """Pass an exception on, the last asking as `StopForced`."""
         error: BaseException = typ if val is None and isinstance(typ, BaseException) else (val or typ())
-        typ = val = tb = None  # noqa: F841  this frame will be in the traceback of `error`: no cycle
+        typ = val = None  # noqa: F841  this frame will be in the traceback of `error`: no cycle
         if isinstance(error, CancelledError):
             if not self._started:
                 self._started = True

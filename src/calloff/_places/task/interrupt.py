@@ -60,9 +60,7 @@ class Interrupter:
             raised there. It may also ask the operation of that task to stop.
     """
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, current: Callable[[], Any], policy: Policy = DEFAULT
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, current: Callable[[], Any], policy: Policy = DEFAULT) -> None:
         self.last_resort: Callable[[asyncio.Task[Any]], BaseException | None] | None = None
         self._loop = loop
         self._current = current

@@ -125,7 +125,7 @@ class Trial:
     def _made(self, make: Callable[[], Awaitable[Any]]) -> Coroutine[Any, Any, Any]:
         made = make()
         if not isinstance(made, Coroutine):
-            made = _awaiting(made)
+            made = _awaited(made)
         if self.case.how == "deadline":
             return self._within_deadline(made)
         return made
@@ -275,11 +275,11 @@ class Trial:
         self.result.given = snapshot.given()
         self.result.given_kept = snapshot.still_open()
         self.result.balances = self.ledger.balances()
-        if "locks" in self.case.oracles and self.plan is not None:
+        if self.plan is not None:
             usual = None if self.usual is None else self.usual.balances
             for text, stack in self.ledger.complaints(usual):
-                where = f", acquired at {at_line(shown(stack))}" if stack else ""
-                self.violated("locks", text + where if "never marked" not in text else text, stack)
+                acquired = stack and "never marked" not in text
+                self.violated("locks", f"{text}, acquired at {at_line(shown(stack))}" if acquired else text, stack)
 
     @property
     def has_left(self) -> bool:
@@ -384,16 +384,16 @@ class Trial:
         return Counter(self.result.given_kept) - Counter(usual.given_kept)
 
 
-async def _awaiting(work: Awaitable[Any]) -> Any:
-    return await work
-
-
 def _forget(task: "asyncio.Future[Any]") -> None:
     """Take the exception out of a cancelled task: its traceback holds every frame, and what they hold."""
     try:
         task.exception()
     except CancelledError as error:
         error.__traceback__ = None
+
+
+async def _awaited(work: Awaitable[Any]) -> Any:
+    return await work
 
 
 _LOOK_EVERY = 0.1
