@@ -6,11 +6,22 @@ from importlib import import_module
 from pathlib import Path
 from time import perf_counter
 
-from ._facts import as_text, facts
-from ._rows import Row, as_json, as_table
+from benchmarks._facts import as_text, facts
+from benchmarks._rows import Row, as_json, as_table
 
 #: in this order; each is a module with a function `run`
-NAMES = ("scope", "starting", "cancelling", "refusing", "lateness", "memory", "importing")
+NAMES = (
+    "scope",
+    "starting",
+    "cancelling",
+    "refusing",
+    "lateness",
+    "memory",
+    "importing",
+    "processes",
+    "killing",
+    "commands",
+)
 
 
 def main() -> int:

@@ -13,23 +13,25 @@ from time import process_time
 
 from ._rows import Figure
 
-__all__ = ["interleave", "take_turns"]
+__all__ = ["interleave", "take_turns", "timed"]
 
 Contender = Callable[[int], Awaitable[object]]
 
 
 def take_turns(contenders: dict[str, Contender], times: int, rounds: int) -> dict[str, Figure]:
     """Microseconds that each contender needs for one of `times` repetitions; it repeats them itself."""
+    return asyncio.run(interleave(contenders, timed(times), rounds))
 
-    async def all_rounds() -> dict[str, Figure]:
-        async def timed(contender: Contender) -> float:
-            began = process_time()
-            await contender(times)
-            return (process_time() - began) / times * 1e6
 
-        return await interleave(contenders, timed, rounds)
+def timed(times: int, clock: Callable[[], float] = process_time) -> Callable[[Contender], Awaitable[float]]:
+    """Measures one round: microseconds for one of `times` repetitions."""
 
-    return asyncio.run(all_rounds())
+    async def measure(contender: Contender) -> float:
+        began = clock()
+        await contender(times)
+        return (clock() - began) / times * 1e6
+
+    return measure
 
 
 async def interleave(

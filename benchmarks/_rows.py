@@ -91,9 +91,7 @@ class Row:
         return "met" if self.goal.met(self.ours.median if self.ratio is None else self.ratio) else "missed"
 
 
-def compare(
-    name: str, unit: str, figures: dict[str, Figure], ours: str, goals: dict[str, Goal | None]
-) -> list[Row]:
+def compare(name: str, unit: str, figures: dict[str, Figure], ours: str, goals: dict[str, Goal | None]) -> list[Row]:
     """The rows of one contender of ours against each peer that `goals` names."""
     return [Row(f"{name}: {ours}", unit, figures[ours], peer, figures[peer], goal) for peer, goal in goals.items()]
 

@@ -1,7 +1,8 @@
 # Sourced by the scripts beside it. It makes the project's environment in .venv and keeps it in step with uv.lock.
 #
-# Two depths: "run" is calloff alone (it needs nothing else), "test" adds the tools of the test job. A stamp in .venv
-# remembers for which lock file, and in which folder, a depth was last set up, so that a second call costs a checksum.
+# Three depths: "run" is calloff alone (it needs nothing else), "bench" adds the peers that benchmarks/ measures, "test"
+# the tools of the test job. A stamp in .venv remembers for which lock file, and in which folder, a depth was last set
+# up, so that a second call costs a checksum.
 # uv does the work: the one on PATH, or else one that pip installs into .venvs/uv.
 
 UV_VERSION=0.13.9
@@ -72,7 +73,7 @@ forget_if_moved() {
 
 fingerprint() { printf '%s ' "$root"; cat "$root/uv.lock" "$root/pyproject.toml" | cksum; }
 
-# setup run|test
+# setup run|bench|test
 setup() {
     unset VIRTUAL_ENV
     print=$(fingerprint)
@@ -88,6 +89,7 @@ setup() {
     export UV_PROJECT_ENVIRONMENT="$root/.venv"
     case $1 in
         run) quiet_uv sync --project "$root" --python "$base_python" --locked --no-default-groups --inexact ;;
+        bench) quiet_uv sync --project "$root" --python "$base_python" --locked --no-default-groups --group bench --inexact ;;
         test) quiet_uv sync --project "$root" --python "$base_python" --locked --group docs --inexact ;;
     esac || die "The environment could not be set up; see above."
     unset UV_PROJECT_ENVIRONMENT

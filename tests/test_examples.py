@@ -60,6 +60,28 @@ PRINTED = {
         "^(oak was too slow\nash was too slow|ash was too slow\noak was too slow)",
         "answer of elm",
     ],
+    "thread.py": [
+        r"^ASKED: 'careful' did not end within 0.3 s: at careful \(examples/thread.py:20\): calloff.checkpoint\(60\)",
+        r"^FORCED: 'careless' did not end within 0.3 s: at careless \(examples/thread.py:\d+\): .*",
+        "log: threads with work that could not be stopped: 1, at most 64",
+        r"^log: operation \d+ 'deaf' could not be stopped and was abandoned: stuck at deaf \(.*\): time.sleep\(60\)",
+        r"^ABANDONED: 'deaf' did not end within 0.3 s and could not be stopped: stuck at deaf \(.*\): time.sleep\(60\)",
+        "Threads left behind: 1",
+    ],
+    "process.py": [
+        "2 + 3 = 5",
+        "sleepy cleans up",
+        r"^ASKED: 'sleepy' did not end within 1 s: at sleepy \(examples/process.py:24\): time.sleep\(60\)",
+        r"^KILLED: 'deaf' did not end within 1 s: at deaf \(examples/process.py:33\): return sum.*",
+        "The child of deaf is gone",
+    ],
+    "command.py": [
+        "echo said: hello",
+        "CommandFailed: 3 to stderr",
+        "sleep: TERMINATED",
+        "stubborn: KILLED",
+        "Its daemon is gone",
+    ],
     "watch_progress.py": [
         r"^(\d of 10 done after \d\.\d s, now at: await asyncio\.(sleep\(0\.2\)|Event\(\)\.wait\(\))\n)+",
         r"^'copy' made no progress for 1 s: at copy \(examples/watch_progress.py:\d+\): await asyncio.Event.*",
@@ -80,8 +102,7 @@ def run(*command: str) -> "subprocess.CompletedProcess[str]":
 
 def assert_printed(text: str, lines: list[str]) -> None:
     pattern = "".join(
-        line[1:] + ("" if line.endswith(")+") else "\n") if line[0] == "^" else f"{re.escape(line)}\n"
-        for line in lines
+        line[1:] + ("" if line.endswith(")+") else "\n") if line[0] == "^" else f"{re.escape(line)}\n" for line in lines
     )
     assert re.fullmatch(pattern, text), text
 
@@ -105,6 +126,9 @@ def test_run_as_a_script(name: str) -> None:
         (["--timeout", "1", "examples/blocked_loop.py:careless"], 124, PRINTED["blocked_loop.py"][:1]),
         (["--every", "0.5s", "--stall", "1s", "examples/watch_progress.py:copy"], 124, []),
         (["examples/race.py:main"], 0, PRINTED["race.py"]),
+        (["--in", "thread", "--timeout", "1", "examples/thread.py:careful"], 124, []),
+        (["--in", "process", "--timeout", "1", "--grace", "1", "examples/process.py:deaf"], 137, []),
+        (["--timeout", "1", "--", "sleep", "60"], 124, []),
     ],
 )
 def test_run_by_the_command_line(arguments: list[str], status: int, lines: list[str]) -> None:

@@ -197,6 +197,34 @@ def test_called_off_by_its_own_body_which_goes_on_or_leaves(arun):
     arun(main)
 
 
+def test_called_off_in_the_clean_up_of_a_cancelled_task(arun):
+    """The group's own request is taken back, nobody else's, and nothing arrives later."""
+
+    async def main():
+        counts = []
+
+        async def host():
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                async with calloff.group() as g:
+                    g.start(waits())
+                    g.cancel("enough")
+                counts.append(asyncio.current_task().cancelling())
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                counts.append("quiet")
+
+        task = asyncio.create_task(host())
+        await asyncio.sleep(0)
+        task.cancel("mine")
+        with pytest.raises(asyncio.CancelledError, match="mine"):
+            await task
+        assert counts == [1, "quiet"]
+
+    arun(main)
+
+
 def test_called_off_from_an_eager_child(arun):
     async def main():
         async with calloff.group() as g:

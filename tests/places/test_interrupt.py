@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -136,6 +137,24 @@ def test_it_is_interrupted_where_it_is(crun: Callable[..., Any], way: Callable[[
         ticking.cancel()
 
     crun(main())
+
+
+def test_a_finally_around_an_endless_loop_runs(crun: Callable[..., Any]) -> None:
+    cleaned = []
+
+    async def body() -> None:
+        try:
+            while True:
+                time.monotonic()
+        finally:
+            cleaned.append(1)
+
+    async def main() -> None:
+        for _ in range(10):
+            await calloff.start(body(), timeout=0.02).outcome()
+
+    crun(main())
+    assert len(cleaned) == 10
 
 
 def test_the_child_of_subprocess_run_is_gone(crun: Callable[..., Any]) -> None:
@@ -491,6 +510,39 @@ def test_scopes(crun: Callable[..., Any]) -> None:
         for way in (own, of_the_one_who_waits):
             await check(way)
             await asyncio.create_task(check(way))
+
+    crun(main())
+
+
+async def _save(saved: list[int]) -> None:
+    time.sleep(0.4)
+    saved.append(1)
+
+
+async def _save_in_an_operation(saved: list[int]) -> None:
+    await calloff.call(_save(saved))
+
+
+@pytest.mark.parametrize("save", [_save, _save_in_an_operation])
+def test_what_is_shielded_is_not_hit(crun: Callable[..., Any], save: Callable[[list[int]], Any]) -> None:
+    async def main() -> None:
+        saved: list[int] = []
+        outcome = await calloff.start(calloff.shield(save(saved)), timeout=0.1).outcome()
+        assert outcome.report is not None
+        assert outcome.report.reason.kind == "deadline"
+        with suppress(calloff.TimedOut):  # an eager one leaves the block before it hears of it
+            async with calloff.timeout(0.1):
+                await calloff.shield(save(saved))
+        assert saved == [1, 1]
+
+    crun(main())
+
+
+def test_force_goes_through_a_shield(crun: Callable[..., Any]) -> None:
+    async def main() -> None:
+        since = time.monotonic()
+        await calloff.start(calloff.shield(_blocking(block_sleep), timeout=None), timeout=0.1, grace=0.2).outcome()
+        assert time.monotonic() - since < 0.3 + 1 + LATE
 
     crun(main())
 

@@ -315,6 +315,31 @@ def test_force_goes_through_inner_operations_groups_and_timeouts(arun):
     arun(main)
 
 
+def test_a_request_that_can_not_arrive_is_no_refusal(arun):
+    """What the body awaits does not pass a cancel on: the body has heard nothing, and refused nothing."""
+
+    async def main():
+        class Deaf(asyncio.Future):
+            def cancel(self, msg=None):
+                return True
+
+        deaf = Deaf()
+
+        async def body():
+            await deaf
+
+        op = calloff.start(body(), grace=0.05)
+        await asyncio.sleep(0)
+        outcome = await op.stop()
+        assert isinstance(outcome, calloff.Abandoned)
+        assert outcome.report.refusals == 0
+        assert outcome.report.stuck_at[0].source == "await deaf"
+        deaf.set_result(None)
+        await asyncio.wait([op.body.task])
+
+    arun(main)
+
+
 # --- what came before the request does not count
 
 

@@ -7,10 +7,9 @@ from math import inf, nan
 from typing import Any
 
 import pytest
+from scopes.steps import cancelling, stubborn, turns
 
 import calloff
-
-from scopes.steps import cancelling, stubborn, turns
 
 
 def test_move_on_swallows_its_own_deadline_and_tells(arun: Any) -> None:

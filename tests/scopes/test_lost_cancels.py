@@ -9,10 +9,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from scopes.steps import cancelled_at, cancelling, turns
 
 import calloff
-
-from scopes.steps import cancelled_at, cancelling, turns
 
 TURNS = 30
 AWAITED = 5

@@ -7,10 +7,9 @@ from math import inf, nan
 from typing import Any
 
 import pytest
+from scopes.steps import cancelling, stubborn, turns
 
 import calloff
-
-from scopes.steps import cancelling, stubborn, turns
 
 variable: ContextVar[str] = ContextVar("variable", default="unset")
 

@@ -5,10 +5,9 @@ from math import nan
 from typing import Any
 
 import pytest
+from scopes.steps import cancelling, stubborn, turns
 
 import calloff
-
-from scopes.steps import cancelling, stubborn, turns
 
 
 async def fail(after: int = 0, error: type[BaseException] = KeyError) -> None:

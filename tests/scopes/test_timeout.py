@@ -2,14 +2,14 @@
 
 import asyncio
 import pickle
+import time
 from math import inf, nan
 from typing import Any
 
 import pytest
+from scopes.steps import cancelling, stubborn
 
 import calloff
-
-from scopes.steps import cancelling, stubborn
 
 
 def test_with_and_async_with_are_the_same(arun: Any) -> None:
@@ -298,5 +298,16 @@ def test_hundreds_of_near_deadlines_come_in_time(arun: Any) -> None:
     async def main() -> None:
         late = await asyncio.gather(*(one(0.05 + (index * 7 % 300) / 100) for index in range(300)))
         assert all(-0.01 < lateness < 1 for lateness in late), late
+
+    arun(main)
+
+
+def test_zero_is_heard_at_once_although_the_loop_is_late(arun: Any) -> None:
+    async def main() -> None:
+        with calloff.move_on_after(0.01):
+            pass
+        time.sleep(0.03)  # the timer is overdue, and will only run after a task that yields
+        with pytest.raises(TimeoutError), calloff.timeout(0):
+            await asyncio.sleep(0)
 
     arun(main)

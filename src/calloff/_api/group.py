@@ -69,8 +69,9 @@ async def race(*works: AsyncWork[T], stagger: float = 0.0, timeout: float | None
 
 async def _run(left: list[AsyncWork[T]], stagger: float, timeout: float | None, grace: float) -> T:
     winner: Operation[T] | None = None
+    contenders = group(timeout=timeout, grace=grace, on_error="collect")
     try:
-        async with group(timeout=timeout, grace=grace, on_error="collect") as contenders:
+        async with contenders:
             winner = await _first_success(contenders, left, stagger)
             text = "every contender failed" if winner is None else f"{winner.name!r} won the race"
             caller = current_operation.get()

@@ -50,9 +50,10 @@ def main() -> NoReturn:
     os.set_inheritable(socket.fileno(), False)
     tree.subreaper()
     tree.name_process("calloff-keeper")
-    owner = os.pidfd_open(owner_pid)
-    if os.getppid() == owner_pid:
-        _Keeper(socket, owner).run()
+    with contextlib.suppress(ProcessLookupError):  # the owner may be gone already
+        owner = os.pidfd_open(owner_pid)
+        if os.getppid() == owner_pid:
+            _Keeper(socket, owner).run()
     os._exit(0)
 
 

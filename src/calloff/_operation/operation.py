@@ -98,7 +98,7 @@ class Operation(Future[T]):
         self.body: Body | None = body
         self._place = body.place
         self.timers: Timers = timers_of(loop)
-        self.timer_at = NEVER
+        self.timer_at: float = NEVER
         self.timer_bucket: dict[Entry, None] | None = None
         self._number = next(_numbers)
         self._name = name
@@ -336,7 +336,8 @@ class Operation(Future[T]):
                 raise held
         return _future_result(self) if self._phase is _COMPLETED else self.result()
 
-    __iter__ = __await__
+    def __iter__(self) -> Generator[Any, None, T]:
+        return self.__await__()
 
     async def outcome(self) -> Outcome[T]:
         """Wait for the ending as a value. Only looks on: the caller's own cancel, alone, raises and stops nothing."""
@@ -503,7 +504,8 @@ class Operation(Future[T]):
 
     def _settle_stopped(self) -> None:
         stop = self._stop
-        assert stop is not None and self._ended_at is not None
+        assert stop is not None
+        assert self._ended_at is not None
         if stop.kind in _LIMITS:
             evidence = partial(stop.report, self._ended_at, ()) if self.body is None else self._evidence
             _set_exception(self, TimedOut(self.ref, stop.reason, evidence))

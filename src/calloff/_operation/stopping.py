@@ -3,6 +3,7 @@
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from .._scopes.scope import Scope, is_running
 from .._scopes.timers import NEVER
 from .._words.frame import RawStack, develop
 from .._words.ladder import Climb, Step, next_step
@@ -64,12 +65,13 @@ class Stop:
                 climb = climb.asked_again(now)
             elif step is Step.FORCE:
                 refused = body.reached
+                self.rung = Rung.FORCED  # first: a body that turns out to have ended already knows better
                 self.refusals += body.force() and refused
-                self.rung = Rung.FORCED
                 climb = climb.forced(now)
             else:
                 self.stuck = body.where()
-                self.refusals += body.abandon()
+                refused = body.reached
+                self.refusals += body.abandon() and refused
                 self.rung = Rung.ABANDONED
                 operation.give_up()
 
@@ -114,6 +116,8 @@ def unblock(operation: "Operation[Any]", now: float) -> None:
             _tick(above, now)
             stop = above._stop
             assert stop is not None
+            if stop.force_at > now and _is_shielded(operation, above):
+                break
             operation.request(Kind.PARENT, stop.text or str(stop.kind), str(above.ref), operation._grace)
         above = above.parent
     _tick(operation, now)
@@ -123,11 +127,21 @@ def unblock(operation: "Operation[Any]", now: float) -> None:
             host = getattr(entry, "timer_host", None)  # a scope or a group in some other task
             if host is None or host is asyncio.current_task() or host is getattr(operation.body, "task", None):
                 continue
-            if holds_up(host) or not line.isdisjoint(getattr(entry, "operations", ())):
-                operation.timers.remove(entry)
-                entry.timer_due(now)
+            if holds_up(host, through_shields=False) or not line.isdisjoint(getattr(entry, "operations", ())):
+                if not is_running(host):
+                    operation.timers.remove(entry)
+                    entry.timer_due(now)
+                elif isinstance(entry, Scope):  # below it on the stack: it hears of it when this operation has ended
+                    entry.interrupting()
                 text = "the block that waits for it ran out of time"
                 operation.request(Kind.PARENT, text, None, operation._grace)
+
+
+def _is_shielded(operation: "Operation[Any]", above: "Operation[Any]") -> bool:
+    """Whether `above` waits for it behind a shield."""
+    holds_up: Any = getattr(operation.body, "holds_up", None)
+    host = getattr(above.body, "task", None)
+    return bool(holds_up and host and holds_up(host) and not holds_up(host, through_shields=False))
 
 
 def _tick(operation: "Operation[Any]", now: float) -> None:

@@ -148,7 +148,7 @@ class Guarded:
         self._letters = Letters()
         self._rest = b""
         self._ended = False
-        self.loop = loop
+        self.loop: AbstractEventLoop = loop
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         self._socket = ours

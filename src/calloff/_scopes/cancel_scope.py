@@ -16,6 +16,7 @@ __all__ = ["CancelScope", "move_on_after", "move_on_at"]
 
 _CREATED, _DOOMED, _ACTIVE = State.CREATED, State.DOOMED, State.ACTIVE
 _running_loop = asyncio.get_running_loop
+_new = object.__new__
 
 
 class CancelScope(Scope):
@@ -65,7 +66,7 @@ class CancelScope(Scope):
     @property
     def deadline(self) -> float:
         """The point on the clock of the loop at which the block is called off, infinity without one; may be set."""
-        return inf if self._when is None else self._when
+        return self._when
 
     @deadline.setter
     def deadline(self, deadline: float) -> None:
@@ -146,7 +147,7 @@ def move_on_after(delay: float | None, grace: float | None = None) -> CancelScop
         pool = pools[_running_loop()]
     except KeyError:
         pool = pool_of(_running_loop())
-    scope = CancelScope.__new__(CancelScope)
+    scope = _new(CancelScope)
     scope._pool = pool
     scope._limit = delay
     try:
@@ -154,7 +155,7 @@ def move_on_after(delay: float | None, grace: float | None = None) -> CancelScop
             scope._when = pool.now() + delay
             scope._state = _CREATED
         else:
-            scope._when = None if delay is None else pool.now() + checked_delay(delay, "delay")
+            scope._when = inf if delay is None else pool.now() + checked_delay(delay, "delay")
             scope._state = _CREATED if delay is None else _DOOMED
             scope._reason = None
     except TypeError:
@@ -170,9 +171,9 @@ def move_on_at(when: float | None, grace: float | None = None) -> CancelScope:
     return CancelScope(deadline=inf if when is None else when, grace=grace)
 
 
-def _checked(deadline: float, name: str) -> float | None:
+def _checked(deadline: float, name: str) -> float:
     if not isinstance(deadline, (int, float)):
         raise TypeError(f"{name} must be a point on the clock of the loop, not {deadline!r}")
     if isnan(deadline) or deadline < 0:
         raise ValueError(f"{name} must be 0 or more, a point on the clock of the loop, not {deadline!r}")
-    return None if deadline == inf else deadline
+    return deadline

@@ -46,7 +46,7 @@ class Pool:
 
     def late(self, now: float) -> "list[Scope]":
         """Those that should have been called off by now; for the one who finds that the loop is blocked."""
-        return [scope for scope in self.scopes if scope._when is not None and scope._when <= now]
+        return [scope for scope in self.scopes if scope._when <= now]
 
     def timer_due(self, now: float) -> None:
         """Call off what is due, and hand on the rest."""

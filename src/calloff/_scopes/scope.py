@@ -89,8 +89,8 @@ class Scope:
         "timer_bucket",
     )
     _state: State
-    _when: float | None
-    """The deadline on the clock of the loop."""
+    _when: float
+    """The deadline on the clock of the loop, infinity without one."""
     _limit: float | None
     """The deadline as it was said: seconds from the start, ``None`` when it was given as a point."""
     _grace: float | None
@@ -115,8 +115,8 @@ class Scope:
 
     def __enter__(self) -> Self:
         state = self._state
-        if state is not _CREATED and state is not _DOOMED:
-            raise RuntimeError(f"{type(self).__name__} has already been entered")
+        if state is not _CREATED:
+            return self._enter_doomed()
         pool = self._pool
         if pool is None:
             pool = self._pool = pool_of(asyncio.get_running_loop())
@@ -134,18 +134,12 @@ class Scope:
         self._outer = outer
         _set(self)
         self._state = _ACTIVE
-        if state is _DOOMED:
-            self._begin_late()
+        when = self._when
+        if when >= pool.at:  # what Pool.add does, without the calls
+            self.timer_bucket = scopes = pool.scopes
+            scopes[self] = None
         else:
-            when = self._when
-            if when is not None:
-                if when >= pool.at:  # what Pool.add does, without the calls
-                    self.timer_bucket = scopes = pool.scopes
-                    scopes[self] = None
-                else:
-                    self._wait_until(when)
-            else:
-                self._wait_for_nothing()
+            self._wait_until(when)
         return self
 
     def __exit__(
@@ -235,25 +229,33 @@ class Scope:
             task.uncancel()
             task.cancel()
 
-    def _begin_late(self) -> None:
-        """Called off, or overdue, before it was entered."""
-        self._wait_for_nothing()
+    def _enter_doomed(self) -> Self:
+        """Called off, or overdue, before it was entered: that is heard at the next await."""
+        if self._state is not _DOOMED:
+            raise RuntimeError(f"{type(self).__name__} has already been entered")
+        self._state = _CREATED
+        try:
+            self.__enter__()
+        except BaseException:
+            self._state = _DOOMED
+            raise
         timers = self._timers
+        timers.remove(self)
         if self._reason is None:
             timers.loop.call_soon(self._overdue)
         else:
             self._fire(self._reason, timers.now())
             timers.loop.call_soon(self._deliver)
+        return self
 
     # --- the deadline
 
-    def _set_deadline(self, when: float | None) -> None:
+    def _set_deadline(self, when: float) -> None:
         """Another deadline for a scope that is active."""
         self._timers.remove(self)
         self._when = when
         self._limit = None
-        if when is not None:
-            self._wait_until(when)
+        self._wait_until(when)
 
     def _wait_until(self, when: float) -> None:
         pool = self._pool
@@ -261,16 +263,13 @@ class Scope:
         if when > pool.now():
             pool.add(self, when)
         else:
-            self._wait_for_nothing()
+            self.timer_bucket = None
+            self.timer_at = NEVER
             pool.loop.call_soon(self._overdue)  # before the block goes on, also where it only yields
-
-    def _wait_for_nothing(self) -> None:
-        self.timer_bucket = None
-        self.timer_at = NEVER
 
     def _overdue(self) -> None:
         now = self._timers.now()
-        if self._state is _ACTIVE and self._when is not None and self._when <= now:
+        if self._state is _ACTIVE and self._when <= now:
             self._timers.remove(self)
             self.timer_due(now)
 
@@ -316,7 +315,7 @@ class Scope:
     def __repr__(self) -> str:
         when = ""
         if self._state is _ACTIVE:
-            when = f" when={None if self._when is None else round(self._when, 3)}"
+            when = f" when={None if self._when == inf else round(self._when, 3)}"
         return f"<{type(self).__name__} [{self._state.value}]{when}>"
 
 
@@ -341,7 +340,7 @@ def nearest_deadline() -> float:
     scope = innermost.get()
     while scope is not None:
         when = scope._when
-        if when is not None and when < nearest and scope._task is not None:
+        if when < nearest and scope._task is not None:
             nearest = when
         scope = scope._outer
     return nearest
@@ -354,7 +353,7 @@ def overdue_scope(now: float) -> Scope | None:
         return None
     task = asyncio.current_task()
     while scope is not None:
-        if scope._task is task and scope._state is _ACTIVE and scope._when is not None and scope._when <= now:
+        if scope._task is task and scope._state is _ACTIVE and scope._when <= now:
             return scope
         scope = scope._outer
     return None

@@ -68,6 +68,8 @@ async def shield(awaitable: Awaitable[T], timeout: float | None = 5.0) -> T:
 
 
 class _Shielded(Generic[T]):
+    is_shield = True  # for stack walkers: no cancel goes further than here
+
     def __init__(self, awaitable: Awaitable[T], seconds: float | None) -> None:
         loop = asyncio.get_running_loop()
         self._seconds = seconds

@@ -13,6 +13,7 @@ import asyncio
 from asyncio import CancelledError, Future, Task
 from collections.abc import Coroutine
 from contextvars import Context
+from math import inf
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -294,12 +295,12 @@ class _BlockScope(Scope):
     def __init__(self, group: TaskGroup) -> None:
         self._group = group
         self._state = State.CREATED
-        self._when = self._limit = self._grace = self._pool = self._reason = None
+        self._limit = self._grace = self._pool = self._reason = None
 
     def _begin(self, loop: asyncio.AbstractEventLoop, timeout: float | None, grace: float | None) -> None:
         self._pool = pool_of(loop)
         self._limit = timeout
-        self._when = None if timeout is None else self._pool.now() + timeout
+        self._when = inf if timeout is None else self._pool.now() + timeout
         self._grace = grace
 
     def _deliver(self) -> None:

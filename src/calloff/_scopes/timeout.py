@@ -38,7 +38,7 @@ class Timeout(Scope):
 
     def when(self) -> float | None:
         """The deadline on the clock of the loop, ``None`` without one."""
-        return self._when
+        return None if self._when == inf else self._when
 
     def reschedule(self, when: float | None) -> None:
         """Set another deadline.
@@ -120,8 +120,8 @@ def timeout(delay: float | None, grace: float | None = None) -> Timeout:
             scope._when = pool.now() + delay
             scope._state = _CREATED
         else:
-            scope._when = when = None if delay is None else _point(pool.now() + delay, "delay")
-            scope._state = _CREATED if when is None else _DOOMED
+            scope._when = inf if delay is None else _point(pool.now() + delay, "delay")
+            scope._state = _CREATED if delay is None else _DOOMED
             scope._reason = None
     except TypeError:
         raise TypeError(f"delay must be a number of seconds or None, not {delay!r}") from None
@@ -144,9 +144,9 @@ def timeout_at(when: float | None, grace: float | None = None) -> Timeout:
     return scope
 
 
-def _point(when: float | None, name: str) -> float | None:
+def _point(when: float | None, name: str) -> float:
     if when is None:
-        return None
+        return inf
     if isnan(when):
         raise ValueError(f"{name} must be a number or None, not NaN")
-    return None if when == inf else when
+    return when

@@ -1,11 +1,11 @@
 """One timer per event loop for every deadline, watch and retry.
 
 Most deadlines never come: the work ends first. So setting and dropping one must cost next to nothing, and keeping
-precise order is put off until a deadline is near. Entries further away than the current second lie unsorted in a
-bucket per second (a dict used as a set: O(1) in, O(1) out, nothing left behind); when a bucket's second begins, what
-is left of it moves to a heap that is exact. One `loop.call_at` stands for all of it, at the next moment that matters,
-so an idle program is woken by nothing but its own deadlines. After the timing wheel of Varghese and Lauck (1987) and
-its use for timeouts in the Linux kernel: coarse far away, exact close by.
+precise order is put off until a deadline is near. Time is cut into slots of an eighth of a second. Entries further
+away than the current slot lie unsorted in a bucket per slot (a dict used as a set: O(1) in, O(1) out, nothing left
+behind); when a slot begins, what is left of its bucket moves to a heap that is exact. One `loop.call_at` stands for all
+of it, at the next moment that matters, so an idle program is woken by nothing but its own deadlines. After the timing
+wheel of Varghese and Lauck (1987) and its use for timeouts in the Linux kernel: coarse far away, exact close by.
 """
 
 import asyncio
@@ -19,6 +19,8 @@ from typing import Protocol
 __all__ = ["Entry", "Timers", "timers_of"]
 
 NEVER = -1.0
+#: seconds; a power of two, so that where a slot starts is an exact number
+_SLOT = 0.125
 _COMPACT = 1024
 
 
@@ -54,7 +56,7 @@ class Timers:
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
+        self.loop: asyncio.AbstractEventLoop = loop
         #: the loop's clock; asyncio's own is this function behind a method
         self.now: Callable[[], float] = monotonic if type(loop).time is asyncio.BaseEventLoop.time else loop.time
         #: called with each new `wake`: the interrupter keeps its kernel timer beside ours
@@ -62,22 +64,22 @@ class Timers:
         #: what `call` hands to when there is an interrupter, which reaches a blocked loop, too
         self.on_call: Callable[..., object] | None = None
         #: the point the loop is asked to wake us at, infinity when there is none
-        self.wake = inf
+        self.wake: float = inf
         self._handle: asyncio.TimerHandle | None = None
         self._near: list[tuple[float, int, Entry]] = []
-        self._far: dict[int, dict[Entry, None]] = {}
-        self._starts: list[int] = []
+        self._far: dict[float, dict[Entry, None]] = {}
+        self._starts: list[float] = []
         self._horizon = 0.0
         self._sequence = count()
         self._dead = 0
         #: for entries that all wait equally long: the pause before asking again
-        self.lane = Lane(self)
+        self.lane: Lane = Lane(self)
 
     def add(self, entry: Entry, at: float) -> None:
         """Call ``entry.timer_due`` at `at`; a point in the past is due at the next turn of the loop."""
         entry.timer_at = at
         if at >= self._horizon:
-            bucket = self._far.get(int(at))
+            bucket = self._far.get(at // _SLOT * _SLOT)
             if bucket is None:
                 bucket = self._open(at)
             if bucket is not None:
@@ -108,7 +110,9 @@ class Timers:
 
     def late(self, now: float) -> "list[Entry]":
         """What should have been called by now; for the one who finds that the loop is blocked."""
-        late = [entry for at, _, entry in self._near if at <= now and entry.timer_at == at and entry.timer_bucket is None]
+        late = [
+            entry for at, _, entry in self._near if at <= now and entry.timer_at == at and entry.timer_bucket is None
+        ]
         for start in self._starts:
             if start <= now:
                 late += [entry for entry in self._far[start] if entry.timer_at <= now]
@@ -119,21 +123,21 @@ class Timers:
         return late
 
     def _open(self, at: float) -> "dict[Entry, None] | None":
-        """A new bucket for the second of `at`, or ``None`` when that second has begun: use the heap."""
-        now = self.now()
-        if at < int(now) + 1:
-            self._horizon = max(self._horizon, int(now) + 1)
+        """A new bucket for the slot of `at`, or ``None`` when that slot has begun: use the heap."""
+        following = self.now() // _SLOT * _SLOT + _SLOT
+        if at < following:
+            self._horizon = max(self._horizon, following)
             return None
-        second = int(at)
+        slot = at // _SLOT * _SLOT
         if len(self._starts) > 128:  # empty buckets of limits that were never reached
             for start in [start for start, bucket in self._far.items() if not bucket]:
                 del self._far[start]
             self._starts = sorted(self._far)
         bucket: dict[Entry, None] = {}
-        self._far[second] = bucket
-        heapq.heappush(self._starts, second)
-        if second < self.wake:
-            self._arm(second)
+        self._far[slot] = bucket
+        heapq.heappush(self._starts, slot)
+        if slot < self.wake:
+            self._arm(slot)
         return bucket
 
     def _compact(self) -> None:
@@ -156,9 +160,9 @@ class Timers:
         near = self._near
         try:
             while self._starts and self._starts[0] <= now:
-                second = heapq.heappop(self._starts)
-                self._horizon = max(self._horizon, second + 1)
-                bucket = self._far.pop(second)
+                slot = heapq.heappop(self._starts)
+                self._horizon = max(self._horizon, slot + _SLOT)
+                bucket = self._far.pop(slot)
                 for entry in bucket:
                     entry.timer_bucket = None
                 near += [(entry.timer_at, next(self._sequence), entry) for entry in bucket]
@@ -180,6 +184,8 @@ class Timers:
             while near and (near[0][2].timer_at != near[0][0] or near[0][2].timer_bucket is not None):
                 heapq.heappop(near)
                 self._dead -= 1
+            while self._starts and not self._far[self._starts[0]]:  # all of its limits were dropped
+                del self._far[heapq.heappop(self._starts)]
             following = min(near[0][0] if near else inf, self._starts[0] if self._starts else inf)
             self.wake = inf
             if following < inf:
@@ -196,7 +202,7 @@ class Lane:
     def __init__(self, timers: Timers) -> None:
         self._timers = timers
         self.entries: dict[Entry, None] = {}
-        self.timer_at = NEVER
+        self.timer_at: float = NEVER
         self.timer_bucket: dict[Entry, None] | None = None
 
     def add(self, entry: Entry, at: float) -> None:

@@ -71,15 +71,15 @@ class Options:
 
     def __init__(self, argv: "list[str]") -> None:
         self.foreground = self.preserve_status = self.verbose = self.json = False
-        self.kill_after = 0.0
-        self.signal = int(_signal.SIGTERM)
+        self.kill_after: float = 0.0
+        self.signal: int = int(_signal.SIGTERM)
         self.text: str | None = None
         words = self._read(argv)
         if self.text is None:
             if len(words) < 2:
                 raise Usage("")
-            self.limit = duration(words[0])
-            self.command = words[1:]
+            self.limit: float = duration(words[0])
+            self.command: list[str] = words[1:]
 
     def _read(self, argv: "list[str]") -> "list[str]":
         words = list(argv)

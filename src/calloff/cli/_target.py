@@ -34,9 +34,7 @@ def load(target: str) -> Callable[..., Any]:
     """
     home, colon, path = target.rpartition(":")
     if not colon or not home or not path:
-        raise Refused(
-            f"TARGET must be {FORMS}, not {target!r}; for a program write: calloff run -- PROGRAM [ARG...]"
-        )
+        raise Refused(f"TARGET must be {FORMS}, not {target!r}; for a program write: calloff run -- PROGRAM [ARG...]")
     is_file = home.endswith(".py") or os.sep in home
     here = os.getcwd()
     if here not in sys.path:
@@ -52,9 +50,7 @@ def _load_module(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
-            raise Refused(
-                f"there is no module {error.name!r} (the current directory is on the path)", 127
-            ) from None
+            raise Refused(f"there is no module {error.name!r} (the current directory is on the path)", 127) from None
         raise _broken(name, error) from None
     except (Exception, SystemExit) as error:
         raise _broken(name, error) from None
@@ -104,9 +100,7 @@ def _find(module: ModuleType, home: str, path: str) -> Callable[..., Any]:
         raise Refused(f"{path!r} in {home!r} is not a function: it is {_shown(found)}")
     function: Callable[..., Any] = found
     if inspect.isasyncgenfunction(found) or inspect.isgeneratorfunction(found):
-        raise Refused(
-            f"{path!r} in {home!r} is a generator: it yields values and can't be run as one piece of work"
-        )
+        raise Refused(f"{path!r} in {home!r} is a generator: it yields values and can't be run as one piece of work")
     return function
 
 

@@ -111,9 +111,7 @@ def plain_value(value: Any) -> tuple[Any, bool]:
 def as_json(outcome: Outcome[Any], ref: Ref, place: str, seconds: float, status: int) -> dict[str, Any]:
     """The document of ``--json``. All durations are seconds; what does not apply is null or empty."""
     report = outcome.report
-    value, is_json = plain_value(
-        outcome.value if isinstance(outcome, Completed) and place != "command" else None
-    )
+    value, is_json = plain_value(outcome.value if isinstance(outcome, Completed) and place != "command" else None)
     return {
         "outcome": type(outcome).__name__.lower(),
         "status": status,
@@ -122,8 +120,7 @@ def as_json(outcome: Outcome[Any], ref: Ref, place: str, seconds: float, status:
         "error": _error(outcome.error) if isinstance(outcome, Failed) else None,
         "operation": {"id": ref.id, "name": ref.name, "place": place},
         "seconds": round(seconds, 6),
-        "reason": report
-        and {"kind": str(report.reason.kind), "text": report.reason.text, "by": report.reason.by},
+        "reason": report and {"kind": str(report.reason.kind), "text": report.reason.text, "by": report.reason.by},
         "rung": report and str(report.rung),
         "refusals": report.refusals if report else 0,
         "started": report.started if report else True,

@@ -90,9 +90,7 @@ def _parser() -> _Parser:
     add("--timeout", metavar="D", help="stop it after this long")
     add("--grace", metavar="D", default="5", help="from asking to force (5s)")
     add("--stall", metavar="D", help="stop it after this long without a report of progress")
-    add(
-        "--every", metavar="D", help="tell that often how far it is and where; on a terminal in one live line"
-    )
+    add("--every", metavar="D", help="tell that often how far it is and where; on a terminal in one live line")
     add("--in", metavar="PLACE", dest="place", help="where to run a function: task, thread or process")
     add("--json", action="store_true", help="tell the ending as one JSON document on stdout")
     return parser
@@ -156,9 +154,7 @@ def _function_work(options: argparse.Namespace, target: str, words: Sequence[str
             )
         return partial(function, *positional, **named)
     if place == "thread" and is_async:
-        raise Refused(
-            f"{target} is an async function: it runs in a task, or with --in process in a process of its own"
-        )
+        raise Refused(f"{target} is an async function: it runs in a task, or with --in process in a process of its own")
     if place == "process" and (getattr(function, "__module__", None) or "").startswith(OTHER_NAME):
         raise Refused(f"{target}: Python has a module of that name; rename the file to run it in a process")
     return partial(_place(place), function, *positional, **named)

@@ -46,8 +46,7 @@ def main(argv: "list[str]") -> int:
 
 
 _WATCHED = tuple(
-    int(number)
-    for number in (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGALRM)
+    int(number) for number in (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGALRM)
 )
 _LONGEST = 1e6  # seconds that one wait takes at most; it is simply repeated
 

@@ -107,7 +107,7 @@ class CommandWork(Work[Finished]):
     def __init__(self, plan: Plan, name: str) -> None:
         self._plan = plan
         self._opened = False
-        self.name = name
+        self.name: str = name
 
     @property
     def stdin(self) -> Writing:
@@ -207,8 +207,8 @@ class CommandBody:
     insists = False
 
     def __init__(self, plan: Plan, name: str, program: str, env: dict[str, str], cwd: str) -> None:
-        self.name = name
-        self.reached = False
+        self.name: str = name
+        self.reached: bool = False
         self._plan = plan
         self._program = program
         self._env = env

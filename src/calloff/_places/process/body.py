@@ -34,7 +34,7 @@ class ProcessWork(Work[T]):
         self._function = function
         self._args = args
         self._kwargs = kwargs
-        self.name = name
+        self.name: str = name
 
     def open(self) -> "ProcessBody":
         """The body; `TypeError` when something can't be sent."""
@@ -63,18 +63,18 @@ class ProcessBody:
     insists = False
 
     def __init__(self, packed: Packed, name: str, first_line: RawStack) -> None:
-        self.name = name
+        self.name: str = name
         self._first_line = first_line
         self.packed: Packed | None = packed
-        self.reached = False
-        self.tries = 0
+        self.reached: bool = False
+        self.tries: int = 0
         self.worker: Worker | None = None
 
     # --- what the operation asks for
 
     def begin(self, sink: Sink) -> None:
         """Give it to a free worker, or have it wait its turn."""
-        self.sink = sink
+        self.sink: Sink = sink
         self._pool: Pool = pool_of(get_running_loop())
         self._pool.submit(self)
 

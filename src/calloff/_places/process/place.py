@@ -91,7 +91,7 @@ class Processes:
         return "<calloff.process>"
 
 
-process = Processes()
+process: Processes = Processes()
 
 
 def _name(fn: Callable[..., Any]) -> str:

@@ -38,10 +38,10 @@ class Worker:
     """A worker process, with its guard."""
 
     def __init__(self, pool: "Pool", preload: tuple[str, ...]) -> None:
-        self.pool = pool
+        self.pool: Pool = pool
         self.body: ProcessBody | None = None
-        self.dead = False
-        self.jobs = 0
+        self.dead: bool = False
+        self.jobs: int = 0
         self._number = 0
         self._killing = False
         self._held: tuple[ProcessBody, str, Any, list[Any]] | None = None
@@ -61,7 +61,7 @@ class Worker:
         outputs = [os.dup(file) if _is_open(file) else os.open(os.devnull, os.O_WRONLY) for file in (1, 2)]
         files = [theirs.detach(), their_news.detach(), their_stacks, *outputs]
         try:
-            self.guarded = Guarded(pool.loop, b"W", files, self)
+            self.guarded: Guarded = Guarded(pool.loop, b"W", files, self)
         except BaseException:
             self._close()
             raise

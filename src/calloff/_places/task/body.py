@@ -18,7 +18,7 @@ from ..._words.frame import RawStack
 from ..._words.place import Sink
 from ..._words.report import Rung
 from .bury import bury
-from .stack import chain_of, is_handling, is_suspended, leads_to, stack_of, stems_from
+from .stack import chain_of, is_handling, is_suspended, leads_to, shield_on_stack, stack_of, stems_from
 
 __all__ = ["TaskBody", "TaskWork"]
 
@@ -161,12 +161,14 @@ class TaskBody(Coroutine[Any, Any, None]):
         """
         return _found_on_stack(self, StopForced() if self._given_up else None, act)
 
-    def holds_up(self, task: "asyncio.Task[Any]") -> bool:
+    def holds_up(self, task: "asyncio.Task[Any]", *, through_shields: bool = True) -> bool:
         """Whether `task` waits for this body, which runs now, at whatever distance."""
-        return is_held_up(task, self.coro)
+        return is_held_up(task, self.coro, through_shields=through_shields)
 
-    def _waits_for(self, coro: object) -> bool:
-        return not isinstance(coro, TaskBody) and self.task is not None and is_held_up(self.task, coro)
+    def _waits_for(self, coro: object, *, through_shields: bool = True) -> bool:
+        if isinstance(coro, TaskBody) or self.task is None:
+            return False
+        return is_held_up(self.task, coro, through_shields=through_shields)
 
     def _raise(self, error: BaseException) -> bool:
         """Have `error` raised in what is on the stack, if that is this body, or a plain task that it waits for."""
@@ -174,7 +176,7 @@ class TaskBody(Coroutine[Any, Any, None]):
             if self._asked_with is None:
                 self._sink.located(self.where())
             self._asked_with = error
-        elif not self._waits_for(TaskBody._on_stack):
+        elif not self._waits_for(TaskBody._on_stack, through_shields=isinstance(error, StopForced)):
             return False
         TaskBody._raising = error
         self._interrupted = isinstance(error, CancelledError)
@@ -207,7 +209,7 @@ class TaskBody(Coroutine[Any, Any, None]):
     def throw(self, typ: Any, val: Any = None, tb: Any = None, /) -> Any:
         """Pass an exception on, the last asking as `StopForced`."""
         error: BaseException = typ if val is None and isinstance(typ, BaseException) else (val or typ())
-        typ = val = None  # noqa: F841  this frame will be in the traceback of `error`: no cycle
+        typ = val = None
         if isinstance(error, CancelledError):
             if not self._started:
                 self._started = True
@@ -275,7 +277,7 @@ class TaskBody(Coroutine[Any, Any, None]):
     # --- what asyncio's reprs and stack printers read
 
     @property
-    def __name__(self) -> str:
+    def __name__(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.name
 
     @property
@@ -318,13 +320,13 @@ def _is_stopped_group(error: BaseException) -> bool:
     return isinstance(error, BaseExceptionGroup) and error.split((CancelledError, StopForced))[1] is None
 
 
-def is_held_up(task: "asyncio.Task[Any]", coro: object) -> bool:
+def is_held_up(task: "asyncio.Task[Any]", coro: object, *, through_shields: bool = True) -> bool:
     """Whether `task` waits, at whatever distance, for the coroutine that runs now."""
     waiting: Any = task.get_coro()
     waiting = getattr(waiting, "coro", waiting)
     if getattr(waiting, "cr_running", False):  # below it on the stack: it started the other one eagerly
-        return True
-    return leads_to(waiting, coro)
+        return through_shields or not shield_on_stack(waiting.cr_frame)
+    return leads_to(waiting, coro, through_shields=through_shields)
 
 
 #: for the interrupter: the code objects below which the body's own frames begin

@@ -32,6 +32,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from math import inf
+from opcode import opmap
 from types import FrameType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -47,6 +48,8 @@ __all__ = ["Interrupter"]
 _logger = logging.getLogger("calloff")
 _LONGEST_PAUSE = 0.1
 _TOLERANCE = 0.25
+_MOMENT = 0.001
+_JUMPS = 10
 
 
 class Interrupter:
@@ -77,6 +80,8 @@ class Interrupter:
         self._called_at = 0.0
         #: the task that ran at the last look, until the loop turns
         self._suspect: asyncio.Task[Any] | None = None
+        #: how many looks may still find the main thread at a jump
+        self._jumps = _JUMPS
         self._handler = self._on_alarm
         self._former: Any = None
         self._main_thread = threading.get_ident()
@@ -175,6 +180,11 @@ class Interrupter:
             self._suspect = task
             self._loop.call_soon(self._turned)
             return
+        if frame is not None and self._jumps and _is_at_jump(frame):
+            self._jumps -= 1
+            self._set(now + _MOMENT)
+            return
+        self._jumps = _JUMPS
         error = self._decide(task, now)
         if error is not None:
             raise error
@@ -225,7 +235,7 @@ class Interrupter:
         coro = task.get_coro()
         for entry in self._timers.late(now):
             host: asyncio.Task[Any] | None = getattr(entry, "timer_host", None)
-            if host is not None and host is not task and is_held_up(host, coro):
+            if host is not None and host is not task and is_held_up(host, coro, through_shields=False):
                 self._asked[task] = count + 1, now + self._policy.pause(count + 1)
                 return asyncio.CancelledError()
         return None
@@ -254,6 +264,16 @@ def _is_on_top(frame: FrameType | None, coro: Any) -> bool:
             return True
         step = step.f_back
     return False
+
+
+def _is_at_jump(frame: FrameType) -> bool:
+    """Whether an exception now might pass by a ``try`` around it.
+
+    Before 3.13 the jump back to the beginning of a ``while True`` is not covered by a ``try`` that is directly around the
+    loop: its ``finally`` would not run. (The same is true for KeyboardInterrupt.) A little later it is elsewhere, most
+    likely.
+    """
+    return sys.version_info < (3, 13) and frame.f_code.co_code[frame.f_lasti] == opmap["JUMP_BACKWARD"]
 
 
 #: the one of C: that of `signal` looks for an enum first, which takes longer than all the rest

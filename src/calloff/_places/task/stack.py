@@ -16,7 +16,7 @@ from typing import Any, cast
 from ..._words.frame import OURS, RawFrame, RawStack
 from ..._words.place import Body
 
-__all__ = ["chain_of", "is_handling", "is_suspended", "leads_to", "stack_of", "stems_from"]
+__all__ = ["chain_of", "is_handling", "is_suspended", "leads_to", "shield_on_stack", "stack_of", "stems_from"]
 
 
 _LIMIT = 200
@@ -158,9 +158,9 @@ def is_suspended(part: object) -> bool:
     return any(getattr(part, frame, None) is not None for frame in ("cr_frame", "gi_frame", "ag_frame"))
 
 
-def leads_to(coro: object, other: object) -> bool:
-    """Whether `coro` waits for `other`, at whatever distance."""
-    return any(step is other for step, _ in _awaited(coro))
+def leads_to(coro: object, other: object, *, through_shields: bool = True) -> bool:
+    """Whether `coro` waits for `other`, at whatever distance; not `through_shields`: and a cancel would reach it."""
+    return any(step is other for step, _ in _awaited(coro, through_shields))
 
 
 def is_handling(coro: object, error: BaseException | type[BaseException] | None, *, behind: bool = False) -> bool:
@@ -181,7 +181,7 @@ def is_handling(coro: object, error: BaseException | type[BaseException] | None,
     return False
 
 
-def _awaited(coro: object) -> Iterator[tuple[object, bool]]:
+def _awaited(coro: object, through_shields: bool = True) -> Iterator[tuple[object, bool]]:
     """Everything that `coro` waits for, itself first, through every member of a group; and if it is another task's."""
     seen: set[int] = set()
     ahead: list[tuple[object, bool]] = [(coro, False)]
@@ -191,6 +191,8 @@ def _awaited(coro: object) -> Iterator[tuple[object, bool]]:
             continue
         seen.add(id(current))
         yield current, is_other_task
+        if not through_shields and _is_shield(current):
+            continue
         if type(current) is asyncio.Future:
             continue  # nobody is known behind it
         if type(current) is CoroutineType and not current.cr_running:  # the usual case, fast
@@ -207,6 +209,27 @@ def _awaited(coro: object) -> Iterator[tuple[object, bool]]:
         if members is not None and isinstance(members, Collection):
             ahead += [(member, True) for member in tuple(members) if isinstance(member, asyncio.Future)]
         ahead.append((_visit(current, []), is_other_task))
+
+
+def shield_on_stack(outermost: FrameType) -> bool:
+    """Whether what runs now was started, eagerly, by a shield somewhere inside the frame `outermost`."""
+    step: FrameType | None = sys._getframe()
+    while step is not None and step is not outermost:
+        if _belongs_to_shield(step):
+            return True
+        step = step.f_back
+    return False
+
+
+def _is_shield(step: object) -> bool:
+    frame = step.cr_frame if isinstance(step, CoroutineType) else None
+    return frame is not None and _belongs_to_shield(frame)
+
+
+def _belongs_to_shield(frame: FrameType) -> bool:
+    if not frame.f_code.co_filename.startswith(OURS):
+        return False
+    return getattr(frame.f_locals.get("self"), "is_shield", False) is True
 
 
 def stems_from(held: BaseException | None, error: BaseException | type[BaseException]) -> bool:

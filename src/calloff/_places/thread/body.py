@@ -27,7 +27,7 @@ class ThreadWork(Work[T]):
     def __init__(self, function: Callable[[], T], name: str, pool: Pool) -> None:
         self._function = function
         self._pool = pool
-        self.name = name
+        self.name: str = name
 
     def open(self) -> "ThreadBody":
         """The body; `CalloffError` when too many threads are abandoned."""
@@ -46,10 +46,10 @@ class ThreadBody:
     insists = False
 
     def __init__(self, function: Callable[[], Any], name: str, pool: Pool) -> None:
-        self.name = name
+        self.name: str = name
         self._pool = pool
         self._context: Context = copy_context()
-        self.call = Call(partial(self._context.run, function))
+        self.call: Call = Call(partial(self._context.run, function))
         self._worker: Worker | None = None
         self._asked_with: BaseException | None = None
 

@@ -41,7 +41,7 @@ class Call:
         #: what the function raised, when it has no value
         self.error: BaseException | None = None
         #: whether `StopForced` arrived in the function and did not end it
-        self.swallowed = False
+        self.swallowed: bool = False
         self._gate = allocate_lock()
         self._ident: int | None = None
         self._forced = False

@@ -72,7 +72,7 @@ class Threads:
         return "<calloff.thread>"
 
 
-thread = Threads()
+thread: Threads = Threads()
 
 
 def _name(fn: Callable[..., Any]) -> str:

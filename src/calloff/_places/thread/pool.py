@@ -66,7 +66,7 @@ class Worker:
         self._pool = pool
         self._inbox: SimpleQueue[tuple[Call, Callable[[], None]]] = SimpleQueue()
         self.call: Call | None = None
-        self.leaving = False
+        self.leaving: bool = False
         Thread(target=self._serve, name=f"calloff-thread-{next(_numbers)}", daemon=True).start()
 
     def give(self, call: Call, done: Callable[[], None]) -> None:

@@ -1,0 +1,120 @@
+"""The documentation says what the code does: its programs run, its lists are whole, what it names exists."""
+
+import ast
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import calloff
+import calloff.testing
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+TOP_LEVEL_AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+
+#: runs code with ``await`` at the top level as a snippet of a page has it
+RUNNER = """
+import asyncio, inspect, sys
+import calloff
+code = compile(sys.stdin.read(), "snippet", "exec", flags={flag})
+async def main():
+    done = eval(code, {{"calloff": calloff, "asyncio": asyncio, "__name__": "snippet"}})
+    if inspect.isawaitable(done):
+        await done
+calloff.run(main(), timeout=30)
+"""
+
+
+def fences(text: str, language: str) -> list[str]:
+    found = re.findall(rf"^ *```{language}\n(.*?)^ *```", text, re.M | re.S)
+    return [block for block in found if "--8<--" not in block]
+
+
+def run(*arguments: str, stdin: str = "", cwd: Path = ROOT) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, *arguments],
+        input=stdin,
+        cwd=cwd,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_the_program_of_the_readme_says_what_the_readme_says(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text()
+    program, said = fences(text, "python")[0], fences(text, "text")[0]
+    (tmp_path / "stubborn.py").write_text(program)
+    done = run("stubborn.py", cwd=tmp_path)
+    assert done.stderr.splitlines()[-1] == said.strip()
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("number", range(len(fences((DOCS / "how-to/places.md").read_text(), "python"))))
+def test_the_snippets_about_places_run(number: int) -> None:
+    snippet = fences((DOCS / "how-to/places.md").read_text(), "python")[number]
+    done = run("-c", RUNNER.format(flag=TOP_LEVEL_AWAIT), stdin=snippet)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    for told in re.findall(r"^print\(.*\)  # (.*)$", snippet, re.M):
+        assert told in done.stdout
+    if "threading.Lock()" in snippet:
+        assert done.stdout in (DOCS / "how-to/places.md").read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_in_pages_is_python_and_names_what_exists(page: Path) -> None:
+    text = page.read_text()
+    for block in fences(text, "python"):
+        compile(block, page.name, "exec", flags=TOP_LEVEL_AWAIT)
+    used = set(re.findall(r"(?<![/\w])calloff\.(?!md\b)([A-Za-z]\w*)", text))
+    names = {*calloff.__all__, "testing", "cli", "control"}
+    assert used <= names, used - names
+
+
+def test_examples_in_docstrings_are_python() -> None:
+    found = 0
+    for name in calloff.__all__:
+        value = getattr(calloff, name)
+        for owner in (value, *(vars(value).values() if inspect.isclass(value) else ())):
+            for block in re.findall(r"::\n\n((?:    .*\n?|\n)+)", inspect.getdoc(owner) or ""):
+                if getattr(owner, "__module__", "calloff").startswith("calloff"):
+                    compile(inspect.cleandoc("\n" + block), name, "exec", flags=TOP_LEVEL_AWAIT)
+                    found += 1
+    assert found >= 4
+
+
+def test_the_reference_lists_every_public_name() -> None:
+    text = (DOCS / "reference/calloff.md").read_text()
+    listed = set(re.findall(r"^::: calloff\.(\w+)$", text, re.M)) | set(re.findall(r"\{ #calloff\.(\w+) \}", text))
+    assert listed == set(calloff.__all__)
+    text = (DOCS / "reference/testing.md").read_text()
+    assert set(re.findall(r"^::: calloff\.testing\.(\w+)$", text, re.M)) == set(calloff.testing.__all__)
+
+
+@pytest.mark.parametrize("verb", ["run", "timeout", "sweep"])
+def test_the_reference_lists_every_option(verb: str) -> None:
+    text = (DOCS / "reference/command-line.md").read_text()
+    section = text.partition(f"\n## calloff {verb}\n")[2].partition("\n## ")[0]
+    shown = run("-m", "calloff", verb, "--help").stdout
+    options = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", shown)) - {"--help", "--version"}
+    assert options
+    assert options == set(re.findall(r"(?<![\w-])--[a-z][\w-]*", section)) - {"--help", "--version"}
+    statuses = set(re.findall(r"^ {2,4}(\d+)  ", shown, re.M))
+    assert statuses <= set(re.findall(r"\d+", section))
+
+
+def test_lines_of_examples_that_pages_name_are_those() -> None:
+    """``at main (examples/x.py:20): source`` in a page: line 20 of that file has that source."""
+    found = 0
+    for page in PAGES:
+        for file, line, source in re.findall(r"\((examples/\w+\.py):(\d+)\): (.+)$", page.read_text(), re.M):
+            assert (ROOT / file).read_text().splitlines()[int(line) - 1].strip() == source, page
+            found += 1
+    assert found >= 8
