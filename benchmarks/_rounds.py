@@ -8,17 +8,19 @@ the benchmark.
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from time import process_time
+from typing import TypeVar
 
 from ._rows import Figure
 
 __all__ = ["interleave", "take_turns", "timed"]
 
 Contender = Callable[[int], Awaitable[object]]
+C = TypeVar("C")
 
 
-def take_turns(contenders: dict[str, Contender], times: int, rounds: int) -> dict[str, Figure]:
+def take_turns(contenders: Mapping[str, Contender], times: int, rounds: int) -> dict[str, Figure]:
     """Microseconds that each contender needs for one of `times` repetitions; it repeats them itself."""
     return asyncio.run(interleave(contenders, timed(times), rounds))
 
@@ -35,7 +37,7 @@ def timed(times: int, clock: Callable[[], float] = process_time) -> Callable[[Co
 
 
 async def interleave(
-    contenders: dict[str, Contender], measure: Callable[[Contender], Awaitable[float]], rounds: int
+    contenders: Mapping[str, C], measure: Callable[[C], Awaitable[float]], rounds: int
 ) -> dict[str, Figure]:
     """What `measure` says of each contender in each round, after one round to warm up."""
     samples: dict[str, list[float]] = {name: [] for name in contenders}

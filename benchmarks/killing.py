@@ -128,7 +128,9 @@ async def subprocess_exec(victim: Victim, path: str) -> Ask:
 SCRIPTS: dict[Victim, str] = {
     _bodies.sleeping: 'echo $$ >"$1~"; mv "$1~" "$1"; exec sleep 60',
     _bodies.ignoring: 'trap "" TERM INT; echo $$ >"$1~"; mv "$1~" "$1"; while :; do sleep 60; done',
-    _bodies.daemons: 'sleep 60 & a=$!; setsid sleep 60 & b=$!; setsid sleep 60 & echo $$ $a $b $! >"$1~"; mv "$1~" "$1"; wait',
+    _bodies.daemons: (
+        'sleep 60 & a=$!; setsid sleep 60 & b=$!; setsid sleep 60 & echo $$ $a $b $! >"$1~"; mv "$1~" "$1"; wait'
+    ),
 }
 
 

@@ -6,7 +6,6 @@ shorter time, since they would go on for ever; then their process just exits.
 
 import asyncio
 from time import perf_counter, process_time
-from typing import NoReturn
 
 import anyio
 
@@ -18,7 +17,7 @@ from ._rows import Below, Row
 COUNT = 1000
 
 
-async def refuse() -> NoReturn:
+async def refuse() -> None:
     while True:
         try:
             await asyncio.sleep(3600)

@@ -331,11 +331,11 @@ def test_a_request_that_can_not_arrive_is_no_refusal(arun):
         op = calloff.start(body(), grace=0.05)
         await asyncio.sleep(0)
         outcome = await op.stop()
+        deaf.set_result(None)
+        await asyncio.wait([op.body.task])
         assert isinstance(outcome, calloff.Abandoned)
         assert outcome.report.refusals == 0
         assert outcome.report.stuck_at[0].source == "await deaf"
-        deaf.set_result(None)
-        await asyncio.wait([op.body.task])
 
     arun(main)
 

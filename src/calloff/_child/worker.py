@@ -189,6 +189,8 @@ class _Worker:
         number = self._running
         if not number or self._box or self._page.asked != number:
             return
+        if frame is not None and frame.f_globals.get("__name__") == "logging" and frame.f_code.co_name in _LOCKING:
+            return  # after a fork the lock is given back, and an error there is lost: the guard asks again in a moment
         if not self._told:
             self._told = True
             operation.asked = self._page.reason
@@ -258,6 +260,10 @@ class _Worker:
 
 #: the frames below which the function's own begin
 _OUTER = (_Worker._call.__code__, _Worker._run.__code__)
+
+
+#: of `logging`: what has to be left in good order
+_LOCKING = frozenset({"_acquireLock", "_releaseLock", "_prepareFork", "_afterFork", "acquire", "release", "handle"})
 
 
 def _itself(value: Any) -> Any:
