@@ -14,9 +14,7 @@ from calloff._words.durations_text import read_duration, spoken
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "calloff", *arguments], capture_output=True, text=True, timeout=30
-    )
+    return subprocess.run([sys.executable, "-m", "calloff", *arguments], capture_output=True, text=True, timeout=30)
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"]])

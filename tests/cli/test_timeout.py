@@ -76,9 +76,7 @@ def test_nothing_survives(tree: str, options: list[str], marked: Callable[[], li
     assert done.returncode == (0 if ends_by_itself else 137 if "KILL" in options else 124)
 
 
-def test_a_grandchild_that_ignores_the_signal_is_killed(
-    marked: Callable[[], list[int]], tmp_path: Path
-) -> None:
+def test_a_grandchild_that_ignores_the_signal_is_killed(marked: Callable[[], list[int]], tmp_path: Path) -> None:
     ready = str(tmp_path / "ready")
     stubborn = shlex.join([sys.executable, "-c", STUBBORN.format(ready)])
     began = time.monotonic()
@@ -147,12 +145,8 @@ def test_foreground_leaves_the_rest_alone(marked: Callable[[], list[int]]) -> No
     assert len(marked()) == 1
 
 
-@pytest.mark.parametrize(
-    ("arguments", "status"), [(["5", "true"], 0), (["-s", "KILL", "0.5", "sleep", "300"], 137)]
-)
-def test_children_from_before_are_not_ours(
-    arguments: list[str], status: int, marked: Callable[[], list[int]]
-) -> None:
+@pytest.mark.parametrize(("arguments", "status"), [(["5", "true"], 0), (["-s", "KILL", "0.5", "sleep", "300"], 137)])
+def test_children_from_before_are_not_ours(arguments: list[str], status: int, marked: Callable[[], list[int]]) -> None:
     """A shell that started something and then became `calloff timeout`."""
     ours = shlex.join([*OURS, *arguments])
     done = subprocess.run(["sh", "-c", f"sleep 299 >/dev/null 2>&1 & exec {ours}"], timeout=30)

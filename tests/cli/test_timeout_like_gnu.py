@@ -18,12 +18,9 @@ import pytest
 
 GNU = shutil.which("timeout")
 OURS = [sys.executable, "-m", "calloff", "timeout"]
-IGNORES = (
-    "import signal, sys, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep({})"
-)
+IGNORES = "import signal, sys, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep({})"
 TELLS = (
-    "import os, signal, time; signal.signal({}, lambda n, f: os._exit(n)); "
-    "print('ready', flush=True); time.sleep(9)"
+    "import os, signal, time; signal.signal({}, lambda n, f: os._exit(n)); print('ready', flush=True); time.sleep(9)"
 )
 
 
@@ -159,9 +156,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def both(
-    arguments: list[str], folder: Path, locale: str = "C"
-) -> tuple[tuple[int, str, str], tuple[int, str, str]]:
+def both(arguments: list[str], folder: Path, locale: str = "C") -> tuple[tuple[int, str, str], tuple[int, str, str]]:
     """What ours and what GNU timeout say, run side by side."""
     with ThreadPoolExecutor(2) as pool:
         ours = pool.submit(run, [*OURS, *arguments], folder, locale)
@@ -170,13 +165,9 @@ def both(
 
 
 @pytest.fixture(scope="module")
-def answers(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Any]]:
+def answers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """The answers to all cases that are tested now; they mostly wait, so some are asked for at a time."""
-    wanted = [
-        item for item in request.session.items if getattr(item, "originalname", "") == "test_same_answer"
-    ]
+    wanted = [item for item in request.session.items if getattr(item, "originalname", "") == "test_same_answer"]
     names = [item.callspec.params["name"] for item in wanted]  # type: ignore[attr-defined]
     folder = tmp_path_factory.mktemp("cases")
     fill(folder)
@@ -203,9 +194,7 @@ def test_same_quotes(name: str, locale: str, folder: Path) -> None:
 def signalled(command: list[str], *numbers: int) -> tuple[int, str]:
     """Start it, send it signals once the program below it is ready, and wait."""
     environment = {**os.environ, "LC_ALL": "C"}
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     for number in numbers:
@@ -243,10 +232,6 @@ def test_a_signal_is_passed_on(options: list[str], program: str, numbers: list[i
 def test_the_environment_is_passed_on_unchanged() -> None:
     bare = {"PATH": os.environ["PATH"]}
     source = os.path.dirname(os.path.dirname(__import__("calloff").__file__))
-    ours = subprocess.run(
-        [*OURS, "5", "env"], env={**bare, "PYTHONPATH": source}, capture_output=True, text=True
-    )
-    theirs = subprocess.run(
-        ["timeout", "5", "env"], env={**bare, "PYTHONPATH": source}, capture_output=True, text=True
-    )
+    ours = subprocess.run([*OURS, "5", "env"], env={**bare, "PYTHONPATH": source}, capture_output=True, text=True)
+    theirs = subprocess.run(["timeout", "5", "env"], env={**bare, "PYTHONPATH": source}, capture_output=True, text=True)
     assert sorted(ours.stdout.splitlines()) == sorted(theirs.stdout.splitlines())

@@ -6,6 +6,25 @@ import sys
 from pathlib import Path
 from random import SystemRandom
 
+FORKING = """
+import asyncio, os
+import calloff
+
+def forks():
+    while True:
+        pid = os.fork()
+        if not pid:
+            os._exit(0)
+        os.waitpid(pid, 0)
+
+async def main():
+    for _ in range(40):
+        operation = calloff.start(calloff.process(forks), grace=0.3)
+        await asyncio.sleep(0.03)
+        print(type(await operation.stop()).__name__)
+
+calloff.run(main())
+"""
 CHAOS = Path(__file__).with_name("chaos.py")
 
 
@@ -20,3 +39,11 @@ def test_nothing_survives_hangs_or_is_said_that_is_not_true():
     assert int(begun[1]) > 30, done.stdout
     for place in ("process", "command", "thread", "task"):  # a seed that draws none of them is next to impossible
         assert f"\n{place}: " in done.stdout
+
+
+def test_a_request_that_comes_while_the_work_forks_is_not_lost_in_the_locks_of_logging(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(FORKING)
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=110, check=True)
+    assert done.stdout.split() == ["Cancelled"] * 40
+    assert "Exception ignored" not in done.stderr
