@@ -1,8 +1,7 @@
 """The test job: every check of the project, a line and its seconds for each. Started by scripts/test.
 
 First the checks that only read the sources run two at a time, and the environments of the other Pythons are
-made beside them. Then pytest runs on every interpreter at once: its tests wait more than they compute, and those that
-look at the clock allow for it. The first failure stops the job and shows what the failed step printed.
+made beside them. Then pytest runs alone, one interpreter after another, because its tests measure time. The first failure stops the job and shows what the failed step printed.
 """
 
 from __future__ import annotations
@@ -108,9 +107,9 @@ def line(verdict: str, name: str, began: float, note: str | None = None) -> None
     print(f"{verdict:<6} {name:<30} {seconds:6.1f} s  {note or ''}".rstrip(), flush=True)
 
 
-def together(steps: Sequence[Step], at_once: int = AT_ONCE) -> None:
+def together(steps: Sequence[Step]) -> None:
     """Runs the steps a few at a time and raises when one has failed."""
-    with ThreadPoolExecutor(at_once) as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         futures = [pool.submit(step) for step in steps]
         done, _ = wait(futures, return_when=FIRST_EXCEPTION)
         for future in futures:
@@ -291,9 +290,9 @@ def every_check(counts: Counts, *, fast: bool) -> None:
             else:
                 print(f"       {version}: not found, skipped", flush=True)
     together(steps)
-    tests = [Step(f"pytest on {THIS}, with coverage", partial(tests_here, counts))]
-    tests += [Step(f"pytest on {version}", partial(tests_on, version, counts)) for version in others]
-    together(tests, at_once=len(tests))
+    Step(f"pytest on {THIS}, with coverage", partial(tests_here, counts))()
+    for version in others:
+        Step(f"pytest on {version}", partial(tests_on, version, counts))()
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -13,6 +14,10 @@ try:
     import uvloop
 except ImportError:  # pragma: no cover - uvloop has wheels for every Python we test on
     uvloop = None  # type: ignore[assignment]
+
+# Threads are not traced for coverage: an exception that is forced into a thread would hit the tracer, too, between its
+# locking and unlocking, and stop everything for good.
+threading.settrace(None)  # type: ignore[arg-type]
 
 KINDS = ["asyncio"] + (["uvloop"] if uvloop else []) + (["eager"] if sys.version_info >= (3, 12) else [])
 

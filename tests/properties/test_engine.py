@@ -1,6 +1,7 @@
 """An operation carries out the ladder and nothing else: step by step what the pure function prescribes."""
 
 import asyncio
+import inspect
 from contextvars import copy_context
 
 from hypothesis import given
@@ -189,7 +190,7 @@ def test_any_life_follows_the_transition_table_and_ends_within_the_bound(
     script, ending, actions, timeout, stall, grace
 ):
     seen = []
-    slot = Operation.__dict__["_phase"]
+    slot = inspect.getattr_static(Operation, "_phase")
 
     def noted(operation, state):
         seen.append((operation, state))
@@ -244,7 +245,7 @@ def test_any_life_follows_the_transition_table_and_ends_within_the_bound(
     try:
         operation, outcome, listed = virtual_time.run(main)
     finally:
-        Operation._phase = slot
+        del Operation._phase
     for one in {operation for operation, _ in seen}:
         states = [state for other, state in seen if other is one]
         for before, after in zip(states, states[1:], strict=False):
