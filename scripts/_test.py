@@ -1,7 +1,8 @@
 """The test job: every check of the project, a line and its seconds for each. Started by scripts/test.
 
-First the checks that only read the sources run two at a time, and the environments of the other Pythons are
-made beside them. Then pytest runs alone, one interpreter after another, because its tests measure time. The first failure stops the job and shows what the failed step printed.
+First the checks that only read the sources run two at a time, and the environments of the other Pythons are made
+beside them. Then pytest runs alone, one interpreter after another, because its tests measure time. The first failure
+stops the job and shows what the failed step printed.
 """
 
 from __future__ import annotations
