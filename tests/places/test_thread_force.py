@@ -50,7 +50,9 @@ def witnessed(function: Callable[[int], Any], turns: int) -> tuple[Callable[[], 
     return partial(seen.extend, map(function, [turns])), seen
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # one may hit a weakref callback, or __del__
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # one may hit a weakref callback, or __del__
 @pytest.mark.parametrize("function", [spin, spin_and_fail, spin_and_swallow])
 def test_thousands_of_forces_at_random_moments(function: Callable[[int], Any]) -> None:
     stray: list[BaseException] = []
