@@ -4,6 +4,7 @@ import asyncio
 import threading
 
 import pytest
+from operation import virtual_time
 
 import calloff
 
@@ -205,7 +206,7 @@ def test_a_parent_that_waits_for_its_child_when_it_is_stopped(arun):
     arun(main)
 
 
-def test_a_stubborn_child_does_not_keep_its_parent(arun, short_last):
+def test_a_stubborn_child_does_not_keep_its_parent():
     """The parent's bound is its own: its force breaks the wait, and the child climbs its own ladder."""
 
     async def main():
@@ -219,22 +220,23 @@ def test_a_stubborn_child_does_not_keep_its_parent(arun, short_last):
                     pass
 
         async def parent():
-            started.append(calloff.start(child(), grace=0.3))
+            started.append(calloff.start(child(), grace=3))
             await started[0]
 
-        op = calloff.start(parent(), grace=0.05)
+        op = calloff.start(parent(), grace=1)
         for _ in range(3):
             await asyncio.sleep(0)
         outcome = await op.stop()
         assert outcome.report.rung is calloff.Rung.FORCED
         assert outcome.report.refusals == 0, "it waited for its child, which is no refusal"
-        assert outcome.report.seconds < 0.25
+        assert outcome.report.seconds == 1.0
         assert not started[0].done()
         ending = await started[0].outcome()
         assert ending.report.rung is calloff.Rung.FORCED
+        assert ending.report.seconds == 3.0
         assert ending.reason.kind == "parent"
 
-    arun(main)
+    virtual_time.run(main)
 
 
 def test_stops_run_side_by_side(arun):

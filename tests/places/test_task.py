@@ -19,7 +19,7 @@ def short_last(monkeypatch):
 
     from calloff._operation.operation import Operation
 
-    monkeypatch.setattr(Operation, "policy", replace(Operation.policy, last=0.1))
+    monkeypatch.setattr(Operation, "policy", replace(Operation.policy, last=0.4))
 
 
 async def waits():
