@@ -44,6 +44,11 @@ def run(work, *args):
         return runner.run(main())
 
 
+def block(seconds):
+    """As if the running step took that long."""
+    asyncio.get_running_loop().block(seconds)
+
+
 def now():
     """Seconds since the loop was made."""
     return round(asyncio.get_running_loop().time() - START, 6)

@@ -6,6 +6,7 @@ import io
 import types
 
 import pytest
+from operation import virtual_time
 
 import calloff
 from calloff import Rung
@@ -313,6 +314,27 @@ def test_force_goes_through_inner_operations_groups_and_timeouts(arun):
         assert isinstance(outcome, calloff.Cancelled)
 
     arun(main)
+
+
+def test_a_late_loop_does_not_turn_an_asking_into_an_insisting():
+    """The pause before the second asking is over before the first has arrived; timers may run first."""
+
+    async def main():
+        async def body():
+            try:
+                await waits()
+            finally:
+                await asyncio.sleep(1)
+
+        op = calloff.start(body())
+        await asyncio.sleep(0)
+        op.cancel()
+        virtual_time.block(0.05)
+        op.timer_due(asyncio.get_running_loop().time())  # as uvloop does
+        outcome = await op.outcome()
+        assert (outcome.report.rung, outcome.report.refusals) == (Rung.ASKED, 0)
+
+    virtual_time.run(main)
 
 
 def test_a_request_that_can_not_arrive_is_no_refusal(arun):

@@ -103,6 +103,8 @@ class TaskBody(Coroutine[Any, Any, None]):
         """Cancel again, unless the body is in its clean-up."""
         if self._obeying():
             return False
+        if TaskBody._on_stack is None and self._asked_with is None and self._is_awake():
+            return False  # the loop is late: the first asking is still on its way
         if TaskBody._on_stack is None or not self._raise(CancelledError()):
             self._cancel()
         return True
@@ -135,6 +137,11 @@ class TaskBody(Coroutine[Any, Any, None]):
         self._asked_with = error
         self._interrupted = False
         return False
+
+    def _is_awake(self) -> bool:
+        """Whether the task has a step before it, in which whatever was asked of it arrives."""
+        waiter = getattr(self.task, "_fut_waiter", None)
+        return waiter is None or waiter.done()
 
     def _cancel(self) -> None:
         assert self.task is not None
