@@ -191,8 +191,6 @@ class _Worker:
             return
         if frame is not None and frame.f_globals.get("__name__") == "logging" and frame.f_code.co_name in _LOCKING:
             return  # after a fork the lock is given back, and an error there is lost: the guard asks again in a moment
-        if _is_importing(frame):
-            return  # a module that is left half imported would poison the jobs that follow: the guard asks again
         if not self._told:
             self._told = True
             operation.asked = self._page.reason
@@ -359,12 +357,3 @@ def _users(error: BaseException) -> Any:
     while step is not None and step.tb_frame.f_globals.get("__name__") == __name__:
         step = step.tb_next
     return step or error.__traceback__
-
-
-def _is_importing(frame: FrameType | None) -> bool:
-    """Whether a module is being imported at `frame`."""
-    while frame is not None and frame.f_code not in _OUTER:
-        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
-            return True
-        frame = frame.f_back
-    return False
