@@ -103,7 +103,7 @@ def expected_of(body, grace, last):
     refusals = ["CancelledError"] * asked
     return {
         a_swallows_for_ever: Expected(cancelled, Rung.FORCED, grace, refusals, cleaned=True),
-        b_swallows_three_times: Expected(cancelled, Rung.INSISTED, 0.07, refusals[:3], cleaned=True),
+        b_swallows_three_times: Expected(cancelled, Rung.INSISTED, 0.13, refusals[:3], cleaned=True),
         c_catches_everything_for_ever: Expected(abandoned, Rung.ABANDONED, grace + last, [*refusals, "StopForced"]),
         d_cleans_up_for_a_while: Expected(cancelled, Rung.ASKED, grace / 3, cleaned=True),
         e_cleans_up_for_ever: Expected(cancelled, Rung.FORCED, grace),

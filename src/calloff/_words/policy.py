@@ -25,7 +25,7 @@ class Policy:
     grace: float = 5.0
     last: float = 1.0
     retry: float = 0.01
-    factor: float = 2.0
+    factor: float = 3.0
     longest: float = 2.0
     slack: float = 0.02
     longest_grace: float = 1e9

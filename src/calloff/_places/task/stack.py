@@ -172,12 +172,28 @@ def is_handling(coro: object, error: BaseException | type[BaseException] | None,
     This tells clean-up, which deserves its grace, from a cancel that was swallowed. A frame that handles an exception
     keeps it among its references; one that swallowed it has let go of it.
     """
-    for step, is_other_task in _awaited(coro):
+    current: object = coro
+    while type(current) is CoroutineType and not current.cr_running:  # the usual case, fast
+        frame = current.cr_frame
+        if frame is None or frame.f_code.co_name in _WAITS:
+            break
+        if error is not None and _holds(current, error):
+            return True
+        current = current.cr_await
+    if type(current).__name__ == "FutureIter" and type(_inside(current)) is asyncio.Future:
+        return False  # nobody is known behind it
+    for step, is_other_task in _awaited(current):
         sought = asyncio.CancelledError if is_other_task and behind else error
         if sought is not None and isinstance(step, (CoroutineType, GeneratorType, AsyncGeneratorType)):
-            for part in gc.get_referents(step):
-                if isinstance(part, BaseException) and stems_from(part, sought):
-                    return True
+            if _holds(step, sought):
+                return True
+    return False
+
+
+def _holds(step: object, error: BaseException | type[BaseException]) -> bool:
+    for part in gc.get_referents(step):  # noqa: SIM110 - a generator would cost more than all of it
+        if isinstance(part, BaseException) and stems_from(part, error):
+            return True
     return False
 
 
