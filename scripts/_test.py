@@ -1,7 +1,8 @@
 """The test job: every check of the project, a line and its seconds for each. Started by scripts/test.
 
-First the checks that only read the sources run two at a time, and the environments of the other Pythons are made
-beside them. Then pytest runs alone, one interpreter after another, because its tests measure time. The first failure
+First the checks that only read the sources run two at a time; beside them the environments of the other Pythons are made
+and the tests that count coverage run. Then comes pytest, one interpreter after another, several tests side by side, since
+most of them wait for something; those marked `alone` measure time and follow when nothing else runs. The first failure
 stops the job and shows what the failed step printed.
 """
 
@@ -196,34 +197,47 @@ class Counts:
 
 #: what runs in one process and one thread, and is worth measuring: tracing the rest would slow it down or disturb it
 COVERED = ("tests/api", "tests/operation", "tests/properties", "tests/scopes", "tests/words")
+SIDE_BY_SIDE = ("-n", "4", "--dist", "worksteal")
 
 
-def tests_here(counts: Counts) -> str:
-    """pytest on the main interpreter, a part of it with coverage."""
+def covered(counts: Counts) -> str:
+    """A part of the tests on the main interpreter, with coverage."""
     coverage = BIN / "coverage"
     command(coverage, "erase")
-    covered = pytest((coverage, "run"), f"{THIS}-covered", COVERED, counts)
+    result = pytest((coverage, "run"), f"{THIS}-covered", COVERED, counts)
     command(coverage, "combine", "--quiet")
     floors = "--include=*/calloff/_words/*,*/calloff/_scopes/*,*/calloff/_operation/*"
     total = command(coverage, "report", "--format=total", floors).strip()
-    rest = pytest((BIN / "python",), THIS, [f"--ignore={folder}" for folder in COVERED], counts)
-    return f"{covered}, {total} % of floors 0-2 covered; {rest}"
+    return f"{result}, {total} % of floors 0-2 covered"
+
+
+def tests_on(version: str, counts: Counts) -> str:
+    """All tests on one interpreter; on the main one without those that count coverage, on the others without the types."""
+    python = BIN / "python" if version == THIS else ENVIRONMENTS / version / "bin" / "python"
+    elsewhere = COVERED if version == THIS else ("tests/typing",)
+    rest = [f"--ignore={folder}" for folder in elsewhere]
+    at_once = pytest((python,), version, [*SIDE_BY_SIDE, "-m", "not alone", *rest], counts)
+    alone = pytest((python,), f"{version}-alone", ["-m", "alone", *rest], counts)
+    return f"{at_once}; alone: {alone}"
 
 
 def pytest(python: Sequence[str | Path], name: str, arguments: Sequence[str], counts: Counts) -> str:
     """Runs pytest and adds its counts, also when it fails.
 
-    Tests that failed run once more, alone: those that pass then are listed as flaky, which is a bug to be mended, too, but
-    not one of the change that is being tested.
+    Tests that failed run once more, one by one: those that pass then are listed as flaky, which is a bug to be mended, too,
+    but not one of the change that is being tested.
     """
     report, again = BUILD / f"pytest-{name}.xml", BUILD / f"pytest-{name}-again.xml"
     for old in (report, again):
         old.unlink(missing_ok=True)
+    cache = BUILD / f"pytest-{name}.cache"  # of its own, so that only its own failures are repeated
+    shutil.rmtree(cache, ignore_errors=True)
+    run = (*python, "-m", "pytest", "-o", f"cache_dir={cache}", *arguments)
     try:
-        command(*python, "-m", "pytest", f"--junit-xml={report}", *arguments)
+        command(*run, f"--junit-xml={report}")
     except StepFailed as failure:
         try:
-            command(*python, "-m", "pytest", "--lf", "--lfnf=none", f"--junit-xml={again}", *arguments)
+            command(*run, "-n0", "--lf", "--lfnf=none", f"--junit-xml={again}")
         except StepFailed:
             counts.add(report)
             raise failure from None
@@ -234,11 +248,6 @@ def pytest(python: Sequence[str | Path], name: str, arguments: Sequence[str], co
         counts.passed += len(flaky)
         return f"{counts.add(report)}, of which {len(flaky)} flaky"
     return counts.add(report)
-
-
-def tests_on(version: str, counts: Counts) -> str:
-    """pytest on another interpreter."""
-    return pytest((ENVIRONMENTS / version / "bin" / "python",), version, (), counts)
 
 
 def environment(version: str, python: Path) -> None:
@@ -294,6 +303,7 @@ def _output(*args: str) -> str:
 
 def every_check(counts: Counts, *, fast: bool) -> None:
     steps = [
+        Step(f"pytest on {THIS}, covered", partial(covered, counts)),
         Step("pyright", pyright),
         Step("mypy --strict", mypy),
         Step("ruff", ruff),
@@ -312,8 +322,7 @@ def every_check(counts: Counts, *, fast: bool) -> None:
             else:
                 print(f"       {version}: not found, skipped", flush=True)
     together(steps)
-    Step(f"pytest on {THIS}", partial(tests_here, counts))()
-    for version in others:
+    for version in (THIS, *others):
         Step(f"pytest on {version}", partial(tests_on, version, counts))()
 
 

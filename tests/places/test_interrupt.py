@@ -224,6 +224,7 @@ def test_a_callback_is_not_hit(crun: Callable[..., Any]) -> None:
     crun(main())
 
 
+@pytest.mark.alone
 def test_a_busy_loop_is_not_a_blocked_one(crun: Callable[..., Any]) -> None:
     """Many short steps make the loop late; its own timer is still heard, and asks at an await."""
 

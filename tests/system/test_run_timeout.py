@@ -133,4 +133,4 @@ atexit.register(say, "atexit ran")
         assert int(told_refusals) >= refusals
         assert refusals or told_refusals == "0"
         assert "# here" in where or "await asyncio.sleep(60)" in where
-        assert took < 0.2 + 0.4 + 2 + 3
+        assert took < 0.2 + 0.4 + 2 + 1

@@ -105,7 +105,8 @@ def unblock(operation: "Operation[Any]", now: float) -> None:
 
     The limit of an operation above it, or of a block that waits for it, ends here, with kind `parent`, as it would have
     done with a loop that runs. An operation above that was stopped before may be in its clean-up and need this very
-    one: only when its grace is over, too, does that count.
+    one: only when its grace is over, too, does that count. Then there is no grace left for this one either, since nothing
+    that waits for it can go on before it ends.
     """
     line = {operation}
     above = operation.parent
@@ -118,7 +119,8 @@ def unblock(operation: "Operation[Any]", now: float) -> None:
             assert stop is not None
             if stop.force_at > now and _is_shielded(operation, above):
                 break
-            operation.request(Kind.PARENT, stop.text or str(stop.kind), str(above.ref), operation._grace)
+            grace = operation._grace if stop.force_at > now else 0.0
+            operation.request(Kind.PARENT, stop.text or str(stop.kind), str(above.ref), grace)
         above = above.parent
     _tick(operation, now)
     holds_up = getattr(operation.body, "holds_up", None)
