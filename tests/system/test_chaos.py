@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from random import SystemRandom
 
+import pytest
+
 FORKING = """
 import asyncio, os
 import calloff
@@ -28,6 +30,7 @@ calloff.run(main())
 CHAOS = Path(__file__).with_name("chaos.py")
 
 
+@pytest.mark.alone
 def test_nothing_survives_hangs_or_is_said_that_is_not_true():
     seed = str(SystemRandom().randrange(10**6))
     argv = [sys.executable, str(CHAOS), "--operations", "120", "--owner-kills", "3", "--seed", seed]
