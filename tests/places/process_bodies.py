@@ -109,6 +109,28 @@ def swallow(path):
             pass
 
 
+async def async_swallow(path):
+    Path(path).touch()
+    while True:
+        try:
+            await asyncio.sleep(100)
+        except BaseException:
+            pass
+
+
+async def clean_up_in_generator(path, seconds):
+    async def items():
+        try:
+            Path(path + ".in").touch()
+            await asyncio.sleep(100)
+            yield 1
+        finally:
+            await asyncio.sleep(seconds)
+
+    async for _ in items():
+        pass
+
+
 def refuse_once(path):
     Path(path).touch()
     try:
@@ -120,6 +142,17 @@ def refuse_once(path):
 def spin_in_c(path):
     Path(path).touch()
     return sum(range(10**13))
+
+
+async def async_spin_in_c(path):
+    return spin_in_c(path)
+
+
+def spin_in_python(seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        sorted(range(20), key=lambda value: -value)
+    return "whole"
 
 
 def ignore_signals(path):
@@ -238,6 +271,48 @@ async def inner_await():
 def print_and_return(text):
     print(text)
     print(text, file=sys.stderr)
+
+
+def import_and_wait(folder, name, patience=None):
+    """Import a slow module, then be there; with `patience`, imports are interrupted after so many seconds."""
+    if patience is not None:
+        sys.modules["_calloff_child.worker"]._IMPORT = patience
+    sys.path.insert(0, folder)
+    try:
+        __import__(name)
+    finally:
+        sys.path.remove(folder)
+    time.sleep(100)
+
+
+def look_at_module(name):
+    return os.getpid(), getattr(sys.modules.get(name), "last", None)
+
+
+class Slow:
+    """Takes its time to be destroyed."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __del__(self):
+        Path(self.path).touch()
+        time.sleep(100)
+
+
+def ask_in_destructor(path, again):
+    Slow(path)
+    Path(again).touch()
+    time.sleep(100)
+
+
+def told_deadline(path):
+    """What is left, before and after a new deadline came."""
+    before = calloff.remaining(), calloff.current().remaining
+    Path(path).touch()
+    while calloff.remaining() > 100:
+        time.sleep(0.002)
+    return before, (calloff.remaining(), calloff.current().remaining)
 
 
 def use_processes():

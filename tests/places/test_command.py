@@ -1,6 +1,7 @@
 """Programs: what they return, their streams, and how they are stopped with all they started."""
 
 import asyncio
+import gc
 import os
 import signal
 import stat
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 import uuid
+import warnings
 from pathlib import Path
 
 import pytest
@@ -443,3 +445,42 @@ def test_a_program_that_ends_while_its_owner_does(tmp_path, marker):
     assert done.returncode == 0
     assert done.stderr == ""
     assert until(lambda: not marked(marker), 1 + SLACK)
+
+
+def test_where_it_is(arun):
+    async def main():
+        op = calloff.start(command("sleep", "60", "0.5"), timeout=1000)
+        assert op.where() == (), "it has not begun"
+        while str(op.state) == "pending":
+            await asyncio.sleep(0.005)
+        (frame,) = op.where()
+        assert os.path.basename(frame.file) == frame.function == "sleep"
+        assert frame.line == 0
+        assert frame.source == f"sleep 60 0.5 (process {op.body.pid})"
+        op.reschedule(0)
+        with pytest.raises(
+            calloff.TimedOut, match=rf": at sleep 60 0\.5 \(process {op.body.pid or '[0-9]+'}\)$"
+        ) as caught:
+            await op
+        assert caught.value.report.where == (frame,)
+        assert op.where() == ()
+        long = await calloff.start(command("sleep", "60", *["0"] * 100)).stop()
+        assert all(len(frame.source) < 130 for frame in long.report.where)
+
+    arun(main)
+
+
+def test_a_file_that_is_given_stays_open(arun, tmp_path):
+    async def main():
+        work = command("echo", "kept", stdout=(tmp_path / "out").open("wb"))
+        gc.collect()
+        others = [os.open(os.devnull, os.O_WRONLY) for _ in range(3)]  # which would get its number
+        await calloff.call(work)
+        assert (tmp_path / "out").read_text() == "kept\n"
+        for file in others:
+            os.close(file)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # nobody closes the file
+        arun(main)
+        gc.collect()

@@ -22,6 +22,7 @@ from conftest import loop_factory
 
 import calloff
 from calloff import Cancelled, Completed, Rung
+from calloff._places.task.body import TaskBody, interrupt_plain
 from calloff._places.task.interrupt import Interrupter
 
 LATE = 3.0  # how late an ending may be on a busy machine
@@ -724,3 +725,15 @@ def test_without_interrupt_the_body_goes_on(crun: Callable[..., Any]) -> None:
         return time.monotonic() - since
 
     assert crun(main(), interrupt=False) >= 0.3
+
+
+def test_a_checkpoint_inside_the_work_of_another_one() -> None:
+    seen: list[object] = []
+
+    def act() -> None:
+        assert interrupt_plain("inner", lambda: None) is None
+        seen.append(TaskBody._on_stack)
+
+    assert interrupt_plain("outer", act) is None
+    assert seen == ["outer"], "the outer one still knows what is on the stack"
+    assert TaskBody._on_stack is None

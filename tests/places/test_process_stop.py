@@ -264,11 +264,28 @@ def test_where_it_is(arun, tmp_path):
         await begun(tmp_path / "in")
         assert [frame.function for frame in op.where()] == ["spin_in_c"]  # also while C code runs
         await op.stop(grace=0)
+        op = start(bodies.async_spin_in_c, str(tmp_path / "async"))
+        await begun(tmp_path / "async")
+        for _ in range(3):
+            assert "async_spin_in_c" in [frame.function for frame in op.where()]
+        assert not op.done(), "looking does it no harm"
+        await op.stop(grace=0)
         op = start(bodies.async_line)
         await asyncio.sleep(0.3)
         names = [frame.function for frame in op.where()]
         assert names[:2] == ["async_line", "inner_await"], names
         await op.stop()
+
+    arun(main)
+
+
+def test_looking_does_no_harm(arun):
+    async def main():
+        op = start(bodies.spin_in_python, 1.0)
+        while not op.done():
+            op.where()
+            await asyncio.sleep(0)
+        assert await op == "whole"
 
     arun(main)
 

@@ -1,9 +1,11 @@
 """Force in a thread is tied to the running call: thousands of them at random moments, and nothing else is ever hit."""
 
 import asyncio
+import gc
 import random
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -18,10 +20,13 @@ ROUNDS = 3000
 
 @pytest.fixture(autouse=True)
 def many_switches() -> Iterator[None]:
-    """Threads take turns as often as possible, so that force arrives everywhere."""
+    """Threads take turns as often as possible, so that force arrives everywhere, but in nobody else's destructors."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
+    gc.collect()
+    gc.disable()
     yield
+    gc.enable()
     sys.setswitchinterval(before)
 
 
@@ -50,9 +55,6 @@ def witnessed(function: Callable[[int], Any], turns: int) -> tuple[Callable[[], 
     return partial(seen.extend, map(function, [turns])), seen
 
 
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # one may hit a weakref callback, or __del__
 @pytest.mark.parametrize("function", [spin, spin_and_fail, spin_and_swallow])
 def test_thousands_of_forces_at_random_moments(function: Callable[[int], Any]) -> None:
     stray: list[BaseException] = []
@@ -85,6 +87,9 @@ def test_thousands_of_forces_at_random_moments(function: Callable[[int], Any]) -
                 pass
             spin(chance.randrange(1000))
         call.force()
+        for _ in range(chance.randrange(3)):
+            spin(chance.randrange(100))
+            call.force()
         assert done.acquire(timeout=30), "the worker is dead"
         assert bool(call.value) == bool(seen), "a value that was returned is kept, and no other"
         if call.value:
@@ -196,3 +201,68 @@ def test_force_that_came_too_late_for_c_code_is_not_called_swallowed() -> None:
     assert call.value[0] is True
     assert call.error is None
     assert not call.swallowed
+
+
+class Lingering:
+    """Stays in its destructor until force has arrived there."""
+
+    def __init__(self, inside: threading.Event) -> None:
+        self.inside = inside
+
+    def __del__(self) -> None:
+        while True:
+            self.inside.set()
+
+
+def test_force_that_a_destructor_swallows_comes_again(arun: Callable[..., Any], monkeypatch: Any) -> None:
+    lost: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lost.append)
+    inside, beyond = threading.Event(), threading.Event()
+
+    def body() -> None:
+        Lingering(inside)
+        while True:
+            beyond.set()
+
+    async def main() -> None:
+        op = calloff.start(calloff.thread(body))
+        while not inside.is_set():
+            await asyncio.sleep(0.001)
+        outcome = await op.stop(grace=0)
+        assert isinstance(outcome, calloff.Cancelled), outcome
+        assert outcome.report.rung is calloff.Rung.FORCED
+        assert beyond.is_set(), "the first one only ended the destructor"
+        assert [type(each.exc_value) for each in lost] == [calloff.StopForced]
+        lost.clear()
+        assert calloff.thread.counts().abandoned == 0
+
+    arun(main)
+
+
+def test_the_clean_up_is_forced_once(arun: Callable[..., Any]) -> None:
+    inside = threading.Event()
+    hits: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            while True:
+                inside.set()
+        finally:
+            try:
+                end = time.monotonic() + 0.3
+                while time.monotonic() < end:
+                    pass
+            except BaseException as error:
+                hits.append(error)
+                raise
+
+    async def main() -> None:
+        op = calloff.start(calloff.thread(body))
+        while not inside.is_set():
+            await asyncio.sleep(0.001)
+        outcome = await op.stop(grace=0)
+        assert isinstance(outcome, calloff.Cancelled), outcome
+        assert outcome.report.rung is calloff.Rung.FORCED
+        assert not hits
+
+    arun(main)

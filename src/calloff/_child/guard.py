@@ -5,10 +5,11 @@ killed when the owner says so, when the deadline that the owner left here has pa
 to look at a clock), when the owner is gone, and when the work itself has ended. Only when all of it is dead and reaped
 does the guard say ``ended``; that letter is the verdict.
 
-Letters to the guard: ``start, details`` · ``ask, number, signal, reason`` · ``limit, number, at`` (a point on the
-monotonic clock, or None) · ``kill``. Letters from it: ``born, pid`` (with a pidfd of the work) · ``failed, errno,
-text`` · ``ended, status, cause, asked, begun, killed, survivors``, where the cause is `itself`, `kill`, `limit` or
-`never`, and `begun` the last job that a worker began with.
+Letters to the guard: ``start, details`` · ``ask, number, signal, reason`` · ``limit, number, at, deadline`` (when to
+kill, and what the work is told; points on the monotonic clock, or None) · ``kill``. Letters from it: ``born, pid``
+(with a pidfd of the work) · ``failed, errno, text`` · ``refused, number`` · ``ended, how``: a dictionary with the
+`status`, the `cause` (`itself`, `kill`, `limit` or `never`), whether it was `asked`, the last job that a worker had
+`begun`, the last one that had `refused`, and the `survivors`.
 """
 
 import array
@@ -29,8 +30,9 @@ __all__ = ["Guard", "Launch", "wake_on_children"]
 
 ITSELF, KILL, LIMIT, NEVER = "itself", "kill", "limit", "never"
 
-#: seconds after the first asking until a worker is asked once more: its event loop may be blocked
-_AGAIN = 0.025
+#: seconds until a worker is asked again (its event loop may be blocked, a module be imported), and how many at most
+#: after further times, as long as the asking has not arrived
+_AGAIN, _AGAIN_AT_MOST = 0.025, 0.1
 #: seconds of trying to kill before the survivors are told
 _PATIENCE = 0.7
 
@@ -69,8 +71,10 @@ class Guard:
             self._poll.register(file, select.POLLIN)
         self._reaper = tree.Reaper()
         self._asked = False
+        self._job = 0
         self._signal = 0
         self._again: float | None = None
+        self._pausing = _AGAIN
         self._limit: float | None = None
         self._limited = 0
         self._gone = False
@@ -84,10 +88,11 @@ class Guard:
                 cause = ITSELF
             else:
                 cause = self._read() or self._overdue()
-        killed, survivors = tree.kill_all(self._reaper, self._pause, _PATIENCE)
-        self._tell("ended", self._reaper.status, cause, self._asked, self.page.begun, killed, survivors)
+        survivors = tree.kill_all(self._reaper, self._pause, _PATIENCE)
+        how = {"status": self._reaper.status, "cause": cause, "asked": self._asked, "survivors": survivors}
+        self._tell("ended", {**how, "begun": self.page.begun, "refused": self.page.refused})
         while survivors and self._reaper.reap():  # out of reach or still dying: stay, and catch what they leave behind
-            survivors = tree.kill_all(self._reaper, self._pause, 10.0)[1]
+            survivors = tree.kill_all(self._reaper, self._pause, 10.0)
 
     # --- the beginning
 
@@ -171,7 +176,8 @@ class Guard:
             if kind == "kill":
                 return KILL
             if kind == "limit":
-                self._limited, self._limit = parts
+                self._limited, self._limit, deadline = parts
+                self.page.limit(self._limited, deadline)
             elif kind == "ask":
                 self._ask(*parts)
         return KILL if self._gone else ""
@@ -179,25 +185,43 @@ class Guard:
     def _ask(self, number: int, signum: int, reason: tuple[Any, ...]) -> None:
         if self._reaper.status is not None:
             return  # it has ended: what is told must be that
-        self._asked = True
+        self._asked, self._job = True, number
+        if not self._grouped:
+            self.page.ask(number, reason)
+            self._again = time.monotonic() + _AGAIN
+            self._pausing = _AGAIN
+            self._signal = signum
+            self._signal_work()
+            return
         try:
-            if self._grouped:
-                os.killpg(self._reaper.leader, signum)
-                os.killpg(self._reaper.leader, signal.SIGCONT)
-            else:
-                self.page.ask(number, reason)
-                self._again = time.monotonic() + _AGAIN
-                self._signal = signum
-                os.kill(self._reaper.leader, signum)
+            os.killpg(self._reaper.leader, signum)
+            os.killpg(self._reaper.leader, signal.SIGCONT)
         except OSError:  # not ours to signal (setuid): force may be, or the survivors are told
             pass
+
+    def _signal_work(self) -> None:
+        try:
+            os.kill(self._reaper.leader, self._signal)
+        except OSError:
+            pass
+
+    def _ask_again(self, now: float) -> None:
+        """Until it has arrived; from then on, less and less often, to see whether the function went on."""
+        self._again = None
+        page = self.page
+        if page.refused == self._job:
+            self._tell("refused", self._job)
+        elif self._reaper.status is None and page.done < self._job:
+            self._signal_work()
+            self._pausing *= 2
+            if page.heard != self._job:
+                self._pausing = min(self._pausing, _AGAIN_AT_MOST)
+            self._again = now + self._pausing
 
     def _overdue(self) -> str:
         now = time.monotonic()
         if self._again is not None and self._again <= now:
-            self._again = None
-            if self._reaper.status is None:
-                os.kill(self._reaper.leader, self._signal)
+            self._ask_again(now)
         if self._limit is not None and self._limit <= now:
             self._limit = None
             if self._grouped or self.page.done < self._limited:

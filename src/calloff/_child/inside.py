@@ -9,8 +9,11 @@ import pickle
 import time
 from _socket import MSG_DONTWAIT
 from _socket import socket as Socket
+from math import inf
 from struct import Struct
 from typing import Any
+
+from .page import Page
 
 __all__ = ["InsideOperation", "operation"]
 
@@ -23,7 +26,6 @@ class InsideOperation:
     Attributes:
         id: the operation's id in the owner.
         name: its name.
-        deadline: the point on the monotonic clock at which it is stopped, or ``None``.
     """
 
     place = "process"
@@ -36,14 +38,15 @@ class InsideOperation:
     def __init__(self) -> None:
         self.id = ""
         self.name = ""
-        self.deadline: float | None = None
         self.number = 0
         self.asked: tuple[Any, ...] | None = None
         self.news: Socket | None = None
+        self.page: Page | None = None
         self.told = 0
         self._children: dict[Any, None] | None = None
         self._started_at = 0.0
         self._progress: Any = None
+        self._deadline: float | None = None
 
     def begin(self, number: int, id: str, name: str, left: float | None) -> None:
         """A new job."""
@@ -53,7 +56,7 @@ class InsideOperation:
         self._children = None
         self._progress = None
         self._started_at = now = time.monotonic()
-        self.deadline = None if left is None else now + left
+        self._deadline = None if left is None else now + left
 
     # --- what calloff's functions and the work's own code call
 
@@ -125,9 +128,18 @@ class InsideOperation:
         return time.monotonic() - self._started_at
 
     @property
+    def deadline(self) -> float | None:
+        """The point on the monotonic clock at which it is stopped, as the owner told it last, or ``None``."""
+        page = self.page
+        if page is not None and page.limited == self.number:
+            return None if page.deadline == inf else page.deadline
+        return self._deadline
+
+    @property
     def remaining(self) -> float | None:
         """Seconds until the deadline, not below zero; ``None`` without one."""
-        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+        deadline = self.deadline
+        return None if deadline is None else max(0.0, deadline - time.monotonic())
 
     @property
     def children(self) -> tuple[Any, ...]:

@@ -1,11 +1,13 @@
 """A page of memory that a guard shares with its worker: which job is asked to stop and why, which job is done.
 
 It ties an asking to its job: the signal only says "look", and what is found there for a job that is over is not acted
-upon. And when a worker dies, the page tells whether it had begun with the job at all. Each field has one writer.
+upon. The worker notes here for which job the asking has arrived, so the guard knows when to ask again. And when a
+worker dies, the page tells whether it had begun with the job at all. Each field has one writer.
 """
 
 import marshal
 import mmap
+from math import inf
 from struct import Struct
 from typing import Any
 
@@ -13,7 +15,8 @@ __all__ = ["Page"]
 
 _NUMBER = Struct("<Q")
 _LENGTH = Struct("<I")
-_ASKED, _DONE, _BEGUN, _SIZE, _REASON = 0, 8, 16, 24, 28
+_TIME = Struct("<d")
+_ASKED, _DONE, _BEGUN, _HEARD, _REFUSED, _LIMITED, _DEADLINE, _SIZE, _REASON = 0, 8, 16, 24, 32, 40, 48, 56, 60
 
 
 class Page:
@@ -62,3 +65,36 @@ class Page:
     @done.setter
     def done(self, number: int) -> None:
         _NUMBER.pack_into(self._memory, _DONE, number)
+
+    @property
+    def heard(self) -> int:
+        """The guard: the last job in whose function the asking has arrived."""
+        return int(_NUMBER.unpack_from(self._memory, _HEARD)[0])
+
+    @heard.setter
+    def heard(self, number: int) -> None:
+        _NUMBER.pack_into(self._memory, _HEARD, number)
+
+    @property
+    def refused(self) -> int:
+        """The guard: the last job whose function was asked and went on."""
+        return int(_NUMBER.unpack_from(self._memory, _REFUSED)[0])
+
+    @refused.setter
+    def refused(self, number: int) -> None:
+        _NUMBER.pack_into(self._memory, _REFUSED, number)
+
+    def limit(self, number: int, deadline: float | None) -> None:
+        """The guard: job `number` has this deadline now."""
+        _TIME.pack_into(self._memory, _DEADLINE, inf if deadline is None else deadline)
+        _NUMBER.pack_into(self._memory, _LIMITED, number)
+
+    @property
+    def limited(self) -> int:
+        """The worker: the job whose deadline was told last."""
+        return int(_NUMBER.unpack_from(self._memory, _LIMITED)[0])
+
+    @property
+    def deadline(self) -> float:
+        """The worker: that deadline, on the monotonic clock; infinity for none."""
+        return float(_TIME.unpack_from(self._memory, _DEADLINE)[0])

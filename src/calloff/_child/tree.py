@@ -126,7 +126,7 @@ def _kill(pid: int, parent: int, me: int) -> None:
         os.close(handle)
 
 
-def kill_all(reaper: Reaper, pause: Callable[[float], None], within: float) -> tuple[int, tuple[str, ...]]:
+def kill_all(reaper: Reaper, pause: Callable[[float], None], within: float) -> tuple[str, ...]:
     """Kill and reap every descendant of this process.
 
     Args:
@@ -135,17 +135,15 @@ def kill_all(reaper: Reaper, pause: Callable[[float], None], within: float) -> t
         within: when to give up, in seconds.
 
     Returns:
-        How many were killed, and those that are left, with why.
+        Those that are left, with why.
     """
     me = os.getpid()
     until = time.monotonic() + within
-    killed: set[int] = set()
     denied: set[int] = set()
     while reaper.reap():
         for pid, parent in descendants(me):
             try:
                 _kill(pid, parent, me)
-                killed.add(pid)
             except PermissionError:
                 denied.add(pid)
             except ProcessLookupError:
@@ -153,9 +151,9 @@ def kill_all(reaper: Reaper, pause: Callable[[float], None], within: float) -> t
         if not reaper.reap():
             break
         if time.monotonic() >= until:
-            return len(killed), tuple(_survivor(pid, pid in denied) for pid, _ in descendants(me))
+            return tuple(_survivor(pid, pid in denied) for pid, _ in descendants(me))
         pause(0.005)
-    return len(killed), ()
+    return ()
 
 
 def _survivor(pid: int, denied: bool) -> str:

@@ -5,20 +5,27 @@ there: the value of a function is kept in the very step of C in which the functi
 `starmap`), between which and the handler no bytecode lies; so the handler can tell for certain whether the function
 is still running, and a late signal finds nothing to do. An asking for another job is not acted upon either.
 
+There are moments at which an exception would do harm or be lost: a lock of `logging` would stay taken, a module would
+stay half imported, which the jobs that follow would find. Then nothing is raised, nothing noted on the page, and the
+guard asks again until it reads there that the asking was heard. An import gets a second; after that the exception is
+raised in it all the same, and the worker is replaced when the job is over. What a destructor swallows counts as not
+heard. The signal comes further times after that, which raise nothing: they find out whether the function went on.
+
 A worker is a child subreaper itself, so one call of the system tells after each job whether any descendant is left.
 """
 
 import asyncio
 import contextlib
 import faulthandler
+import gc
 import inspect
 import os
 import pickle
 import signal
 import sys
+import time
 import traceback
 from _socket import socket as Socket
-from collections.abc import Callable
 from functools import partial
 from io import BufferedWriter, FileIO, TextIOWrapper
 from itertools import starmap
@@ -26,6 +33,7 @@ from types import CodeType, CoroutineType, FrameType, ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import tree
+from .answers import packed
 from .inside import operation
 from .page import Page
 from .wire import ASK, DUMP, LOOK, Reader, frame
@@ -37,6 +45,8 @@ __all__ = ["launch"]
 
 #: seconds that the tasks which an async function leaves behind get to end
 _TIDY = 0.5
+#: seconds that an import gets to end before it is interrupted
+_IMPORT = 1.0
 
 
 def launch(guard: "Guard", details: dict[str, Any]) -> int:
@@ -81,9 +91,11 @@ def _start(details: dict[str, Any], files: list[int], page: Page) -> NoReturn:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     worker = _Worker(Socket(fileno=data), page, stacks)
     operation.news = Socket(fileno=news)
+    operation.page = page
     signal.signal(ASK, worker.asked)
     signal.signal(LOOK, worker.look)
-    # Only used right before a worker is killed that can't answer: where Python code runs, it can crash the process.
+    sys.unraisablehook = worker.unraisable
+    # Only used where no answer comes, since C code runs on, and before a kill: in the middle of Python code it crashes.
     faulthandler.register(DUMP, stacks, all_threads=False)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for name in details["preload"]:
@@ -104,12 +116,15 @@ class _Worker:
         """The number of the job whose function may be interrupted, else 0."""
         self._box: list[Any] = []
         """Holds the value from the moment in which the function has returned."""
-        self._told = False
-        """Whether the function of this job was asked."""
+        self._noted = False
+        """Whether the function of this job is to be asked: where it was then is known."""
+        self._held_at: float | None = None
+        """Since when the asking waits for the end of an import."""
+        self._spoiled = False
+        """Whether a module may be half imported: no further job is to run here."""
         self._async = False
         self._coro: CoroutineType[Any, Any, Any] | None = None
         self._task: asyncio.Task[Any] | None = None
-        self._delivered = False
 
     def serve(self) -> None:
         """Until the owner closes the socket."""
@@ -126,11 +141,13 @@ class _Worker:
         number, id, name, left = meta
         self._page.begun = number
         operation.begin(number, id, name, left)
-        self._told = False
+        self._noted = False
+        self._held_at = None
         self._box = []
         kind, value = self._result(number, body, buffers)
         del body, buffers
-        parts = _packed(kind, value, name)
+        parts = packed(kind, value, name)
+        told = operation.asked is not None
         self._box = []
         operation.number = 0
         children = _has_descendants()
@@ -142,7 +159,7 @@ class _Worker:
         self._page.done = number
         kind, body, buffers = parts
         del value, parts
-        self._send(frame((number, kind, self._told, children, operation.told), body, buffers))
+        self._send(frame((number, kind, told, children, operation.told, self._spoiled), body, buffers))
 
     def _send(self, parts: list[Any]) -> None:
         for part in parts:
@@ -175,7 +192,7 @@ class _Worker:
             self._running = 0
         except BaseException as error:
             self._running = 0
-            if self._told and isinstance(error, asyncio.CancelledError):
+            if operation.asked is not None and isinstance(error, asyncio.CancelledError):
                 return "cancelled", None
             return "error", error
         if not self._box:  # to `extend` that error means the end
@@ -184,32 +201,72 @@ class _Worker:
 
     # --- being asked, and being looked at
 
+    def _heard(self, number: int) -> bool:
+        """Whether the asking has arrived in the function."""
+        return self._page.heard == number
+
     def asked(self, signum: int = 0, frame: FrameType | None = None) -> None:
         """The signal came: raise in the function, if it is the one that is meant and still runs."""
         number = self._running
-        if not number or self._box or self._page.asked != number:
+        if not number or self._box or self._page.asked != number or _is_ours(frame):
             return
-        if frame is not None and frame.f_globals.get("__name__") == "logging" and frame.f_code.co_name in _LOCKING:
-            return  # after a fork the lock is given back, and an error there is lost: the guard asks again in a moment
-        if not self._told:
-            self._told = True
-            operation.asked = self._page.reason
+        if self._heard(number):
+            if not self._is_obeying():
+                self._page.refused = number
+            return
+        if not self._noted:
+            self._noted = True
             self.look(signum, frame)
-            if not self._async:
-                raise asyncio.CancelledError(*self._words())
-            if self._task is not None:
-                self._task.get_loop().call_soon_threadsafe(self._cancel, self._task)
-        elif self._coro is not None and not self._delivered and self._coro.cr_running:
-            self._delivered = True  # it blocks its loop
+            if self._async:  # where it awaits, as long as its loop turns
+                operation.asked = self._page.reason
+                if self._task is not None:
+                    self._task.get_loop().call_soon_threadsafe(self._cancel, self._task)
+                return
+        if self._async and (self._coro is None or not self._coro.cr_running):
+            return
+        if not _is_in_logging(frame) and (not _is_importing(frame) or self._waited_enough()):
+            operation.asked = self._page.reason
+            self._page.heard = number
             raise asyncio.CancelledError(*self._words())
+
+    def _is_obeying(self) -> bool:
+        """Whether the function is in its clean-up, or waits for others that were asked in its place."""
+        step: Any = self._coro
+        if not self._async or step is None or step.cr_running:
+            return _is_cancel(sys.exception())
+        waiter = getattr(self._task, "_fut_waiter", None)
+        if waiter is None or waiter.done() or type(waiter) is not asyncio.Future:
+            return True  # it is about to hear of it
+        last = step
+        while step is not None:
+            if any(_is_cancel(part) for part in gc.get_referents(step)):  # it holds on to what it handles
+                return True
+            last, step = step, getattr(step, "cr_await", None) or getattr(step, "gi_yieldfrom", None)
+        return type(last).__name__ != "FutureIter"  # an async generator may be in its own clean-up: nobody can tell
+
+    def _waited_enough(self) -> bool:
+        """Whether an import had its time."""
+        now = time.monotonic()
+        if self._held_at is None:
+            self._held_at = now
+        self._spoiled = self._spoiled or now - self._held_at >= _IMPORT
+        return self._spoiled
+
+    def unraisable(self, lost: "sys.UnraisableHookArgs") -> None:
+        """What was raised in a destructor or a callback of C is lost: the guard asks again."""
+        if isinstance(lost.exc_value, asyncio.CancelledError) and self._running and self._heard(self._running):
+            self._page.heard = 0
+            operation.asked = None
+        else:
+            sys.__unraisablehook__(lost)
 
     def _words(self) -> list[str]:
         text = self._page.reason[1]
         return [text] if text else []
 
     def _cancel(self, task: "asyncio.Task[Any]") -> None:
-        if not self._delivered:
-            self._delivered = True
+        if not self._heard(self._running):
+            self._page.heard = self._running
             task.cancel(*self._words())
 
     def look(self, signum: int, frame: FrameType | None) -> None:
@@ -239,14 +296,11 @@ class _Worker:
     def _run(self, function: Any, *args: Any) -> Any:
         """Run a coroutine in a loop of its own. What it leaves behind is cancelled, and waited for a little."""
         loop = asyncio.new_event_loop()
-        self._delivered = False
-        faulthandler.unregister(DUMP)
-        faulthandler.register(DUMP, self._stacks, all_threads=False, chain=True)  # our own handler adds the awaits
         try:
             asyncio.set_event_loop(loop)
             self._coro = coro = function(*args)
             self._task = task = loop.create_task(coro)
-            if self._told:
+            if self._noted:
                 self._cancel(task)
             try:
                 return loop.run_until_complete(task)
@@ -264,6 +318,33 @@ _OUTER = (_Worker._call.__code__, _Worker._run.__code__)
 
 #: of `logging`: what has to be left in good order
 _LOCKING = frozenset({"_acquireLock", "_releaseLock", "_prepareFork", "_afterFork", "acquire", "release", "handle"})
+
+
+def _is_ours(frame: FrameType | None) -> bool:
+    """Whether our own code runs, where an exception would do harm: the guard asks again."""
+    return frame is not None and frame.f_globals.get("__package__") == __package__ and frame.f_code not in _OUTER
+
+
+def _is_in_logging(frame: FrameType | None) -> bool:
+    """Whether a lock is being taken or given back: an error there is lost, or leaves it taken."""
+    return frame is not None and frame.f_globals.get("__name__") == "logging" and frame.f_code.co_name in _LOCKING
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether the function imports a module at `frame`."""
+    while frame is not None and frame.f_code not in _OUTER:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _is_cancel(error: object) -> bool:
+    while isinstance(error, BaseException):
+        if isinstance(error, asyncio.CancelledError):
+            return True
+        error = error.__context__
+    return False
 
 
 def _itself(value: Any) -> Any:
@@ -297,63 +378,3 @@ def _has_descendants() -> bool:
             continue
         if found is None:
             return True
-
-
-# --- results and errors
-
-
-def _packed(kind: str, value: Any, name: str) -> tuple[str, bytes, list[pickle.PickleBuffer]]:
-    """The result as a pickle with its large buffers apart."""
-    if kind == "cancelled":
-        return kind, b"", []
-    if kind == "error":
-        return kind, _packed_error(value), []
-    buffers: list[pickle.PickleBuffer] = []
-    whole = pickle.PickleBuffer(value) if type(value) in (bytes, bytearray) and len(value) > 1 << 16 else value
-    try:
-        return kind, _dumps(whole, buffers), buffers
-    except Exception as error:
-        wrong = TypeError(f"the result of {name} can't be sent back: {type(value).__qualname__}: {error}")
-        return "error", _packed_error(wrong), []
-
-
-def _dumps(value: Any, buffers: list[pickle.PickleBuffer] | None = None) -> bytes:
-    callback: Callable[[Any], Any] | None = None if buffers is None else buffers.append
-    try:
-        data = pickle.dumps(value, 5, buffer_callback=callback)
-        if b"__main__" not in data:
-            return data
-    except Exception:
-        pass
-    from importlib import import_module
-
-    if buffers is not None:
-        buffers.clear()
-    by_value: bytes = import_module("cloudpickle").dumps(value, 5, buffer_callback=callback)
-    return by_value
-
-
-def _packed_error(error: BaseException) -> bytes:
-    """The error (whole, or in parts, or as text: what can be sent) and the text of its traceback."""
-    lines = traceback.TracebackException(type(error), error, _users(error), compact=True).format()
-    text = "".join(lines)
-    whole: bytes | None
-    try:
-        whole = _dumps(error)
-        pickle.loads(whole)  # many an exception can be pickled and not be unpickled
-    except Exception:
-        whole = None
-    if whole is None:
-        try:
-            whole = _dumps((type(error), error.args, dict(error.__dict__)))
-        except Exception:
-            whole = _dumps(f"{type(error).__module__}.{type(error).__qualname__}: {error}")
-    return pickle.dumps((whole, text), 5)
-
-
-def _users(error: BaseException) -> Any:
-    """The traceback without our own frames at its beginning."""
-    step = error.__traceback__
-    while step is not None and step.tb_frame.f_globals.get("__name__") == __name__:
-        step = step.tb_next
-    return step or error.__traceback__

@@ -61,7 +61,7 @@ class _Ended:
         self._raw = raw
 
     def __reduce__(self) -> tuple[Any, ...]:
-        told = tuple((frame.file, frame.line, frame.function) for frame in develop(self._raw))  # code can't be pickled
+        told = tuple(tuple(frame) for frame in develop(self._raw))  # code can't be pickled
         return type(self), (self.operation, self.reason, self.report, self._text, told)
 
     def __str__(self) -> str:

@@ -9,8 +9,9 @@ from typing import NamedTuple, cast
 __all__ = ["OURS", "Frame", "RawFrame", "RawStack", "at_line", "culprit", "develop"]
 
 #: One frame, noted as cheaply as can be: the code and the offset of its last instruction; or, from another process,
-#: file, line and function. Lines and texts are looked up when somebody asks.
-RawFrame = tuple[CodeType, int] | tuple[str, int, str]
+#: file, line and function, and the source where that is no line of a file. Lines and texts are looked up when somebody
+#: asks.
+RawFrame = tuple[CodeType, int] | tuple[str, int, str] | tuple[str, int, str, str]
 #: A stack, outermost first: frames, or flat (code, offset, code, offset, ...), which is one object to allocate.
 RawStack = tuple[RawFrame | CodeType | int, ...]
 
@@ -20,9 +21,10 @@ class Frame(NamedTuple):
 
     Attributes:
         file: path of the source file.
-        line: line number, from 1.
+        line: line number, from 1; 0 where there are no lines (a function of C, a program).
         function: name of the function.
-        source: the line's text without indentation, or ``""`` where the source can't be read.
+        source: the line's text without indentation, or ``""`` where the source can't be read; of a command, its command
+            line and the number of its process.
     """
 
     file: str
@@ -31,6 +33,8 @@ class Frame(NamedTuple):
     source: str = ""
 
     def __str__(self) -> str:
+        if not self.line:
+            return self.source or f"{self.function} ({self.file})"
         place = f"{self.function} ({_short(self.file)}:{self.line})"
         return f"{place}: {self.source}" if self.source else place
 
@@ -38,24 +42,24 @@ class Frame(NamedTuple):
 def develop(stack: RawStack) -> tuple[Frame, ...]:
     """Frames with their source lines, calloff's own left out."""
     parts = iter(stack)
-    located: list[tuple[str, int, str]] = []
+    located: list[Frame] = []
     for part in parts:
         if isinstance(part, CodeType):
             located.append(_locate(part, cast(int, next(parts))))
         elif isinstance(part, tuple):
-            located.append(part if len(part) == 3 else _locate(*part))
+            located.append(_locate(*part) if len(part) == 2 else Frame(*part))
     return tuple(
-        Frame(file, line, function, linecache.getline(file, line).strip())
-        for file, line, function in located
-        if not file.startswith(OURS)
+        frame._replace(source=frame.source or linecache.getline(frame.file, frame.line).strip())
+        for frame in located
+        if not frame.file.startswith(OURS)
     )
 
 
-def _locate(code: CodeType, offset: int) -> tuple[str, int, str]:
+def _locate(code: CodeType, offset: int) -> Frame:
     for start, end, line in code.co_lines():
         if start <= offset < end and line is not None:
-            return code.co_filename, line, code.co_name
-    return code.co_filename, code.co_firstlineno, code.co_name
+            return Frame(code.co_filename, line, code.co_name)
+    return Frame(code.co_filename, code.co_firstlineno, code.co_name)
 
 
 def culprit(frames: tuple[Frame, ...]) -> Frame | None:

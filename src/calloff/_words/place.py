@@ -27,6 +27,9 @@ class Sink(Protocol):
     def located(self, where: RawStack, /) -> None:
         """The request has arrived; the body was there."""
 
+    def refused(self) -> None:
+        """The body was asked and went on; for a place that hears of it by itself."""
+
     def returned(self, value: Any, /) -> None:
         """The body ended with a value."""
 

@@ -46,6 +46,7 @@ class Place:
         error: the type of error that the work of `raises` ends with.
         polite: the rung that ends the work of `waits`.
         forced: the rung that ends the work of `refuses`.
+        counts_refusals: whether the place can tell that work was asked and went on.
         where_shows: the name of a function in `Operation.where()` of `waits`; ``None`` if the place can't tell.
         traceback_shows: a text in the printed traceback of the error of `raises`.
     """
@@ -54,6 +55,7 @@ class Place:
     error: type[BaseException] = RuntimeError
     polite: Rung = Rung.ASKED
     forced: Rung = Rung.FORCED
+    counts_refusals: bool = True
     where_shows: str | None = None
     traceback_shows: str = ""
 
@@ -131,11 +133,19 @@ class Place:
         """Wait for the first beat."""
         await self.until(mark.exists, "the body beats")
 
-    async def gone(self, mark: Path) -> None:
-        """The body beats no more, from now on."""
-        beats = _beats(mark)
-        await asyncio.sleep(0.08)
-        assert _beats(mark) == beats, "the operation was called ended while its body went on"
+    async def goes_on(self, op: Operation[Any], mark: Path) -> None:
+        """Wait until the body has heard a request and gone on, as far as the place can tell."""
+        before = _beats(mark)
+        await self.until(lambda: _beats(mark) >= before + 3, "the body beats on")
+        if self.counts_refusals:
+            await self.until(lambda: op.report and op.report.refusals, "its refusal is counted")
+
+    async def gone(self, *marks: Path) -> None:
+        """The bodies that had begun beat no more, from now on."""
+        beats = {mark: _beats(mark) for mark in marks if mark.exists()}
+        await asyncio.sleep(0.06)
+        for mark in beats:
+            assert _beats(mark) == beats[mark], "the operation was called ended while its body went on"
 
     async def started(self, work: Any, mark: Path, **options: Any) -> Operation[Any]:
         """An operation whose body runs."""

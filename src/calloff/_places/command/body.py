@@ -4,6 +4,7 @@ import contextlib
 import errno
 import logging
 import os
+import shlex
 import signal
 import stat
 import time
@@ -22,6 +23,8 @@ from .streams import Captured, Reading, Writing
 
 __all__ = ["CommandBody", "CommandWork", "Finished", "Plan"]
 
+#: characters of a command line that are shown
+_LONG = 100
 #: bytes of standard error that `CommandFailed` shows
 _TAIL = 2000
 #: seconds after which the guard uses force by itself, when the owner should have done so
@@ -82,6 +85,7 @@ class Plan:
         streams: for standard input, output and error.
         signal: what asks it to end.
         check: whether a status other than 0 is a failure.
+        given: what the caller gave for the streams: a file must not be closed by the garbage collector before the start.
     """
 
     argv: tuple[str, ...]
@@ -90,6 +94,7 @@ class Plan:
     streams: tuple[Outlet, Outlet, Outlet]
     signal: int
     check: bool
+    given: tuple[Any, ...] = ()
 
 
 class CommandWork(Work[Finished]):
@@ -201,6 +206,7 @@ class CommandBody:
         "_program",
         "_sink",
         "name",
+        "pid",
         "reached",
     )
     place = "command"
@@ -208,6 +214,8 @@ class CommandBody:
 
     def __init__(self, plan: Plan, name: str, program: str, env: dict[str, str], cwd: str) -> None:
         self.name: str = name
+        #: of the program, once it runs
+        self.pid: int | None = None
         self.reached: bool = False
         self._plan = plan
         self._program = program
@@ -216,6 +224,11 @@ class CommandBody:
         self._done = False
         self._forced = False
         self._handle: int | None = None
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The program and its arguments."""
+        return self._plan.argv
 
     # --- what the operation asks for
 
@@ -256,7 +269,7 @@ class CommandBody:
         words = (str(reason.kind), reason.text, reason.by, reason.at)
         self._guarded.write("ask", 0, self._plan.signal, words)
         self.limited()
-        return ()
+        return self.where()
 
     def insist(self) -> bool:
         """One signal is enough."""
@@ -280,11 +293,15 @@ class CommandBody:
         at = self._sink.force_at
         if at is not None:
             at += time.monotonic() - self._loop.time() + _SLACK
-        self._guarded.write("limit", 0, at)
+        self._guarded.write("limit", 0, at, None)
 
     def where(self) -> RawStack:
-        """Programs show no lines."""
-        return ()
+        """Programs show no lines: one frame, with the command line and the number of the process."""
+        if self.pid is None or self._done:
+            return ()
+        line = shlex.join(self._plan.argv)
+        line = line if len(line) <= _LONG else line[: _LONG - 1] + "…"
+        return ((self._program, 0, os.path.basename(self._program), f"{line} (process {self.pid})"),)
 
     # --- what the guard says
 
@@ -293,6 +310,7 @@ class CommandBody:
         kind, *parts = letter
         if kind == "born":
             self._handle = handle
+            self.pid = parts[0]
             Context().run(self._sink.entered)
         elif kind == "failed" and not self._done:
             self._close()
@@ -300,11 +318,9 @@ class CommandBody:
             self._sink.raised(OSError(number, text, self._program))
         elif kind == "ended" and not self._done:
             self._close()
-            self._ended(*parts)
+            self._ended(**parts[0])
 
-    def _ended(
-        self, status: int | None, cause: str, asked: bool, begun: int, killed: int, survivors: tuple[str, ...]
-    ) -> None:
+    def _ended(self, status: int | None, cause: str, asked: bool, survivors: tuple[str, ...], **_: Any) -> None:
         sink = self._sink
         if cause == "never":
             sink.stopped(Rung.ASKED)

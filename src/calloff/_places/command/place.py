@@ -73,7 +73,8 @@ def command(
     if env is not None:
         env = {_text(key, "env"): _text(value, "env") for key, value in env.items()}
     folder = None if cwd is None else _text(cwd, "cwd")
-    return CommandWork(Plan(argv, env, folder, streams, int(signal), check), name)
+    plan = Plan(argv, env, folder, streams, int(signal), check, (stdin, stdout, stderr))
+    return CommandWork(plan, name)
 
 
 def _text(value: Any, what: str) -> str:

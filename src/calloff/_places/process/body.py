@@ -1,5 +1,6 @@
 """A function in a worker process as the body of an operation."""
 
+import logging
 import pickle
 from asyncio import CancelledError, get_running_loop
 from collections.abc import Callable
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["ProcessBody", "ProcessWork"]
 
 T = TypeVar("T")
+_logger = logging.getLogger("calloff")
 #: up to how many bytes a call is kept, to be given to another worker when the first one died before it began
 _LARGE = 1 << 20
 _TRIES = 3
@@ -70,6 +72,12 @@ class ProcessBody:
         self.tries: int = 0
         self.worker: Worker | None = None
 
+    @property
+    def pid(self) -> int | None:
+        """Of the worker that it runs in."""
+        worker = self.worker
+        return None if worker is None else worker.pid
+
     # --- what the operation asks for
 
     def begin(self, sink: Sink) -> None:
@@ -100,18 +108,25 @@ class ProcessBody:
 
     def abandon(self) -> bool:
         """Something is out of reach of SIGKILL (it waits inside the kernel); the guard goes on trying."""
-        return True
+        return False
 
     def limited(self) -> None:
         """The deadline was changed."""
         if self.worker is not None:
             self.worker.limit(self.sink)
 
+    def look(self) -> None:
+        """Somebody is about to call `where` of this and of others: so that they need not wait for one after another."""
+        worker = self.worker
+        if worker is not None:
+            worker.look()
+
     def where(self) -> RawStack:
-        """The stack of the function in its worker; asked there, and waited for at most 20 ms."""
-        if self.worker is None:
+        """The stack of the function in its worker; asked there, and waited for at most 20 ms. From any thread."""
+        worker = self.worker
+        if worker is None:
             return ()
-        return self.worker.where() or self._first_line
+        return worker.where() or self._first_line
 
     # --- what the worker tells
 
@@ -127,13 +142,23 @@ class ProcessBody:
         """Where the function was when it was asked."""
         self.sink.located(stack or self._first_line)
 
-    def finish(self, kind: str, data: Any, buffers: list[Any]) -> None:
-        """The function has ended."""
+    def finish(self, kind: str, data: Any, buffers: list[Any], reached: bool, survivors: tuple[str, ...] = ()) -> None:
+        """The function has ended.
+
+        Args:
+            kind: ``value``, ``error`` or ``cancelled``.
+            data: the pickle of it.
+            buffers: the large buffers of that.
+            reached: whether the asking had arrived in the function and was not counted as refused yet.
+            survivors: what it has left behind and could not be killed.
+        """
         self.worker = None
+        self.reached = reached
         sink = self.sink
         if kind == "cancelled":
-            sink.stopped(Rung.ASKED)
+            sink.stopped(Rung.ASKED, survivors=survivors)
             return
+        self._warn(survivors)
         try:
             found = pickle.loads(data, buffers=buffers) if kind == "value" else unpack_error(data, self.name)
         except Exception as problem:
@@ -152,14 +177,19 @@ class ProcessBody:
         self.worker = None
         self.sink.stopped(Rung.KILLED, survivors=survivors)
 
-    def died(self, status: int | None, why: str, begun: bool) -> None:
+    def died(self, status: int | None, why: str, begun: bool, survivors: tuple[str, ...] = ()) -> None:
         """The worker ended by itself; nothing is lost when it had not begun with the function."""
         self.worker = None
+        self._warn(survivors)
         if not begun and self.packed is not None and self.tries < _TRIES and self.sink.reason is None:
             self._pool.submit(self)
             return
         signum = -status if status is not None and status < 0 else None
         self.sink.raised(WorkerDied(why, signal=signum, status=status if signum is None else None))
+
+    def _warn(self, survivors: tuple[str, ...]) -> None:
+        if survivors:
+            _logger.warning("%s left behind what could not be killed: %s", self.name, "; ".join(survivors))
 
     def failed(self, error: OSError) -> None:
         """There is no worker for it."""

@@ -88,7 +88,7 @@ class Pool:
 
     def release(self, worker: Worker) -> None:
         """The worker is free again."""
-        if SETTINGS.max_jobs is not None and worker.jobs >= SETTINGS.max_jobs:
+        if worker.spoiled or (SETTINGS.max_jobs is not None and worker.jobs >= SETTINGS.max_jobs):
             self.workers.discard(worker)
             worker.retire()
             self._feed()

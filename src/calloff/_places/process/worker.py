@@ -3,11 +3,10 @@
 import contextlib
 import os
 import pickle
-import re
 import select
 import signal
 import socket
-import sys
+import threading
 import time
 from collections import deque
 from contextvars import Context
@@ -18,6 +17,7 @@ from ..._child.wire import ASK, DUMP, LOOK, Reader, frame
 from ..._words.frame import RawStack
 from ..._words.place import Sink
 from ..kept import Guarded
+from .facts import details, is_open, parse_stack, seconds_run, state_of, why
 
 if TYPE_CHECKING:
     from .body import ProcessBody
@@ -28,7 +28,9 @@ __all__ = ["Worker"]
 #: seconds that `where` waits for the worker at most
 _PATIENCE = 0.02
 #: seconds that a worker which is to be killed gets to show where it is
-_LAST_LOOK = 0.002
+_LAST_LOOK = 0.02
+#: seconds of processor time without an answer that show that no Python code runs, which would answer at once
+_DEAF = 0.003
 #: seconds after which the guard uses force by itself, when the owner should have done so
 _SLACK = 0.05
 _numbers = count(1)
@@ -44,11 +46,18 @@ class Worker:
         self.jobs: int = 0
         self._number = 0
         self._killing = False
-        self._held: tuple[ProcessBody, str, Any, list[Any]] | None = None
+        self._held: tuple[ProcessBody, str, Any, list[Any], bool] | None = None
         self._asked = False
         self._text = ""
         self._stacked: RawStack | None = None
+        self._refused = False
+        self.spoiled: bool = False
         self._handle: int | None = None
+        #: of the worker, once it runs
+        self.pid: int | None = None
+        #: held while somebody looks at its stack: other threads do, too
+        self._looking = threading.RLock()
+        self._looked_at = self._ran = 0.0
         self._rest: deque[memoryview] = deque()
         data, theirs = socket.socketpair()
         news, their_news = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -58,14 +67,14 @@ class Worker:
         self._data, self._news = data, news
         self._files = data.fileno(), news.fileno()
         self._reader = Reader(data)
-        outputs = [os.dup(file) if _is_open(file) else os.open(os.devnull, os.O_WRONLY) for file in (1, 2)]
+        outputs = [os.dup(file) if is_open(file) else os.open(os.devnull, os.O_WRONLY) for file in (1, 2)]
         files = [theirs.detach(), their_news.detach(), their_stacks, *outputs]
         try:
             self.guarded: Guarded = Guarded(pool.loop, b"W", files, self)
         except BaseException:
             self._close()
             raise
-        self.guarded.write("start", _details(preload))
+        self.guarded.write("start", details(preload))
         self._listen()
 
     def _listen(self) -> None:
@@ -89,7 +98,7 @@ class Worker:
         self.body = body
         self.jobs += 1
         self._number = number = next(_numbers)
-        self._asked = False
+        self._asked = self._refused = False
         if self._text:
             self._forget_stack()
         sink = body.sink
@@ -103,11 +112,11 @@ class Worker:
         Context().run(sink.entered)
 
     def limit(self, sink: Sink) -> None:
-        """Leave with the guard when force is due at the latest."""
-        at = sink.force_at
-        if at is not None:
-            at += time.monotonic() - self.pool.loop.time() + _SLACK
-        self.guarded.write("limit", self._number, at)
+        """Leave with the guard when force is due at the latest, and with the function what its deadline is."""
+        at, deadline = sink.force_at, sink.deadline
+        here = time.monotonic() - self.pool.loop.time()
+        at = None if at is None else at + here + _SLACK
+        self.guarded.write("limit", self._number, at, None if deadline is None else deadline + here)
 
     def ask(self, sink: Sink) -> None:
         """Have `CancelledError` raised in the function."""
@@ -179,23 +188,23 @@ class Worker:
             return
         if found is None:
             return
-        (number, kind, told, children, news), data, buffers = found
+        (number, kind, heard, children, news, self.spoiled), data, buffers = found
+        heard = heard and not self._refused  # else it is counted already
         body = self.body
         if body is None or number != self._number or self._killing:
             return
         if news:
             self._read_news()
-        body.reached = told
         if self._asked:
             body.located(self._stack() or ())
         if children:  # what it left behind dies before anybody hears that it ended
-            self._held = (body, kind, data, buffers)
+            self._held = (body, kind, data, buffers, heard)
             self._killing = True
             self.guarded.write("kill")
             return
         self.body = None
         self.pool.release(self)
-        body.finish(kind, data, buffers)
+        body.finish(kind, data, buffers, heard)
 
     def _read_news(self) -> None:
         while not self.dead:
@@ -226,29 +235,39 @@ class Worker:
         kind, *parts = letter
         if kind == "born":
             self._handle = handle
+            self.pid = parts[0]
         elif kind == "failed":
             number, text = parts
             self._end(lambda body: body.failed(OSError(number, f"no worker process could be started: {text}")))
+        elif kind == "refused":
+            self._went_on(parts[0])
         elif kind == "ended":
-            self._ended(*parts)
+            self._ended(**parts[0])
+
+    def _went_on(self, number: int) -> None:
+        """The function of that job was asked and went on."""
+        if number == self._number and self.body is not None and not self._refused:
+            self._refused = True
+            self.body.sink.refused()
 
     def _ended(
-        self, status: int | None, cause: str, asked: bool, begun: int, killed: int, survivors: tuple[str, ...]
+        self, status: int | None, cause: str, begun: int, refused: int, survivors: tuple[str, ...], **rest: Any
     ) -> None:
         if self.dead:
             return
         if self._held is not None:
             _, *result = self._held
-            self._end(lambda body: body.finish(*result))
+            self._end(lambda body: body.finish(*result, survivors))
             return
         if not self._killing and cause != "kill":
             self._readable()  # the result may have come before its end
         if self._asked and self.body is not None:
             self.body.located(self._stack() or ())
         if self._killing or cause == "limit":
+            self._went_on(refused)
             self._end(lambda body: body.killed(survivors))
         else:
-            self._end(lambda body: body.died(status, _why(status), begun >= self._number))
+            self._end(lambda body: body.died(status, why(status), begun >= self._number, survivors))
 
     def lost(self) -> None:
         """The guard was killed; the worker died with it, and the keeper buries what is left."""
@@ -279,10 +298,12 @@ class Worker:
             loop.remove_writer(self._files[0])
         self._data.close()
         self._news.close()
-        os.close(self._stacks)
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+        with self._looking:
+            os.close(self._stacks)
+            self._stacks = -1
+            if self._handle is not None:
+                os.close(self._handle)
+                self._handle = None
 
     # --- looking at it
 
@@ -295,87 +316,54 @@ class Worker:
             return False
         return True
 
+    def look(self) -> bool:
+        """Ask for its stack; for those who ask many workers at once, and call `where` of each then. From any thread."""
+        with self._looking:
+            if self._asked and self.body is not None and (asked_at := self._stack()) is not None:
+                self.body.located(asked_at)  # that of the request is not to be forgotten
+            self._forget_stack()
+            self._looked_at, self._ran = time.monotonic(), seconds_run(self.pid)
+            return not self.dead and self._signal(LOOK)
+
     def where(self) -> RawStack:
-        """The stack of the function now, as far as the worker tells it in time; C code that runs on does not."""
-        self._forget_stack()
-        if not self.dead and self._signal(LOOK):
-            self._await_stack(_PATIENCE)
-        return self._stack() or ()
+        """The stack of the function now, as far as the worker tells it in time.
+
+        One that runs and does not answer is busy in C, and C writes the line that called it. From any thread.
+        """
+        with self._looking:
+            if self._looked_at or self.look():
+                self._await_stack(max(0.001, self._looked_at + _PATIENCE - time.monotonic()))
+                if state_of(self.pid) == "S" or seconds_run(self.pid) - self._ran > _DEAF:
+                    self._look_last(_PATIENCE)
+            self._looked_at = 0.0
+            return self._stack() or ()
 
     def _await_stack(self, seconds: float) -> None:
         until = time.monotonic() + seconds
-        while self._stack() is None and (left := until - time.monotonic()) > 0:
+        while self._stack() is None and self._stacks >= 0 and (left := until - time.monotonic()) > 0:
             select.select([self._stacks], [], [], left)
 
-    def _look_last(self) -> None:
-        """Before it is killed: have C write the stack of one that does not answer."""
-        if self._stack() is None and self._signal(DUMP):
-            self._await_stack(_LAST_LOOK)
+    def _look_last(self, patience: float = _LAST_LOOK) -> None:
+        """Have C write the stack of one that does not answer, unless it is stopped or dead.
+
+        That crashes a process whose Python code runs on: so this is for one that is to be killed, or is known to be in C.
+        """
+        if self._stack() is None and state_of(self.pid) in ("R", "S") and self._signal(DUMP):
+            self._await_stack(patience)
 
     def _stack(self) -> RawStack | None:
         """The last whole stack that has come from it; empty where only C code runs, ``None`` when none has come."""
         text = b""
-        with contextlib.suppress(OSError):
-            while chunk := os.read(self._stacks, 1 << 16):
-                text += chunk
-        if text:
-            self._text += text.decode(errors="replace")
-            self._stacked = _parse(self._text)
-        return self._stacked
+        with self._looking:
+            with contextlib.suppress(OSError):
+                while chunk := os.read(self._stacks, 1 << 16):
+                    text += chunk
+            if text:
+                self._text += text.decode(errors="replace")
+                self._stacked = parse_stack(self._text)
+            return self._stacked
 
     def _forget_stack(self) -> None:
-        self._stack()
-        self._text, self._stacked = "", None
-
-
-_LINE = re.compile(r'  File "(.*)", line (\d+) in (.*)')
-
-
-def _parse(text: str) -> RawStack | None:
-    """The last whole stack in what was written, if there is one."""
-    by_python, end, _ = text.rpartition("end\n")
-    if end:
-        found = _LINE.findall(by_python.rpartition("stack\n")[2])
-    else:  # by C: innermost first, and outermost what runs the worker
-        whole, end, _ = text.partition("_child/__main__.py")
-        if not end:
-            return None
-        found = _LINE.findall(whole)[::-1]
-        start = next((at for at, (file, _, name) in enumerate(found) if name == "_call" and "_child" in file), -1)
-        found = found[start + 1 :]
-    return tuple((file, int(line), name) for file, line, name in found)
-
-
-def _why(status: int | None) -> str:
-    if status is None:
-        return "the worker process died"
-    if status >= 0:
-        return f"the worker process exited with status {status}"
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        name = f"signal {-status}"
-    return f"the worker process was killed by {name}"
-
-
-def _is_open(file: int) -> bool:
-    try:
-        os.fstat(file)
-    except OSError:
-        return False
-    return True
-
-
-def _details(preload: tuple[str, ...]) -> dict[str, Any]:
-    try:
-        cwd = os.getcwd()
-    except OSError:
-        cwd = "/"
-    return {
-        "env": dict(os.environ),
-        "cwd": cwd,
-        "path": [str(entry) for entry in sys.path],
-        "argv": [str(arg) for arg in getattr(sys, "argv", [""])],
-        "encoding": getattr(sys.stdout, "encoding", None) or "utf-8",
-        "preload": preload,
-    }
+        with self._looking:
+            self._stack()
+            self._text, self._stacked = "", None

@@ -314,12 +314,13 @@ def interrupt_plain(coro: object, act: Callable[[], object]) -> BaseException | 
 
 
 def _found_on_stack(found: object, error: BaseException | None, act: Callable[[], object]) -> BaseException | None:
+    outer = TaskBody._on_stack, TaskBody._raising  # a checkpoint may run inside what another one has set going
     TaskBody._on_stack, TaskBody._raising = found, error
     try:
         act()
         return TaskBody._raising
     finally:
-        TaskBody._on_stack = TaskBody._raising = None
+        TaskBody._on_stack, TaskBody._raising = outer
 
 
 def _is_stopped_group(error: BaseException) -> bool:

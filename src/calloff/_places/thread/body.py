@@ -1,6 +1,6 @@
 """A blocking function as the body of an operation."""
 
-from asyncio import AbstractEventLoop, CancelledError, get_running_loop
+from asyncio import AbstractEventLoop, CancelledError, TimerHandle, get_running_loop
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from functools import partial
@@ -16,6 +16,10 @@ from .pool import Pool, Worker
 __all__ = ["ThreadBody", "ThreadWork"]
 
 T = TypeVar("T")
+#: seconds until force is sent again; each time twice as many
+_AGAIN = 0.02
+#: how often, and how long each time, it waits for a destructor to end
+_TRIES, _SOON = 10, 0.002
 
 
 class ThreadWork(Work[T]):
@@ -41,7 +45,7 @@ class ThreadWork(Work[T]):
 class ThreadBody:
     """Runs a function in a thread for an operation."""
 
-    __slots__ = ("_asked_with", "_begun", "_context", "_loop", "_pool", "_sink", "_worker", "call", "name")
+    __slots__ = ("_again", "_asked_with", "_begun", "_context", "_loop", "_pool", "_sink", "_worker", "call", "name")
     place = "thread"
     insists = False
 
@@ -52,6 +56,7 @@ class ThreadBody:
         self.call: Call = Call(partial(self._context.run, function))
         self._worker: Worker | None = None
         self._asked_with: BaseException | None = None
+        self._again: TimerHandle | None = None
 
     @property
     def reached(self) -> bool:
@@ -83,11 +88,24 @@ class ThreadBody:
         """Raise `StopForced` in the function."""
         obeying = self._asked_with is not None and self.call.is_handling(self._asked_with)
         self._asked_with = None
-        self.call.force()
+        self._press(_AGAIN, _TRIES)
         return not obeying
+
+    def _press(self, pause: float, tries: int) -> None:
+        """Send force, and again later: it may have been lost in a destructor."""
+        if not self.call.force(patient=tries > 0):
+            self._again = self._loop.call_later(_SOON, self._press, pause, tries - 1, context=Context())
+        elif self.call.is_running():
+            self._again = self._loop.call_later(pause, self._press, 2 * pause, _TRIES, context=Context())
+
+    def _let_be(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
 
     def abandon(self) -> bool:
         """Leave the thread behind; it ends with its function, if that ever ends."""
+        self._let_be()
         obeying = self.call.is_handling(StopForced)
         assert self._worker is not None
         self._pool.abandon(self._worker, self.call)
@@ -128,6 +146,7 @@ class ThreadBody:
             pass
 
     def _deliver(self) -> None:
+        self._let_be()
         call = self.call
         if call.value:
             self._sink.returned(call.value[0])

@@ -4,17 +4,23 @@
 it may hit after the function has returned, in the machinery around it, or in the next call that the thread serves.
 Here it can't, for these reasons:
 
-1. Force is sent at most once per call, under the call's gate, and only while `_ident` is set. The thread sets `_ident`
-   under the gate before the function is called and clears it under the gate afterwards. So after the clearing nothing
-   is sent any more, and at most one exception is on its way.
+1. Force is sent under the call's gate, and only while `_ident` is set. The thread sets `_ident` under the gate before
+   the function is called, and clears it in the step in which the function ends. A sender may be on the way then, so
+   the thread passes the gate once more; after that nothing is sent.
 2. What is on its way then is made to arrive at once, in `_leave`, by running a bytecode that looks for it.
-3. Everything between the setting and that point stands in `run`, inside two nested ``try``. The inner one notes how
-   the function ended; should the exception land in our own lines, the outer one ends the call once more. It can't be
-   hit again, for there is only one.
+3. Everything between the setting and that point stands in `run`, inside nested ``try``. The innermost one notes how the
+   function ended and clears `_ident`, in lines that call nothing, so that nothing can arrive in them. After the
+   clearing two exceptions can arrive at most: the one that waits already (a thread has room for one, the next takes its
+   place) and that of the sender on the way. Each of them is caught by one of the outer two, which end the call again.
 4. The function's value is never lost on the way out. The interpreter looks for such exceptions when a call returns to
    Python code, before the value is stored; so the function is called and its value stored within one instruction, by
    the `__missing__` of a `defaultdict`, which is C. A value that is there means that the function returned, whatever
-   came later. The function's own error is stored by the first lines of the handler, which call nothing.
+   came later.
+
+Force that arrives in a destructor or in a callback of the garbage collector is lost there: the interpreter prints it
+and goes on. It arrives in the very frame that stands when it is sent, so it waits a little where that is such a frame.
+And the body sends it again, less and less often, until the function has ended or is given up. It is let alone while it
+handles one: its clean-up is not cut short. A function that swallows force gets it again.
 """
 
 import sys
@@ -23,6 +29,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from threading import get_ident
 from typing import Any
+from weakref import WeakSet, WeakValueDictionary
 
 from ..._words.errors import StopForced
 from ..._words.frame import RawFrame, RawStack
@@ -52,14 +59,18 @@ class Call:
         """Call the function. Raises nothing, and nothing is raised in this thread after it."""
         try:
             try:
-                self._enter()
-                self.value[0]
-            except BaseException as error:
-                self.error = error
-            self._leave()
-        except BaseException as late:  # force, in our own lines
-            if self.error is None:
-                self.error = late.__context__ or late
+                try:
+                    self._enter()
+                    self.value[0]
+                    self._ident = None
+                except BaseException as error:
+                    self.error = error
+                    self._ident = None
+                self._leave()
+            except BaseException:  # force, too late
+                self._leave()
+                self.swallowed = False
+        except BaseException:  # and once more
             self._leave()
             self.swallowed = False
         if self.value:
@@ -77,7 +88,7 @@ class Call:
     def _leave(self) -> None:
         """From here on nothing is sent, and what was sent before has arrived."""
         with self._gate:
-            self._ident = None
+            pass
         if self._forced:
             self.swallowed = not isinstance(self.error, StopForced)
             try:
@@ -88,14 +99,20 @@ class Call:
 
     # --- on the event loop
 
-    def force(self) -> None:
-        """Raise `StopForced` in the function, if it is running; if it is about to run, it never will."""
+    def force(self, *, patient: bool = False) -> bool:
+        """Raise `StopForced` in the function, if it is running; if it is about to run, it never will.
+
+        Called again, it raises it once more, unless the function handles one now. When `patient`, it does nothing while
+        a destructor runs, where it would be lost, and returns ``False``.
+        """
         with self._gate:
-            if self._forced:
-                return
-            self._forced = True
-            if self._ident is not None:
-                _send(self._ident, StopForced)
+            ident = self._ident
+            if patient and ident is not None and _is_in_destructor(ident):
+                return False
+            again, self._forced = self._forced, True
+            if ident is not None and not (again and self.is_handling(StopForced)):
+                _send(ident, StopForced)
+            return True
 
     def is_here(self) -> bool:
         """Whether the calling code runs in the thread of the function."""
@@ -130,6 +147,16 @@ class Call:
         return False
 
 
+def _is_in_destructor(ident: int) -> bool:
+    """Whether a destructor, or a callback of a weak reference, is on the stack of the thread."""
+    frame = sys._current_frames().get(ident)
+    while frame is not None and frame.f_code is not _RUN:
+        if frame.f_code.co_name == "__del__" or frame.f_code.co_filename in _CALLBACKS:
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _look() -> None:
     """Entering any Python function makes the interpreter raise what was sent to this thread."""
 
@@ -143,5 +170,7 @@ def _send(ident: int, error: type[BaseException] | None) -> None:
     )
 
 
+#: where the callbacks of the standard library's weak collections are
+_CALLBACKS = frozenset(kind.__init__.__code__.co_filename for kind in (WeakSet, WeakValueDictionary))
 _CHAIN = 16
 _RUN = Call.run.__code__

@@ -1,0 +1,84 @@
+"""Plain facts about workers: what one is told at its start, what its stack looks like as text, why it died."""
+
+import os
+import re
+import signal
+import sys
+from typing import Any
+
+from ..._words.frame import RawStack
+
+__all__ = ["details", "is_open", "parse_stack", "seconds_run", "state_of", "why"]
+
+_LINE = re.compile(r'  File "(.*)", line (\d+) in (.*)')
+
+
+def parse_stack(text: str) -> RawStack | None:
+    """The last whole stack in what was written, if there is one."""
+    by_python, end, _ = text.rpartition("end\n")
+    if end:
+        found = _LINE.findall(by_python.rpartition("stack\n")[2])
+    else:  # by C: innermost first, and outermost what runs the worker
+        whole, end, _ = text.partition("_child/__main__.py")
+        if not end:
+            return None
+        found = _LINE.findall(whole)[::-1]
+        start = next((at for at, (file, _, name) in enumerate(found) if name == "_call" and "_child" in file), -1)
+        found = found[start + 1 :]
+    return tuple((file, int(line), name) for file, line, name in found)
+
+
+def state_of(pid: int | None) -> str:
+    """The letter that the system has for what a process does: ``R`` runs, ``S`` waits, ``T`` is stopped, ..."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            return file.read(512).rpartition(b")")[2].split()[0].decode()
+    except (OSError, IndexError):
+        return ""
+
+
+def seconds_run(pid: int | None) -> float:
+    """The processor time that the first thread of a process has used; 0 where the system does not tell."""
+    try:
+        with open(f"/proc/{pid}/schedstat", "rb", buffering=0) as file:
+            return int(file.read(64).split()[0]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
+
+
+def why(status: int | None) -> str:
+    """In words, how a worker died by itself."""
+    if status is None:
+        return "the worker process died"
+    if status >= 0:
+        return f"the worker process exited with status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    return f"the worker process was killed by {name}"
+
+
+def is_open(file: int) -> bool:
+    """Whether the number stands for an open file."""
+    try:
+        os.fstat(file)
+    except OSError:
+        return False
+    return True
+
+
+def details(preload: tuple[str, ...]) -> dict[str, Any]:
+    """What a worker is told at its start: it is to be like us."""
+    try:
+        cwd = os.getcwd()
+    except OSError:
+        cwd = "/"
+    return {
+        "env": dict(os.environ),
+        "cwd": cwd,
+        "path": [str(entry) for entry in sys.path],
+        "argv": [str(arg) for arg in getattr(sys, "argv", [""])],
+        "encoding": getattr(sys.stdout, "encoding", None) or "utf-8",
+        "preload": preload,
+    }

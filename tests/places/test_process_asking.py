@@ -1,0 +1,138 @@
+"""Moments at which a function in a process must not, or can't, be interrupted: the request waits and is not lost."""
+
+import asyncio
+import os
+import textwrap
+
+import places.process_bodies as bodies
+import pytest
+
+import calloff
+from calloff import Rung
+from calloff._places.process.pool import SETTINGS
+
+SLOW = """
+    import time
+    from pathlib import Path
+
+    first = 1
+    Path({mark!r}).touch()
+    end = time.monotonic() + {seconds}
+    while time.monotonic() < end:
+        time.sleep(0.001)
+    last = 2
+"""
+
+
+@pytest.fixture(autouse=True)
+def one_worker():
+    before = vars(SETTINGS).copy()
+    calloff.process.configure(size=1, spares=0)
+    yield
+    vars(SETTINGS).update(before)
+
+
+async def begun(path):
+    async with asyncio.timeout(20):
+        while not os.path.exists(path):
+            await asyncio.sleep(0.002)
+
+
+def start(fn, *args, **kwargs):
+    return calloff.start(calloff.process(fn, *args), **kwargs)
+
+
+def slow_module(tmp_path, name, seconds):
+    mark = tmp_path / f"{name}.begun"
+    (tmp_path / f"{name}.py").write_text(textwrap.dedent(SLOW.format(mark=str(mark), seconds=seconds)))
+    return mark
+
+
+def test_an_import_is_not_cut_in_two(arun, tmp_path):
+    async def main():
+        worker, _ = await calloff.call(calloff.process(bodies.look_at_module, "x"))
+        name = f"slow_{tmp_path.name}"
+        mark = slow_module(tmp_path, name, 0.15)
+        op = start(bodies.import_and_wait, str(tmp_path), name)
+        await begun(mark)
+        outcome = await op.stop("enough", grace=20)
+        assert isinstance(outcome, calloff.Cancelled), outcome
+        assert outcome.report.rung is Rung.ASKED
+        assert outcome.report.refusals == 0
+        assert outcome.report.where[-1].file.endswith(f"{name}.py"), "where it was at the request"
+        assert await calloff.call(calloff.process(bodies.look_at_module, name)) == (worker, 2)
+
+    arun(main)
+
+
+def test_an_import_without_end_is_interrupted_and_the_worker_replaced(arun, tmp_path):
+    async def main():
+        worker, _ = await calloff.call(calloff.process(bodies.look_at_module, "x"))
+        name = f"endless_{tmp_path.name}"
+        mark = slow_module(tmp_path, name, 100)
+        op = start(bodies.import_and_wait, str(tmp_path), name, 0.1)
+        await begun(mark)
+        outcome = await op.stop("enough", grace=20)
+        assert isinstance(outcome, calloff.Cancelled), outcome
+        assert outcome.report.rung is Rung.ASKED
+        other, last = await calloff.call(calloff.process(bodies.look_at_module, name))
+        assert other != worker
+        assert last is None
+
+    arun(main)
+
+
+def test_a_request_that_a_destructor_swallows_comes_again(arun, tmp_path):
+    async def main():
+        path, again = tmp_path / "in", tmp_path / "again"
+        op = start(bodies.ask_in_destructor, str(path), str(again))
+        await begun(path)
+        outcome = await op.stop("enough", grace=20)
+        assert isinstance(outcome, calloff.Cancelled), outcome
+        assert outcome.report.rung is Rung.ASKED
+        assert outcome.report.refusals == 0
+        assert again.exists(), "the first one only ended the destructor"
+
+    arun(main)
+
+
+@pytest.mark.parametrize(
+    ("fn", "refusals"),
+    [
+        (bodies.swallow, 1),
+        (bodies.async_swallow, 1),
+        (bodies.clean_up, 0),
+        (bodies.async_clean_up, 0),
+        (bodies.clean_up_in_generator, 0),
+    ],
+)
+def test_a_refusal_is_counted_and_a_clean_up_is_none(arun, tmp_path, fn, refusals):
+    async def main():
+        path = str(tmp_path / "in")
+        op = start(fn, *([path] if refusals else [path.removesuffix(".in"), 100]))
+        await begun(path if refusals else path + ".in")
+        op.cancel("enough", grace=600)
+        if refusals:
+            async with asyncio.timeout(30):
+                while not op.report.refusals:
+                    await asyncio.sleep(0.005)
+        else:
+            await asyncio.sleep(0.2)  # the guard has looked a few times
+        outcome = await op.stop(grace=0)
+        assert isinstance(outcome, calloff.Cancelled), outcome
+        assert outcome.report.rung is Rung.KILLED
+        assert outcome.report.refusals == refusals
+
+    arun(main)
+
+
+def test_a_new_deadline_is_known_to_the_function(arun, tmp_path):
+    async def main():
+        op = start(bodies.told_deadline, str(tmp_path / "in"), timeout=1000)
+        await begun(tmp_path / "in")
+        op.reschedule(50)
+        before, after = await op
+        assert all(100 < left <= 1000 for left in before)
+        assert all(0 < left <= 50 for left in after)
+
+    arun(main)
