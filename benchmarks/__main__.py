@@ -21,6 +21,8 @@ NAMES = (
     "processes",
     "killing",
     "commands",
+    "sweeping",
+    "finding",
 )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 __all__ = ["as_text", "facts"]
 
-_PACKAGES = ("calloff", "aiojobs", "anyio", "async-timeout", "loky", "pebble", "quattro")
+_PACKAGES = ("calloff", "aiojobs", "anyio", "async-timeout", "cancellens", "detangle", "loky", "pebble", "quattro")
 
 
 def facts() -> dict[str, Any]:

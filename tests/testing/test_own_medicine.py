@@ -101,6 +101,21 @@ async def thread() -> None:
     assert await calloff.call(calloff.thread(time.sleep, 0.002)) is None
 
 
+async def process() -> None:
+    assert await calloff.call(calloff.process(time.sleep, 0.002)) is None
+
+
+async def run() -> None:
+    assert await calloff.call(calloff.thread(calloff.run, work())) == "done"
+
+
+async def group_of_places() -> None:
+    async with calloff.group(timeout=5) as members:
+        members.start(calloff.thread(time.sleep, 0.002))
+        members.start(calloff.command("sleep", "0.01"))
+        members.start(work())
+
+
 async def command() -> None:
     await calloff.call(calloff.command("sleep", "0.01"))
 
@@ -118,7 +133,10 @@ FUNCTIONS: dict[str, Any] = {
     "shield": shield,
     "group": group,
     "race": race,
+    "group of places": group_of_places,
     "thread": thread,
+    "process": process,
+    "run": run,
     "command": command,
 }
 

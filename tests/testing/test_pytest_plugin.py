@@ -5,12 +5,14 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
 SUITE = """
 import asyncio
+import unittest
 import pytest
 {header}
 
@@ -59,14 +61,35 @@ async def test_fails():
 
 def test_not_async():
     pass
+
+class TestOld(unittest.IsolatedAsyncioTestCase):
+    async def asyncSetUp(self):
+        self.lock = asyncio.Lock()
+
+    async def test_old(self):
+        await self.lock.acquire()
+        await asyncio.sleep(0.001)
+        self.lock.release()
 """
 
+#: what pytest and its plugins read from the environment, and would make them print something else
+READ = ("PYTEST_", "GITHUB_", "CI", "BUILD_NUMBER", "COLUMNS", "NO_COLOR", "FORCE_COLOR", "PY_COLORS")
 
-def run_pytest(folder: Path, *words: str, plugins: tuple[str, ...] = ()) -> "subprocess.CompletedProcess[str]":
+
+def run_pytest(
+    folder: Path, *words: str, plugins: tuple[str, ...] = (), env: dict[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
     loaded = [word for name in ("calloff.testing._pytest", *plugins) for word in ("-p", name)]
-    env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(READ)}
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", *loaded, *words]
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False)
+    whole = {**kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **(env or {})}
+    return subprocess.run(command, cwd=folder, env=whole, capture_output=True, text=True, timeout=120, check=False)
+
+
+def failures(text: str) -> dict[str, str]:
+    """What pytest says of each test that failed, by its name."""
+    parts = re.split(r"^_{4,} (\S+) _{4,}$", text.partition("= FAILURES =")[2].partition("\n======")[0], flags=re.M)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def write(folder: Path, text: str, ini: str = "") -> None:
@@ -86,29 +109,51 @@ HOSTS = {
 ANYIO_BACKEND = '@pytest.fixture\ndef anyio_backend():\n    return "asyncio"\n'
 
 
-@pytest.mark.parametrize("in_process", [False, True])
-@pytest.mark.parametrize("host", HOSTS)
-def test_an_existing_suite_is_swept_by_one_flag(tmp_path: Path, host: str, in_process: bool) -> None:
+@pytest.mark.parametrize(
+    ("host", "options", "env"),
+    [
+        ("pytest_asyncio", [], {"CI": "true"}),
+        ("anyio", [], {}),
+        ("pytest_asyncio", ["--cancel-sweep-in-process"], {}),
+    ],
+)
+def test_an_existing_suite_is_swept_by_one_flag(
+    tmp_path: Path, host: str, options: list[str], env: dict[str, str]
+) -> None:
     pytest.importorskip(host)
     plugin, header, fixture, mark = HOSTS[host]
     header = ANYIO_BACKEND if host == "anyio" else header
     write(tmp_path, SUITE.format(header=header, async_fixture=fixture, mark=mark))
-    options = ["--cancel-sweep-in-process"] if in_process else []
-    done = run_pytest(tmp_path, "--cancel-sweep", "--junit-xml=out.xml", *options, plugins=(plugin,))
+    done = run_pytest(tmp_path, "--cancel-sweep", "--junit-xml=out.xml", *options, plugins=(plugin,), env=env)
     text = done.stdout
     assert done.returncode == 1, text + done.stderr
-    assert "4 failed, 3 passed" in text
-    assert re.search(r"test_good: SAFE: 1 await points, \d+ runs", text), text
+    assert "5 failed, 3 passed" in text
+    assert re.search(r"test_good: SAFE: 1 await point, \d+ runs", text), text
     assert "test_captured: SAFE" in text
-    assert text.count("- locks: the Lock is still held, acquired at test_suite.py:") == 4
-    assert "- tasks: the task sleep still runs" in text
+    assert "6 tests, 6 await points" in text
+    said = failures(text)
+    assert set(said) == {
+        "test_bad[0.001]",
+        "test_bad[0.002]",
+        "TestThings.test_orphan",
+        "TestOld.test_old",
+        "test_fails",
+    }
+    for name in ("test_bad[0.001]", "test_bad[0.002]", "TestOld.test_old"):
+        assert said[name].count("- locks: the Lock is still held, acquired at test_suite.py:") == 2, said[name]
     assert "again: pytest 'test_suite.py::test_bad[0.001]' --cancel-sweep --cancel-sweep-replay e-" in text
-    assert "as ever" in text
-    assert "5 tests, 5 await points" in text
+    assert "- tasks: the task sleep still runs" in said["TestThings.test_orphan"]
+    assert "as ever" in said["test_fails"]
+    assert re.search(r"^FAILED test_suite.py::test_bad\[0.001\] - UNSAFE: 1 await point", text, re.M), "one line"
     suite = next(ET.parse(tmp_path / "out.xml").getroot().iter("testsuite"))
-    assert suite.get("failures") == "4"
-    failure = next(suite.iter("failure"))
+    assert suite.get("failures") == "5"
+    case = next(case for case in suite.iter("testcase") if case.get("name") == "test_bad[0.001]")
+    failure = case.find("failure")
+    assert failure is not None
+    assert re.match(r"UNSAFE: 1 await point, \d+ runs, 1 unsafe", failure.get("message", ""))
     assert "UNSAFE early" in (failure.text or "")
+    (about,) = case.iter("property")
+    assert (about.get("name"), about.get("value")) == ("cancel_sweep", failure.get("message"))
 
 
 def test_without_the_flag_nothing_changes(tmp_path: Path) -> None:
@@ -116,7 +161,7 @@ def test_without_the_flag_nothing_changes(tmp_path: Path) -> None:
     plugin, header, fixture, mark = HOSTS["pytest_asyncio"]
     write(tmp_path, SUITE.format(header=header, async_fixture=fixture, mark=mark))
     done = run_pytest(tmp_path, plugins=(plugin,))
-    assert "1 failed, 6 passed" in done.stdout
+    assert "1 failed, 7 passed" in done.stdout
     assert "cancel sweep" not in done.stdout
 
 
@@ -177,7 +222,7 @@ def test_the_mark_alone_without_any_other_plugin(tmp_path: Path) -> None:
     assert "4 failed, 1 passed" in text  # pytest itself fails the one that nobody runs
 
 
-def test_replay_max_phases_and_pages(tmp_path: Path) -> None:
+def test_replay_a_finding_and_live_with_it(tmp_path: Path) -> None:
     write(tmp_path, ALONE)
     test = "test_suite.py::test_check"
     text = run_pytest(tmp_path, test, "--cancel-sweep-html", "pages").stdout
@@ -185,25 +230,46 @@ def test_replay_max_phases_and_pages(tmp_path: Path) -> None:
     assert "UNSAFE" in page.read_text()
     found = re.search(r"--cancel-sweep-replay (\S+)", text)
     assert found is not None
-    again = run_pytest(tmp_path, test, "--cancel-sweep-replay", found[1]).stdout
+    again = run_pytest(tmp_path, "test_suite.py::test_check", "--cancel-sweep-replay", found[1]).stdout
     assert "3 runs, 1 unsafe" in again
-    assert "1 passed" in run_pytest(tmp_path, test, "--cancel-sweep-replay", "e-000000").stdout
-    switched = "test_suite.py::test_switched_off"
-    assert "1 await points, 3 runs" in run_pytest(tmp_path, switched, "--cancel-sweep-max", "1").stdout
-    assert "1 await points, 3 runs" in run_pytest(tmp_path, switched, "--cancel-sweep-phases", "late").stdout
+    (tmp_path / "known").write_text(f"# for now\n{found[1]}  the next release mends it\n")
+    done = run_pytest(tmp_path, test, "--cancel-sweep-known", "known", "--junit-xml=out.xml")
+    assert "1 passed" in done.stdout
+    assert f"  known {found[1]}: the next release mends it" in done.stdout
+    properties = ET.parse(tmp_path / "out.xml").getroot().iter("property")
+    reasons = [each.get("value") for each in properties if each.get("name") == "cancel_sweep_known"]
+    assert reasons == [f"{found[1]}: the next release mends it"]
+
+
+def test_budget_phases_and_going_on(tmp_path: Path) -> None:
+    write(tmp_path, ALONE)
+    test = "test_suite.py::test_switched_off"
+    options = ("--cancel-sweep-max", "1", "--cancel-sweep-resume", "kept", "--cancel-sweep-phases", "early,late")
+    assert "1 await point, 3 runs, 0 unsafe, 1 cancel not tried" in run_pytest(tmp_path, test, *options).stdout
+    assert "3 runs, 0 unsafe, 1 cancel tried before in" in run_pytest(tmp_path, test, *options).stdout
+
+
+def test_a_wrong_list_of_known_findings_is_wrong_usage(tmp_path: Path) -> None:
+    write(tmp_path, ALONE)
+    (tmp_path / "known").write_text("e-123456\n")
+    done = run_pytest(tmp_path, "--cancel-sweep-known", "known")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "known:1: e-123456 needs a reason after it" in done.stderr
+
+
+def test_the_plugin_is_there_where_calloff_is_installed() -> None:
+    (entry,) = (entry for entry in entry_points(group="pytest11") if entry.name == "calloff")
+    assert entry.value == "calloff.testing._pytest"
 
 
 def test_twenty_tests_at_once(tmp_path: Path) -> None:
     """The size of the promise: a suite with 20 async tests, swept by one flag, with no change to it."""
     pytest.importorskip("pytest_asyncio")
-    tests = "\n".join(
-        f"async def test_{number}():\n    for _ in range(2):\n        await asyncio.sleep(0.001)\n"
-        for number in range(20)
-    )
+    tests = "\n".join(f"async def test_{number}():\n    await asyncio.sleep(0.001)\n" for number in range(20))
     write(tmp_path, f"import asyncio\n{tests}", "asyncio_mode = auto")
     done = run_pytest(tmp_path, "--cancel-sweep", plugins=("pytest_asyncio.plugin",))
     assert done.returncode == 0, done.stdout
-    assert "20 tests, 40 await points, 140 runs, 0 tests unsafe" in done.stdout
+    assert "20 tests, 20 await points, 100 runs, 0 tests unsafe" in done.stdout
 
 
 def test_the_plugin_imports_nothing_heavy() -> None:

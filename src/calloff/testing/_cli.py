@@ -14,12 +14,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .._words.durations_text import read_duration
 from ._sweep.case import ORACLES
+from ._sweep.journal import Journal
+from ._sweep.known import read_known
 from ._sweep.places import Place, make_place
 from ._sweep.plan import PHASES
 from ._sweep.report import SweepReport
 from ._sweep.sweeping import Sweeping
-from ._sweep.whole import HOWS, make_case
+from ._sweep.whole import HOWS, is_async, make_case
 
 __all__ = ["main"]
 
@@ -52,8 +55,14 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "calloff sweep") -> i
     except _Usage as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        kept = f"; the same command goes on from {options.resume}" if options.resume else ""
+        print(f"{prog}: interrupted{kept}", file=sys.stderr)
+        return 130
     if options.html:
         Path(options.html).write_text(report.html(), encoding="utf-8")
+    if options.json and report.error:
+        print(f"{prog}: {options.target}: {report.error}", file=sys.stderr)
     print(report.json() if options.json else report)
     return report.exit_status
 
@@ -77,10 +86,13 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("--replay", metavar="ID", help="only the cancel of one finding, with its output shown")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--html", metavar="FILE", help="write the report as a page, too")
-    parser.add_argument("--timeout", metavar="S", type=float, default=5.0, help="seconds (%(default)s)")
+    parser.add_argument(
+        "--timeout", metavar="D", default="5", help="for it and its clean-up: 5, 500ms, 1m (%(default)s)"
+    )
     parser.add_argument("--how", choices=HOWS, default="cancel", help="what calls it off (%(default)s)")
     parser.add_argument("--without", metavar="LIST", default="", help=f"oracles to leave out, of {','.join(ORACLES)}")
-    parser.add_argument("--known", metavar="FILE", help="findings to be silent about: a line each, ID and the reason")
+    parser.add_argument("--known", metavar="FILE", help="findings to live with: a line each, ID and the reason")
+    parser.add_argument("--resume", metavar="FILE", help="keep results here, and try only what is missing")
     parser.add_argument("--jobs", metavar="N", type=int, default=1, help="runs at once (%(default)s)")
     parser.add_argument("--no-children", action="store_true", help="leave the tasks that it starts alone")
     return parser
@@ -95,7 +107,7 @@ def _sweep(options: argparse.Namespace, prog: str) -> SweepReport:
         case = make_case(
             fn,
             **roles,
-            timeout=options.timeout,
+            timeout=_seconds(options.timeout),
             children=not options.no_children,
             how=options.how,
             without=_words(options.without),
@@ -108,10 +120,14 @@ def _sweep(options: argparse.Namespace, prog: str) -> SweepReport:
             replay=options.replay,
             target=options.target,
             again=_again(options, prog),
+            journal=Journal(options.resume) if options.resume else None,
             progress=_progress if sys.stderr.isatty() else None,
         )
     except (TypeError, ValueError) as error:
         raise _Usage(str(error)) from None
+    except OSError as error:
+        raise _Usage(f"{error.filename}: {error.strerror}") from None
+    _writable(options.html)
     quiet = options.replay is None
     places: list[Place] = [make_place(case, asyncio.new_event_loop, quiet=quiet) for _ in range(options.jobs)]
     try:
@@ -134,21 +150,29 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _known(file: str | None) -> dict[str, str]:
-    if file is None:
-        return {}
     try:
-        lines = Path(file).read_text(encoding="utf-8").splitlines()
+        return {} if file is None else read_known(file)
+    except ValueError as error:
+        raise _Usage(f"--known: {error}") from None
     except OSError as error:
-        raise _Usage(f"--known: {error.strerror}: {file}") from None
-    found: dict[str, str] = {}
-    for number, line in enumerate(lines, 1):
-        name, _, reason = line.strip().partition(" ")
-        if not name or name.startswith("#"):
-            continue
-        if not reason.strip():
-            raise _Usage(f"--known: {file}:{number}: {name} needs a reason after it")
-        found[name] = reason.strip()
-    return found
+        raise _Usage(f"--known: {file}: {error.strerror}") from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        return read_duration(text)
+    except ValueError as error:
+        raise ValueError(f"--timeout: {error}") from None
+
+
+def _writable(page: str | None) -> None:
+    """Say now, not after the sweep, that the page can't be written."""
+    if page is not None:
+        try:
+            with open(page, "a", encoding="utf-8"):
+                pass
+        except OSError as error:
+            raise _Usage(f"--html: {page}: {error.strerror}") from None
 
 
 def _again(options: argparse.Namespace, prog: str) -> str:
@@ -159,8 +183,10 @@ def _again(options: argparse.Namespace, prog: str) -> str:
             words += [f"--{role}", getattr(options, role)]
     if options.how != "cancel":
         words += ["--how", options.how]
-    if options.timeout != 5.0:
-        words += ["--timeout", f"{options.timeout:g}"]
+    if options.timeout != "5":
+        words += ["--timeout", options.timeout]
+    if options.without:
+        words += ["--without", options.without]
     return f"{shlex.join(words)} --replay {{id}}"
 
 
@@ -199,7 +225,7 @@ def _from_package(name: str) -> Any:
 def _imported(what: str, load: Any, module: Any) -> Any:
     try:
         return load() or module
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _Usage(f"{what} could not be imported: {type(error).__name__}: {error}") from None
 
 
@@ -209,6 +235,9 @@ def _function(module: Any, name: str | None, what: str) -> Any:
     found = module
     for part in name.split("."):
         found = getattr(found, part, None)
+    file = getattr(module, "__file__", module.__name__)
     if found is None:
-        raise _Usage(f"{what}: {getattr(module, '__file__', module.__name__)} has no {name!r}")
+        raise _Usage(f"{what}: {file} has no {name!r}")
+    if not is_async(found):
+        raise _Usage(f"{what}: {name!r} in {file} is not an async function")
     return found

@@ -5,16 +5,15 @@ in `_pytest_sweep`, imported when a test is to be swept.
 """
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from ._sweep.report import SweepReport
-
 __all__: list[str] = []
 
-reports_key = pytest.StashKey[dict[str, "SweepReport"]]()
+#: the attribute of a test's report that holds the figures of its sweep: plain data, which pytest-xdist hands on
+NOTES = "cancel_sweep"
+known_key = pytest.StashKey[dict[str, str]]()
 helpers_key = pytest.StashKey[dict[str, Any]]()
 
 
@@ -25,6 +24,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--cancel-sweep-phases", metavar="LIST", default="before,early,late,double", help="of %(default)s")
     group.addoption("--cancel-sweep-timeout", metavar="S", type=float, default=5.0, help="seconds after a cancel (5)")
     group.addoption("--cancel-sweep-replay", metavar="ID", help="only the cancel of one finding")
+    group.addoption(
+        "--cancel-sweep-known", metavar="FILE", help="findings to live with: a line each, ID and the reason"
+    )
+    group.addoption("--cancel-sweep-resume", metavar="DIR", help="keep results here, and try only what is missing")
     group.addoption("--cancel-sweep-html", metavar="DIR", help="write a page for each swept test")
     group.addoption("--cancel-sweep-in-process", action="store_true", help="don't fork for each run")
 
@@ -36,7 +39,16 @@ def pytest_configure(config: pytest.Config) -> None:
         "skip=): call this async test off at every await; check and bystander are async functions without arguments, "
         "or the names of fixtures that return one; known maps ids of findings to reasons; skip is the reason not to.",
     )
-    config.stash[reports_key] = {}
+    known = config.getoption("--cancel-sweep-known")
+    if known is not None:
+        from ._sweep.known import read_known
+
+        try:
+            config.stash[known_key] = read_known(known)
+        except ValueError as error:
+            raise pytest.UsageError(f"--cancel-sweep-known: {error}") from None
+        except OSError as error:
+            raise pytest.UsageError(f"--cancel-sweep-known: {known}: {error.strerror}") from None
 
 
 # --- which tests
@@ -89,13 +101,21 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     return True
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    reports = config.stash.get(reports_key, {})
-    if reports:
-        terminalreporter.section("cancel sweep")
-        for name, report in reports.items():
-            terminalreporter.write_line(f"{name}: {str(report).splitlines()[-1]}")
-        points = sum(report.points for report in reports.values())
-        runs = sum(report.runs for report in reports.values())
-        unsafe = sum(report.verdict == "UNSAFE" for report in reports.values())
-        terminalreporter.write_line(f"{len(reports)} tests, {points} await points, {runs} runs, {unsafe} tests unsafe")
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    swept = [
+        (report.nodeid, getattr(report, NOTES))
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if hasattr(report, NOTES)
+    ]
+    if not swept:
+        return
+    terminalreporter.section("cancel sweep")
+    for name, notes in swept:
+        terminalreporter.write_line(f"{name}: {notes['summary']}")
+        for line in notes["known"]:
+            terminalreporter.write_line(f"  known {line}")
+    points = sum(notes["points"] for _, notes in swept)
+    runs = sum(notes["runs"] for _, notes in swept)
+    unsafe = sum(notes["verdict"] == "UNSAFE" for _, notes in swept)
+    terminalreporter.write_line(f"{len(swept)} tests, {points} await points, {runs} runs, {unsafe} tests unsafe")

@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest._code.code import ReprFileLocation, TerminalRepr
 from _pytest.runner import CallInfo, runtestprotocol
+from _pytest.unittest import TestCaseFunction
 
-from ._pytest import helpers_key, reports_key
+from ._pytest import NOTES, helpers_key, known_key
 from ._sweep.case import Case, Result
 from ._sweep.isolate import Server
+from ._sweep.journal import Journal
 from ._sweep.places import Place
 from ._sweep.plan import Plan
 from ._sweep.report import SweepReport
@@ -45,7 +48,7 @@ def run_and_sweep(item: pytest.Item, nextitem: pytest.Item | None, options: dict
     reports = runtestprotocol(item, log=False, nextitem=_Sibling(item))  # type: ignore[arg-type]
     call = next((report for report in reports if report.when == "call"), None)
     if call is not None and call.passed and all(report.passed for report in reports):
-        _judge(item, call, options)
+        _judge(item, call, reports, options)
     teardown = CallInfo.from_call(lambda: item.session._setupstate.teardown_exact(nextitem), when="teardown")
     if teardown.excinfo is not None:
         reports.append(hook.pytest_runtest_makereport(item=item, call=teardown))
@@ -64,25 +67,49 @@ class _Sibling:
         return list(self._chain)
 
 
-def _judge(item: pytest.Item, call: pytest.TestReport, options: dict[str, Any]) -> None:
+def _judge(item: pytest.Item, call: pytest.TestReport, all_: list[pytest.TestReport], options: dict[str, Any]) -> None:
     try:
         report = _swept(item, options)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OSError) as error:
         call.outcome = "failed"
-        call.longrepr = f"cancel sweep: {error}"
+        call.longrepr = _Text(f"cancel sweep: {error}", f"cancel sweep: {error}", item)
         return
     if report is None:
         return
-    item.config.stash[reports_key][item.nodeid] = report
-    call.user_properties.append(("cancel_sweep", str(report).splitlines()[-1]))
+    summary = str(report).splitlines()[-1]
+    known = [f"{finding.id}: {reason}" for finding, reason in report.silenced]
+    setattr(
+        call,
+        NOTES,
+        {"verdict": report.verdict, "points": report.points, "runs": report.runs, "summary": summary, "known": known},
+    )
+    for each in all_:  # JUnit's file takes those of the last
+        each.user_properties += [("cancel_sweep", summary), *(("cancel_sweep_known", line) for line in known)]
     folder = item.config.getoption("--cancel-sweep-html")
     if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        name = re.sub(r"[^\w.-]+", "_", item.nodeid)
-        Path(folder, f"{name}.html").write_text(report.html(), encoding="utf-8")
+        _file_in(folder, item, ".html").write_text(report.html(), encoding="utf-8")
     if report.verdict in ("UNSAFE", "ERROR"):
         call.outcome = "failed"
-        call.longrepr = str(report)
+        call.longrepr = _Text(str(report), summary, item)
+
+
+class _Text(TerminalRepr):
+    """The report in place of a traceback, and its last line where one line is wanted."""
+
+    def __init__(self, text: str, line: str, item: pytest.Item) -> None:
+        file, number, _ = item.location
+        self._text = text
+        self.reprcrash = ReprFileLocation(file, (number or 0) + 1, line)
+
+    def toterminal(self, tw: Any) -> None:
+        """Write it."""
+        tw.line(self._text)
+
+
+def _file_in(folder: str, item: pytest.Item, ending: str) -> Path:
+    """The file for a test in a folder that need not exist yet."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return Path(folder, re.sub(r"[^\w.-]+", "_", item.nodeid) + ending)
 
 
 def _swept(item: pytest.Item, options: dict[str, Any]) -> SweepReport | None:
@@ -91,7 +118,8 @@ def _swept(item: pytest.Item, options: dict[str, Any]) -> SweepReport | None:
     isolate = options.pop("isolate", True) and not config.getoption("--cancel-sweep-in-process")
     phases = options.pop("phases", None) or str(config.getoption("--cancel-sweep-phases")).split(",")
     max_runs = options.pop("max_runs", None) or config.getoption("--cancel-sweep-max")
-    known = options.pop("known", None)
+    known = config.stash.get(known_key, dict[str, str]()) | options.pop("known", {})
+    folder = config.getoption("--cancel-sweep-resume")
     for role in ("check", "bystander"):
         options.pop(role, None)
     case = make_case(
@@ -115,6 +143,7 @@ def _swept(item: pytest.Item, options: dict[str, Any]) -> SweepReport | None:
         known=known,
         replay=replay,
         target=item.nodeid,
+        journal=None if folder is None else Journal(_file_in(folder, item, ".jsonl")),
         again=f"pytest '{item.nodeid}' --cancel-sweep --cancel-sweep-replay {{id}}",
     )
     run = functools.partial(_carry_out, item, case, isolate)
@@ -167,12 +196,14 @@ def _driven(sweep: Coroutine[Any, Any, SweepReport], isolate: bool) -> SweepRepo
 def _carry_out(item: pytest.Function, case: Case, isolate: bool, order: tuple[Plan | None, Result | None]) -> Result:
     """Run the test once under a plan, with its fixtures."""
     probe = _Probe(item, case, *order)
-    original, item.obj = item.obj, probe.wrapped(item.obj)
-    try:
-        with _no_capture(item.config, isolate), probe.before_loops_close():
-            reports = runtestprotocol(item, log=False, nextitem=_Sibling(item))  # type: ignore[arg-type]
-    finally:
-        item.obj = original
+    owner, name = (item.cls, item.name) if isinstance(item, TestCaseFunction) else (item, "obj")
+    original = getattr(owner, name)
+    with (
+        _patched(owner, name, probe.wrapped(original), original),
+        _no_capture(item.config, isolate),
+        probe.before_loops_close(),
+    ):
+        reports = runtestprotocol(item, log=False, nextitem=_Sibling(item))  # type: ignore[arg-type]
     return probe.result(reports)
 
 

@@ -70,11 +70,17 @@ class Result:
     cleaning: list[Point] = field(default_factory=list)
     eager: bool = False
     # what a run without a cancel is like: the measure of the others
+    left_first: Counter[str] = field(default_factory=Counter)
+    """What was left before the teardown, ..."""
     left: Counter[str] = field(default_factory=Counter)
+    """... and after it."""
     noise: Counter[str] = field(default_factory=Counter)
     balances: dict[str, int] = field(default_factory=dict)
     given: list[str] = field(default_factory=list)
+    given_first: list[str] = field(default_factory=list)
+    """What it was given and is still open before the teardown, ..."""
     given_kept: list[str] = field(default_factory=list)
+    """... and after it."""
     cancelling: int = 0
     took: float = 0.0
     bystander_took: float = 0.0

@@ -23,9 +23,8 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from ..._places.task.stack import is_handling
 from .plan import Plan, Seen
-from .points import Point, Stack, Step, is_python, running_stack, stack_of
+from .points import Point, Stack, Step, is_handling, is_python, running_stack, stack_of
 
 __all__ = ["Course", "Driver", "current_course"]
 
@@ -123,10 +122,9 @@ class Course:
             self.fire()
 
     def _suspended_after(self, driver: "Driver", stack: Stack) -> None:
-        error = driver.thrown
-        if error is None:
+        if not driver.thrown:
             return
-        if is_handling(driver.coro, error):
+        if is_handling(driver.coro, driver.thrown):
             point = self._count(self._after, driver.owner, stack)
             self.cleaning.append(point)
             if self.shots == 1 and self.plan is not None and self.plan.second == point:
@@ -180,7 +178,7 @@ class Driver(Coroutine[Any, Any, Any]):
         self.done = False
         self.returned = False
         self.given_up = False
-        self.thrown: BaseException | None = None
+        self.thrown: list[BaseException] = []
         self.caught_by: Step | None = None
         self._send = coro.send
 
@@ -220,7 +218,7 @@ class Driver(Coroutine[Any, Any, Any]):
         cancelled = isinstance(error, CancelledError)
         self.course.woke(self, cancelled)
         if cancelled and self.course.shots:
-            self.thrown = error
+            self.thrown.append(error)
         self._enter()
         try:
             future = self.coro.throw(error)
@@ -258,8 +256,8 @@ class Driver(Coroutine[Any, Any, Any]):
 
     def _suspend(self, future: Any) -> Any:
         self.suspended = True
-        if self.thrown is not None and self.caught_by is None and not is_handling(self.coro, self.thrown):
-            self.caught_by = _catcher(self.thrown)
+        if self.thrown and self.caught_by is None and not is_handling(self.coro, self.thrown):
+            self.caught_by = _catcher(self.thrown[-1])
         self.course.suspended(self, future)
         self.fresh = False
         return future
@@ -267,13 +265,13 @@ class Driver(Coroutine[Any, Any, Any]):
     def _end(self, error: BaseException) -> None:
         self.done = True
         self.returned = isinstance(error, StopIteration)
-        if self.thrown is not None and not isinstance(error, CancelledError) and self.caught_by is None:
-            self.caught_by = _catcher(self.thrown)
-        self.thrown = None  # its traceback holds every frame
+        if self.thrown and not isinstance(error, CancelledError) and self.caught_by is None:
+            self.caught_by = _catcher(self.thrown[-1])
+        self.thrown.clear()  # their tracebacks hold every frame
 
     def _let_go(self) -> None:
         self.done = True
-        self.thrown = None
+        self.thrown.clear()
         try:
             self.coro.close()
         except RuntimeError:  # it ignored GeneratorExit, too

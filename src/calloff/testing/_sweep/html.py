@@ -1,136 +1,210 @@
-"""The report as one self-contained page: what is not safe, and the code with its awaits marked."""
+"""The report as one self-contained page: what is not safe, and the code with its awaits marked.
 
-import ast
-import html
-import linecache
-from collections import defaultdict
+The page has no script and loads nothing. It shows of each file the functions that were seen waiting; their other awaits
+were not reached, or had nothing to wait for. Colours are never alone: each mark has a sign and a word.
+"""
 
-from .points import Step, is_python, whose
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from .html_code import Listing, listings
+from .html_style import STYLE
+from .points import is_python
 from .report import Finding, SweepReport
-from .text import PHASES, place, short
+from .text import PHASES, alike, count, owner, place, summary
 
 __all__ = ["page"]
 
-_MARKS = {"unsafe": "unsafe", "unresolved": "not reached again", "safe": "safe", "none": "not reached"}
+#: from worst to best: the class, the sign and the word of a mark
+_MARKS = {
+    "unsafe": ("✕", "unsafe"),
+    "inside": ("↘", "unsafe inside"),
+    "unresolved": ("?", "did not come again"),
+    "known": ("~", "known"),
+    "safe": ("✓", "safe"),
+    "none": ("○", "never waited"),
+}
 
 
 def page(report: SweepReport) -> str:
-    """The whole page; it loads nothing from anywhere."""
-    title = html.escape(f"{report.verdict}: {report.target or 'sweep'}")
-    summary = html.escape(str(report).splitlines()[-1])
-    findings = "\n".join(map(_finding, report.findings)) or "<p>Nothing was found.</p>"
-    files = "\n".join(_file(file, lines) for file, lines in _marked(report).items())
-    error = f"<pre class='error'>{html.escape(report.error)}</pre>" if report.error else ""
-    key = " ".join(f"<span class='mark {name}'>{text}</span>" for name, text in _MARKS.items())
+    """The whole page."""
+    title = escape(report.target or "sweep")
+    heading = title.replace("/", "/<wbr>").replace(":", ":<wbr>")
+    verdict = escape(report.verdict)
+    shown = list(listings(report))
+    used = {line.mark for listing in shown for line in listing.lines}
+    key = "".join(f"<li>{_mark(name)}</li>" for name in _MARKS if name in used)
+    code = "\n".join(map(_listing, shown)) or "<p>It was never seen waiting.</p>"
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title><style>{_STYLE}</style></head>
-<body><h1><span class="verdict {report.verdict.lower()}">{report.verdict}</span> {html.escape(report.target)}</h1>
-<p>{summary}</p>{error}
-<h2>Findings</h2>
-{findings}
-<h2>Awaits</h2>
-<p>{key}</p>
-{files}
-</body></html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{verdict}: {title}</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<header class="{verdict.lower()}">
+<p class="verdict">{verdict}</p>
+<h1>{heading}</h1>
+<p class="what">{escape(_sentence(report))}</p>
+<dl>{"".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in _figures(report))}</dl>
+</header>
+{_ways(report)}<main>
+<section aria-labelledby="awaits">
+<h2 id="awaits">Awaits</h2>
+<ul class="key" aria-label="What the marks mean">{key}</ul>
+{code}
+</section>
+{_findings(report)}
+{_silenced(report)}
+</main>
+<footer>{escape(summary(report))}</footer>
+</body>
+</html>
 """
 
 
-def _finding(finding: Finding) -> str:
-    stack = "\n".join(
-        f"{place(step)} in {step.function}: {step.source}" for step in finding.stack if not is_python(step.file)
+def _sentence(report: SweepReport) -> str:
+    tried = f"It was called off at {count(report.points, 'await point')}"
+    if report.verdict == "ERROR" and report.error:
+        return "It could not be swept: " + report.error
+    if report.verdict == "SAFE":
+        known = f", but for {count(len(report.silenced), 'known finding')}" if report.silenced else ""
+        return f"{tried}, and came to no harm{known}."
+    if report.verdict == "UNSAFE":
+        points = len({(finding.at, finding.task) for finding in report.unsafe})
+        return f"{tried}; at {points} of them that does harm."
+    return f"{tried}; not every one came again."
+
+
+def _figures(report: SweepReport) -> Iterable[tuple[str, str]]:
+    yield "await points", str(report.points)
+    yield "runs", str(report.runs)
+    yield "findings", str(len(report.findings))
+    if report.silenced:
+        yield "known", str(len(report.silenced))
+    if report.tried_before:
+        yield "tried before", str(report.tried_before)
+    if report.skipped:
+        yield "not tried", str(report.skipped)
+    yield "seconds", f"{report.seconds:.1f}"
+    yield "Python", report.python
+    yield from report.packages.items()
+
+
+def _ways(report: SweepReport) -> str:
+    ways = [("awaits", "Awaits")] + [("findings", "Findings")] * bool(report.findings)
+    ways += [("known", "Known")] * bool(report.silenced)
+    if len(ways) == 1:
+        return ""
+    return "<nav>" + " ".join(f'<a href="#{anchor}">{title}</a>' for anchor, title in ways) + "</nav>\n"
+
+
+# --- the findings
+
+
+def _findings(report: SweepReport) -> str:
+    """A card for each await and what it breaks, whatever the phase."""
+    if not report.findings:
+        return ""
+    groups: dict[object, list[list[Finding]]] = {}
+    for same in alike(report.findings):
+        first = same[0]
+        key = first.verdict, first.task, first.stack, first.at_fault, first.violations
+        groups.setdefault(key, []).append(same)
+    cards = "\n".join(_card(group, report.replay) for group in groups.values())
+    return f'<section aria-labelledby="findings">\n<h2 id="findings">Findings</h2>\n{cards}\n</section>'
+
+
+def _silenced(report: SweepReport) -> str:
+    if not report.silenced:
+        return ""
+    cards = "\n".join(_card([[finding]], report.replay, reason) for finding, reason in report.silenced)
+    return f'<section aria-labelledby="known">\n<h2 id="known">Known</h2>\n{cards}\n</section>'
+
+
+def _card(group: Sequence[Sequence[Finding]], replay: str, reason: str = "") -> str:
+    """One await. `group` has for each phase the finding, and after it those that repeat it when the await comes again."""
+    finding = group[0][0]
+    kind = "known" if reason else finding.verdict.lower()
+    phases = "".join(f'<span class="phase" id="{escape(first.id)}">{first.phase}</span> ' for first, *_ in group)
+    link = f'<a href="#{_anchor(finding.at.file, finding.at.line)}">{escape(place(finding.at))}</a>'
+    task = f" <span>in the task {escape(finding.task)}</span>" if finding.task else ""
+    lines = [f'<article class="{kind}">', f"<h3>{phases}{link}{task}</h3>"]
+    if reason:
+        lines.append(f'<p class="reason"><b>Known:</b> {escape(reason)}</p>')
+    lines.append('<ul class="evidence">')
+    lines += [f"<li><b>{escape(v.oracle)}</b> <span>{escape(v.text)}</span></li>" for v in finding.violations]
+    lines += ["</ul>", f'<ol class="stack">{_stack(finding)}</ol>']
+    if finding.verdict == "UNSAFE":
+        fault = f"{place(finding.at_fault)} in {finding.at_fault.function} ({owner(finding)})"
+        lines.append(f"<p>At fault: {escape(fault)}</p>")
+    lines.append("<dl>")
+    for first, *others in group:
+        again = replay.replace("{id}", first.id) if replay else first.id
+        more = f" <span>and {count(len(others), 'time')} more, when it comes again</span>" if others else ""
+        lines.append(f"<dt>{PHASES[first.phase].capitalize()}</dt>")
+        lines.append(f'<dd><code class="command">{escape(again)}</code>{more}</dd>')
+    lines += ["</dl>", "</article>"]
+    return "\n".join(lines)
+
+
+def _stack(finding: Finding) -> str:
+    own = [step for step in finding.stack if not is_python(step.file)] or list(finding.stack)
+    return "".join(
+        f"<li><span>{escape(place(step))} in {escape(step.function)}</span> <code>{escape(step.source)}</code></li>"
+        for step in own
     )
-    broken = "".join(f"<li><b>{html.escape(v.oracle)}</b> {html.escape(v.text)}</li>" for v in finding.violations)
-    task = f" in the task {finding.task}" if finding.task else ""
-    owner = finding.package or {"yours": "your code", "python": "Python's library"}.get(
-        whose(finding.at_fault.file), ""
-    )
-    fault = f"{place(finding.at_fault)} in {finding.at_fault.function}" + (f" ({owner})" if owner else "")
-    return f"""<section id="{finding.id}"><h3><span class="verdict {finding.verdict.lower()}">{finding.verdict}</span>
-{finding.phase} <a href="#{_anchor(finding.at)}">{html.escape(place(finding.at))}</a>{html.escape(task)}
-<code>{finding.id}</code></h3>
-<p>{html.escape(PHASES[finding.phase])}:</p><pre>{html.escape(stack)}</pre><ul>{broken}</ul>
-<p>At fault: {html.escape(fault)}</p></section>"""
 
 
-def _marked(report: SweepReport) -> dict[str, dict[int, str]]:
-    """For each file that is the user's own, or that a finding is in: the mark of each line with an await."""
-    stacks = [(point.stack, "safe") for point in report.safe]
-    stacks += [(finding.stack, finding.verdict.lower()) for finding in report.findings]
-    found: dict[str, dict[int, str]] = defaultdict(dict)
-    wanted = {finding.at.file for finding in report.findings}
-    for stack, verdict in stacks:
-        for step in stack:
-            if is_python(step.file) or (whose(step.file) != "yours" and step.file not in wanted):
-                continue
-            mark = "unresolved" if verdict in ("unresolved", "error") else verdict
-            if mark != "safe" and step != stack[-1] and step != _inner(stack):
-                mark = "safe" if found[step.file].get(step.line) is None else found[step.file][step.line]
-            known = found[step.file].get(step.line, "none")
-            order = list(_MARKS)
-            found[step.file][step.line] = min(known, mark, key=order.index)
-    for file, lines in found.items():
-        for line in _awaits(file):
-            lines.setdefault(line, "none")
-    return dict(found)
+# --- the code
 
 
-def _inner(stack: tuple[Step, ...]) -> Step | None:
-    return next((step for step in reversed(stack) if not is_python(step.file)), None)
-
-
-def _awaits(file: str) -> set[int]:
-    """The lines of a file at which something is awaited."""
-    try:
-        tree = ast.parse("".join(linecache.getlines(file)))
-    except SyntaxError:
-        return set()
-    kinds = (ast.Await, ast.AsyncFor, ast.AsyncWith)
-    return {node.lineno for node in ast.walk(tree) if isinstance(node, kinds)}
-
-
-def _file(file: str, marks: dict[int, str]) -> str:
+def _listing(listing: Listing) -> str:
     rows: list[str] = []
-    lines = linecache.getlines(file)
-    shown = _near(set(marks), len(lines)) if len(lines) > _WHOLE else set(range(1, len(lines) + 1))
     last = 0
-    for number in sorted(shown):
-        if number != last + 1:
-            rows.append("<tr class='gap'><td>...</td><td></td><td></td></tr>")
-        last = number
-        mark = marks.get(number, "")
-        label = f"<span class='mark {mark}'>{_MARKS[mark]}</span>" if mark else ""
-        text = html.escape(lines[number - 1].rstrip("\n"))
-        anchor = _anchor(Step(file, number, ""))
-        rows.append(
-            f"<tr id='{anchor}' class='{mark}'><td>{number}</td><td>{label}</td><td><code>{text}</code></td></tr>"
+    for line in listing.lines:
+        if last and line.number != last + 1:
+            rows.append('<tr class="gap"><td colspan="3">⋯</td></tr>')
+        last = line.number
+        links = "".join(
+            f' <a href="#{escape(finding.id)}" title="{escape(", ".join(sorted(finding.oracles)))}">{finding.phase}</a>'
+            for finding in line.findings
         )
-    return f"<details open><summary>{html.escape(short(file))}</summary><table>{''.join(rows)}</table></details>"
+        rows.append(
+            f'<tr id="{_anchor(listing.file, line.number)}" class="{line.mark}"><td>{line.number}</td>'
+            f"<td>{_mark(line.mark) if line.mark else ''}</td>"
+            f"<td><code>{_code(line.text, line.awaits)}</code>{links}</td></tr>"
+        )
+    rest = f"<p>Never waited in: {escape(', '.join(listing.never_waited))}</p>" if listing.never_waited else ""
+    return (
+        f"<details open><summary>{escape(listing.name)}</summary>\n"
+        f'<div class="code" tabindex="0" role="region" aria-label="{escape(listing.name)}"><table>\n'
+        + "\n".join(rows)
+        + f"\n</table></div>{rest}</details>"
+    )
 
 
-def _near(lines: set[int], end: int) -> set[int]:
-    return {near for line in lines for near in range(max(1, line - 6), min(end, line + 6) + 1)}
+def _code(text: str, awaits: Sequence[tuple[int, int]]) -> str:
+    """A line of code; the words that wait stand out."""
+    parts: list[str] = []
+    last = 0
+    for begin, end in awaits:
+        parts += [escape(text[last:begin]), f"<b>{escape(text[begin:end])}</b>"]
+        last = end
+    return "".join([*parts, escape(text[last:])])
 
 
-def _anchor(step: Step) -> str:
-    return html.escape(f"{short(step.file)}:{step.line}", quote=True)
+def _mark(name: str) -> str:
+    sign, word = _MARKS[name]
+    return f'<span class="mark {name}"><i aria-hidden="true">{sign}</i> <span>{word}</span></span>'
 
 
-_WHOLE = 400
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;color:#1c1c1c;background:#fff}
-pre,code{font:13px/1.45 ui-monospace,monospace}pre{background:#f4f4f5;padding:.6rem;overflow-x:auto}
-section{border-left:4px solid #b91c1c;padding-left:1rem;margin:1.5rem 0}h3{font-size:1rem}h3 code{color:#666}
-.verdict{color:#fff;padding:.1rem .5rem;border-radius:.3rem;background:#666}
-.verdict.safe{background:#15803d}.verdict.unsafe{background:#b91c1c}
-.verdict.unresolved,.verdict.error{background:#a16207}
-.mark{font-size:12px;padding:0 .35rem;border-radius:.3rem;white-space:nowrap}
-.mark.safe{background:#dcfce7;color:#14532d}.mark.unsafe{background:#fee2e2;color:#7f1d1d}
-.mark.unresolved{background:#fef3c7;color:#713f12}.mark.none{background:#e4e4e7;color:#3f3f46}
-table{border-collapse:collapse;width:100%}td{padding:0 .5rem;vertical-align:top}
-td:first-child{color:#999;text-align:right}
-td:last-child{white-space:pre;width:100%}tr.unsafe td{background:#fef2f2}summary{font-weight:600;margin:.8rem 0}
-@media(prefers-color-scheme:dark){body{background:#18181b;color:#e4e4e7}pre{background:#27272a}
-tr.unsafe td{background:#3f1d1d}
-a{color:#93c5fd}}
-"""
+def _anchor(file: str, line: int) -> str:
+    return escape(f"{place_of(file)}-{line}", quote=True)
+
+
+def place_of(file: str) -> str:
+    """A file's name as part of an anchor."""
+    return "".join(char if char.isalnum() else "-" for char in file)

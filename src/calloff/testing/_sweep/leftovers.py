@@ -20,7 +20,7 @@ from .driver import Course, Driver, current_course
 from .opened import opened_at
 from .points import Stack, Step, is_ours, is_python, shown, stack_of
 
-__all__ = ["Left", "Snapshot", "descendants_of"]
+__all__ = ["CLOSING", "Left", "Snapshot", "descendants_of"]
 
 
 class Left(NamedTuple):
@@ -45,7 +45,7 @@ class Left(NamedTuple):
 
 #: a sleeping task is told of by itself, and calloff's one timer for all its deadlines is never taken back
 _HARMLESS = ("_set_result_unless_cancelled", "Timers._fire")
-_BRIEF, _SHORT, _LONG = 0.02, 0.06, 0.5
+_BRIEF, _SHORT, CLOSING = 0.02, 0.06, 0.5
 
 
 class Snapshot:
@@ -105,7 +105,7 @@ class Snapshot:
             started = f", started at {_line(shown(made))}" if made else ""
             state = "was cancelled and still runs" if task.cancelling() else "still runs"
             text = f"the task {name} {state}{where}{started}"
-            patience = _LONG if closing or task.cancelling() else _BRIEF
+            patience = CLOSING if closing or task.cancelling() else _BRIEF
             yield Left("tasks", name, text, patience, task.done, made)
 
     def _threads(self) -> Iterator[Left]:
@@ -133,7 +133,7 @@ class Snapshot:
                 made = opened_at(fd, name)
                 where = f", opened at {_line(shown(made))}" if made else ""
                 text = f"{_describe(fd, name)} is still open (fd {fd}){where}"
-                yield Left("files", _kind(name), text, _LONG, partial(_was_closed, fd, name), made)
+                yield Left("files", _kind(name), text, CLOSING, partial(_was_closed, fd, name), made)
 
     def _timers(self) -> Iterator[Left]:
         for handle in list(getattr(self.loop, "_scheduled", ())):

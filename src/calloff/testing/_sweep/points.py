@@ -12,11 +12,24 @@ import linecache
 import os
 import sys
 import sysconfig
-from collections.abc import AsyncGenerator, Coroutine, Generator
+from collections.abc import AsyncGenerator, Collection, Coroutine, Generator, Iterator
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, NamedTuple
 
-__all__ = ["Point", "Step", "is_ours", "is_python", "running_stack", "shown", "stack_of", "whose"]
+from ..._places.task.stack import stems_from
+
+__all__ = [
+    "Point",
+    "Step",
+    "is_handling",
+    "is_ours",
+    "is_python",
+    "running_stack",
+    "shown",
+    "stack_of",
+    "stack_of_error",
+    "whose",
+]
 
 
 class Step(NamedTuple):
@@ -73,9 +86,30 @@ def _twins_before(step: Step) -> int:
 def stack_of(coro: object) -> Stack:
     """The frames of a suspended coroutine, outermost first, down to the future it waits for."""
     found: list[Step] = []
+    for _, frame in _chain(coro):
+        code = frame.f_code
+        if not is_ours(code.co_filename):
+            found.append(Step(code.co_filename, frame.f_lineno or code.co_firstlineno, code.co_name))
+    return tuple(found)
+
+
+def is_handling(coro: object, errors: Collection[BaseException]) -> bool:
+    """Whether a suspended coroutine still has one of the errors in hand: in an ``except``, or to raise it later.
+
+    A frame that handles an exception, or keeps it, has it among its references; one that swallowed it has not.
+    """
+    for part, _ in _chain(coro):
+        for held in gc.get_referents(part):
+            if isinstance(held, BaseException) and any(stems_from(held, error) for error in errors):
+                return True
+    return False
+
+
+def _chain(coro: object) -> Iterator[tuple[object, FrameType]]:
+    """What a suspended coroutine steps through, outermost first, each with its frame."""
     current: Any = coro
     for _ in range(500):
-        kind = type(current)
+        part, kind = current, type(current)
         if kind is CoroutineType:
             frame, current = current.cr_frame, current.cr_await
         elif kind is GeneratorType:
@@ -83,16 +117,25 @@ def stack_of(coro: object) -> Stack:
         elif kind is AsyncGeneratorType:
             frame, current = current.ag_frame, current.ag_await
         elif current is None or hasattr(current, "_asyncio_future_blocking"):
-            break
+            return
         elif hasattr(current, "cr_frame"):  # a coroutine of another make, or a driver
             inner = getattr(current, "coro", None)
             frame, current = (None, inner) if inner is not None else (current.cr_frame, current.cr_await)
         else:
             frame, current = None, _inside(current)
         if frame is not None:
-            code = frame.f_code
-            if not is_ours(code.co_filename):
-                found.append(Step(code.co_filename, frame.f_lineno or code.co_firstlineno, code.co_name))
+            yield part, frame
+
+
+def stack_of_error(error: BaseException) -> Stack:
+    """The frames that an exception came through, outermost first."""
+    found: list[Step] = []
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if not is_ours(code.co_filename):
+            found.append(Step(code.co_filename, trace.tb_lineno, code.co_name))
+        trace = trace.tb_next
     return tuple(found)
 
 

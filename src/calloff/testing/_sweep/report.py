@@ -89,6 +89,7 @@ class SweepReport:
         target: what was swept.
         seconds: how long it took.
         skipped: cancels that were planned and left out, because of ``max_runs``.
+        tried_before: cancels whose result was taken over from an earlier sweep, by ``resume``.
         error: why the function could not be swept, for the verdict ``ERROR``.
         safe: the points at which every cancel tried went well.
         silenced: findings that were known, with the reason given for each.
@@ -104,6 +105,7 @@ class SweepReport:
     target: str = ""
     seconds: float = 0.0
     skipped: int = 0
+    tried_before: int = 0
     error: str = ""
     safe: tuple[Point, ...] = ()
     silenced: tuple[tuple[Finding, str], ...] = ()
@@ -120,8 +122,8 @@ class SweepReport:
         return _STATUS[self.verdict]
 
     def to_json(self) -> dict[str, Any]:
-        """The report as the documented JSON."""
-        return {
+        """The report as the documented JSON; ``error``, ``silenced`` and ``skipped`` only where they say something."""
+        document: dict[str, Any] = {
             "verdict": self.verdict,
             "points": self.points,
             "runs": self.runs,
@@ -129,6 +131,13 @@ class SweepReport:
             "packages": dict(self.packages),
             "findings": [finding.to_json() for finding in self.findings],
         }
+        if self.error:
+            document["error"] = self.error
+        if self.silenced:
+            document["silenced"] = [{**finding.to_json(), "reason": reason} for finding, reason in self.silenced]
+        if self.skipped:
+            document["skipped"] = self.skipped
+        return document
 
     def json(self) -> str:
         """`to_json` as text."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from .case import Case, Result
 from .isolate import Died
+from .journal import Journal
 from .places import Place
 from .plan import PHASES, Plan, Seen, choose, plans_for
 from .points import Point, Stack, Step, is_python, shown
@@ -34,11 +35,14 @@ class Sweeping:
         replay: str | None = None,
         target: str = "",
         again: str = "",
+        journal: Journal | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         if isinstance(phases, str):
             phases = (phases,)
         known_words("phases", phases, PHASES)
+        if not phases:
+            raise ValueError(f"phases must be at least one of {', '.join(PHASES)}")
         if max_runs is not None and max_runs < 1:
             raise ValueError(f"max_runs must be a number of 1 or more, or None, not {max_runs!r}")
         self.case = case
@@ -48,8 +52,11 @@ class Sweeping:
         self.replay = replay
         self.target = target
         self.again = again
+        self.journal = journal if replay is None else None
         self.progress = progress
         self.runs = 0
+        self.tried = 0
+        self.tried_before = 0
         self.skipped = 0
         self.began = time.monotonic()
         self.seen: list[Seen] = []
@@ -68,17 +75,25 @@ class Sweeping:
         plans = plans_for(self.seen, start, self.phases, self.case.children)
         if self.replay is not None:
             return await self._again(places[0], plans, usual)
-        doubles = "double" in self.phases
-        chosen = choose(plans, self.max_runs)
-        self.skipped = len(plans) - len(chosen)
-        results = await self._carry_out(places, chosen, usual)
-        if doubles:
-            seconds = _doubles(results)
-            room = None if self.max_runs is None else max(0, self.max_runs - len(chosen))
-            chosen = choose(seconds, room) if room != 0 else []
-            self.skipped += len(seconds) - len(chosen)
-            await self._carry_out(places, chosen, usual)
+        if self.journal is not None:
+            self.journal.open(self.case, self.points)
+        results = await self._carry_out(places, self._choose(plans), usual)
+        if "double" in self.phases:
+            await self._carry_out(places, self._choose(_doubles(results)), usual)
         return self._report()
+
+    def _choose(self, plans: list[Plan]) -> list[Plan]:
+        """Those whose result is known from before, and of the others as many as there is still room for."""
+        fresh = [plan for plan in plans if self._before(plan) is None]
+        chosen = choose(fresh, None if self.max_runs is None else self.max_runs - self.tried)
+        self.tried += len(chosen)
+        self.tried_before += len(plans) - len(fresh)
+        self.skipped += len(fresh) - len(chosen)
+        left_out = set(fresh) - set(chosen)
+        return [plan for plan in plans if plan not in left_out]
+
+    def _before(self, plan: Plan) -> Result | None:
+        return None if self.journal is None else self.journal.result(plan)
 
     async def _usual(self, place: Place) -> Result | str:
         """What a run without a cancel is like, or why there is none."""
@@ -148,14 +163,17 @@ class Sweeping:
         return results
 
     async def _one(self, place: Place, plan: Plan, usual: Result) -> Result:
-        result = await self._try(place, plan, usual)
+        before = self._before(plan)
+        result = before or await self._try(place, plan, usual)
         if result.eager and plan.first == "before" and not plan.point.owner:
             return result  # an eager task makes its first step at once: there is no "before"
         if not result.fired or result.broken:
             self._not_reached(plan, result)
             return result
-        if result.violations:
+        if result.violations and before is None:
             result = await self._confirmed(place, plan, usual, result)
+        if self.journal is not None and before is None:
+            self.journal.note(plan, result)
         self.resolved.add((plan.phase, plan.point.owner, plan.point.stack))
         if plan.phase not in self.phases:
             return result  # an early cancel only for the sake of its doubles
@@ -200,7 +218,7 @@ class Sweeping:
         stack = plan.shown.stack
         fault = result.at_fault
         if fault is None:
-            fault = _at_fault(stack, next((made for made in result.made if made), ()))
+            fault = _at_fault(plan.shown, next((made for made in result.made if made), ()))
         self._add(plan, "UNSAFE", fault, violations, stack)
 
     def _add(self, plan: Plan, verdict: str, fault: Step, violations: tuple[Violation, ...], stack: Stack) -> None:
@@ -235,6 +253,7 @@ class Sweeping:
             target=self.target,
             seconds=time.monotonic() - self.began,
             skipped=self.skipped,
+            tried_before=self.tried_before,
             error=error,
             safe=tuple(self.safe),
             silenced=tuple(silenced),
@@ -263,8 +282,10 @@ def _together(first: Result, second: Result) -> Result:
     return dataclasses.replace(
         first,
         seen=list(seen.values()),
+        left_first=first.left_first | second.left_first,
         left=first.left | second.left,
         noise=first.noise | second.noise,
+        given_first=max(first.given_first, second.given_first, key=len),
         given_kept=max(first.given_kept, second.given_kept, key=len),
         took=max(first.took, second.took),
         bystander_took=max(first.bystander_took, second.bystander_took),
@@ -274,14 +295,21 @@ def _together(first: Result, second: Result) -> Result:
     )
 
 
-def _at_fault(stack: Stack, made: Stack) -> Step:
-    """The frame to mend: the innermost that both made what is left and waits; else the innermost that waits."""
-    own = [step for step in stack if not is_python(step.file)]
-    makers = {(step.file, step.function) for step in made}
-    for step in reversed(stack):
-        if (step.file, step.function) in makers:
+def _at_fault(point: Point, evidence: Stack) -> Step:
+    """The frame to mend.
+
+    `evidence` is the stack that made what is left, or that hangs afterwards. Where it has a function in common with the
+    await, the innermost such: it took, and did not give back. Else the one that started what is left, if it was a child
+    task that waited; else the innermost that waits.
+    """
+    own = [step for step in point.stack if not is_python(step.file)]
+    involved = {(step.file, step.function) for step in evidence}
+    for step in reversed(own):
+        if (step.file, step.function) in involved:
             return step
-    return own[-1] if own else shown(stack)
+    if point.owner and evidence:
+        return shown(evidence)
+    return own[-1] if own else shown(point.stack)
 
 
 def _def_line(code: Any) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from .points import Stack, Step, is_python, whose
 from .report import Finding, SweepReport
 
-__all__ = ["describe", "describe_finding"]
+__all__ = ["alike", "count", "describe", "describe_finding", "owner", "place", "short", "summary"]
 
 PHASES = {
     "before": "called off before its first step",
@@ -22,15 +22,16 @@ def describe(report: SweepReport) -> str:
     lines: list[str] = []
     if report.error:
         lines += [f"ERROR {report.target}".rstrip(), textwrap.indent(report.error, "  ")]
-    for first, *others in _alike(report.findings):
+    for first, *others in alike(report.findings):
         lines.append(describe_finding(first, report.replay))
         if others:
             times = "once more" if len(others) == 1 else f"{len(others)} times more"
             lines.append(f"  the same {times}, when this await comes again: {' '.join(f.id for f in others[:5])}")
         lines.append("")
     for finding, reason in report.silenced:
-        lines.append(f"known {finding.id}: {reason}")
-    lines.append(_summary(report))
+        oracles = ", ".join(sorted(finding.oracles))
+        lines.append(f"known {finding.id}: {finding.phase} {place(finding.at)} ({oracles}): {reason}")
+    lines.append(summary(report))
     return "\n".join(lines)
 
 
@@ -42,12 +43,21 @@ def describe_finding(finding: Finding, replay: str = "") -> str:
     lines += _stack(finding.stack)
     lines += [f"  - {item.oracle}: {item.text}" for item in finding.violations]
     if finding.verdict == "UNSAFE":
-        fault = whose(finding.at_fault.file)
-        owner = {"yours": "your code", "python": "Python's library"}.get(fault, finding.package or "a library")
-        lines.append(f"  at fault: {place(finding.at_fault)} in {finding.at_fault.function} ({owner})")
+        lines.append(f"  at fault: {place(finding.at_fault)} in {finding.at_fault.function} ({owner(finding)})")
     if replay:
         lines.append(f"  again: {replay.replace('{id}', finding.id)}")
     return "\n".join(lines)
+
+
+def owner(finding: Finding) -> str:
+    """Whose code is at fault."""
+    known = {"yours": "your code", "python": "Python's library"}
+    return known.get(whose(finding.at_fault.file), finding.package or "a library")
+
+
+def count(number: int, thing: str) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def place(step: Step) -> str:
@@ -64,7 +74,7 @@ def short(file: str) -> str:
     return file.removeprefix(below)
 
 
-def _alike(findings: Sequence[Finding]) -> Iterable[list[Finding]]:
+def alike(findings: Sequence[Finding]) -> Iterable[list[Finding]]:
     """The findings that differ only in how often their await had come by before."""
     groups: dict[object, list[Finding]] = {}
     for finding in findings:
@@ -80,16 +90,19 @@ def _stack(stack: Stack) -> list[str]:
     return lines
 
 
-def _summary(report: SweepReport) -> str:
+def summary(report: SweepReport) -> str:
+    """The figures in one line."""
     unsafe = len({(f.at, f.task) for f in report.unsafe})
     unresolved = sum(finding.verdict == "UNRESOLVED" for finding in report.findings)
-    parts = [f"{report.points} await points", f"{report.runs} runs", f"{unsafe} unsafe"]
+    parts = [count(report.points, "await point"), count(report.runs, "run"), f"{unsafe} unsafe"]
     if unresolved:
         parts.append(f"{unresolved} unresolved")
     if report.silenced:
         parts.append(f"{len(report.silenced)} known")
+    if report.tried_before:
+        parts.append(f"{count(report.tried_before, 'cancel')} tried before")
     if report.skipped:
-        parts.append(f"{report.skipped} cancels not tried")
+        parts.append(f"{count(report.skipped, 'cancel')} not tried")
     versions = ", ".join(f"{name} {version}" for name, version in report.packages.items())
     tail = f" with {versions}" if versions else ""
     return f"{report.verdict}: {', '.join(parts)} in {report.seconds:.1f} s (Python {report.python}{tail})"

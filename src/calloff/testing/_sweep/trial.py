@@ -12,10 +12,10 @@ from typing import Any
 
 from .case import Case, Result
 from .driver import Course, Driver, current_course
-from .leftovers import Left, Snapshot
 from .noise import Complaint, heard
 from .plan import Plan
-from .points import Stack, Step, shown, stack_of
+from .points import Stack, Step, shown, stack_of, stack_of_error
+from .settling import Leftovers
 from .touched import Ledger
 from .words import at_line, comparable, named
 
@@ -35,8 +35,7 @@ class Trial:
         self.ledger = Ledger()
         self.course.ledger = self.ledger
         self.others: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
-        self.snapshot: Snapshot | None = None
-        self._pending: list[Left] = []
+        self.leftovers = Leftovers(case.oracles, usual, self.others)
         self._complaints: list[Complaint] = []
         self._scope: Any = None
         self._operation: Any = None
@@ -86,8 +85,7 @@ class Trial:
     async def body(self, make: Callable[[], Awaitable[Any]]) -> None:
         """Run the function that `make` calls, and look at the world when it has ended."""
         result, case = self.result, self.case
-        if self.snapshot is None:
-            self.snapshot = Snapshot(self.loop, case.oracles)
+        self.leftovers.look(self.loop)
         began = self.loop.time()
         task = self._start(make)
         bystander = None
@@ -247,33 +245,20 @@ class Trial:
         if not task.done():
             stack = stack_of(task.get_coro()) if isinstance(task, asyncio.Task) else ()
             at = f": it waits at {at_line(shown(stack))}" if stack else ""
-            self.violated("bystander", f"the bystander did not come to its end within {limit:.3g} s{at}")
+            self.violated("bystander", f"the bystander did not come to its end within {limit:.3g} s{at}", stack)
             task.cancel()
             await asyncio.wait({task}, timeout=0.2)
         elif task.cancelled():
             self.violated("bystander", "the bystander was cancelled, too")
         elif (error := task.exception()) is not None:
-            self.violated("bystander", f"the bystander failed: {named(error)}")
+            self.violated("bystander", f"the bystander failed: {named(error)}", stack_of_error(error))
         self.result.bystander_took = self.loop.time() - began
 
     async def _settle(self) -> None:
         """Let what is on its way out go, and note what stays."""
-        snapshot = self.snapshot
-        assert snapshot is not None
-        gc.collect()
-        for _ in range(3):
-            await asyncio.sleep(0)
-        began = self.loop.time()
-        turns = 0
-        while left := snapshot.left(self.course, self.others):
-            spent = self.loop.time() - began
-            if turns >= _TURNS and not any(item.patience > spent for item in left):
-                break
-            turns += 1
-            await asyncio.sleep(0 if turns < _TURNS else 0.004)
-        self._pending = left
-        self.result.given = snapshot.given()
-        self.result.given_kept = snapshot.still_open()
+        await self.leftovers.settle(self.course)
+        self.result.given = self.leftovers.snapshot.given()
+        self.result.given_first = self.result.given_kept = self.leftovers.kept
         self.result.balances = self.ledger.balances()
         if self.plan is not None:
             usual = None if self.usual is None else self.usual.balances
@@ -284,8 +269,10 @@ class Trial:
     @property
     def has_left(self) -> bool:
         """Whether something seems to be left behind: then time must not pass before the last look."""
-        unclosed = self.usual is not None and self._unclosed(self.usual)
-        return bool(self._pending or unclosed) or self.result.ending.startswith(("did not end", "went on"))
+        if self.plan is None:
+            return False
+        ended = not self.result.ending.startswith(("did not end", "went on"))
+        return bool(self.leftovers.unusual() or self.leftovers.unclosed()) or not ended
 
     async def see_check(self) -> None:
         """Ask the user's own check."""
@@ -309,9 +296,10 @@ class Trial:
             return
         limit = self.case.timeout
         if usual is not None:
-            limit = min(limit, max(1.0, 10 * usual.restart_took))
+            limit = min(limit, max(1.0, 10 * max(usual.took, usual.restart_took)))  # it may be the first to warm up
         self.course.over = True
         began = self.loop.time()
+        stack: Stack = ()
         task: asyncio.Future[Any] = asyncio.ensure_future(make())
         await asyncio.wait({task}, timeout=limit)
         result.restart_took = self.loop.time() - began
@@ -324,6 +312,7 @@ class Trial:
             result.restart = "was cancelled"
         elif (error := task.exception()) is not None:
             result.restart = f"raises {named(error)}"
+            stack = stack_of_error(error)
         else:
             result.restart = "ok"
             value = comparable(task.result())
@@ -332,56 +321,37 @@ class Trial:
             elif usual is None and value != result.value:
                 result.value = ""  # it returns another value each time: nothing to compare with
         if self.plan is not None and result.restart != "ok":
-            self.violated("restart", f"run again afterwards, it {result.restart}")
+            self.violated("restart", f"run again afterwards, it {result.restart}", stack)
 
     async def let_go(self) -> None:
         """After the teardown: a moment for what it told to end."""
-        for _ in range(5):
-            await asyncio.sleep(0)
-        end = self.loop.time() + 0.1
-        while self.loop.time() < end and any(not item.gone() for item in self._pending):
-            await asyncio.sleep(0.004)
+        await self.leftovers.let_go()
 
     def finish(self) -> None:
         """The last look, after the teardown."""
         result, usual = self.result, self.usual
         self.course.over = True
-        assert self.snapshot is not None
-        left = [item for item in self._pending if self.case.teardown is None or not item.gone()]
-        result.left = Counter(f"{item.oracle} {item.key}" for item in left)
+        result.left_first = self.leftovers.counted()
         if self.case.teardown is not None:
-            result.given_kept = self.snapshot.still_open()
+            self.leftovers.forget_gone()
+            result.given_kept = self.leftovers.kept
+            gc.collect()
+        result.left = self.leftovers.counted()
         result.seen = self.course.seen
         result.cleaning = self.course.cleaning
-        if self.case.teardown is not None:
-            gc.collect()
         result.noise = Counter(item.key for item in self._complaints)
         if usual is None or self.plan is None:
             return
-        allowed = Counter(usual.left)
-        for item in left:
-            name = f"{item.oracle} {item.key}"
-            if allowed[name] > 0:
-                allowed[name] -= 1
-            else:
-                self.violated(item.oracle, item.text, item.made)
-        self._judge_given(usual)
+        for item in self.leftovers.unusual(last=True):
+            self.violated(item.oracle, item.text, item.made)
+        for kind, number in self.leftovers.unclosed(last=True).items():
+            what = kind if number == 1 else f"{number} x {kind}"
+            self.violated("files", f"it was given a {what} and did not close it, as it does without a cancel")
         said: Counter[str] = Counter()
         for complaint in self._complaints:
             said[complaint.key] += 1
             if said[complaint.key] > usual.noise[complaint.key]:
                 self.violated(complaint.oracle, complaint.text, complaint.at)
-
-    def _judge_given(self, usual: Result) -> None:
-        """Was everything closed that the function was given to close?"""
-        for kind, number in self._unclosed(usual).items():
-            what = kind if number == 1 else f"{number} x {kind}"
-            self.violated("files", f"it was given a {what} and did not close it, as it does without a cancel")
-
-    def _unclosed(self, usual: Result) -> "Counter[str]":
-        if self.plan is None or self.result.given != usual.given or "files" not in self.case.oracles:
-            return Counter()
-        return Counter(self.result.given_kept) - Counter(usual.given_kept)
 
 
 def _forget(task: "asyncio.Future[Any]") -> None:
@@ -398,4 +368,3 @@ async def _awaited(work: Awaitable[Any]) -> Any:
 
 _LOOK_EVERY = 0.1
 _IGNORED = 0.5
-_TURNS = 12

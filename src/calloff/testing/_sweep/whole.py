@@ -2,19 +2,21 @@
 
 import asyncio
 import inspect
+import os
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from ..._words.duration import period
 from .case import ORACLES, Case, Function
+from .journal import Journal
 from .places import Here, loop_like, make_place, young_garbage_only
 from .plan import PHASES
 from .report import SweepReport
 from .sweeping import Sweeping, known_words
 from .touched import watched_locks
 
-__all__ = ["HOWS", "make_case", "sweep"]
+__all__ = ["HOWS", "is_async", "make_case", "sweep"]
 
 HOWS = ("cancel", "deadline", "operation")
 
@@ -36,6 +38,7 @@ async def sweep(
     known: Mapping[str, str] | None = None,
     jobs: int = 1,
     replay: str | None = None,
+    resume: "str | os.PathLike[str] | None" = None,
 ) -> SweepReport:
     """Run `fn` again and again, call it off at every await in every phase, and tell what breaks.
 
@@ -61,13 +64,18 @@ async def sweep(
         known: findings to be silent about: their ids, with the reason for each.
         jobs: how many runs to have at once; more than one only when isolated.
         replay: the id of a finding: only that cancel is tried.
+        resume: a file that keeps the result of each cancel. The next sweep with the same file tries only what is
+            missing, so a sweep that was interrupted, or that has a budget, goes on. It begins anew when Python, a
+            package on the way, an option or a source file of yours that is loaded has changed.
 
     Returns:
         The report; ``report.assert_safe()`` makes a test of it.
 
     Raises:
         TypeError: something is not an async function. The caller's fault.
-        ValueError: an unknown phase, oracle or way; a wrong number. The caller's fault.
+        ValueError: an unknown phase, oracle or way; a wrong number; a file to resume from that is none. The caller's
+            fault.
+        OSError: the file to resume from can't be written.
 
     When it is cancelled, the run on its way is killed (or, without `isolate`, called off) and the cancel goes on.
 
@@ -85,6 +93,7 @@ async def sweep(
         max_runs=max_runs,
         known=known,
         replay=replay,
+        journal=None if resume is None else Journal(resume),
         target=getattr(fn, "__qualname__", repr(fn)),
     )
     loop = asyncio.get_running_loop()
@@ -113,7 +122,7 @@ def make_case(
     """Check what was given and put it together."""
     functions = {"fn": fn, "setup": setup, "check": check, "teardown": teardown, "bystander": bystander}
     for name, function in functions.items():
-        if not _is_async(function) and (function is not None or name == "fn"):
+        if not is_async(function) and (function is not None or name == "fn"):
             raise TypeError(f"{name} must be an async function, not {function!r}")
     without = {without} if isinstance(without, str) else set(without)
     known_words("without", without, ORACLES)
@@ -131,6 +140,7 @@ def make_case(
     )
 
 
-def _is_async(function: Any) -> bool:
+def is_async(function: Any) -> bool:
+    """Whether calling it makes a coroutine."""
     target = function.func if isinstance(function, partial) else function
     return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(type(target).__call__)

@@ -1,0 +1,106 @@
+"""What a sweep costs: seconds of the sweep for each of its runs, beside the function alone, in process and isolated.
+
+The functions have a hundred awaits each: round trips to an echo server on this machine, timers of a millisecond, and
+bare yields to the event loop, which wait for nothing and cost a few microseconds each. A run that is called off half way
+costs half of the function, and then the function is run again in the same world, after every second cancel where there
+are many; on average about one whole function. Time on the wall, since isolated runs have processes of their own.
+"""
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+
+from calloff.testing import sweep
+
+from ._rows import AtMost, Figure, Row
+
+AWAITS = 100
+PORT = 0
+
+
+async def echo() -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", PORT)
+    try:
+        for _ in range(AWAITS - 1):
+            writer.write(b"x" * 100)
+            await reader.readexactly(100)
+    finally:
+        writer.close()
+
+
+async def timers() -> None:
+    for _ in range(AWAITS):
+        await asyncio.sleep(0.001)
+
+
+async def yields() -> None:
+    for _ in range(AWAITS):
+        await asyncio.sleep(0)
+
+
+async def serve() -> None:
+    """Send back what comes, until standard input ends. In a process of its own: a sweep sees the threads of its own."""
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(4096):
+                writer.write(data)
+        writer.close()
+
+    server = await asyncio.start_server(client, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+
+
+async def plain(fn: Callable[[], Awaitable[None]], times: int) -> float:
+    """Milliseconds for one call."""
+    began = perf_counter()
+    for _ in range(times):
+        await fn()
+    return (perf_counter() - began) / times * 1e3
+
+
+async def swept(fn: Callable[[], Awaitable[None]], cancels: int, isolate: bool) -> float:
+    """Milliseconds for one run of a sweep."""
+    began = perf_counter()
+    report = await sweep(fn, isolate=isolate, phases=("early", "late"), max_runs=cancels)
+    if report.verdict != "SAFE":
+        raise RuntimeError(f"a benchmark's function is not safe:\n{report}")
+    return (perf_counter() - began) / report.runs * 1e3
+
+
+def run(quick: bool) -> list[Row]:
+    global PORT
+    command = [sys.executable, "-m", "benchmarks.sweeping"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        PORT = int(server.stdout.readline())
+        rows = measured(quick)
+        server.stdin.close()
+    return rows
+
+
+def measured(quick: bool) -> list[Row]:
+    rows: list[Row] = []
+    for fn, cancels, goal in ((echo, 60, AtMost(1.5)), (timers, 20, AtMost(1.5)), (yields, 60, None)):
+        alone: list[float] = []
+        inside: list[float] = []
+        apart: list[float] = []
+        asyncio.run(plain(fn, 3))
+        for _ in range(2 if quick else 7):
+            alone.append(asyncio.run(plain(fn, 10 if fn is timers else 40)))
+            inside.append(asyncio.run(swept(fn, cancels, False)))
+            apart.append(asyncio.run(swept(fn, cancels, True)))
+        name = f"100 awaits ({fn.__name__}), a run"
+        rows.append(Row(f"{name} in process", "ms", Figure(tuple(inside)), "alone", Figure(tuple(alone)), goal))
+        added = tuple(both - one for both, one in zip(apart, inside, strict=True))
+        rows.append(Row(f"{name}: isolation adds", "ms", Figure(added), goal=AtMost(10)))
+    return rows
+
+
+if __name__ == "__main__":
+    asyncio.run(serve())
