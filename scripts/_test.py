@@ -146,6 +146,12 @@ def docs() -> None:
     command(BIN / "mkdocs", "build", "--strict", "--quiet", "--site-dir", BUILD / "site", env=quiet)
 
 
+def browser() -> str | None:
+    """Sees to it that there are a browser and a terminal for the tests of the faces, where that can be done."""
+    said = [command("sh", ROOT / "scripts" / name).strip() for name in ("_browser.sh", "_terminal.sh")]
+    return "; ".join(filter(None, said)) or None
+
+
 def wheel() -> str | None:
     """Builds the sdist and, from it, the wheel; uses that, alone, in a new environment."""
     dist, clean = BUILD / "dist", BUILD / "clean"
@@ -158,6 +164,7 @@ def wheel() -> str | None:
     command(clean / "bin" / "python", "-I", "-c", "import calloff; print(calloff.__all__)", cwd=clean)
     command(clean / "bin" / "calloff", "--help", cwd=clean)
     # Types as its users get them: of the installed package, which pyright finds by the first Python on PATH.
+    command(UV, "pip", "install", "--python", clean / "bin" / "python", f"{built}[otel,serve,top]")
     installed = {"PATH": f"{clean / 'bin'}{os.pathsep}{os.environ['PATH']}"}
     types = command(BIN / "pyright", "--verifytypes", "calloff", "--ignoreexternal", cwd=clean, env=installed)
     score = re.search(r"completeness score: (\S+)", types)
@@ -309,6 +316,7 @@ def every_check(counts: Counts, *, fast: bool) -> None:
         Step("ruff", ruff),
         Step("wheel and its public types", wheel),
         Step("imports go down only", layers),
+        Step("browser", browser),
     ]
     others: list[str] = []
     if not fast:

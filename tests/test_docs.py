@@ -74,7 +74,8 @@ def test_python_in_pages_is_python_and_names_what_exists(page: Path) -> None:
     for block in fences(text, "python"):
         compile(block, page.name, "exec", flags=TOP_LEVEL_AWAIT)
     used = set(re.findall(r"(?<![/\w])calloff\.(?!md\b)([A-Za-z]\w*)", text))
-    names = {*calloff.__all__, "testing", "cli", "control"}
+    names = {*calloff.__all__, "testing", "cli", "control", "logs", "otel"}
+    names |= set(re.findall(r'"calloff\.(\w+)', (ROOT / "src/calloff/otel.py").read_text()))  # of attributes and metrics
     assert used <= names, used - names
 
 
@@ -98,7 +99,7 @@ def test_the_reference_lists_every_public_name() -> None:
     assert set(re.findall(r"^::: calloff\.testing\.(\w+)$", text, re.M)) == set(calloff.testing.__all__)
 
 
-@pytest.mark.parametrize("verb", ["run", "timeout", "sweep"])
+@pytest.mark.parametrize("verb", ["run", "timeout", "serve", "sweep", "top"])
 def test_the_reference_lists_every_option(verb: str) -> None:
     text = (DOCS / "reference/command-line.md").read_text()
     section = text.partition(f"\n## calloff {verb}\n")[2].partition("\n## ")[0]

@@ -53,6 +53,18 @@ PRINTED = {
         "very slow was called off",
         "Timed out.",
     ],
+    "pool.py": ["setup UNSAFE ['late']", "setup_mended SAFE []"],
+    "prometheus.py": [
+        "calloff_operations_started_total task 6",
+        "calloff_operation_duration_seconds_count completed task 3",
+        "calloff_operation_duration_seconds_count cancelled task 2",
+        "calloff_operations_ended_total completed task 3",
+        "calloff_operations_ended_total cancelled task requested 1",
+        "calloff_operations_ended_total cancelled task deadline 1",
+        "calloff_operation_clean_up_seconds_count cancelled task requested ASKED 1",
+        "calloff_operation_clean_up_seconds_count cancelled task deadline ASKED 1",
+        "calloff_operations_running task running 1",
+    ],
     "race.py": [
         "asking oak",
         "asking elm",

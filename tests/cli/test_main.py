@@ -37,10 +37,10 @@ def test_help_of_a_verb(verb: str) -> None:
 def test_only_verbs_that_exist_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(cli.VERBS, "absent", (".absent", "a verb whose module is missing"))
     assert "absent" not in cli._help()
-    assert "absent" not in cli._verbs()
+    assert "absent" not in cli.verbs()
     home = Path(cli.__file__).parent
-    assert set(cli._verbs()) >= {"run", "timeout"}
-    assert ("sweep" in cli._verbs()) == (home.parent / "testing" / "_cli.py").exists()
+    assert set(cli.verbs()) >= {"run", "timeout"}
+    assert ("sweep" in cli.verbs()) == (home.parent / "testing" / "_cli.py").exists()
 
 
 def test_an_unknown_verb() -> None:

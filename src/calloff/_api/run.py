@@ -30,19 +30,16 @@ from .._places.task.interrupt import Interrupter
 from .._scopes.pool import pools
 from .._scopes.timers import known_timers, timers_of
 from .._words.duration import delay, limit
-from .._words.errors import CalloffError, StopForced
+from .._words.errors import StopForced
 from .._words.outcome import Abandoned, Cancelled, Failed, Outcome
 from .._words.policy import DEFAULT
 from .._words.reason import Kind
 from .ending import Ending, log_threads
 from .start import AsyncWork, give_back, start
 
-__all__ = ["exposers", "run", "run_outcome"]
+__all__ = ["run", "run_outcome"]
 
 T = TypeVar("T")
-
-#: what ``expose=True`` enters around the program; `calloff.control` adds itself here when it is imported
-exposers: list[Callable[[AbstractEventLoop], AbstractContextManager[object]]] = []
 
 
 def run(
@@ -65,7 +62,9 @@ def run(
             moment it was asked to stop. `atexit` functions run, and no thread of the default executor holds up the exit.
             Threads and executors that the program has made itself do, as ever, unless they are daemons; those, too, are
             logged.
-        expose: let ``calloff ps`` and the other verbs see this program.
+        expose: let ``calloff ps`` and the other verbs see this program, and call off what it does; the same user's, and
+            root's, only. ``CALLOFF_EXPOSE`` set to 1 or 0 in the environment has the last word. Where no socket can be
+            made, that is logged, and the program runs all the same.
         interrupt: interrupt an operation that blocks the loop past its stop, exactly where it is. Works in the main
             thread, with SIGALRM; a program that uses SIGALRM itself keeps it and goes without.
         loop_factory: makes the loop, for example ``uvloop.new_event_loop``; by default `asyncio.new_event_loop`.
@@ -106,7 +105,7 @@ def run_outcome(
     stall: float | None = None,
     grace: float = 5.0,
     name: str | None = None,
-    expose: bool = False,
+    expose: bool | None = False,
     interrupt: bool = True,
     loop_factory: Callable[[], AbstractEventLoop] | None = None,
     on_start: Callable[[Operation[T]], object] | None = None,
@@ -116,6 +115,7 @@ def run_outcome(
     Args:
         stall: the longest silence between two reports of progress, in seconds.
         name: how the operation is called.
+        expose: ``None``: if that is possible, and without a word when it is not.
         on_start: called on the loop as soon as there is a handle; with eager tasks the first step has run by then.
     """
     try:
@@ -128,7 +128,7 @@ def run_outcome(
         grace = min(delay(grace, "grace"), DEFAULT.longest_grace)
         if loop_factory is not None and not callable(loop_factory):
             raise TypeError(f"loop_factory must be a function that makes an event loop, or None, not {loop_factory!r}")
-        exposed = _exposed(expose)
+        exposed = _exposer(expose)
     except BaseException:
         give_back(main)
         raise
@@ -325,23 +325,10 @@ def _new_loop(factory: Callable[[], AbstractEventLoop] | None) -> Generator[Abst
             del live[operation]  # abandoned ones: with their loop closed they never go on
 
 
-def _exposed(expose: bool) -> Callable[[AbstractEventLoop], AbstractContextManager[object]]:
-    """What makes the program visible to the command line, when that is asked for."""
-    if not expose:
+def _exposer(expose: bool | None) -> Callable[[AbstractEventLoop], AbstractContextManager[object]]:
+    """What makes the program visible to the command line, when that is asked for; ``None``: if it can be."""
+    said = os.environ.get("CALLOFF_EXPOSE")
+    if said == "0" or (expose is False and said != "1"):
         return nullcontext
-    try:
-        import_module("calloff.control")
-    except ModuleNotFoundError as error:
-        if error.name != "calloff.control":
-            raise
-    if not exposers:
-        raise CalloffError("expose=True needs calloff.control, which this version does not have yet")
-
-    @contextmanager
-    def exposed(loop: AbstractEventLoop) -> Generator[None]:
-        with ExitStack() as stack:
-            for exposer in exposers:
-                stack.enter_context(exposer(loop))
-            yield
-
-    return exposed
+    exposed: Callable[..., AbstractContextManager[object]] = import_module("calloff.control._server").exposed
+    return partial(exposed, quiet=expose is None)

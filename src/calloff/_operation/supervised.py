@@ -19,6 +19,7 @@ from .._words.reason import Kind
 from .._words.report import Rung
 from .._words.state import State
 from .current import current_operation, sleepers, wake
+from .observers import ears, tell
 from .record import Record
 from .registry import live
 from .stopping import Stop, unblock
@@ -36,6 +37,7 @@ _logger = logging.getLogger("calloff")
 _init = Future.__init__
 _set_result = Future.set_result
 _set_exception = Future.set_exception
+_get_exception = Future.exception
 _set_cancelled = Future.cancel
 _PENDING, _RUNNING, _STOPPING = State.PENDING, State.RUNNING, State.STOPPING
 _COMPLETED, _FAILED, _CANCELLED, _ABANDONED = State.COMPLETED, State.FAILED, State.CANCELLED, State.ABANDONED
@@ -87,11 +89,16 @@ class Supervised(Record[T]):
             parent._children[self] = None  # type: ignore[index]
         if timeout is not None or stall is not None:
             self._set_timer()
+        if ears.started:
+            tell(ears.started, self)  # type: ignore[arg-type]
         try:
             body.begin(self)  # type: ignore[arg-type]
-        except BaseException:
+        except BaseException as error:  # which whoever starts it hears: no complaint that nobody retrieved it
             self._close(_FAILED)
-            _set_cancelled(self)
+            _set_exception(self, error)
+            _get_exception(self)
+            if ears.ended:
+                tell(ears.ended, self)  # type: ignore[arg-type]
             raise
 
     def request(self, kind: Kind, text: str, by: str | None, grace: float) -> None:
@@ -110,6 +117,8 @@ class Supervised(Record[T]):
             timers.remove(self)
         if sleepers:
             wake(self)  # type: ignore[arg-type]
+        if ears.asked:
+            tell(ears.asked, self)  # type: ignore[arg-type]
         if self._children:  # it may be waiting for one of them: they are gone when the request arrives
             stop.where = body.where()
             body.ask(text)
@@ -129,6 +138,8 @@ class Supervised(Record[T]):
             self._phase = _RUNNING
         elif self._stop is not None:  # it began before the asking could arrive there
             self._stop.started = True
+        if ears.entered:
+            tell(ears.entered, self)  # type: ignore[arg-type]
 
     def located(self, where: RawStack) -> None:
         """The request has arrived in the body, which was there."""
@@ -140,6 +151,11 @@ class Supervised(Record[T]):
         self._progress = value
         self._progress_at = self.timers.now()
 
+    def refused(self) -> None:
+        """The body was asked and went on."""
+        if self._stop is not None:
+            self._stop.refusals += 1
+
     def returned(self, value: Any) -> None:
         """The body ended with a value."""
         if self._phase is _ABANDONED:
@@ -149,6 +165,9 @@ class Supervised(Record[T]):
             self._stop.refusals += self.body.reached
         self._close(_COMPLETED)
         _set_result(self, value)
+        if ears.ended:
+            for hear in ears.ended:  # what `tell` does, for the most frequent ending
+                hear(self)
 
     def raised(self, error: BaseException) -> None:
         """The body ended with an error of its own."""
@@ -157,6 +176,8 @@ class Supervised(Record[T]):
             return
         self._close(_FAILED)
         _set_exception(self, error)
+        if ears.ended:
+            tell(ears.ended, self)  # type: ignore[arg-type]
 
     def stopped(self, rung: Rung | None = None, survivors: tuple[str, ...] = ()) -> None:
         """The body ended because it was stopped."""
@@ -196,6 +217,8 @@ class Supervised(Record[T]):
             _set_exception(self, TimedOut(self.ref, stop.reason, evidence))
         else:
             _set_cancelled(self, stop.text or None)
+        if ears.ended:
+            tell(ears.ended, self)  # type: ignore[arg-type]
 
     def _close(self, state: State) -> None:
         self._phase = state
@@ -229,6 +252,8 @@ class Supervised(Record[T]):
         self.body = None
         assert self._ended_at is not None
         _logger.warning("%s, abandoned %.3g s ago, ended: it %s", self.ref, self.timers.now() - self._ended_at, how)
+        if ears.ended_late:
+            tell(ears.ended_late, self, how)  # type: ignore[arg-type]
 
     # --- its timer (the Entry protocol)
 

@@ -7,13 +7,20 @@ argparse nor for an event loop. A verb is a module here with ``main(argv) -> int
 import os
 import sys
 
-__all__ = ["main"]
+__all__ = ["VERBS", "main", "verbs"]
 
 #: verb: (where its `main` lives, what it does)
 VERBS = {
     "run": (".run", "run a function or a program with limits and tell how it ended"),
     "timeout": (".timeout", "run a program with a time limit, like timeout(1); nothing of it survives"),
+    "ps": (".ps", "list what runs, in all of your processes, as a tree"),
+    "top": (".top", "watch it all live on one screen, and call it off there"),
+    "show": (".show", "tell everything about one operation, its stack included"),
+    "watch": (".watch", "look at one operation again and again"),
+    "cancel": (".cancel", "call operations off, wait, and tell how each ended"),
+    "serve": (".serve", "show what runs on a page in the browser, and call it off there"),
     "sweep": ("..testing._cli", "cancel a function at every await and tell what breaks"),
+    "completion": (".completion", "print what completes these words in bash, zsh or fish"),
 }
 
 
@@ -27,8 +34,8 @@ def main(argv: "list[str] | None" = None) -> int:
         from importlib.metadata import version
 
         return _say(f"calloff {version('calloff')}")
-    if verb not in _verbs():
-        sys.stderr.write(f"calloff: there is no verb {verb!r}: choose from {', '.join(_verbs())}\n")
+    if verb not in verbs():
+        sys.stderr.write(f"calloff: there is no verb {verb!r}: choose from {', '.join(verbs())}\n")
         return 2
     home = __import__("importlib").import_module(VERBS[verb][0], __name__)
     try:
@@ -47,7 +54,7 @@ def main(argv: "list[str] | None" = None) -> int:
     return status
 
 
-def _verbs() -> "list[str]":
+def verbs() -> "list[str]":
     """The verbs that this installation has."""
     here = os.path.dirname(os.path.abspath(__file__))
     return [verb for verb, (home, _) in VERBS.items() if os.path.exists(_file(here, home))]
@@ -61,13 +68,13 @@ def _file(here: str, home: str) -> str:
 
 
 def _help() -> str:
-    verbs = "\n".join(f"  {verb:<9} {VERBS[verb][1]}" for verb in _verbs())
+    listed = "\n".join(f"  {verb:<10} {VERBS[verb][1]}" for verb in verbs())
     return f"""\
 Usage: calloff VERB [OPTION...] ...
 
 Start work, look at it while it runs, and really stop it.
 
-{verbs}
+{listed}
 
 calloff VERB --help tells more about one of them; calloff --version shows the version."""
 

@@ -10,11 +10,13 @@ import sys
 import unicodedata
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from .._operation.watching import Tick
 from .._words.durations_text import spoken
 from .._words.frame import at_line
+
+if TYPE_CHECKING:
+    from .._operation.watching import Tick
 
 __all__ = ["LiveLine", "describe", "looks_live"]
 
@@ -26,7 +28,7 @@ def looks_live(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
 
 
-def describe(tick: Tick, limit: float | None, *, bar: bool = False) -> str:
+def describe(tick: "Tick", limit: float | None, *, bar: bool = False) -> str:
     """Elapsed time, limit, progress and where it is, in one line."""
     time = spoken(tick.elapsed)
     if limit is not None:

@@ -12,7 +12,7 @@ from .._words.ref import Ref
 from .._words.report import Rung, StopReport
 from ._traceback import frames_of
 
-__all__ = ["as_json", "exit_status", "plain_value", "verdict"]
+__all__ = ["ENDS", "as_json", "exit_status", "plain_value", "verdict"]
 
 #: The steps that are not a request any more.
 BY_FORCE = frozenset({Rung.FORCED, Rung.KILLED, Rung.ABANDONED})
@@ -85,10 +85,11 @@ def _how(outcome: Outcome[Any], report: StopReport) -> str:
         case _ if not report.started:
             return "it never began to run"
         case _:
-            return f"{_ENDS[report.rung]} ({report.rung}) {after}{refused}"
+            return f"{ENDS[report.rung]} ({report.rung}) {after}{refused}"
 
 
-_ENDS = {
+#: what each rung says to people
+ENDS = {
     Rung.ASKED: "it stopped when asked",
     Rung.INSISTED: "it stopped when asked again",
     Rung.INTERRUPTED: "it was blocking the event loop and was interrupted",

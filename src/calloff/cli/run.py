@@ -222,6 +222,7 @@ class _Run:
                 timeout=options.timeout,
                 stall=options.stall,
                 grace=options.grace,
+                expose=None,
                 on_start=self._started,
             )
         except OSError as error:

@@ -1,0 +1,139 @@
+"""Rows of operations as text: tables, trees, single lines. Nothing here knows where they came from."""
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from .._words.durations_text import spoken
+from ..control._client import Overview
+from ..control._records import Cause, Frame, Row
+from ._live import fit
+
+__all__ = ["at", "cause", "clean", "columns", "progress_text", "table"]
+
+_BAR = 10
+
+
+def clean(text: str) -> str:
+    """In one line, and nothing that a terminal would obey."""
+    return "".join(char if char.isprintable() else " " for char in " ".join(text.split()))
+
+
+def at(frame: Frame | None) -> str:
+    """``fetch (app.py:7): await reply``; of a command its command line."""
+    if frame is None:
+        return ""
+    if not frame.line:
+        return clean(frame.source or frame.function)
+    place = f"{frame.function} ({short(frame.file)}:{frame.line})"
+    return clean(f"{place}: {frame.source}" if frame.source else place)
+
+
+def short(file: str) -> str:
+    """The path from the current directory, where it lies below it."""
+    try:
+        below = os.getcwd() + os.sep
+    except OSError:
+        return file
+    return file.removeprefix(below)
+
+
+def cause(reason: Cause) -> str:
+    """``too slow, by ada (pid 4711, calloff cancel)``."""
+    words = reason.text or reason.kind
+    return clean(f"{words}, by {reason.by}" if reason.by else words)
+
+
+def progress_text(value: Any) -> str:
+    """A share as a bar, anything else as it is."""
+    share = value if isinstance(value, float) and 0 <= value <= 1 else None
+    told = ""
+    if isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(part, (int, float)) for part in value):
+        done, total = value
+        told = f" {done:g}/{total:g}"
+        share = min(1.0, max(0.0, done / total)) if total > 0 else None
+    if share is None:
+        return told.strip() or ("" if value is None else clean(str(value)))
+    filled = round(share * _BAR)
+    return f"[{'#' * filled}{'.' * (_BAR - filled)}] {share:.0%}{told}"
+
+
+def columns(row: Row) -> tuple[str, str, str, str, str]:
+    """Id, state, place, age, and what is left of its time."""
+    if row.outcome is not None:
+        left = ""
+    elif row.remaining is not None:
+        left = spoken(row.remaining) if row.remaining >= 0 else f"-{spoken(-row.remaining)}"
+    else:
+        left = ""
+    return row.id, row.state, row.place, spoken(max(0.0, row.age)), left
+
+
+def remark(row: Row) -> str:
+    """What is to be said of it beside its name: progress, the stop, the end, and where it is."""
+    parts: list[str] = []
+    if row.progress is not None and row.outcome is None:
+        parts.append(progress_text(row.progress))
+    if row.reason is not None and row.outcome != "completed":
+        refused = f", {row.refusals} refused" if row.refusals else ""
+        parts.append(f"[{cause(row.reason)}{refused}]")
+    if row.error is not None:
+        parts.append(clean(row.error))
+    line = at(row.where)
+    if line:
+        parts.append(line)
+    return "  ".join(parts)
+
+
+def table(overview: Overview, *, tree: bool, width: int | None) -> list[str]:
+    """The lines of ``calloff ps``; cut to `width` columns, if that is given."""
+    head = ("ID", "STATE", "PLACE", "AGE", "LEFT", "NAME")
+    names = _names(overview.rows) if tree else [clean(row.name) for row in overview.rows]
+    cells = [(*columns(row), name) for row, name in zip(overview.rows, names, strict=True)]
+    widths = [max(len(line[column]) for line in (head, *cells)) for column in range(len(head))]
+    lines = [_line(head, widths, "WHERE")]
+    argv = {process.pid: process.argv for process in overview.processes}
+    before = None
+    for row, line in zip(overview.rows, cells, strict=True):
+        if tree and row.pid != before:
+            before = row.pid
+            lines.append(f"{row.pid:<{widths[0]}}  {clean(command_line(argv.get(row.pid, ())))}")
+        lines.append(_line(line, widths, remark(row)))
+    return [line.rstrip() if width is None else fit(line.rstrip(), width) for line in lines]
+
+
+def command_line(argv: Sequence[str]) -> str:
+    """What was called, without the interpreter."""
+    words = list(argv)
+    if len(words) > 1 and os.path.basename(words[0]).startswith("python"):
+        words = words[1:]
+    if words and words[0].endswith("/calloff"):
+        words[0] = "calloff"
+    return " ".join(words)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], last: str) -> str:
+    aligned = [
+        cell.rjust(width) if column in (3, 4) else cell.ljust(width)
+        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+    return "  ".join([*aligned, last])
+
+
+def _names(rows: Iterable[Row]) -> list[str]:
+    """The names, drawn as branches below those of their parents."""
+    rows = list(rows)
+    shown = {row.id for row in rows}
+    below: dict[str | None, list[Row]] = {}
+    for row in rows:
+        below.setdefault(row.parent if row.parent in shown else None, []).append(row)
+    drawn: dict[str, str] = {}
+    ahead = [(row, "", "") for row in reversed(below.get(None, []))]
+    while ahead:
+        row, lead, branch = ahead.pop()
+        drawn[row.id] = f"{lead}{branch}{clean(row.name)}"
+        inner = lead + {"": "", "├─ ": "│  ", "└─ ": "   "}[branch]
+        children = below.get(row.id, [])
+        for child in reversed(children):
+            ahead.append((child, inner, "└─ " if child is children[-1] else "├─ "))
+    return [drawn.get(row.id, clean(row.name)) for row in rows]

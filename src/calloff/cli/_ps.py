@@ -1,0 +1,73 @@
+"""The part of ``calloff ps`` that is only loaded when there is something to show."""
+
+import argparse
+import os
+import sys
+
+import msgspec
+
+from ..control._client import Client, Overview
+from ._control import SORTS, add_filters, answer, complain_of, parser, query_of
+from ._listing import table
+from ._refusal import Refused
+from .ps import EPILOG, USAGE
+
+__all__ = ["ps"]
+
+
+def ps(argv: list[str]) -> int:
+    """Read the options and print the list."""
+    try:
+        options = _read(argv)
+        query = query_of(options, ended=options.all, sort=options.sort, reverse=options.reverse, limit=options.limit)
+    except Refused as refusal:
+        print(f"calloff ps: {refusal}", file=sys.stderr)
+        return refusal.status
+
+    async def look() -> int:
+        async with Client() as client:
+            overview = await client.list(query)
+        tell(overview, as_json=options.json, tree=options.sort == "tree")
+        return 3 if overview.silent else 0
+
+    return answer("ps", look)
+
+
+def _read(argv: list[str]) -> argparse.Namespace:
+    reader = parser("ps", USAGE, "List what runs, in all of your processes, as a tree.", EPILOG)
+    add = reader.add_argument
+    add("ids", nargs="*", metavar="ID", help="only these")
+    add_filters(reader)
+    add("--all", action="store_true", help="those that have ended lately, too")
+    add("--sort", metavar="KEY", choices=SORTS, default="tree", help=f"{', '.join(SORTS)}; the oldest first")
+    add("--reverse", action="store_true", help="the other way round")
+    add("--limit", metavar="N", type=int, help="at most so many")
+    add("--json", action="store_true", help="print one JSON document")
+    options = reader.parse_args(argv)
+    if options.limit is not None and options.limit < 0:
+        raise Refused("--limit must be 0 or more")
+    return options
+
+
+def tell(overview: Overview, *, as_json: bool, tree: bool) -> None:
+    """Print it: the list on stdout, what is missing in it on stderr."""
+    if as_json:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(msgspec.json.encode(overview) + b"\n")
+        sys.stdout.buffer.flush()
+    elif overview.rows:
+        width = _width() if sys.stdout.isatty() else None
+        sys.stdout.write("\n".join(table(overview, tree=tree, width=width)) + "\n")
+        if len(overview.rows) < overview.total:
+            print(f"calloff ps: {len(overview.rows)} of {overview.total} are shown", file=sys.stderr)
+    else:
+        what = "nothing matches" if overview.processes else "nothing runs that can be seen"
+        print(f"calloff ps: {what}", file=sys.stderr)
+    complain_of(overview.silent, "ps")
+
+
+def _width() -> int:
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80

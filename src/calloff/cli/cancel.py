@@ -1,0 +1,126 @@
+"""``calloff cancel``: call operations off, wait for their real endings, and tell each of them."""
+
+import argparse
+import sys
+
+import msgspec
+
+from .._words.durations_text import spoken
+from ..control._client import Client
+from ..control._records import Stopped
+from ._control import NOTHING, add_filters, answer, duration, parser, query_of
+from ._listing import at, clean
+from ._refusal import Refused
+from ._verdict import ENDS
+
+__all__ = ["main"]
+
+_ENDS = {str(rung): words for rung, words in ENDS.items()}
+USAGE = """\
+calloff cancel [OPTION...] ID...
+       calloff cancel [OPTION...] --name PATTERN"""
+EPILOG = """\
+It returns when all of them have really ended, or when --wait is over; each is told in a line as it ends. An ID is 4312.7,
+or as much of it as is unique. --name, --state, --place and --older-than may be combined; all have to hold.
+
+Exit status:
+    0  all have ended
+    1  there is no such operation, or several have an ID that begins so; nothing was called off
+    2  the command line was wrong
+    3  at least one still runs, or its process does not answer: the line says where it is stuck"""
+
+
+def main(argv: list[str]) -> int:
+    """The verb: returns the exit status."""
+    try:
+        options = _read(argv)
+        query = query_of(options)
+        grace = 0.0 if options.force else duration("grace", options.grace)
+        wait = duration("wait", options.wait)
+        assert wait is not None
+    except Refused as refusal:
+        print(f"calloff cancel: {refusal}", file=sys.stderr)
+        return refusal.status
+
+    async def cancel() -> int:
+        status: int | None = None
+        async with Client() as client:
+            stops = client.cancel(query, reason=options.reason, grace=grace, wait=wait, dry_run=options.dry_run)
+            async for stopped in stops:
+                _tell(stopped, options)
+                ended = options.dry_run or has_ended(stopped)
+                status = max(status or 0, 0 if ended else 3)
+        if status is None:
+            raise Refused("nothing matches: nothing was called off", NOTHING)
+        return status
+
+    return answer("cancel", cancel)
+
+
+def _read(argv: list[str]) -> argparse.Namespace:
+    reader = parser("cancel", USAGE, "Call operations off, and wait until they have ended.", EPILOG)
+    add = reader.add_argument
+    add("ids", nargs="*", metavar="ID", help="which ones")
+    add_filters(reader)
+    add("--reason", metavar="TEXT", default="", help="why; arrives in their reports")
+    add("--grace", metavar="D", help="from asking to force; by default what each was started with")
+    add("--force", action="store_true", help="force at once, the same as --grace 0")
+    add("--wait", metavar="D", default="10", help="how long to wait for their endings (10s)")
+    add("--dry-run", action="store_true", help="only tell which ones it would be")
+    add("--json", action="store_true", help="tell each as a line of JSON")
+    options = reader.parse_args(argv)
+    if not options.ids and not (options.name or options.state or options.place or options.older_than):
+        raise Refused("say what to call off: an ID, or --name PATTERN; see calloff cancel --help")
+    if options.force and options.grace is not None:
+        raise Refused("--force is --grace 0: give only one of them")
+    return options
+
+
+def has_ended(stopped: Stopped) -> bool:
+    """Whether nothing of it is left."""
+    survivors = stopped.row.survivors if stopped.row is not None else ()
+    return stopped.outcome not in (None, "abandoned") and not survivors
+
+
+def _tell(stopped: Stopped, options: argparse.Namespace) -> None:
+    if options.json:
+        print(msgspec.json.encode(stopped).decode(), flush=True)
+        return
+    row = stopped.row
+    assert row is not None
+    print(f"{row.id} {clean(row.name)}: {_would(stopped) if options.dry_run else ending(stopped)}", flush=True)
+
+
+def _would(stopped: Stopped) -> str:
+    row = stopped.row
+    assert row is not None
+    if row.outcome is not None and row.state != "abandoned":
+        return f"has ended already: {row.outcome}"
+    line = at(row.where)
+    return f"would be called off; {row.state} for {spoken(row.age)}" + (f", at {line}" if line else "")
+
+
+def ending(stopped: Stopped) -> str:
+    """How it ended, or where it is stuck, in words."""
+    row = stopped.row
+    assert row is not None
+    line = at(row.where)
+    stuck = f", stuck at {line}" if line else ""
+    after = "at once" if stopped.seconds < 0.005 else f"after {spoken(stopped.seconds)}"
+    refused = {0: "", 1: ", 1 refusal"}.get(row.refusals, f", {row.refusals} refusals")
+    left = "".join(f"; still running: {clean(survivor)}" for survivor in row.survivors)
+    if stopped.outcome is None:
+        return f"still runs {after}{refused}{stuck}"
+    if stopped.outcome == "gone":
+        return "its process has ended, and it with it"
+    if stopped.outcome == "abandoned":
+        return f"could not be stopped and was given up (ABANDONED) {after}{refused}; it still runs{stuck}"
+    if row.reason is None:
+        error = f" ({clean(row.error)})" if row.error else ""
+        return f"had ended already: {row.outcome}{error}"
+    if stopped.outcome == "completed":
+        return f"completed all the same {after}{refused}{left}"
+    if stopped.outcome == "failed" and row.error is not None:
+        return f"failed {after}{refused}: {clean(row.error)}{left}"
+    how = "" if row.rung is None else f": {_ENDS.get(row.rung, 'ended')} ({row.rung})"
+    return f"{stopped.outcome} {after}{how}{refused}{left}"

@@ -1,0 +1,200 @@
+"""What goes over the control socket: typed, versioned, data only.
+
+A connection carries lines of JSON, one message a line, at most `LONGEST` bytes each. The client sends one `Request` (the
+verbs are its subclasses, told apart by ``"verb"``); the server answers with one or more `Answer` lines (told apart by
+``"answer"``), the last of which closes the exchange; the next request may follow on the same connection. Times are Unix
+seconds, durations are seconds. A field that is not known is ignored and one that is missing has its default, so either
+side may be the older one; `VERSION` rises only when that is not enough.
+"""
+
+from typing import Any
+
+from msgspec import Struct
+
+__all__ = [
+    "Accepted",
+    "Answer",
+    "Cancel",
+    "Cause",
+    "Detail",
+    "Frame",
+    "Hello",
+    "List",
+    "Listing",
+    "Query",
+    "Refused",
+    "Request",
+    "Row",
+    "Show",
+    "Step",
+    "Stopped",
+    "VERSION",
+    "Watch",
+]
+
+VERSION = 1
+LONGEST = 1 << 16  # of a request; an answer may be longer
+
+
+class Frame(Struct, frozen=True):
+    """A line at which a body stands."""
+
+    file: str
+    line: int
+    function: str
+    source: str = ""
+
+
+class Cause(Struct, frozen=True, omit_defaults=True):
+    """Why an operation is or was stopped."""
+
+    kind: str
+    text: str = ""
+    by: str = ""
+    at: float = 0.0
+
+
+class Step(Struct, frozen=True):
+    """One step of the ladder that was taken, and when."""
+
+    rung: str
+    at: float
+
+
+class Row(Struct, frozen=True, omit_defaults=True):
+    """One operation, running or ended, as lists show it."""
+
+    id: str  # "4312.7": the process and the operation; "4312.t3" is a plain asyncio task
+    pid: int  # of the process whose loop it belongs to
+    name: str
+    place: str  # task, thread, process, command; "asyncio" for a plain task
+    state: str  # pending, running, stopping, completed, failed, cancelled, abandoned
+    started_at: float
+    age: float  # since its start; of an ended one: from start to end
+    parent: str | None = None
+    deadline_at: float | None = None
+    remaining: float | None = None  # until the deadline; negative when it is over
+    timeout: float | None = None
+    progress: Any = None  # what `progress()` was given: a number, a text, or the text of anything else
+    where: Frame | None = None  # the innermost line; of a command: its command line as `source`
+    worker: int | None = None  # pid of the process or command that it runs in
+    reason: Cause | None = None
+    requested_at: float | None = None
+    refusals: int = 0
+    steps: tuple[Step, ...] = ()
+    outcome: str | None = None  # completed, failed, cancelled, abandoned: only when it has ended
+    ended_at: float | None = None
+    rung: str | None = None  # the step that ended it
+    clean_up: float | None = None  # from the request to the end
+    error: str | None = None  # type and text of what a failed one raised
+    survivors: tuple[str, ...] = ()  # processes that it left behind and that could not be killed, with why
+
+
+class Detail(Struct, frozen=True, omit_defaults=True):
+    """Everything about one operation."""
+
+    row: Row
+    stack: tuple[Frame, ...] = ()  # outermost first
+    children: tuple[str, ...] = ()
+    grace: float | None = None
+    stall: float | None = None
+    stuck_at: tuple[Frame, ...] = ()
+    survivors: tuple[str, ...] = ()
+    argv: tuple[str, ...] = ()  # of the process it belongs to
+
+
+class Query(Struct, frozen=True, omit_defaults=True):
+    """Which operations are meant. All conditions must hold; an empty one always does."""
+
+    ids: tuple[str, ...] = ()  # prefixes of ids
+    name: str = ""  # a pattern with * and ?
+    states: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
+    older_than: float | None = None
+    tasks: bool = False  # plain asyncio tasks, too
+    ended: bool = False  # the ended ones that are still remembered, too
+    sort: str = "tree"  # tree, age, name, state, place, remaining, ended (latest first)
+    reverse: bool = False
+    offset: int = 0
+    limit: int | None = None  # rows of one process; the counts are of all
+    where: bool = True  # looking up the lines costs the watched process the most
+
+
+class Request(Struct, frozen=True, tag_field="verb", omit_defaults=True):
+    """What a client asks; `version` is its own."""
+
+    version: int = VERSION
+
+
+class List(Request, frozen=True, tag="list"):
+    """Answered with a `Listing`."""
+
+    query: Query = Query()
+
+
+class Show(Request, frozen=True, tag="show"):
+    """Answered with a `Detail` in an `Answer`, or `Refused`."""
+
+    id: str = ""
+
+
+class Watch(Request, frozen=True, tag="watch"):
+    """Answered with a `Listing` of one row at once and every `every` seconds, the last with its outcome."""
+
+    id: str = ""
+    every: float = 1.0
+
+
+class Cancel(Request, frozen=True, tag="cancel"):
+    """Answered with `Accepted`, then with a `Stopped` for each, as they end or when `wait` is over."""
+
+    query: Query = Query()
+    reason: str = ""
+    grace: float | None = None
+    wait: float = 10.0
+    dry_run: bool = False
+
+
+class Answer(Struct, frozen=True, tag_field="answer", omit_defaults=True):
+    """What a server answers; `last` closes the exchange."""
+
+    last: bool = True
+
+
+class Hello(Answer, frozen=True, tag="hello"):
+    """The first line of every connection."""
+
+    version: int = VERSION
+    pid: int = 0
+    argv: tuple[str, ...] = ()
+    started_at: float = 0.0
+
+
+class Listing(Answer, frozen=True, tag="listing"):
+    rows: tuple[Row, ...] = ()
+    total: int = 0  # that match, the ones past the limit included
+    counts: dict[str, int] = {}  # how many are in each state
+
+
+class Details(Answer, frozen=True, tag="details"):
+    detail: Detail | None = None
+
+
+class Accepted(Answer, frozen=True, tag="accepted"):
+    """The operations that a cancel meets; with ``dry_run`` this is the last line."""
+
+    rows: tuple[Row, ...] = ()
+
+
+class Stopped(Answer, frozen=True, tag="stopped"):
+    """How one of them ended. Without `outcome` it still runs, and `row.where` says where it is stuck."""
+
+    row: Row | None = None
+    seconds: float = 0.0  # since the cancel
+    outcome: str | None = None
+
+
+class Refused(Answer, frozen=True, tag="refused"):
+    """The request can't be carried out; one sentence."""
+
+    text: str = ""

@@ -1,0 +1,397 @@
+"""The registry as rows of the wire: which operations a query means, in which order, and what is told of each.
+
+Ten thousand operations may be looked at once a second by somebody who shows forty of them. So everything that is done for
+all of them (filtering, counting, sorting) reads single attributes; facts, lines and texts are made for the rows that are
+asked for. All of it happens in the thread of the server: the event loop is not disturbed, and may even be stuck.
+"""
+
+import asyncio
+import os
+import re
+import shlex
+import time
+from collections.abc import Callable, Iterable, Iterator
+from fnmatch import translate
+from functools import lru_cache
+from itertools import count, islice
+from math import inf
+from operator import attrgetter
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from .._operation.current import current_operation
+from .._operation.operation import Operation
+from .._operation.registry import live
+from .._operation.snapshot import Facts, History, clock_of, facts_of, snatch
+from .._operation.stopping import Stop
+from .._words.frame import RawStack, culprit, develop
+from .._words.report import Rung
+from .._words.state import State
+from ._ids import best
+from ._records import Cause, Detail, Frame, Listing, Query, Row, Step
+
+__all__ = ["Registry"]
+
+_SOURCE = 200  # characters of a source line
+_COMMAND = 1000  # and of a command line
+_STACK = 100  # frames
+_STATES = tuple(State)
+_LOOP = attrgetter("_loop")
+
+
+class Registry:
+    """What runs in this process, and what has ended lately.
+
+    Args:
+        history: the ended ones.
+        loops: the event loops whose plain tasks are shown; those of operations are known anyway.
+    """
+
+    def __init__(self, history: History, loops: Callable[[], Iterable[asyncio.AbstractEventLoop]]) -> None:
+        self.pid: int = os.getpid()
+        self._history = history
+        self._loops = loops
+        self._numbers: WeakKeyDictionary[asyncio.Task[Any], tuple[int, float]] = WeakKeyDictionary()
+        self._next = count(1)
+
+    # --- which ones
+
+    def listing(self, query: Query) -> Listing:
+        """The rows that a query asks for, and the counts of all that match."""
+        found = self.matching(query)
+        states = [phase_of(each) for each in found]
+        counts = {str(state): states.count(state) for state in _STATES if state in states}
+        stop = None if query.limit is None else query.offset + query.limit
+        page = list(islice(self._sorted(found, query), query.offset, stop))
+        return Listing(rows=tuple(self.rows(page, where=query.where)), total=len(found), counts=counts)
+
+    def matching(self, query: Query) -> "list[Any]":
+        """The operations, ended ones (`Facts`) and plain tasks that a query means, in no order."""
+        found: list[Any] = _alive()
+        if query.tasks or any("t" in text for text in query.ids):
+            found += self._tasks()
+        if query.ended:
+            found += reversed(self._history.facts())
+        if query.ids:
+            found = self._named(found, query.ids)
+        for condition in self._conditions(query):
+            found = [each for each in found if condition(each)]
+        return found
+
+    def _named(self, found: "list[Any]", texts: Iterable[str]) -> "list[Any]":
+        """For each text what fits it best."""
+        known = [(self.id_of(each), each) for each in found]
+        exact = dict(known)
+        chosen: dict[Any, None] = {}
+        for text in texts:
+            chosen.update(dict.fromkeys([exact[text]] if text in exact else best(known, text)))
+        return list(chosen)
+
+    def _conditions(self, query: Query) -> Iterator[Callable[[Any], bool]]:
+        if query.states:
+            states = frozenset(query.states)
+            yield lambda each: phase_of(each).value in states
+        if query.places:
+            places = frozenset(query.places)
+            yield lambda each: place_of(each) in places
+        if query.name:
+            match = re.compile(translate(query.name)).match
+            yield lambda each: match(name_of(each)) is not None
+        if query.older_than is not None:
+            limit = query.older_than
+            yield lambda each: self.age_of(each) > limit
+
+    def find(self, id: str) -> Any:
+        """The operation, ended one or task with exactly that id, or ``None``."""
+        return next((each for each in self.matching(Query(tasks=True, ended=True)) if self.id_of(each) == id), None)
+
+    def _tasks(self) -> "list[asyncio.Task[Any]]":
+        """The plain tasks: those that no operation drives."""
+        loops = dict.fromkeys([*self._loops(), *(operation.get_loop() for operation in _alive())])
+        found: list[asyncio.Task[Any]] = []
+        for loop in loops:
+            if not loop.is_closed():
+                found += [task for task in asyncio.all_tasks(loop) if not hasattr(task.get_coro(), "sink")]
+        for task in found:
+            self._seen(task)
+        return sorted(found, key=lambda task: self._seen(task)[0])
+
+    def _seen(self, task: "asyncio.Task[Any]") -> tuple[int, float]:
+        """The number of a plain task, and when it was first looked at."""
+        seen = self._numbers.get(task)
+        if seen is None:
+            seen = self._numbers[task] = next(self._next), time.monotonic()
+        return seen
+
+    def id_of(self, each: Any) -> str:
+        """``4312.7``, or ``4312.t3`` for a plain task."""
+        if isinstance(each, asyncio.Task):
+            return f"{self.pid}.t{self._seen(each)[0]}"
+        return f"{self.pid}.{number_of(each)}"
+
+    def age_of(self, each: Any) -> float:
+        """Seconds since its start; of an ended one from its start to its end."""
+        if isinstance(each, Facts):
+            return (each.started_at if each.ended_at is None else each.ended_at) - each.started_at
+        if isinstance(each, asyncio.Task):
+            return time.monotonic() - self._seen(each)[1]
+        now = each._ended_at
+        age: float = (clock_of(each) if now is None else now) - each._started_at
+        return age
+
+    # --- in which order
+
+    def _sorted(self, found: "list[Any]", query: Query) -> Iterable[Any]:
+        if query.sort == "tree":
+            ordered: Iterable[Any] = _in_tree_order(found)
+            return reversed(list(ordered)) if query.reverse else ordered
+        if query.sort == "age" and not query.ended and not query.tasks:  # as they are, but for abandoned ones
+            return sorted(found, key=attrgetter("_number"), reverse=query.reverse)
+        keys: dict[str, Callable[[Any], Any]] = {
+            "age": lambda each: -self.age_of(each),
+            "name": name_of,
+            "state": lambda each: _STATES.index(phase_of(each)),
+            "place": place_of,
+            "remaining": _remaining,
+            "ended": lambda each: -_ended_at(each),
+        }
+        return sorted(found, key=keys[query.sort], reverse=query.reverse)
+
+    # --- what is told of them
+
+    def rows(self, page: "list[Any]", *, where: bool) -> Iterator[Row]:
+        """The rows of these."""
+        if where:
+            for each in page:
+                look = getattr(getattr(each, "body", None), "look", None)
+                if look is not None:
+                    look()
+        for each in page:
+            yield self.row(each, where=where)
+
+    def row(self, each: Any, *, where: bool = True) -> Row:
+        """The row of one."""
+        if isinstance(each, asyncio.Task):
+            return self._task_row(each, where)
+        if isinstance(each, Facts):
+            return self._row(each, time.monotonic())
+        body = each.body
+        place = None if body is None or not where else line_of(body)
+        return self._row(facts_of(each), clock_of(each), place, getattr(body, "pid", None))
+
+    def _row(self, facts: Facts, now: float, where: Frame | None = None, worker: int | None = None) -> Row:
+        unix = time.time() - now
+        stop, ended_at = facts.stop, facts.ended_at
+        return Row(
+            id=f"{self.pid}.{facts.number}",
+            pid=self.pid,
+            name=facts.name.rpartition("<locals>.")[2],
+            place=facts.place,
+            state=facts.phase.value,
+            started_at=facts.started_at + unix,
+            age=(now if ended_at is None else ended_at) - facts.started_at,
+            parent=None if facts.parent is None else f"{self.pid}.{facts.parent}",
+            deadline_at=None if facts.deadline is None else facts.deadline + unix,
+            remaining=None if facts.deadline is None or ended_at is not None else facts.deadline - now,
+            timeout=facts.timeout,
+            progress=facts.progress,
+            where=where,
+            worker=worker,
+            reason=None if stop is None else Cause(str(stop.kind), stop.text, stop.by or "", stop.requested_at + unix),
+            requested_at=None if stop is None else stop.requested_at + unix,
+            refusals=0 if stop is None else stop.refusals,
+            steps=() if stop is None else _steps(stop, facts, unix),
+            outcome=None if ended_at is None else facts.phase.value,
+            ended_at=None if ended_at is None else ended_at + unix,
+            rung=None if stop is None or ended_at is None else str(stop.rung),
+            clean_up=None if stop is None or ended_at is None else ended_at - stop.requested_at,
+            error=facts.error,
+            survivors=() if stop is None else stop.survivors,
+        )
+
+    def _task_row(self, task: "asyncio.Task[Any]", where: bool) -> Row:
+        number, seen_at = self._seen(task)
+        age = time.monotonic() - seen_at
+        outcome = phase_of(task) if task.done() else None
+        return Row(
+            id=f"{self.pid}.t{number}",
+            pid=self.pid,
+            name=name_of(task),
+            place="asyncio",
+            state=str(phase_of(task)),
+            started_at=time.time() - age,
+            age=age,
+            parent=self._parent_of(task),
+            where=innermost(stack_of_task(task)) if where and not task.done() else None,
+            refusals=task.cancelling(),
+            outcome=None if outcome is None else str(outcome),
+            ended_at=None if outcome is None else time.time(),
+        )
+
+    def _parent_of(self, task: "asyncio.Task[Any]") -> str | None:
+        """The operation that a task was made in; Python 3.11 does not tell."""
+        context = getattr(task, "get_context", lambda: None)()
+        parent = None if context is None else context.get(current_operation)
+        return f"{self.pid}.{parent._number}" if isinstance(parent, Operation) else None
+
+    def details(self, each: Any, argv: tuple[str, ...]) -> Detail:
+        """Everything about one."""
+        row = self.row(each)
+        if isinstance(each, asyncio.Task):
+            return Detail(row=row, stack=frames(stack_of_task(each)), argv=argv)
+        facts = each if isinstance(each, Facts) else facts_of(each)
+        body = getattr(each, "body", None)
+        stop = facts.stop
+        children = snatch(lambda: tuple(each._children or ())) if isinstance(each, Operation) else ()
+        return Detail(
+            row=row,
+            stack=frames(() if body is None else body.where()) or frames(() if stop is None else stop.where or ()),
+            children=tuple(self.id_of(child) for child in children),
+            grace=facts.grace,
+            stall=facts.stall,
+            stuck_at=frames(() if stop is None else stop.stuck),
+            survivors=row.survivors,
+            argv=argv,
+        )
+
+
+def _alive() -> "list[Any]":
+    """The operations that run, without those whose loop was closed under them: they never go on."""
+    found = list(snatch(lambda: tuple(live)))
+    if any(loop.is_closed() for loop in set(map(_LOOP, found))):
+        found = [operation for operation in found if not operation.get_loop().is_closed()]
+    return found
+
+
+# --- one attribute of an operation, an ended one, or a plain task
+
+
+def number_of(each: Any) -> int:
+    """The number in its id."""
+    number: int = each.number if isinstance(each, Facts) else each._number
+    return number
+
+
+def phase_of(each: Any) -> State:
+    """Its state; of a plain task what comes nearest."""
+    if isinstance(each, Facts):
+        return each.phase
+    if isinstance(each, asyncio.Task):
+        if not each.done():
+            return State.STOPPING if each.cancelling() else State.RUNNING
+        return State.CANCELLED if each.cancelled() else State.COMPLETED if each._exception is None else State.FAILED
+    phase: State = each._phase
+    return phase
+
+
+def place_of(each: Any) -> str:
+    """Where it runs."""
+    if isinstance(each, Facts):
+        return each.place
+    return "asyncio" if isinstance(each, asyncio.Task) else each._place
+
+
+def name_of(each: Any) -> str:
+    """What people call it."""
+    if isinstance(each, asyncio.Task):
+        coro = each.get_coro()
+        name: str = each.get_name()
+        return f"{name}: {getattr(coro, '__qualname__', type(coro).__name__)}"
+    name = each.name if isinstance(each, Facts) else each._name
+    return name.rpartition("<locals>.")[2]
+
+
+def _remaining(each: Any) -> float:
+    if isinstance(each, (Facts, asyncio.Task)) or each._deadline is None:
+        return inf
+    left: float = each._deadline - clock_of(each)
+    return left
+
+
+def _ended_at(each: Any) -> float:
+    ended_at = each.ended_at if isinstance(each, Facts) else getattr(each, "_ended_at", None)
+    return inf if ended_at is None else ended_at
+
+
+def _in_tree_order(found: "list[Any]") -> Iterator[Any]:
+    """Parents before their children, each followed by its own; what has no parent here comes in order of start."""
+    present = {number_of(each): each for each in found if not isinstance(each, asyncio.Task)}
+    below: dict[int, list[Any]] = {}
+    roots: list[Any] = []
+    for each in found:
+        parent = _parent_number(each)
+        if parent is not None and parent in present:
+            below.setdefault(parent, []).append(each)
+        else:
+            roots.append(each)
+    if not below:
+        yield from roots
+        return
+    ahead = roots[::-1]
+    while ahead:
+        each = ahead.pop()
+        yield each
+        children = None if isinstance(each, asyncio.Task) else below.get(number_of(each))
+        if children:
+            ahead += children[::-1]
+
+
+def _parent_number(each: Any) -> int | None:
+    if isinstance(each, Facts):
+        return each.parent
+    if isinstance(each, asyncio.Task):
+        context = getattr(each, "get_context", lambda: None)()
+        parent = None if context is None else context.get(current_operation)
+    else:
+        parent = each._parent
+    return parent._number if isinstance(parent, Operation) else None
+
+
+# --- stops and lines
+
+
+def _steps(stop: Stop, facts: Facts, unix: float) -> tuple[Step, ...]:
+    """The rungs that were taken, as far as is known, and when."""
+    steps = [Step("ASKED", stop.requested_at + unix)]
+    climb = stop._climb
+    if climb is not None:
+        if climb.asked > 1:
+            steps.append(Step("INSISTED", climb.asked_at + unix))
+        if climb.forced_at is not None:
+            force = Rung.KILLED if facts.place in ("process", "command") else Rung.FORCED
+            steps.append(Step(str(force), climb.forced_at + unix))
+    if facts.phase is State.ABANDONED and facts.ended_at is not None:
+        steps.append(Step("ABANDONED", facts.ended_at + unix))
+    return tuple(steps)
+
+
+def line_of(body: Any) -> Frame | None:
+    """The line that a body stands at; of a command its command line."""
+    argv = getattr(body, "argv", None)
+    if argv is not None:
+        return Frame(argv[0], 0, body.name, shlex.join(argv)[:_COMMAND])
+    return innermost(body.where())
+
+
+def innermost(stack: RawStack) -> Frame | None:
+    """The line that a person wants to see: the innermost one of their own code, else the innermost of all."""
+    return _innermost(stack)
+
+
+@lru_cache(maxsize=1024)
+def _innermost(stack: RawStack) -> Frame | None:
+    frame = culprit(develop(stack))
+    return None if frame is None else Frame(frame.file, frame.line, frame.function, frame.source[:_SOURCE])
+
+
+def frames(stack: RawStack) -> tuple[Frame, ...]:
+    """A stack for the wire."""
+    found = develop(stack)[-_STACK:]
+    return tuple(Frame(frame.file, frame.line, frame.function, frame.source[:_SOURCE]) for frame in found)
+
+
+def stack_of_task(task: "asyncio.Task[Any]") -> RawStack:
+    """The frames of a plain task, as far as asyncio tells them from outside."""
+    from .._places.task.stack import stack_of
+
+    return stack_of(task.get_coro())

@@ -1,0 +1,170 @@
+"""A line in the log for each operation that ends, with everything known of it as fields.
+
+Nothing of this is on by itself: whoever awaits an operation hears of its ending, and a library that also writes it into
+somebody else's log is a nuisance. A program asks for it, once, where it sets up its logs:
+
+    logging.basicConfig(level=logging.INFO)
+    calloff.logs.log_endings()
+
+What is logged without being asked (logger ``calloff``) is only what nobody could hear of in any other way: that a body
+could not be stopped and was abandoned, and that it ended after all.
+"""
+
+import logging
+from collections.abc import Mapping
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ._operation.observers import Observer, failure, ignore, listen
+from ._words.frame import at_line
+from ._words.reason import Kind
+from ._words.report import Rung, StopReport
+from ._words.state import State
+
+if TYPE_CHECKING:
+    from ._operation.operation import Operation
+
+__all__ = ["LEVELS", "Endings", "log_endings"]
+
+#: the level for each outcome; `timed out` is a cancelled one that a deadline or a stall stopped, and `refused` a
+#: completed one that was asked to stop
+LEVELS: Mapping[str, int] = MappingProxyType(
+    {
+        "completed": logging.DEBUG,
+        "refused": logging.INFO,
+        "cancelled": logging.INFO,
+        "timed out": logging.WARNING,
+        "failed": logging.WARNING,
+        "abandoned": logging.ERROR,
+    }
+)
+_LIMITS = (Kind.DEADLINE, Kind.STALLED)
+
+
+def log_endings(
+    logger: logging.Logger | str = "calloff.operations", *, levels: Mapping[str, int] | None = None
+) -> "Endings":
+    """Log the ending of every operation of this process from now on.
+
+    Args:
+        logger: where to, or its name.
+        levels: other levels than `LEVELS` for some of its words: ``{"cancelled": logging.DEBUG}``.
+
+    Returns:
+        What ends it: call its `close`, or use it in a ``with`` statement.
+
+    Raises:
+        ValueError: a word in `levels` that `LEVELS` does not have. The caller's fault.
+
+    The text of a line is for people. For machines each record has these fields, all of them always, ``None`` where there
+    is nothing to say: `operation_id`, `operation_name`, `parent_id`, `place`, `outcome` (completed, failed, cancelled,
+    abandoned), `elapsed` (seconds), `error` (type and text of what a failed one raised); and of a stop: `reason_kind`,
+    `reason`, `reason_by`, `rung` (the step that ended it), `refusals`, `clean_up` (seconds from the request to the end),
+    `where` (the line at which it was asked, of an abandoned one that at which it is stuck), `survivors`.
+
+    Lines are made only where the level is enabled, on the thread of the event loop: give a logger whose handlers may
+    take long a `logging.handlers.QueueHandler`.
+
+        with calloff.logs.log_endings():
+            calloff.run(main())
+    """
+    unknown = set(levels or ()) - set(LEVELS)
+    if unknown:
+        raise ValueError(f"levels must be for some of {', '.join(LEVELS)}, not {', '.join(sorted(map(str, unknown)))}")
+    endings = Endings(logging.getLogger(logger) if isinstance(logger, str) else logger, {**LEVELS, **(levels or {})})
+    listen(endings)
+    return endings
+
+
+class Endings(Observer):
+    """What `log_endings` returns."""
+
+    __slots__ = ("_levels", "_logger")
+
+    def __init__(self, logger: logging.Logger, levels: Mapping[str, int]) -> None:
+        self._logger = logger
+        self._levels = levels
+
+    def close(self) -> None:
+        """Log nothing more; a second time changes nothing."""
+        ignore(self)
+
+    def __enter__(self) -> "Endings":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def ended(self, operation: "Operation[Any]", /) -> None:
+        """Log it."""
+        stop = operation._stop  # the whole report takes its time: first see whether anybody will read it
+        word = str(operation.state)
+        if stop is not None:
+            if operation.state is State.COMPLETED:
+                word = "refused"
+            elif operation.state is State.CANCELLED and stop.kind in _LIMITS:
+                word = "timed out"
+        level = self._levels[word]
+        if self._logger.isEnabledFor(level):
+            fields = _fields(operation)
+            self._logger.log(level, "%s", _text(operation, fields), extra=fields)
+
+
+def _fields(operation: "Operation[Any]") -> dict[str, Any]:
+    report, error, parent = operation.report, failure(operation), operation.parent
+    return {
+        "operation_id": operation.id,
+        "operation_name": operation.name,
+        "parent_id": None if parent is None else parent.id,
+        "place": operation.place,
+        "outcome": str(operation.state),
+        "elapsed": operation.elapsed,
+        "error": None if error is None else _short(error),
+        "reason_kind": None if report is None else str(report.reason.kind),
+        "reason": None if report is None else report.reason.text,
+        "reason_by": None if report is None else report.reason.by,
+        "rung": None if report is None else str(report.rung),
+        "refusals": None if report is None else report.refusals,
+        "clean_up": None if report is None else report.seconds,
+        "where": None if report is None else (at_line(report.stuck_at) or at_line(report.where) or None),
+        "survivors": None if report is None else report.survivors,
+    }
+
+
+def _text(operation: "Operation[Any]", fields: dict[str, Any]) -> str:
+    report = operation.report
+    parts = [f"{operation.ref} {fields['outcome']} after {_seconds(operation.elapsed)}"]
+    if fields["error"]:
+        parts.append(fields["error"])
+    if report is not None:
+        parts += _told(report)
+        if fields["where"]:
+            parts.append(f"{'stuck at' if report.rung is Rung.ABANDONED else 'was at'} {fields['where']}")
+    return "; ".join(parts)
+
+
+def _told(report: StopReport) -> list[str]:
+    parts = [str(report.reason)]
+    if not report.started:
+        parts.append("before it began")
+    elif report.rung is not Rung.ABANDONED:
+        parts.append(f"{report.rung} {_seconds(report.seconds)} after the request")
+    if report.refusals:
+        parts.append("refused once" if report.refusals == 1 else f"refused {report.refusals} times")
+    if report.survivors:
+        parts.append(f"survivors: {', '.join(report.survivors)}")
+    return parts
+
+
+def _seconds(duration: float) -> str:
+    return f"{duration:.3g} s" if duration >= 1 else f"{duration * 1000:.3g} ms"
+
+
+def _short(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:  # its own text is broken; that is no reason to lose the line
+        text = ""
+    return f"{type(error).__name__}: {text}"[:500] if text else type(error).__name__

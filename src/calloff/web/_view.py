@@ -1,0 +1,103 @@
+"""What one browser looks at: the parameters of its stream, checked, and the questions that follow from them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from msgspec import Struct, ValidationError, convert
+
+from ..control import Query
+
+__all__ = ["MOST", "View"]
+
+LIVE = ("pending", "running", "stopping", "abandoned")
+ENDED = ("completed", "failed", "cancelled", "abandoned")
+PLACES = ("task", "thread", "process", "command", "asyncio")
+SORTS = ("tree", "age", "name", "state", "place", "remaining")
+MOST = 200  # rows of a page; 10,000 operations are looked at page by page
+_FURTHEST = 1_000_000
+_LISTS = ("state", "place")
+
+
+class _Parameters(Struct, forbid_unknown_fields=True):
+    name: str = ""
+    state: tuple[str, ...] = ()
+    place: tuple[str, ...] = ()
+    sort: str = "tree"
+    reverse: bool = False
+    tasks: bool = False
+    offset: int = 0
+    past: int = 0
+    limit: int = 100
+    show: str = ""
+
+
+@dataclass(frozen=True)
+class View:
+    """The part of the world that is on one screen.
+
+    Attributes:
+        running: asks for the page of operations that run; ``None`` where the filter excludes them.
+        ended: the same for those that have ended, the latest first.
+        counts: counts all states, where the filter leaves some of them out of the other two.
+        show: the id whose details are open, or nothing.
+    """
+
+    running: Query | None
+    ended: Query | None
+    counts: Query | None
+    show: str
+
+    @classmethod
+    def read(cls, parameters: Mapping[str, str]) -> "View":
+        """From the parameters of a link.
+
+        Raises:
+            ValueError: one of them is wrong; the message names it and what is allowed.
+        """
+        found = _checked(parameters)
+        name = found.name if not found.name or set("*?") & set(found.name) else f"*{found.name}*"
+        common: dict[str, Any] = {"name": name, "places": found.place, "tasks": found.tasks}
+        live = tuple(state for state in found.state if state in LIVE)
+        ended = tuple(state for state in found.state if state in ENDED)
+        running = Query(
+            states=live, sort=found.sort, reverse=found.reverse, offset=found.offset, limit=found.limit, **common
+        )
+        past = Query(
+            states=ended or ENDED, ended=True, sort="ended", offset=found.past, limit=found.limit, where=False, **common
+        )
+        return cls(
+            running=running if live or not found.state else None,
+            ended=past if ended or not found.state else None,
+            counts=Query(ended=True, limit=0, where=False, **common) if found.state else None,
+            show=found.show,
+        )
+
+
+def _checked(parameters: Mapping[str, str]) -> _Parameters:
+    raw: dict[str, Any] = dict(parameters)
+    for name in _LISTS:
+        if name in raw:
+            raw[name] = [word for word in raw[name].split(",") if word]
+    try:
+        found = convert(raw, _Parameters, strict=False)
+    except ValidationError as error:
+        raise ValueError(f"wrong parameter: {error}") from None
+    _among("state", found.state, (*LIVE, *ENDED))
+    _among("place", found.place, PLACES)
+    _among("sort", (found.sort,), SORTS)
+    _within("limit", found.limit, 1, MOST)
+    _within("offset", found.offset, 0, _FURTHEST)
+    _within("past", found.past, 0, _FURTHEST)
+    return found
+
+
+def _among(name: str, values: tuple[str, ...], allowed: tuple[str, ...]) -> None:
+    for value in values:
+        if value not in allowed:
+            raise ValueError(f"{name} must be of {', '.join(dict.fromkeys(allowed))}, not {value!r}")
+
+
+def _within(name: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be from {least} to {most}, not {value}")

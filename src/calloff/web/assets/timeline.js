@@ -1,0 +1,85 @@
+// The timeline: each operation a bar from its start to its end, coloured by what became of it. The part between the
+// request to stop and the end is striped, the steps of the stop are ticks on it, the deadline is a mark of its own.
+
+import { $, attribute, h, keyed, text } from "./dom.js";
+import { age, cause, clock, ended, now, SIGNS, spoken } from "./format.js";
+
+const MOST = 40;
+const NICE = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400, 604800];
+
+const endOf = (row) => (ended(row) ? (row.ended_at ?? row.started_at + row.age) : now());
+
+/** From when to when is shown: the given seconds, or what the bars need, with room for what comes. */
+function span(rows, seconds) {
+  const end = now();
+  const first = seconds ? end - seconds : Math.min(end - 5, ...rows.map((row) => row.started_at));
+  const room = (end - first) * 0.25;
+  const due = rows.filter((row) => !ended(row) && row.deadline_at > end).map((row) => row.deadline_at);
+  const ahead = Math.min(room, Math.max(room * 0.15, ...due.map((at) => (at - end) * 1.06).filter((left) => left <= room)));
+  return { first, last: end + ahead };
+}
+
+function words(row) {
+  const parts = [`${row.name}: ${row.state}`, `started ${clock(row.started_at)}`, `${ended(row) ? "ran" : "for"} ${spoken(age(row))}`];
+  if (row.deadline_at) parts.push(`deadline ${clock(row.deadline_at)}`);
+  if (row.reason) parts.push(cause(row.reason));
+  if (row.steps) parts.push(row.steps.map((step) => `${step.rung.toLowerCase()} ${clock(step.at)}`).join(", "));
+  return parts.join("; ");
+}
+
+function make(row, open) {
+  const button = h("button", { type: "button", class: "open", click: () => open(row.id) },
+    h("span", { class: "label" }, h("span", { class: "sign" }), h("span", { class: "who" })),
+    h("span", { class: "track" }, h("i", { class: "ran" }), h("i", { class: "stop" }), h("i", { class: "still" }), h("span", { class: "steps" }), h("i", { class: "due" })));
+  return h("li", { "data-id": row.id }, button);
+}
+
+function show(item, row, { first, last }, { selected, living }) {
+  item.className = `s-${row.state}${row.id === selected ? " selected" : ""}`;
+  const button = item.firstElementChild, [label, track] = button.children;
+  const x = (at) => `${((100 * (at - first)) / (last - first)).toFixed(3)}%`;
+  const put = (node, from, to) => {
+    node.hidden = to < first || from > last;
+    node.style.left = x(Math.max(from, first));
+    node.style.right = `calc(100% - ${x(Math.min(to, last))})`;
+  };
+  text(label.firstElementChild, SIGNS[row.state] ?? "?");
+  text(label.lastElementChild, row.name);
+  attribute(button, "aria-label", words(row));
+  attribute(button, "title", words(row).replaceAll("; ", "\n"));
+  const [ran, stop, still, steps, due] = track.children, end = endOf(row), asked = row.requested_at ?? end;
+  put(ran, row.started_at, asked);
+  put(stop, asked, end);
+  stop.hidden ||= row.requested_at == null;
+  put(still, end, now());
+  still.hidden ||= !ended(row) || !living.has(row.id); // given up, but not gone
+  const at = row.deadline_at;
+  due.hidden = at == null || at < first || at > last || (ended(row) && at > end + (last - first));
+  if (!due.hidden) due.style.left = x(at);
+  keyed(steps, (row.steps ?? []).filter((step) => step.at >= first).map((step, number) => ({ ...step, number })), (step) => step.number,
+    () => h("i"), (node, step) => (node.style.left = x(step.at)));
+}
+
+function drawAxis({ first, last }) {
+  const step = NICE.find((step) => (last - first) / step <= 8) ?? 2592000;
+  const shift = new Date(first * 1000).getTimezoneOffset() * 60;
+  const ticks = [];
+  for (let at = Math.ceil((first - shift) / step) * step + shift; at < last; at += step) {
+    if (Math.abs(at - now()) > (last - first) * 0.055) ticks.push(at);
+  }
+  const x = (at) => `${((100 * (at - first)) / (last - first)).toFixed(3)}%`;
+  keyed($("axis"), [...ticks.map((at) => ({ at, text: clock(at) })), { at: now(), text: "now" }], (tick) => tick.text,
+    (tick) => h("i", { class: tick.text === "now" ? "now" : "tick" }, h("span", { text: tick.text })),
+    (node, tick) => (node.style.left = x(tick.at)));
+}
+
+/** Draws `rows`; `living` are the ids of those that have not really ended, abandoned ones included. */
+export function drawTimeline(rows, { seconds, selected, living, open }) {
+  if (!$("timeline").open) return;
+  const from = seconds ? now() - seconds : -Infinity;
+  const shown = rows.filter((row) => living.has(row.id) || endOf(row) >= from).sort((a, b) => b.started_at - a.started_at).slice(0, MOST).reverse();
+  $("bars-none").hidden = shown.length > 0;
+  const window = span(shown, seconds);
+  drawAxis(window);
+  keyed($("bars"), shown, (row) => row.id, (row) => make(row, open), (item, row) => show(item, row, window, { selected, living }));
+}

@@ -1,0 +1,355 @@
+"""The screen, driven by Textual's pilot, over a client of its own making."""
+
+import asyncio
+import functools
+
+import pytest
+
+pytest.importorskip("textual")
+
+from textual.widgets import Button, Input, Static
+from top.fake_client import Fake, ended, row
+
+from calloff.control import NotFound, Process, Stopped, Unreachable
+from calloff.top._app import Top
+from calloff.top._cancel import Ask
+from calloff.top._detail import Pane
+from calloff.top._table import Table
+
+TREE = [
+    row(1, "crawl", deadline_at=1060.0, remaining=47.5, timeout=60.0),
+    row(2, "fetch-1", parent="4312.1", progress=(3, 4), age=10.0),
+    row(3, "fetch-2", parent="4312.1", progress=0.5, age=11.0),
+    row(4, "compress", place="thread", state="stopping", refusals=3, age=99.0),
+    row(1, "other", pid=5000, place="command", state="abandoned", outcome="abandoned", age=1.0),
+]
+
+
+def screen(rows=TREE, *, size=(120, 30), **options):
+    """Run a test function with a pilot on a screen over these rows."""
+
+    def decorate(test):
+        @functools.wraps(test)
+        def run():
+            async def main():
+                fake = Fake(rows)
+                app = Top(fake, every=options.pop("every", 0.1), **options)
+                async with asyncio.timeout(30), app.run_test(size=size) as pilot:
+                    await until(lambda: app.query_one(Table).total or fake.asked)
+                    await test(pilot, app, fake)
+
+            asyncio.run(main())
+
+        del run.__wrapped__  # pytest would look for fixtures in its arguments
+        return run
+
+    return decorate
+
+
+async def until(condition):
+    """Wait, within the time that a test has."""
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
+def lines(app):
+    """The table as text."""
+    table = app.query_one(Table)
+    return [table.render_line(y).text.rstrip() for y in range(table.size.height)]
+
+
+def text(app, selector):
+    return str(app.screen.query_one(selector, Static).content)
+
+
+async def move_to(app, pilot, name):
+    await pilot.press("home")
+    table = app.query_one(Table)
+    await until(lambda: table.row is not None)
+    while table.row.name != name:
+        await pilot.press("down")
+
+
+@screen()
+async def test_what_is_seen(pilot, app, fake):
+    await until(lambda: "crawl" in lines(app)[1])
+    head, first, second, third, fourth, fifth, *rest = lines(app)
+    assert head.split() == ["ID", "▾", "NAME", "PLACE", "STATE", "AGE", "LIMIT", "PROGRESS", "WHERE"]
+    assert first.startswith("4312.1      crawl")
+    assert first.endswith("work.py:7 total += 1")
+    assert "━" in first, "the bar of its deadline"
+    assert " └ fetch-1" in second
+    assert "75%" in second
+    assert "50%" in third
+    assert "thread  stopping 3x" in fourth
+    assert "stuck at work.py:7" in fifth
+    assert not "".join(rest)
+    assert text(app, "#counts") == "2 processes · 3 running · 1 stopping · 1 abandoned"
+    assert text(app, "#view") == "by tree · every 0.1 s"
+
+
+@screen([row(number, f"op-{number}") for number in range(1, 10_001)])
+async def test_it_asks_only_for_what_it_shows(pilot, app, fake):
+    table = app.query_one(Table)
+    await until(lambda: table.total == 10_000)
+    await pilot.press("end")
+    await until(lambda: table.row is not None and table.row.name == "op-10000")
+    assert lines(app)[-1].startswith("4312.10000  op-10000")
+    await pilot.press("pageup")
+    await until(lambda: table.row is not None and table.row.name != "op-10000")
+    table.scroll_to(y=5000, animate=False)
+    await until(lambda: "op-5001" in lines(app)[1])
+    assert max(query.limit for query in fake.asked) < 45
+    assert all(query.where for query in fake.asked)
+    await pilot.press("home")
+    await until(lambda: table.row is not None and table.row.name == "op-1")
+
+
+@screen([row(number, f"op-{number}") for number in range(1, 10_001)])
+async def test_a_list_that_becomes_short(pilot, app, fake):
+    table = app.query_one(Table)
+    await until(lambda: table.total == 10_000)
+    await pilot.press("end")
+    await until(lambda: table.row is not None)
+    fake.rows = fake.rows[:3]
+    await until(lambda: table.row is not None and table.row.name == "op-3")
+    assert table.total == 3
+
+
+@screen()
+async def test_filter(pilot, app, fake):
+    table = app.query_one(Table)
+    await pilot.press("slash", *"fetch")
+    await until(lambda: table.total == 2)
+    assert fake.asked[-1].name == "*fetch*"
+    await pilot.press("enter")
+    assert app.focused is table
+    assert "filter fetch" in text(app, "#view")
+    await pilot.press("escape")
+    await until(lambda: table.total == 5)
+    await pilot.press("slash", *"*-2")
+    await until(lambda: table.total == 1)
+    assert fake.asked[-1].name == "*-2", "with wildcards it is taken as it is"
+    await pilot.press("escape")
+    await until(lambda: table.total == 5)
+
+
+@screen()
+async def test_sort_by_key_and_by_mouse(pilot, app, fake):
+    await until(lambda: "crawl" in lines(app)[1])
+    await pilot.press("s")
+    await until(lambda: "compress" in lines(app)[1])
+    assert fake.asked[-1].sort == "age"
+    assert "AGE ▾" in lines(app)[0]
+    await pilot.press("r")
+    await until(lambda: "other" in lines(app)[1])
+    assert "AGE ▴" in lines(app)[0]
+    await pilot.click(Table, offset=(14, 0))
+    await until(lambda: fake.asked[-1].sort == "name" and "compress" in lines(app)[1])
+    await pilot.click(Table, offset=(14, 0))
+    await until(lambda: "other" in lines(app)[1])
+
+
+@screen()
+async def test_details_with_the_stack(pilot, app, fake):
+    pane = app.query_one(Pane)
+    await move_to(app, pilot, "crawl")
+    await pilot.press("enter")
+    await until(lambda: "stack, outermost first" in str(pane.query_one(Static).content))
+    shown = str(pane.query_one(Static).content)
+    assert pane.border_title == "4312.1 crawl"
+    assert shown.index("main  /srv/main.py:3") < shown.index("crunch  /srv/work.py:7")
+    assert "children  4312.2, 4312.3" in shown
+    assert "program   python work.py" in shown
+    await pilot.press("down")
+    await until(lambda: pane.border_title == "4312.2 fetch-1")
+    fake.rows = [each for each in fake.rows if each.name != "fetch-1"]
+    fake.rows[0] = row(9, "new")
+    await until(lambda: pane.border_title != "4312.2 fetch-1" or "there is no" in str(pane.query_one(Static).content))
+    await pilot.press("escape")
+    assert not pane.has_class("open")
+
+
+@screen()
+async def test_details_by_mouse(pilot, app, fake):
+    await until(lambda: "crawl" in lines(app)[1])
+    await pilot.click(Table, offset=(20, 3))
+    assert app.query_one(Table).row.name == "fetch-2"
+    await pilot.click(Table, offset=(20, 3), times=2)
+    await until(lambda: app.query_one(Pane).has_class("open"))
+
+
+@screen(wait=7.0)
+async def test_cancel_with_reason_and_verdict(pilot, app, fake):
+    await move_to(app, pilot, "fetch-1")
+    await pilot.press("c")
+    await until(lambda: isinstance(app.screen, Ask))
+    assert fake.cancels == [], "it asks first"
+    number = len(fake.asked)
+    await until(lambda: len(fake.asked) > number + 1)  # behind the question the screen goes on
+    app.screen.query_one("#reason", Input).value = "too slow"
+    await pilot.press("enter")
+    await until(lambda: fake.cancels)
+    assert fake.cancels == [(("4312.2",), "too slow", None, 7.0)]
+    assert text(app, "#verdicts") == "4312.2 fetch-1: asked to stop, waiting for its end ..."
+    fake.ending.set()
+    await until(lambda: "has ended" in text(app, "#verdicts"))
+    assert text(app, "#verdicts") == "4312.2 fetch-1 has ended: cancelled after 0.3 s (ASKED)"
+    await until(lambda: app.query_one(Table).total == 4)
+    await pilot.press("escape")
+    assert not app.query_one("#verdicts").has_class("open")
+
+
+@screen()
+async def test_cancel_with_grace_and_buttons(pilot, app, fake):
+    await move_to(app, pilot, "crawl")
+    await pilot.press("c")
+    await until(lambda: isinstance(app.screen, Ask))
+    assert "its 2 children are called off with it" in str(app.screen.query(Static).first().content)
+    app.screen.query_one("#grace", Input).value = "soon"
+    await pilot.click("#yes")
+    assert isinstance(app.screen, Ask), "not before the grace can be read"
+    assert "not a duration" in text(app, ".wrong")
+    app.screen.query_one("#grace", Input).value = "500ms"
+    await pilot.click("#yes")
+    await until(lambda: fake.cancels)
+    assert fake.cancels == [(("4312.1",), "", 0.5, 10.0)]
+    fake.ending.set()
+    await until(lambda: "has ended" in text(app, "#verdicts"))
+
+
+@screen()
+async def test_cancel_taken_back(pilot, app, fake):
+    await move_to(app, pilot, "crawl")
+    for leave in ("escape", "#no"):
+        await pilot.press("c")
+        await until(lambda: isinstance(app.screen, Ask))
+        if leave.startswith("#"):
+            assert isinstance(app.screen.query_one(leave), Button)
+            await pilot.click(leave)
+        else:
+            await pilot.press(leave)
+        await until(lambda: not isinstance(app.screen, Ask))
+    assert fake.cancels == []
+
+
+@screen()
+async def test_the_verdict_is_true(pilot, app, fake):
+    await move_to(app, pilot, "compress")
+    stuck = row(4, "compress")
+    fake.stopped = Stopped(row=stuck, seconds=10.0, outcome=None)
+    fake.ending.set()
+    await pilot.press("c")
+    await until(lambda: isinstance(app.screen, Ask))
+    await pilot.press("enter")
+    await until(lambda: "still runs" in text(app, "#verdicts"))
+    where = "crunch (work.py:7): total += 1"
+    assert text(app, "#verdicts") == f"4312.4 compress still runs after 10 s: stuck at {where}"
+
+
+@screen([*TREE, ended(20, "old"), ended(21, "broken", "failed", error="ValueError: no"), row(22, "fresh")])
+async def test_history(pilot, app, fake):
+    table = app.query_one(Table)
+    await until(lambda: table.total == 6)
+    await pilot.press("h")
+    await until(lambda: "broken" in lines(app)[1])
+    assert lines(app)[0].split() == ["ID", "NAME", "PLACE", "OUTCOME", "TOOK", "CLEAN-UP", "WHY"]
+    assert lines(app)[1].endswith("ValueError: no")
+    assert "old" in lines(app)[2]
+    assert (fake.asked[-1].sort, fake.asked[-1].ended) == ("ended", True)
+    await pilot.press("c")
+    await pilot.pause()
+    assert not isinstance(app.screen, Ask), "there is nothing to call off"
+    await pilot.press("h")
+    await until(lambda: table.total == 6)
+
+
+@screen(())
+async def test_processes_that_come_and_go(pilot, app, fake):
+    table = app.query_one(Table)
+    await until(lambda: app.query_one("#nothing").has_class("open"))
+    assert "CALLOFF_EXPOSE=1" in text(app, "#nothing")
+    assert not table.display
+    fake.rows = list(TREE)
+    await until(lambda: table.display and table.total == 5)
+    await pilot.press("down")
+    fake.error = Unreachable("/run/calloff is open to other users")
+    await until(lambda: app.query_one("#nothing").has_class("open"))
+    assert text(app, "#nothing") == "/run/calloff is open to other users"
+    fake.error = None
+    fake.silent = (Process(77, ("python", "stuck.py"), 0.0, "/run/77.sock"),)
+    await until(lambda: "no answer from 77 python stuck.py" in text(app, "#counts"))
+    assert table.display
+    fake.rows = []
+    fake.silent = ()
+    await until(lambda: not table.display)
+
+
+@screen()
+async def test_the_cursor_stays_with_its_operation(pilot, app, fake):
+    await move_to(app, pilot, "fetch-2")
+    fake.rows = [row(99, "first", pid=1), *fake.rows]
+    await until(lambda: "first" in lines(app)[1])
+    table = app.query_one(Table)
+    assert (table.cursor, table.row.name) == (3, "fetch-2")
+
+
+@screen([row(1, "crawl", age=100.0, deadline_at=1300.0, remaining=200.0)], every=3600.0)
+async def test_ages_go_on_between_two_looks(pilot, app, fake):
+    table = app.query_one(Table)
+    await until(lambda: " 1m4" in lines(app)[1])
+    table._seen_at -= 60
+    assert " 2m4" in lines(app)[1]
+    assert " 2m2" in lines(app)[1] or " 2m1" in lines(app)[1], "what is left of its deadline"
+    await pilot.press("space")
+    await until(lambda: "PAUSED" in text(app, "#view"))
+    assert " 1m40s" in lines(app)[1]
+    assert " 3m20s" in lines(app)[1]
+
+
+@screen()
+async def test_paused_it_does_not_ask(pilot, app, fake):
+    await pilot.press("space")
+    await until(lambda: "PAUSED" in text(app, "#view"))
+    await pilot.pause(0.2)
+    number = len(fake.asked)
+    await pilot.pause(0.3)
+    assert len(fake.asked) == number
+    await pilot.press("space")
+    await until(lambda: len(fake.asked) > number)
+
+
+@screen([row(1, "[red]\x1b[2Jevil[/]\n", reason=None, progress="\x1b[31m", error=None), row(2, "木木木" * 20)])
+async def test_names_that_would_move_the_cursor(pilot, app, fake):
+    await until(lambda: "evil" in lines(app)[1])
+    assert not any(char in line for line in lines(app) for char in "\x1b\n")
+    assert "[red]·[2Jevil" in lines(app)[1]
+    assert "木…" in lines(app)[2]
+    await pilot.press("enter")
+    await until(lambda: "stack" in str(app.query_one(Pane).query_one(Static).content))
+    await pilot.press("c")
+    await until(lambda: isinstance(app.screen, Ask))
+    fake.ending.set()
+    await pilot.press("enter")
+    await until(lambda: "has ended" in text(app, "#verdicts"))
+
+
+@screen()
+async def test_one_that_ends_before_it_is_called_off(pilot, app, fake):
+    await move_to(app, pilot, "fetch-1")
+
+    async def gone(id):
+        raise NotFound(f"there is no operation {id!r}")
+
+    fake.show = gone
+    await pilot.press("c")
+    await until(lambda: "there is no operation '4312.2'" in text(app, "#verdicts"))
+    assert fake.cancels == []
+
+
+@screen(size=(60, 12))
+async def test_a_small_terminal(pilot, app, fake):
+    await until(lambda: "crawl" in lines(app)[1])
+    assert all(len(line) <= 60 for line in lines(app))
+    await pilot.resize_terminal(160, 40)
+    await until(lambda: "PROGRESS" in lines(app)[0])

@@ -1,0 +1,144 @@
+"""`calloff top` as a verb: on real processes, once in a real terminal, and where it can't run."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytest.importorskip("textual")
+
+from calloff.control import Client
+from calloff.top._app import Top
+from calloff.top._table import Table
+
+PROGRAM = """
+import asyncio, calloff
+
+async def polite():
+    await asyncio.sleep(3600)
+
+async def main():
+    calloff.start(polite(), name="polite-child")
+    calloff.start(calloff.thread(__import__("time").sleep, 3600), name="in-thread", grace=0.1)
+    await asyncio.sleep(3600)
+
+calloff.run(main(), expose=True)
+"""
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """A process with three operations, the only one that is exposed as far as this test can see."""
+    sockets = tmp_path / "sockets"
+    monkeypatch.setenv("CALLOFF_SOCKETS", str(sockets))
+    (tmp_path / "program.py").write_text(PROGRAM)
+    process = subprocess.Popen([sys.executable, "program.py"], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_on_a_real_process(program):
+    async def main():
+        async with Client() as client, asyncio.timeout(50):
+            app = Top(client, every=0.2, wait=20.0)
+            async with app.run_test(size=(120, 30)) as pilot:
+                table = app.query_one(Table)
+                while table.total < 3:
+                    await asyncio.sleep(0.02)
+                seen = [table.render_line(y).text for y in range(1, 4)]
+                assert "main" in seen[0]
+                assert " └ polite-child" in seen[1]
+                assert "in-thread" in seen[2]
+                await pilot.press("home", "down", "c")
+                await pilot.pause()
+                await pilot.press(*"enough", "enter")
+                while table.total > 2:
+                    await asyncio.sleep(0.02)
+                verdicts = str(app._verdicts.content)
+                while "has ended" not in verdicts:
+                    await asyncio.sleep(0.02)
+                    verdicts = str(app._verdicts.content)
+                assert "polite-child has ended: cancelled" in verdicts
+                await pilot.press("h")
+                while "polite-child" not in table.render_line(1).text:
+                    await asyncio.sleep(0.02)
+                assert "requested: enough" in table.render_line(1).text
+                program.kill()
+                await pilot.press("h")
+                while table.display:
+                    await asyncio.sleep(0.02)
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux (Debian: apt-get install tmux)")
+def test_in_a_real_terminal(program, tmp_path):
+    def tmux(*args):
+        command = ["tmux", "-S", str(tmp_path / "tmux"), "-f", "/dev/null", *args]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+
+    def seen(*texts):
+        deadline = time.monotonic() + 40
+        while True:
+            shown = tmux("capture-pane", "-p", "-t", "top")
+            if all(text in shown for text in texts):
+                return shown
+            assert time.monotonic() < deadline, shown
+            time.sleep(0.05)
+
+    environment = [f"-e{name}={os.environ[name]}" for name in ("CALLOFF_SOCKETS",)]
+    verb = f"{sys.executable} -m calloff top; echo status $?; sleep 60"
+    tmux("new-session", "-d", "-s", "top", "-x", "120", "-y", "30", *environment, f"TERM=screen-256color {verb}")
+    try:
+        seen("1 process · 3 running", "polite-child", "in-thread", "Call off")
+        tmux("send-keys", "-t", "top", "Down")
+        tmux("send-keys", "-t", "top", "Enter")
+        seen("stack, outermost first")
+        tmux("send-keys", "-t", "top", "c")
+        seen("Call it off", "Reason")
+        tmux("send-keys", "-t", "top", "-l", "not needed")
+        seen("not needed")
+        tmux("send-keys", "-t", "top", "Enter")
+        seen("polite-child has ended: cancelled")
+        tmux("send-keys", "-t", "top", "q")
+        assert "status 0" in seen("status")
+    finally:
+        tmux("kill-server")
+
+
+def run_verb(*args, code="import sys; from calloff.cli import main; sys.exit(main(sys.argv[1:]))"):
+    return subprocess.run([sys.executable, "-c", code, "top", *args], capture_output=True, text=True, timeout=60)
+
+
+def test_without_a_terminal():
+    result = run_verb()
+    assert result.returncode == 2
+    assert result.stderr.startswith("calloff top: needs a terminal; calloff ps")
+
+
+def test_without_textual():
+    code = "import sys; sys.modules['textual'] = None; from calloff.cli import main; sys.exit(main(sys.argv[1:]))"
+    result = run_verb(code=code)
+    assert result.returncode == 125
+    assert result.stderr == (
+        "calloff top: the screen needs Textual, which is not installed: pip install 'calloff[top]'\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["--every", "soon"], "argument --every: must be a duration such as 3, 3s"),
+        (["--every", "0"], "argument --every: must be at least 100ms"),
+        (["--sort", "size"], "invalid choice"),
+    ],
+)
+def test_bad_options(args, told):
+    result = run_verb(*args)
+    assert result.returncode == 2
+    assert told in result.stderr
