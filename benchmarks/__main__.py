@@ -21,6 +21,7 @@ NAMES = (
     "processes",
     "killing",
     "commands",
+    "control",
     "sweeping",
     "finding",
 )

@@ -173,29 +173,30 @@ def one(tool: str, name: str, which: str) -> tuple[str, float]:
     return (json.loads(said[-1]) if done.returncode == 0 and said else "failed"), perf_counter() - began
 
 
-def everything() -> dict[tuple[str, str, str], tuple[str, float]]:
+def everything(programs: list[str]) -> dict[tuple[str, str, str], tuple[str, float]]:
     """By tool, program and twin."""
-    jobs = [(tool, name, which) for tool in TOOLS for name in PROGRAMS for which in ("buggy", "mended")]
+    jobs = [(tool, name, which) for tool in TOOLS for name in programs for which in ("buggy", "mended")]
     with ThreadPoolExecutor(2) as pool:
         return dict(zip(jobs, pool.map(lambda job: one(*job), jobs), strict=True))
 
 
-def run(_quick: bool) -> list[Row]:
-    said = everything()
-    missed = {t: sum(said[t, name, "buggy"][0] != "found" for name in PROGRAMS) for t in TOOLS}
-    alarms = {t: sum(said[t, name, "mended"][0] == "found" for name in PROGRAMS) for t in TOOLS}
+def run(quick: bool) -> list[Row]:
+    programs = PROGRAMS[::5] if quick else PROGRAMS
+    said = everything(programs)
+    missed = {t: sum(said[t, name, "buggy"][0] != "found" for name in programs) for t in TOOLS}
+    alarms = {t: sum(said[t, name, "mended"][0] == "found" for name in programs) for t in TOOLS}
     rows: list[Row] = []
     for tool in TOOLS:
         goal = AtMost(0) if tool == "calloff" else None
-        rows.append(Row(f"bugs missed, of {len(PROGRAMS)}: {tool}", "bugs", Figure((missed[tool],)), goal=goal))
+        rows.append(Row(f"bugs missed, of {len(programs)}: {tool}", "bugs", Figure((missed[tool],)), goal=goal))
     for tool in TOOLS:
         goal = AtMost(0) if tool == "calloff" else None
-        rows.append(Row(f"false alarms, {len(PROGRAMS)} twins: {tool}", "alarms", Figure((alarms[tool],)), goal=goal))
+        rows.append(Row(f"false alarms, {len(programs)} twins: {tool}", "alarms", Figure((alarms[tool],)), goal=goal))
     return rows
 
 
 def main() -> None:
-    said = everything()
+    said = everything(PROGRAMS)
     print(f"| {'program':22} | " + " | ".join(f"{tool:18}" for tool in TOOLS) + " |")
     print("|---|" + "---|" * len(TOOLS))
     for name in PROGRAMS:

@@ -1,7 +1,7 @@
 """A pool of connections with a bug that hardly any test finds: called off in the wrong moment, it loses one.
 
     python examples/pool.py
-    calloff sweep examples/pool.py:query --setup setup     (exit status 1)
+and, with the whole report: calloff sweep examples/pool.py:query --setup setup     (exit status 1)
 """
 
 import asyncio

@@ -204,6 +204,8 @@ class Counts:
 
 #: what runs in one process and one thread, and is worth measuring: tracing the rest would slow it down or disturb it
 COVERED = ("tests/api", "tests/operation", "tests/properties", "tests/scopes", "tests/words")
+#: what the other interpreters need not repeat
+ONCE = ("tests/typing", "tests/test_docs.py", "tests/web/test_browser.py")
 SIDE_BY_SIDE = ("-n", "4", "--dist", "worksteal")
 
 
@@ -219,10 +221,9 @@ def covered(counts: Counts) -> str:
 
 
 def tests_on(version: str, counts: Counts) -> str:
-    """All tests on one interpreter; on the main one without those that count coverage, on the others without the types."""
+    """All tests on one interpreter, but for those of the main one that have counted coverage."""
     python = BIN / "python" if version == THIS else ENVIRONMENTS / version / "bin" / "python"
-    elsewhere = COVERED if version == THIS else ("tests/typing",)
-    rest = [f"--ignore={folder}" for folder in elsewhere]
+    rest = [f"--ignore={path}" for path in (COVERED if version == THIS else ONCE)]
     at_once = pytest((python,), version, [*SIDE_BY_SIDE, "-m", "not alone", *rest], counts)
     alone = pytest((python,), f"{version}-alone", ["-m", "alone", *rest], counts)
     return f"{at_once}; alone: {alone}"

@@ -53,6 +53,14 @@ PRINTED = {
         "very slow was called off",
         "Timed out.",
     ],
+    "see_and_stop.py": [
+        "page-1, a task, is at: await asyncio.sleep(3600)",
+        "page-2, a task, is at: await asyncio.sleep(3600)",
+        "sleep, a command, is at: sleep 3600",
+        "page-1: cancelled, ASKED",
+        "page-2: cancelled, ASKED",
+        "Cancelled",
+    ],
     "pool.py": ["setup UNSAFE ['late']", "setup_mended SAFE []"],
     "prometheus.py": [
         "calloff_operations_started_total task 6",

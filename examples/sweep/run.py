@@ -91,14 +91,14 @@ EXAMPLES = (
     Example(
         "psycopg-pool-3.2.7",
         POSTGRES,
-        "psycopg-pool==3.2.7 psycopg[binary]",
+        "psycopg-pool==3.2.7 psycopg[binary]==3.3.9",
         (
             ("late", "psycopg_pool/pool_async.py:905", "obeyed"),
             ("early", "psycopg_pool/pool_async.py:239", "restart"),
             ("late", "psycopg_pool/pool_async.py:239", "restart"),
         ),
     ),
-    Example("psycopg-pool-3.3.3", POSTGRES, "psycopg-pool==3.3.3 psycopg[binary]"),
+    Example("psycopg-pool-3.3.3", POSTGRES, "psycopg-pool==3.3.3 psycopg[binary]==3.3.9"),
     Example(
         "anyio-3.4.0",
         ANYIO,

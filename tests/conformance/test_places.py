@@ -92,7 +92,6 @@ class TestThread(Blocking):
     @pytest.fixture(autouse=True)
     def no_garbage(self) -> Iterator[None]:
         """Force in a thread is lost in a destructor and sent again; pytest calls it an error: nobody's is to run there."""
-        gc.collect()
         gc.disable()
         yield
         gc.enable()

@@ -1,6 +1,7 @@
 """Processes to look at: each is `calloff run` of a function in a file of its own, or that file as a plain program."""
 
 import asyncio
+import io
 import os
 import signal
 import subprocess
@@ -8,8 +9,11 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
 
+import calloff.cli
 from calloff.control import Client, Overview, Query
 
 PRELUDE = "import asyncio, os, signal, sys, time\nimport calloff\n"
@@ -77,8 +81,22 @@ def running(count: int) -> Callable[[Overview], bool]:
     return lambda overview: overview.counts == {"running": count}
 
 
-def cli(*arguments: str, seconds: float = 60) -> "subprocess.CompletedProcess[str]":
-    """The command line."""
-    return subprocess.run(
-        [sys.executable, "-m", "calloff", *arguments], capture_output=True, text=True, timeout=seconds, check=False
-    )
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def cli(*arguments: str) -> Done:
+    """The command line, without the second that a process of its own would take."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            status = calloff.cli.main(list(arguments))
+        except SystemExit as left:
+            status = int(left.code or 0)
+    told = []
+    for stream in (out, err):
+        stream.flush()
+        told.append(stream.buffer.getvalue().decode())  # type: ignore[attr-defined]
+    return Done(status, *told)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import calloff
 from calloff._operation.snapshot import plain
 from calloff.control import Ambiguous, Client, NotFound, Query, expose
-from calloff.control._ids import best, fits
+from calloff.control._ids import best, fits, numbers
 
 Run = Callable[..., Any]
 
@@ -319,3 +319,9 @@ def test_progress_that_cannot_be_shown() -> None:
     assert plain(1 << 60) == str(1 << 60)
     assert plain(range(3)) == "range(0, 3)"
     assert len(plain([0] * 10**6)) < 100
+
+
+def test_whole_ids_are_found_by_their_numbers() -> None:
+    assert numbers(["4312.7", "4312.12", "4312.7"], 4312) == {7, 12}
+    for other in ("7", "4312", "4312.", "4312.07", "4312.t3", "431.7", "4312.7.1", "4312.\u0663"):
+        assert numbers(["4312.7", other], 4312) is None, other

@@ -22,7 +22,7 @@ from calloff.control import expose
 from calloff.control._records import LONGEST, VERSION
 
 #: how many messages the quick fuzzing sends; CALLOFF_FUZZ=100000 is the long run
-FUZZ = int(os.environ.get("CALLOFF_FUZZ", "3000"))
+FUZZ = int(os.environ.get("CALLOFF_FUZZ", "20000"))
 
 
 @contextmanager
@@ -176,12 +176,12 @@ def test_any_shape_is_answered(sockets: Path, requests: list[dict[str, Any]]) ->
 
 
 def message(dice: random.Random) -> bytes:
-    """Garbage, a request, a broken one, half of one, or a huge one."""
+    """Garbage, a request, a broken one, half of one, or a huge one. None that a change of one byte makes a real cancel."""
     good = json.dumps(
         {
             "verb": dice.choice(["list", "show", "cancel", "watch", "dance"]),
             "id": dice.choice(["1", "0.1", "x" * dice.randrange(50)]),
-            "query": {"ids": ["none"], "name": dice.choice(["", "x*", "[", "*" * 30]), "limit": dice.randrange(-1, 5)},
+            "query": {"ids": ["none"], "name": "zz*" + "*" * dice.randrange(30), "limit": dice.randrange(-1, 5)},
             "wait": dice.choice([0, 0.001, -1, 1e308]),
         }
     ).encode()

@@ -4,7 +4,7 @@ import asyncio
 
 
 async def work(number: int) -> int:
-    await asyncio.sleep(0.2 * (number - 1) + 0.001)
+    await asyncio.sleep(0.4 * (number - 1) + 0.001)
     return number
 
 

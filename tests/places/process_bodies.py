@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import calloff
@@ -159,6 +161,24 @@ def ignore_signals(path):
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     swallow(path)
+
+
+def give_back_slowly(path, taken):
+    """Wait for a condition whose lock takes its time, in C, to be given back."""
+
+    class Lock:
+        release = partial(time.sleep, 0.3)
+
+        def acquire(self, *_):
+            Path(taken).touch()
+            return True
+
+        def _is_owned(self):
+            return True
+
+    condition = threading.Condition(Lock())
+    Path(path).touch()
+    condition.wait(1000)
 
 
 def stop_itself(path):

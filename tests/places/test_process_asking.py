@@ -82,6 +82,19 @@ def test_an_import_without_end_is_interrupted_and_the_worker_replaced(arun, tmp_
     arun(main)
 
 
+def test_a_lock_is_not_left_half_given_back(arun, tmp_path):
+    async def main():
+        path, taken = tmp_path / "in", tmp_path / "taken"
+        op = start(bodies.give_back_slowly, str(path), str(taken))
+        await begun(path)
+        outcome = await op.stop(grace=20)
+        assert isinstance(outcome, calloff.Cancelled), outcome
+        assert outcome.report.rung is Rung.ASKED
+        assert taken.exists(), "Condition.wait takes the lock again on its way out"
+
+    arun(main)
+
+
 def test_a_request_that_a_destructor_swallows_comes_again(arun, tmp_path):
     async def main():
         path, again = tmp_path / "in", tmp_path / "again"
@@ -134,5 +147,22 @@ def test_a_new_deadline_is_known_to_the_function(arun, tmp_path):
         before, after = await op
         assert all(100 < left <= 1000 for left in before)
         assert all(0 < left <= 50 for left in after)
+
+    arun(main)
+
+
+def test_c_code_that_never_answers_is_located_all_the_same(arun, tmp_path):
+    async def main():
+        op = start(bodies.spin_in_c, str(tmp_path / "in"))
+        await begun(tmp_path / "in")
+        op.cancel("enough", grace=600)
+        async with asyncio.timeout(30):
+            while op.body.worker._stack() is None:
+                await asyncio.sleep(0.005)
+        assert not op.done()
+        outcome = await op.stop(grace=0)
+        assert outcome.report.rung is Rung.KILLED
+        assert outcome.report.refusals == 0
+        assert outcome.report.where[-1].source == "return sum(range(10**13))"
 
     arun(main)

@@ -23,7 +23,6 @@ def many_switches() -> Iterator[None]:
     """Threads take turns as often as possible, so that force arrives everywhere, but in nobody else's destructors."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
-    gc.collect()
     gc.disable()
     yield
     gc.enable()

@@ -8,13 +8,15 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+import types
+from collections.abc import AsyncIterator, Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from calloff.testing import SweepReport, sweep
+from calloff.testing._sweep.points import is_handling
 
 Run = Callable[..., Any]
 
@@ -689,3 +691,30 @@ def test_what_a_thread_hands_over_too_late_is_found() -> None:
     report = swept(fn)
     assert phases_of(report) == ["early", "late"]
     assert all("unclosed database" in str(finding.violations) for finding in report.unsafe), str(report)
+
+
+def test_a_cancel_that_is_kept_to_be_raised_later_is_not_swallowed() -> None:
+    """Who waits for something to end keeps the first cancel and drops those that follow."""
+
+    @types.coroutine
+    def suspend() -> Generator[None]:
+        yield
+
+    async def waits() -> None:
+        held: asyncio.CancelledError | None = None
+        for _ in range(5):
+            try:
+                await suspend()
+            except asyncio.CancelledError as error:
+                held = held or error
+        if held is not None:
+            raise held
+
+    coro = waits()
+    coro.send(None)
+    first, second = asyncio.CancelledError(), asyncio.CancelledError()
+    coro.throw(first)
+    coro.throw(second)
+    assert is_handling(coro, [first, second])
+    assert not is_handling(coro, [second])
+    coro.close()

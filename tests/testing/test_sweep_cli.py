@@ -200,6 +200,8 @@ def test_html(file: str, tmp_path: Path) -> None:
     assert "<span>safe</span>" in text
     assert "<span>never waited</span>" in text
     assert "Never waited in: setup, bad, check" in text
+    assert calloff_sweep(f"{file}:good", *SETUP, "--phases", "before", "--html", str(page)).returncode == 0
+    assert "<span>not tried</span>" in page.read_text()
 
 
 def test_the_page_names_what_is_known_and_what_went_wrong(file: str, tmp_path: Path) -> None:

@@ -1,9 +1,6 @@
 """What stands in a row, a pane and a verdict, without a screen."""
 
 import pytest
-
-pytest.importorskip("textual")
-
 from rich.cells import cell_len
 from top.fake_client import ended, row
 
@@ -110,17 +107,20 @@ def test_the_pane_without_a_stack():
         ),
         (Stopped(row=row(1), outcome="gone"), "4312.1 work: its process ended before it could answer", "warning"),
         (
-            Stopped(row=row(1), seconds=0.4, outcome="completed"),
+            Stopped(row=ended(1, reason=Cause("requested")), seconds=0.4, outcome="completed"),
             "4312.1 work completed all the same, after 0.4 s",
             "warning",
         ),
+        (Stopped(row=ended(1), outcome="completed"), "4312.1 work had ended before: completed", "information"),
         (
-            Stopped(row=ended(1, error="ValueError: no"), seconds=0.4, outcome="failed"),
+            Stopped(row=ended(1, error="ValueError: no", reason=Cause("requested")), seconds=0.4, outcome="failed"),
             "4312.1 work failed after 0.4 s: ValueError: no",
             "warning",
         ),
         (
-            Stopped(row=ended(1, rung="FORCED", refusals=3), seconds=5.4, outcome="cancelled"),
+            Stopped(
+                row=ended(1, rung="FORCED", refusals=3, reason=Cause("requested")), seconds=5.4, outcome="cancelled"
+            ),
             "4312.1 work has ended: cancelled after 5.4 s (FORCED, refused 3 times)",
             "information",
         ),

@@ -3,10 +3,6 @@
 import asyncio
 import functools
 
-import pytest
-
-pytest.importorskip("textual")
-
 from textual.widgets import Button, Input, Static
 from top.fake_client import Fake, ended, row
 

@@ -2,14 +2,15 @@
 
 import asyncio
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 
+import pexpect
 import pytest
-
-pytest.importorskip("textual")
 
 from calloff.control import Client
 from calloff.top._app import Top
@@ -48,10 +49,9 @@ def test_on_a_real_process(program):
             app = Top(client, every=0.2, wait=20.0)
             async with app.run_test(size=(120, 30)) as pilot:
                 table = app.query_one(Table)
-                while table.total < 3:
+                while table.total < 3 or "main" not in table.render_line(1).text:
                     await asyncio.sleep(0.02)
                 seen = [table.render_line(y).text for y in range(1, 4)]
-                assert "main" in seen[0]
                 assert " └ polite-child" in seen[1]
                 assert "in-thread" in seen[2]
                 await pilot.press("home", "down", "c")
@@ -109,6 +109,18 @@ def test_in_a_real_terminal(program, tmp_path):
         assert "status 0" in seen("status")
     finally:
         tmux("kill-server")
+
+
+def test_a_signal_leaves_the_terminal_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.setenv("CALLOFF_SOCKETS", str(tmp_path / "none"))
+    monkeypatch.setenv("TERM", "xterm-256color")
+    terminal = pexpect.spawn(sys.executable, ["-m", "calloff", "top"], timeout=40, dimensions=(30, 100))
+    terminal.expect("No operation runs")
+    terminal.kill(signal.SIGTERM)
+    terminal.expect(re.escape("\x1b[?1049l"))
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert (terminal.exitstatus, terminal.signalstatus) == (143, None)
 
 
 def run_verb(*args, code="import sys; from calloff.cli import main; sys.exit(main(sys.argv[1:]))"):

@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import itertools
+import os
 import sys
 import time
 
 import calloff
 
-DAEMON = "setsid sleep 600 & sleep 600"
+#: how long the daemon sleeps, by which the test finds it
+NAP = os.environ.get("NAP", "600")
 
 
 async def swallow() -> None:
@@ -26,7 +28,7 @@ async def main() -> None:
     operations = [
         calloff.start(swallow(), name="swallower", grace=0.6),
         calloff.start(calloff.process(c_loop), name="c-loop", grace=0.6),
-        calloff.start(calloff.command("sh", "-c", DAEMON), name="daemon-maker", grace=0.6),
+        calloff.start(calloff.command("sh", "-c", f"setsid sleep {NAP} & sleep {NAP}"), name="daemon-maker", grace=0.6),
     ]
     for operation in operations:
         outcome = await operation.outcome()

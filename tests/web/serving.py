@@ -33,7 +33,9 @@ class Served:
         try:
             self.send(connection, path, method=method, token=token, body=body, **headers)
             answer = connection.getresponse()
-            return answer.status, answer.read().decode(), {name.lower(): value for name, value in answer.getheaders()}
+            answered = {name.lower(): value for name, value in answer.getheaders()}
+            endless = answered.get("content-type", "").startswith("text/event-stream")
+            return answer.status, (answer.readline() if endless else answer.read()).decode(), answered
         finally:
             connection.close()
 

@@ -72,3 +72,10 @@ def test_a_removed_current_directory_does_no_harm(tmp_path, monkeypatch):
 def test_an_offset_beyond_the_code_falls_back_to_its_first_line(offset):
     (frame,) = develop(((here.__code__, offset),))
     assert frame.line == here.__code__.co_firstlineno
+
+
+def test_what_has_no_lines() -> None:
+    (command,) = develop((("/bin/sleep", 0, "sleep", "sleep 60 (process 7)"),))
+    assert command == Frame("/bin/sleep", 0, "sleep", "sleep 60 (process 7)")
+    assert str(command) == "sleep 60 (process 7)"
+    assert str(Frame("<built-in>", 0, "sum")) == "sum (<built-in>)"

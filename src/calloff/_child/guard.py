@@ -20,19 +20,20 @@ import time
 from _socket import SCM_RIGHTS, SOL_SOCKET
 from _socket import socket as Socket
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from . import tree
 from .page import Page
-from .wire import Letters, letter
+from .wire import DEAF, DUMP, Letters, letter
 
 __all__ = ["Guard", "Launch", "wake_on_children"]
 
 ITSELF, KILL, LIMIT, NEVER = "itself", "kill", "limit", "never"
 
 #: seconds until a worker is asked again (its event loop may be blocked, a module be imported), and how many at most
-#: after further times, as long as the asking has not arrived
-_AGAIN, _AGAIN_AT_MOST = 0.025, 0.1
+#: after further times: as long as the asking has not arrived, and then
+_AGAIN, _AGAIN_AT_MOST, _LOOK_AT_MOST = 0.025, 0.1, 0.8
 #: seconds of trying to kill before the survivors are told
 _PATIENCE = 0.7
 
@@ -72,6 +73,7 @@ class Guard:
         self._reaper = tree.Reaper()
         self._asked = False
         self._job = 0
+        self._ran = 0.0
         self._signal = 0
         self._again: float | None = None
         self._pausing = _AGAIN
@@ -191,7 +193,8 @@ class Guard:
             self._again = time.monotonic() + _AGAIN
             self._pausing = _AGAIN
             self._signal = signum
-            self._signal_work()
+            self._ran = tree.seconds_run(self._reaper.leader)
+            self._signal_work(signum)
             return
         try:
             os.killpg(self._reaper.leader, signum)
@@ -199,9 +202,9 @@ class Guard:
         except OSError:  # not ours to signal (setuid): force may be, or the survivors are told
             pass
 
-    def _signal_work(self) -> None:
+    def _signal_work(self, signum: int) -> None:
         try:
-            os.kill(self._reaper.leader, self._signal)
+            os.kill(self._reaper.leader, signum)
         except OSError:
             pass
 
@@ -212,10 +215,11 @@ class Guard:
         if page.refused == self._job:
             self._tell("refused", self._job)
         elif self._reaper.status is None and page.done < self._job:
-            self._signal_work()
-            self._pausing *= 2
-            if page.heard != self._job:
-                self._pausing = min(self._pausing, _AGAIN_AT_MOST)
+            self._signal_work(self._signal)
+            if page.noted != self._job and tree.seconds_run(self._reaper.leader) - self._ran > DEAF:
+                self._signal_work(DUMP)  # no Python code runs, which would have noted it: C tells where it is, once
+                self._ran = inf
+            self._pausing = min(2 * self._pausing, _LOOK_AT_MOST if page.heard == self._job else _AGAIN_AT_MOST)
             self._again = now + self._pausing
 
     def _overdue(self) -> str:

@@ -16,7 +16,7 @@ __all__ = ["Page"]
 _NUMBER = Struct("<Q")
 _LENGTH = Struct("<I")
 _TIME = Struct("<d")
-_ASKED, _DONE, _BEGUN, _HEARD, _REFUSED, _LIMITED, _DEADLINE, _SIZE, _REASON = 0, 8, 16, 24, 32, 40, 48, 56, 60
+_ASKED, _DONE, _BEGUN, _NOTED, _HEARD, _REFUSED, _LIMITED, _DEADLINE, _SIZE, _REASON = range(0, 80, 8)
 
 
 class Page:
@@ -65,6 +65,15 @@ class Page:
     @done.setter
     def done(self, number: int) -> None:
         _NUMBER.pack_into(self._memory, _DONE, number)
+
+    @property
+    def noted(self) -> int:
+        """The guard: the last job for which the worker has seen the asking, whether or not its function has."""
+        return int(_NUMBER.unpack_from(self._memory, _NOTED)[0])
+
+    @noted.setter
+    def noted(self, number: int) -> None:
+        _NUMBER.pack_into(self._memory, _NOTED, number)
 
     @property
     def heard(self) -> int:

@@ -13,7 +13,16 @@ import sys
 import time
 from collections.abc import Callable
 
-__all__ = ["Reaper", "descendants", "die_with_parent", "group_of", "kill_all", "name_process", "subreaper"]
+__all__ = [
+    "Reaper",
+    "descendants",
+    "die_with_parent",
+    "group_of",
+    "kill_all",
+    "name_process",
+    "seconds_run",
+    "subreaper",
+]
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
@@ -89,6 +98,15 @@ def _stat(pid: int) -> tuple[str, int, int]:
         return fields[0].decode(), int(fields[1]), int(fields[2])
     except (OSError, IndexError, ValueError):
         return "", 0, 0
+
+
+def seconds_run(pid: int) -> float:
+    """The processor time that the first thread of a process has used; 0 where the system does not tell."""
+    try:
+        with open(f"/proc/{pid}/schedstat", "rb", buffering=0) as file:
+            return int(file.read(64).split()[0]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def group_of(pid: int) -> int:

@@ -16,11 +16,14 @@ from pickle import PickleBuffer
 from struct import Struct
 from typing import Any
 
-__all__ = ["ASK", "DUMP", "LOOK", "Frame", "Letters", "Reader", "frame", "letter"]
+__all__ = ["ASK", "DEAF", "DUMP", "LOOK", "Frame", "Letters", "Reader", "frame", "letter"]
 
 #: what a worker is signalled with: look at your page; write your stack; have C write it. Of all signals these are
 #: used least.
 ASK, LOOK, DUMP = (int(getattr(signal, "SIGRTMAX", 64)) - below for below in (3, 4, 5))
+
+#: seconds of processor time without an answer to a signal that show that no Python code runs in a worker
+DEAF = 0.003
 
 _LENGTH = Struct("<I")
 _HEAD = Struct("<IIQ")  # bytes of the tuple, number of buffers, bytes of the pickle

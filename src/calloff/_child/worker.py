@@ -5,11 +5,12 @@ there: the value of a function is kept in the very step of C in which the functi
 `starmap`), between which and the handler no bytecode lies; so the handler can tell for certain whether the function
 is still running, and a late signal finds nothing to do. An asking for another job is not acted upon either.
 
-There are moments at which an exception would do harm or be lost: a lock of `logging` would stay taken, a module would
-stay half imported, which the jobs that follow would find. Then nothing is raised, nothing noted on the page, and the
-guard asks again until it reads there that the asking was heard. An import gets a second; after that the exception is
-raised in it all the same, and the worker is replaced when the job is over. What a destructor swallows counts as not
-heard. The signal comes further times after that, which raise nothing: they find out whether the function went on.
+There are moments at which an exception would do harm or be lost: a lock of `logging` would stay taken, a `Condition`
+would give back what it has not, a module would stay half imported, which the jobs that follow would find. Then nothing
+is raised, nothing noted on the page, and the guard asks again until it reads there that the asking was heard. These
+get a second; after that the exception is raised all the same, and the worker is replaced when the job is over. What a
+destructor swallows counts as not heard. The signal comes further times after that, which raise nothing: they find out
+whether the function went on.
 
 A worker is a child subreaper itself, so one call of the system tells after each job whether any descendant is left.
 """
@@ -45,7 +46,7 @@ __all__ = ["launch"]
 
 #: seconds that the tasks which an async function leaves behind get to end
 _TIDY = 0.5
-#: seconds that an import gets to end before it is interrupted
+#: seconds that an import, or the handling of a lock, gets to end before it is interrupted
 _IMPORT = 1.0
 
 
@@ -119,9 +120,11 @@ class _Worker:
         self._noted = False
         """Whether the function of this job is to be asked: where it was then is known."""
         self._held_at: float | None = None
-        """Since when the asking waits for the end of an import."""
+        """Since when the asking waits for the end of what must not be interrupted."""
         self._spoiled = False
-        """Whether a module may be half imported: no further job is to run here."""
+        """Whether something was interrupted that must not be: no further job is to run here."""
+        self._acting = False
+        """Whether an asking is being acted upon."""
         self._async = False
         self._coro: CoroutineType[Any, Any, Any] | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -207,8 +210,17 @@ class _Worker:
 
     def asked(self, signum: int = 0, frame: FrameType | None = None) -> None:
         """The signal came: raise in the function, if it is the one that is meant and still runs."""
+        self._page.noted = self._page.asked
+        if not self._acting:  # else the guard asks again
+            self._acting = True
+            try:
+                self._hear(signum, frame)
+            finally:
+                self._acting = False
+
+    def _hear(self, signum: int, frame: FrameType | None) -> None:
         number = self._running
-        if not number or self._box or self._page.asked != number or _is_ours(frame):
+        if not number or self._box or self._page.asked != number:
             return
         if self._heard(number):
             if not self._is_obeying():
@@ -224,7 +236,7 @@ class _Worker:
                 return
         if self._async and (self._coro is None or not self._coro.cr_running):
             return
-        if not _is_in_logging(frame) and (not _is_importing(frame) or self._waited_enough()):
+        if not (_is_locking(frame) or _is_importing(frame)) or self._waited_enough():
             operation.asked = self._page.reason
             self._page.heard = number
             raise asyncio.CancelledError(*self._words())
@@ -245,7 +257,7 @@ class _Worker:
         return type(last).__name__ != "FutureIter"  # an async generator may be in its own clean-up: nobody can tell
 
     def _waited_enough(self) -> bool:
-        """Whether an import had its time."""
+        """Whether what must not be interrupted had its time."""
         now = time.monotonic()
         if self._held_at is None:
             self._held_at = now
@@ -255,8 +267,10 @@ class _Worker:
     def unraisable(self, lost: "sys.UnraisableHookArgs") -> None:
         """What was raised in a destructor or a callback of C is lost: the guard asks again."""
         if isinstance(lost.exc_value, asyncio.CancelledError) and self._running and self._heard(self._running):
+            self._acting = True  # what would be raised here would be lost, too
             self._page.heard = 0
             operation.asked = None
+            self._acting = False
         else:
             sys.__unraisablehook__(lost)
 
@@ -266,8 +280,8 @@ class _Worker:
 
     def _cancel(self, task: "asyncio.Task[Any]") -> None:
         if not self._heard(self._running):
-            self._page.heard = self._running
             task.cancel(*self._words())
+            self._page.heard = self._running
 
     def look(self, signum: int, frame: FrameType | None) -> None:
         """Write the stack of the function: its frames, or its awaits while it is suspended."""
@@ -316,18 +330,16 @@ class _Worker:
 _OUTER = (_Worker._call.__code__, _Worker._run.__code__)
 
 
-#: of `logging`: what has to be left in good order
-_LOCKING = frozenset({"_acquireLock", "_releaseLock", "_prepareFork", "_afterFork", "acquire", "release", "handle"})
+#: by module, what has to be left in good order; a wait for a lock is not among it
+_LOCKING = {
+    "logging": {"_acquireLock", "_releaseLock", "_prepareFork", "_afterFork", "acquire", "release", "handle"},
+    "xthreading": {"__enter__", "__exit__", "_acquire_restore", "_release_save", "_is_owned", "notify", "notify_all"},
+}
 
 
-def _is_ours(frame: FrameType | None) -> bool:
-    """Whether our own code runs, where an exception would do harm: the guard asks again."""
-    return frame is not None and frame.f_globals.get("__package__") == __package__ and frame.f_code not in _OUTER
-
-
-def _is_in_logging(frame: FrameType | None) -> bool:
+def _is_locking(frame: FrameType | None) -> bool:
     """Whether a lock is being taken or given back: an error there is lost, or leaves it taken."""
-    return frame is not None and frame.f_globals.get("__name__") == "logging" and frame.f_code.co_name in _LOCKING
+    return frame is not None and frame.f_code.co_name in _LOCKING.get(frame.f_globals.get("__name__", ""), ())
 
 
 def _is_importing(frame: FrameType | None) -> bool:

@@ -47,7 +47,9 @@ def develop(stack: RawStack) -> tuple[Frame, ...]:
         if isinstance(part, CodeType):
             located.append(_locate(part, cast(int, next(parts))))
         elif isinstance(part, tuple):
-            located.append(_locate(*part) if len(part) == 2 else Frame(*part))
+            located.append(
+                _locate(part[0], part[1]) if isinstance(part[0], CodeType) else Frame(*cast(tuple[str, int, str], part))
+            )
     return tuple(
         frame._replace(source=frame.source or linecache.getline(frame.file, frame.line).strip())
         for frame in located

@@ -7,7 +7,7 @@ argparse nor for an event loop. A verb is a module here with ``main(argv) -> int
 import os
 import sys
 
-__all__ = ["VERBS", "main", "verbs"]
+__all__ = ["VERBS", "main"]
 
 #: verb: (where its `main` lives, what it does)
 VERBS = {
@@ -34,8 +34,8 @@ def main(argv: "list[str] | None" = None) -> int:
         from importlib.metadata import version
 
         return _say(f"calloff {version('calloff')}")
-    if verb not in verbs():
-        sys.stderr.write(f"calloff: there is no verb {verb!r}: choose from {', '.join(verbs())}\n")
+    if verb not in VERBS:
+        sys.stderr.write(f"calloff: there is no verb {verb!r}: choose from {', '.join(VERBS)}\n")
         return 2
     home = __import__("importlib").import_module(VERBS[verb][0], __name__)
     try:
@@ -54,21 +54,8 @@ def main(argv: "list[str] | None" = None) -> int:
     return status
 
 
-def verbs() -> "list[str]":
-    """The verbs that this installation has."""
-    here = os.path.dirname(os.path.abspath(__file__))
-    return [verb for verb, (home, _) in VERBS.items() if os.path.exists(_file(here, home))]
-
-
-def _file(here: str, home: str) -> str:
-    dots = len(home) - len(home.lstrip("."))
-    for _ in range(dots - 1):
-        here = os.path.dirname(here)
-    return os.path.join(here, *home.lstrip(".").split(".")) + ".py"
-
-
 def _help() -> str:
-    listed = "\n".join(f"  {verb:<10} {VERBS[verb][1]}" for verb in verbs())
+    listed = "\n".join(f"  {verb:<10} {what}" for verb, (_, what) in VERBS.items())
     return f"""\
 Usage: calloff VERB [OPTION...] ...
 

@@ -115,7 +115,7 @@ def ending(stopped: Stopped) -> str:
         return "its process has ended, and it with it"
     if stopped.outcome == "abandoned":
         return f"could not be stopped and was given up (ABANDONED) {after}{refused}; it still runs{stuck}"
-    if row.reason is None:
+    if not stopped.seconds:
         error = f" ({clean(row.error)})" if row.error else ""
         return f"had ended already: {row.outcome}{error}"
     if stopped.outcome == "completed":

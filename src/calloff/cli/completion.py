@@ -76,9 +76,9 @@ def _candidates(words: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _verbs() -> Iterator[tuple[str, str]]:
-    from . import VERBS, verbs
+    from . import VERBS
 
-    return ((verb, VERBS[verb][1]) for verb in verbs())
+    return ((verb, what) for verb, (_, what) in VERBS.items())
 
 
 def _of_verb(verb: str, before: list[str], typed: str) -> Iterator[tuple[str, str]]:
@@ -107,10 +107,10 @@ def _values(verb: str, option: str) -> tuple[str, ...] | None:
 
 def _options(verb: str) -> list[str]:
     """Those that the help of the verb names."""
+    from . import VERBS
     from . import main as calloff
-    from . import verbs
 
-    if verb not in verbs():
+    if verb not in VERBS:
         return []
     said = io.StringIO()
     with redirect_stdout(said), redirect_stderr(io.StringIO()):

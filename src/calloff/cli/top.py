@@ -1,7 +1,10 @@
 """``calloff top``: the live screen. Loads Textual only when it is there and somebody wants it."""
 
 import argparse
+import asyncio
+import signal
 import sys
+from functools import partial
 from importlib.util import find_spec
 
 from .._words.durations_text import EXAMPLES, read_duration
@@ -22,13 +25,10 @@ def main(argv: list[str]) -> int:
             "calloff top: needs a terminal; calloff ps prints the same as text, calloff ps --json as data\n"
         )
         return 2
-    import asyncio
-
-    asyncio.run(_run(options))
-    return 0
+    return asyncio.run(_run(options))
 
 
-async def _run(options: argparse.Namespace) -> None:
+async def _run(options: argparse.Namespace) -> int:
     from ..control import Client
     from ..top._app import Top
 
@@ -36,7 +36,10 @@ async def _run(options: argparse.Namespace) -> None:
         screen = Top(
             client, every=options.every, wait=options.wait, name=options.name, sort=options.sort, tasks=options.tasks
         )
+        for signum in (signal.SIGTERM, signal.SIGHUP):  # the terminal is to be left as it was found
+            asyncio.get_running_loop().add_signal_handler(signum, partial(screen.exit, return_code=128 + signum))
         await screen.run_async(mouse=not options.no_mouse)
+        return screen.return_code or 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import TypeVar
 
-__all__ = ["best", "fits"]
+__all__ = ["best", "fits", "numbers"]
 
 T = TypeVar("T")
 EXACT = 3
@@ -23,3 +23,14 @@ def best(known: Iterable[tuple[str, T]], text: str) -> list[T]:
     ranked = [(fits(id, text), each) for id, each in known]
     highest = max((rank for rank, _ in ranked), default=0)
     return [each for rank, each in ranked if rank == highest] if highest else []
+
+
+def numbers(texts: Iterable[str], pid: int) -> set[int] | None:
+    """The numbers in these texts, if each is the whole id of an operation of that process."""
+    found: set[int] = set()
+    for text in texts:
+        number = text.removeprefix(f"{pid}.")
+        if not (number.isascii() and number.isdigit()) or text != f"{pid}.{int(number)}":
+            return None
+        found.add(int(number))
+    return found

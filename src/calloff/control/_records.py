@@ -36,6 +36,7 @@ VERSION = 1
 LONGEST = 1 << 16  # of a request; an answer may be longer
 
 
+# --8<-- [start:records]
 class Frame(Struct, frozen=True):
     """A line at which a body stands."""
 
@@ -120,6 +121,7 @@ class Query(Struct, frozen=True, omit_defaults=True):
     where: bool = True  # looking up the lines costs the watched process the most
 
 
+# --8<-- [end:records]
 class Request(Struct, frozen=True, tag_field="verb", omit_defaults=True):
     """What a client asks; `version` is its own."""
 
@@ -190,7 +192,7 @@ class Stopped(Answer, frozen=True, tag="stopped"):
     """How one of them ended. Without `outcome` it still runs, and `row.where` says where it is stuck."""
 
     row: Row | None = None
-    seconds: float = 0.0  # since the cancel
+    seconds: float = 0.0  # since the cancel; 0 of one that had ended before
     outcome: str | None = None
 
 

@@ -27,7 +27,7 @@ from .._operation.stopping import Stop
 from .._words.frame import RawStack, culprit, develop
 from .._words.report import Rung
 from .._words.state import State
-from ._ids import best
+from ._ids import best, numbers
 from ._records import Cause, Detail, Frame, Listing, Query, Row, Step
 
 __all__ = ["Registry"]
@@ -36,7 +36,7 @@ _SOURCE = 200  # characters of a source line
 _COMMAND = 1000  # and of a command line
 _STACK = 100  # frames
 _STATES = tuple(State)
-_LOOP = attrgetter("_loop")
+_LOOP, _PHASE = attrgetter("_loop"), attrgetter("_phase")
 
 
 class Registry:
@@ -59,7 +59,7 @@ class Registry:
     def listing(self, query: Query) -> Listing:
         """The rows that a query asks for, and the counts of all that match."""
         found = self.matching(query)
-        states = [phase_of(each) for each in found]
+        states = list(map(_PHASE, found)) if _only_live(query) else [phase_of(each) for each in found]
         counts = {str(state): states.count(state) for state in _STATES if state in states}
         stop = None if query.limit is None else query.offset + query.limit
         page = list(islice(self._sorted(found, query), query.offset, stop))
@@ -80,12 +80,15 @@ class Registry:
 
     def _named(self, found: "list[Any]", texts: Iterable[str]) -> "list[Any]":
         """For each text what fits it best."""
+        wanted = numbers(texts, self.pid)
+        if wanted is not None:  # whole ids, as by far the most: without making the id of every operation
+            whole = [each for each in found if not isinstance(each, asyncio.Task) and number_of(each) in wanted]
+            if len(whole) == len(wanted):
+                return whole
         known = [(self.id_of(each), each) for each in found]
         exact = dict(known)
-        chosen: dict[Any, None] = {}
-        for text in texts:
-            chosen.update(dict.fromkeys([exact[text]] if text in exact else best(known, text)))
-        return list(chosen)
+        fitting = ([exact[text]] if text in exact else best(known, text) for text in texts)
+        return list(dict.fromkeys(each for some in fitting for each in some))
 
     def _conditions(self, query: Query) -> Iterator[Callable[[Any], bool]]:
         if query.states:
@@ -103,7 +106,7 @@ class Registry:
 
     def find(self, id: str) -> Any:
         """The operation, ended one or task with exactly that id, or ``None``."""
-        return next((each for each in self.matching(Query(tasks=True, ended=True)) if self.id_of(each) == id), None)
+        return next((each for each in self.matching(Query(ids=(id,), ended=True)) if self.id_of(each) == id), None)
 
     def _tasks(self) -> "list[asyncio.Task[Any]]":
         """The plain tasks: those that no operation drives."""
@@ -143,9 +146,9 @@ class Registry:
 
     def _sorted(self, found: "list[Any]", query: Query) -> Iterable[Any]:
         if query.sort == "tree":
-            ordered: Iterable[Any] = _in_tree_order(found)
+            ordered = _live_tree(found) if _only_live(query) else _in_tree_order(found)
             return reversed(list(ordered)) if query.reverse else ordered
-        if query.sort == "age" and not query.ended and not query.tasks:  # as they are, but for abandoned ones
+        if query.sort == "age" and _only_live(query):  # as they are, but for abandoned ones
             return sorted(found, key=attrgetter("_number"), reverse=query.reverse)
         keys: dict[str, Callable[[Any], Any]] = {
             "age": lambda each: -self.age_of(each),
@@ -311,6 +314,23 @@ def _remaining(each: Any) -> float:
 def _ended_at(each: Any) -> float:
     ended_at = each.ended_at if isinstance(each, Facts) else getattr(each, "_ended_at", None)
     return inf if ended_at is None else ended_at
+
+
+def _only_live(query: Query) -> bool:
+    """Whether all that is found are operations that run: then their attributes can be read as fast as can be."""
+    return not query.ended and not query.tasks and not query.ids
+
+
+def _live_tree(found: "list[Any]") -> Iterator[Any]:
+    """`_in_tree_order` of operations that run: no more of it is made than is taken."""
+    present = dict.fromkeys(found)
+    ahead = [each for each in found if each._ended_at is not None or each._parent not in present][::-1]
+    while ahead:
+        each = ahead.pop()
+        yield each
+        children = each._children
+        if children:
+            ahead += [child for child in snatch(lambda: tuple(children)) if child in present][::-1]  # noqa: B023
 
 
 def _in_tree_order(found: "list[Any]") -> Iterator[Any]:

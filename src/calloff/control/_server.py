@@ -14,7 +14,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -173,7 +173,7 @@ def expose(*, history: int | None = None) -> Generator[None]:
 
 
 @contextmanager
-def exposed(loop: asyncio.AbstractEventLoop, *, quiet: bool = False) -> Iterator[None]:
+def exposed(loop: asyncio.AbstractEventLoop, *, quiet: bool = False) -> Generator[None]:
     """What ``run(expose=True)`` enters around a program: that it can't be seen is logged, and is no reason not to run."""
     with contextlib.ExitStack() as stack:
         try:
@@ -186,7 +186,7 @@ def exposed(loop: asyncio.AbstractEventLoop, *, quiet: bool = False) -> Iterator
 
 
 @contextmanager
-def _known(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+def _known(loop: asyncio.AbstractEventLoop) -> Generator[None]:
     door = _door
     if door is not None:
         door.loops[loop] = 1

@@ -23,6 +23,7 @@ async def call_off(
     """
     loop = asyncio.get_running_loop()
     open_ = {row.id: row for row in rows}
+    missed: list[Row] = []
     accepted = False
     handle: int | None = None
     try:

@@ -192,7 +192,7 @@ class RunTests(Place):
         async def main() -> None:
             name, remaining = await calloff.call(self.needed(self.looks()), name="looker", timeout=300)
             assert name == "looker"
-            assert 0 < remaining <= 300
+            assert 0 < remaining < 300.001  # which a difference of points on the clock may exceed by rounding
 
         run_async(main)
 

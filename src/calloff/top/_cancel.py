@@ -108,6 +108,8 @@ def verdict(stopped: Stopped, wait: float) -> tuple[str, str]:
         return f"{name} could not be stopped and was abandoned" + (f": stuck at {where}" if where else ""), "error"
     if outcome == "gone":
         return f"{name}: its process ended before it could answer", "warning"
+    if row is not None and row.reason is None and row.ended_at is not None:
+        return f"{name} had ended before: {outcome}", "information"
     if outcome == "completed":
         return f"{name} completed all the same, after {took}", "warning"
     if outcome == "failed":

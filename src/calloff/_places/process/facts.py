@@ -23,9 +23,14 @@ def parse_stack(text: str) -> RawStack | None:
         if not end:
             return None
         found = _LINE.findall(whole)[::-1]
-        start = next((at for at, (file, _, name) in enumerate(found) if name == "_call" and "_child" in file), -1)
-        found = found[start + 1 :]
+        while at := next((at for at, frame in enumerate(found, 1) if _is_outer(*frame)), 0):
+            found = found[at:]
     return tuple((file, int(line), name) for file, line, name in found)
+
+
+def _is_outer(file: str, line: str, name: str) -> bool:
+    """Whether it is a frame of those that run the function: ours, or the step of an event loop."""
+    return (name in ("_call", "_run") and "_child" in file) or (name == "_run" and file.endswith("asyncio/events.py"))
 
 
 def state_of(pid: int | None) -> str:

@@ -13,7 +13,7 @@ from contextvars import Context
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from ..._child.wire import ASK, DUMP, LOOK, Reader, frame
+from ..._child.wire import ASK, DEAF, DUMP, LOOK, Reader, frame
 from ..._words.frame import RawStack
 from ..._words.place import Sink
 from ..kept import Guarded
@@ -29,8 +29,6 @@ __all__ = ["Worker"]
 _PATIENCE = 0.02
 #: seconds that a worker which is to be killed gets to show where it is
 _LAST_LOOK = 0.02
-#: seconds of processor time without an answer that show that no Python code runs, which would answer at once
-_DEAF = 0.003
 #: seconds after which the guard uses force by itself, when the owner should have done so
 _SLACK = 0.05
 _numbers = count(1)
@@ -333,7 +331,7 @@ class Worker:
         with self._looking:
             if self._looked_at or self.look():
                 self._await_stack(max(0.001, self._looked_at + _PATIENCE - time.monotonic()))
-                if state_of(self.pid) == "S" or seconds_run(self.pid) - self._ran > _DEAF:
+                if state_of(self.pid) == "S" or seconds_run(self.pid) - self._ran > DEAF:
                     self._look_last(_PATIENCE)
             self._looked_at = 0.0
             return self._stack() or ()

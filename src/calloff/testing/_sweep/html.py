@@ -22,6 +22,7 @@ _MARKS = {
     "unresolved": ("?", "did not come again"),
     "known": ("~", "known"),
     "safe": ("✓", "safe"),
+    "untried": ("-", "not tried"),
     "none": ("○", "never waited"),
 }
 

@@ -12,7 +12,9 @@ from .text import short
 
 __all__ = ["Line", "Listing", "listings"]
 
-_ORDER = ("unsafe", "inside", "unresolved", "known", "safe", "none")
+#: how many lines of a library are shown around one that matters
+_NEAR = 5
+_ORDER = ("unsafe", "inside", "unresolved", "known", "safe", "untried", "none")
 
 
 @dataclass
@@ -49,12 +51,13 @@ def listings(report: SweepReport) -> Iterator[Listing]:
     for finding in (*report.findings, *(finding for finding, _ in report.silenced)):
         if all(other.phase != finding.phase for other in findings[finding.at.file, finding.at.line]):
             findings[finding.at.file, finding.at.line].append(finding)
-    for file, of_lines in sorted(marks.items(), key=lambda item: (_worst(item[1]), whose(item[0]) != "yours", item[0])):
+    for file, of_lines in sorted(marks.items(), key=lambda item: (whose(item[0]) != "yours", _worst(item[1]), item[0])):
         texts = [text.rstrip("\n") for text in linecache.getlines(file)]
         functions, words = _parsed(texts)
-        waited = {_around(functions, line) for line in of_lines}
+        yours = whose(file) == "yours"
         wanted = set(of_lines)
-        for begin, end, _ in filter(None, waited):
+        for line in of_lines:
+            begin, end, _ = (_around(functions, line) if yours else None) or (line - _NEAR, line + _NEAR, "")
             wanted.update(range(begin, end + 1))
         lines = [
             Line(
@@ -67,13 +70,14 @@ def listings(report: SweepReport) -> Iterator[Listing]:
             for number in sorted(wanted)
             if 0 < number <= len(texts)
         ]
-        rest = [name for begin, end, name in functions if wanted.isdisjoint(range(begin, end + 1))]
+        rest = [name for begin, end, name in functions if yours and wanted.isdisjoint(range(begin, end + 1))]
         yield Listing(file, short(file), lines, rest)
 
 
 def _marks(report: SweepReport) -> dict[str, dict[int, str]]:
     known = [finding for finding, _ in report.silenced]
-    stacks = [(point.stack, "safe") for point in report.safe]
+    stacks = [(point.stack, "untried") for point in report.seen]
+    stacks += [(point.stack, "safe") for point in report.safe]
     stacks += [(finding.stack, _mark_of(finding)) for finding in report.findings]
     stacks += [(finding.stack, "known") for finding in known]
     wanted = {finding.at.file for finding in (*report.findings, *known)}
@@ -90,7 +94,7 @@ def _marked(stack: Stack, mark: str) -> Iterator[tuple[Step, str]]:
     """The mark belongs to the innermost frame that a person wants to see; those around it only lead there."""
     at = shown(stack)
     for step in stack:
-        yield step, mark if step == at else "inside" if mark == "unsafe" else "safe"
+        yield step, mark if step == at or mark == "untried" else "inside" if mark == "unsafe" else "safe"
 
 
 def _mark_of(finding: Finding) -> str:

@@ -92,6 +92,7 @@ class SweepReport:
         tried_before: cancels whose result was taken over from an earlier sweep, by ``resume``.
         error: why the function could not be swept, for the verdict ``ERROR``.
         safe: the points at which every cancel tried went well.
+        seen: the points that a run without a cancel came by, tried or not.
         silenced: findings that were known, with the reason given for each.
         replay: the command that repeats one cancel, with ``{id}`` in it.
     """
@@ -108,6 +109,7 @@ class SweepReport:
     tried_before: int = 0
     error: str = ""
     safe: tuple[Point, ...] = ()
+    seen: tuple[Point, ...] = ()
     silenced: tuple[tuple[Finding, str], ...] = ()
     replay: str = field(default="", compare=False)
 

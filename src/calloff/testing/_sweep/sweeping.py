@@ -256,6 +256,7 @@ class Sweeping:
             tried_before=self.tried_before,
             error=error,
             safe=tuple(self.safe),
+            seen=tuple(self.points),
             silenced=tuple(silenced),
             replay=self.again,
         )

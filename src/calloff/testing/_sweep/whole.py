@@ -61,7 +61,7 @@ async def sweep(
         how: ``cancel`` (`asyncio.Task.cancel`), ``deadline`` (an `asyncio.timeout` around it) or ``operation`` (it runs
             as a calloff operation, which is cancelled).
         without: oracles to switch off.
-        known: findings to be silent about: their ids, with the reason for each.
+        known: findings to live with: their ids, with the reason for each. They are listed, and don't count.
         jobs: how many runs to have at once; more than one only when isolated.
         replay: the id of a finding: only that cancel is tried.
         resume: a file that keeps the result of each cancel. The next sweep with the same file tries only what is

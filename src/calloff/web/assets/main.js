@@ -171,7 +171,10 @@ async function stop(id, { reason, grace }) {
   answers.set(id, { asking: true });
   draw();
   try {
-    answers.set(id, await cancel(grace === null ? { id, reason } : { id, reason, grace }));
+    const answer = await cancel(grace === null ? { id, reason } : { id, reason, grace });
+    answers.set(id, answer);
+    if (answer.row && rows.has(id)) rows.set(id, answer.row); // no waiting for the stream to say the same
+    if (answer.row && detail?.row.id === id) detail = { ...detail, row: answer.row };
   } catch (error) {
     if (error instanceof Denied) return void door(error.message);
     answers.set(id, { error: error.message });

@@ -61,11 +61,12 @@ function show(item, row, { first, last }, { selected, living }) {
 }
 
 function drawAxis({ first, last }) {
-  const step = NICE.find((step) => (last - first) / step <= 8) ?? 2592000;
+  const second = ($("axis").clientWidth || 600) / (last - first); // in pixels; a text needs 84 of them
+  const step = NICE.find((step) => step * second >= 84) ?? 2592000;
   const shift = new Date(first * 1000).getTimezoneOffset() * 60;
   const ticks = [];
   for (let at = Math.ceil((first - shift) / step) * step + shift; at < last; at += step) {
-    if (Math.abs(at - now()) > (last - first) * 0.055) ticks.push(at);
+    if (Math.abs(at - now()) * second > 46 && Math.min(at - first, last - at) * second > 30) ticks.push(at);
   }
   const x = (at) => `${((100 * (at - first)) / (last - first)).toFixed(3)}%`;
   keyed($("axis"), [...ticks.map((at) => ({ at, text: clock(at) })), { at: now(), text: "now" }], (tick) => tick.text,

@@ -1,0 +1,163 @@
+"""Several processes and several clients, which come, go, stop and die as they please."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from control.programs import Program, eventually, running
+
+import calloff.control
+from calloff.control import Ambiguous, Client, NotFound, Overview, Query, Row, Unreachable, processes
+
+SLEEPER = """
+async def main():
+    calloff.progress((1, 4))
+    await asyncio.sleep(3600)
+"""
+
+
+@asynccontextmanager
+async def clients(count: int) -> AsyncIterator[list[Client]]:
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(Client()) for _ in range(count)]
+
+
+def test_two_processes_and_two_clients_at_once(tmp_path: Path) -> None:
+    async def main(first: Program, second: Program) -> None:
+        async with clients(2) as (one, two):
+            overviews = await asyncio.gather(*(client.list() for client in (one, two) for _ in range(20)))
+            assert {overview.total for overview in overviews} == {2}
+            assert {process.pid for process in overviews[0].processes} == {first.pid, second.pid}
+            with pytest.raises(Ambiguous, match="fits several"):
+                await one.show("1")  # a number that both of them have
+            details = await asyncio.gather(one.show(f"{first.pid}.1"), two.show(str(second.pid)))
+            assert [detail.row.pid for detail in details] == [first.pid, second.pid]
+            assert details[0].argv[-1] == f"{first.file}:main"
+            assert [row.pid for row in (await one.list(Query(limit=1, offset=1))).rows] == [max(first.pid, second.pid)]
+            ages = [row.age for row in (await one.list(Query(sort="age"))).rows]
+            assert ages == sorted(ages, reverse=True)
+
+            async def watched(client: Client) -> list[Row]:
+                return [row async for row in client.watch(f"{first.pid}.1", 0.05)]
+
+            watches = [asyncio.create_task(watched(client)) for client in (one, two)]
+            await asyncio.sleep(0.2)
+            stops = [
+                [stopped async for stopped in client.cancel(Query(name="main", ids=(f"{first.pid}.1",)))]
+                for client in (one, two)
+                if client is one
+            ]
+            assert [stopped.outcome for stopped in stops[0]] == ["cancelled"]
+            for rows in await asyncio.gather(*watches):
+                assert len(rows) >= 2
+                assert rows[0].progress == [1, 4]
+                assert [row.outcome for row in rows[:-1]] == [None] * (len(rows) - 1)
+                assert (rows[-1].outcome, rows[-1].rung) == ("cancelled", "ASKED")
+            await asyncio.to_thread(first.end)
+            assert [row.pid for row in (await two.list()).rows] == [second.pid]
+            assert [row.pid for row in (await one.list()).rows] == [second.pid]
+            with pytest.raises(NotFound):
+                await one.show(f"{first.pid}.1")
+
+    with Program(tmp_path, SLEEPER, name="a.py") as first, Program(tmp_path, SLEEPER, name="b.py") as second:
+        eventually(running(2))
+        asyncio.run(main(first, second))
+
+
+def test_one_that_does_not_answer_is_named_and_not_waited_for_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calloff.control._links.PATIENCE", 0.5)
+    monkeypatch.setattr("calloff.control._client.PATIENCE", 0.5)
+    monkeypatch.setattr("calloff.control._stops.PATIENCE", 0.5)
+
+    async def main(deaf: Program) -> None:
+        async with Client() as client:
+            assert (await client.list()).total == 2
+            os.kill(deaf.pid, signal.SIGSTOP)
+            overview = await client.list()
+            assert [process.pid for process in overview.silent] == [deaf.pid]
+            assert overview.total == 1
+            with pytest.raises(Unreachable, match=f"process {deaf.pid} .* does not answer"):
+                await client.show(f"{deaf.pid}.1")
+            stops = []
+            with pytest.raises(Unreachable):
+                async for stopped in client.cancel(Query(name="main"), dry_run=True):
+                    stops.append(stopped)
+            assert len(stops) == 1  # the others are told first
+            os.kill(deaf.pid, signal.SIGCONT)
+            async with asyncio.timeout(30):
+                while (await client.list()).silent:
+                    await asyncio.sleep(0.01)
+            assert (await client.list()).total == 2
+
+    with Program(tmp_path, SLEEPER, name="a.py") as deaf, Program(tmp_path, SLEEPER, name="b.py"):
+        eventually(running(2))
+        asyncio.run(main(deaf))
+
+
+def test_processes_that_come_and_go_while_a_client_looks(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Client() as client:
+            for number in range(3):
+                with Program(tmp_path, SLEEPER, name=f"{number}.py") as program:
+                    await seen(client, lambda overview, pid=program.pid: [r.pid for r in overview.rows] == [pid])
+                    if number == 1:  # the one way to leave a socket behind
+                        program.process.kill()
+                        program.process.wait()
+                    else:
+                        assert [one.outcome async for one in client.cancel(Query(name="*"))] == ["cancelled"]
+                        await asyncio.to_thread(program.end)
+                await seen(client, lambda overview: overview.processes == ())
+
+    async def seen(client: Client, condition: object) -> Overview:
+        async with asyncio.timeout(30):
+            while not condition(overview := await client.list()):  # type: ignore[operator]
+                await asyncio.sleep(0.02)
+        return overview
+
+    asyncio.run(main())
+
+
+def test_sockets_of_the_dead_are_removed(sockets: Path, tmp_path: Path) -> None:
+    sockets.mkdir(mode=0o700)
+    stale = socket.socket(socket.AF_UNIX)
+    stale.bind(str(sockets / "99999.sock")) if len(str(sockets)) < 90 else os.mknod(sockets / "99999.sock")
+    stale.close()
+    with Program(tmp_path, SLEEPER) as program:
+        eventually(running(1))
+        assert [process.pid for process in processes()] == [program.pid]
+        (process,) = processes()
+        assert process.argv[-1] == f"{program.file}:main"
+        assert process.socket == str(sockets / f"{program.pid}.sock")
+        program.process.kill()
+        program.process.wait()
+        assert processes() == []
+    assert list(sockets.iterdir()) == []
+
+
+def test_a_client_of_one_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Program(tmp_path, SLEEPER) as program:
+        eventually(running(1))
+        here = os.environ["CALLOFF_SOCKETS"]
+        monkeypatch.setenv("CALLOFF_SOCKETS", str(tmp_path / "elsewhere"))
+        assert processes() == []
+        assert [process.pid for process in processes(here)] == [program.pid]
+        assert eventually(running(1), directory=here).rows[0].pid == program.pid
+
+
+def test_the_door_is_pinned() -> None:
+    assert calloff.control.__all__ == sorted(calloff.control.__all__)
+    assert set(calloff.control.__all__) == {
+        "Ambiguous", "Cause", "Client", "ControlError", "Detail", "Frame", "NotFound", "Overview", "Process", "Query",
+        "Row", "Step", "Stopped", "Unreachable", "VERSION", "expose", "processes",
+    }  # fmt: skip
+    for name in calloff.control.__all__:
+        assert getattr(calloff.control, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        calloff.control.nothing  # type: ignore[attr-defined]  # noqa: B018
