@@ -333,7 +333,7 @@ _OUTER = (_Worker._call.__code__, _Worker._run.__code__)
 #: by module, what has to be left in good order; a wait for a lock is not among it
 _LOCKING = {
     "logging": {"_acquireLock", "_releaseLock", "_prepareFork", "_afterFork", "acquire", "release", "handle"},
-    "xthreading": {"__enter__", "__exit__", "_acquire_restore", "_release_save", "_is_owned", "notify", "notify_all"},
+    "threading": {"__enter__", "__exit__", "_acquire_restore", "_release_save", "_is_owned", "notify", "notify_all"},
 }
 
 
