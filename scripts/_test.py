@@ -120,6 +120,17 @@ def together(steps: Sequence[Step]) -> None:
         future.result()
 
 
+def uv(*args: str | Path, place: Path | None = None) -> None:
+    """Runs uv, and again with the system's certificates where its own are not enough (a company's registry, say)."""
+    env = {"UV_PROJECT_ENVIRONMENT": str(place)} if place else {}
+    try:
+        command(UV, *args, env=env)
+    except StepFailed as failure:
+        if "certificate" not in str(failure):
+            raise
+        command(UV, *args, env={**env, "UV_SYSTEM_CERTS": "1"})
+
+
 # ---------------------------------------------------------------------------------------------------------
 # The checks that read the sources
 
@@ -157,14 +168,14 @@ def wheel() -> str | None:
     dist, clean = BUILD / "dist", BUILD / "clean"
     for folder in (dist, clean):
         shutil.rmtree(folder, ignore_errors=True)
-    command(UV, "build", "--python", sys.executable, "--out-dir", dist)
+    uv("build", "--python", sys.executable, "--out-dir", dist)
     (built,) = dist.glob("*.whl")
-    command(UV, "venv", "--python", sys.executable, clean)
-    command(UV, "pip", "install", "--python", clean / "bin" / "python", "--no-deps", built)
+    uv("venv", "--python", sys.executable, clean)
+    uv("pip", "install", "--python", clean / "bin" / "python", "--no-deps", built)
     command(clean / "bin" / "python", "-I", "-c", "import calloff; print(calloff.__all__)", cwd=clean)
     command(clean / "bin" / "calloff", "--help", cwd=clean)
     # Types as its users get them: of the installed package, which pyright finds by the first Python on PATH.
-    command(UV, "pip", "install", "--python", clean / "bin" / "python", f"{built}[otel,serve,top]")
+    uv("sync", "--locked", "--inexact", "--no-install-project", "--no-default-groups", "--all-extras", place=clean)
     installed = {"PATH": f"{clean / 'bin'}{os.pathsep}{os.environ['PATH']}"}
     types = command(BIN / "pyright", "--verifytypes", "calloff", "--ignoreexternal", cwd=clean, env=installed)
     score = re.search(r"completeness score: (\S+)", types)
@@ -260,14 +271,7 @@ def pytest(python: Sequence[str | Path], name: str, arguments: Sequence[str], co
 
 def environment(version: str, python: Path) -> None:
     """An environment of its own for another interpreter, from the same lock."""
-    place = str(ENVIRONMENTS / version)
-    sync = (UV, "sync", "--locked", "--python", python)
-    try:
-        command(*sync, env={"UV_PROJECT_ENVIRONMENT": place})
-    except StepFailed as failure:
-        if "certificate" not in str(failure):
-            raise
-        command(*sync, env={"UV_PROJECT_ENVIRONMENT": place, "UV_SYSTEM_CERTS": "1"})
+    uv("sync", "--locked", "--python", python, place=ENVIRONMENTS / version)
 
 
 def find(version: str) -> Path | None:

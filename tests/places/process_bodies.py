@@ -103,18 +103,18 @@ async def async_block(path):
 
 
 def swallow(path):
-    Path(path).touch()
     while True:
         try:
+            Path(path).touch()
             time.sleep(100)
         except BaseException:
             pass
 
 
 async def async_swallow(path):
-    Path(path).touch()
     while True:
         try:
+            Path(path).touch()
             await asyncio.sleep(100)
         except BaseException:
             pass

@@ -59,7 +59,8 @@ def test_an_import_is_not_cut_in_two(arun, tmp_path):
         assert isinstance(outcome, calloff.Cancelled), outcome
         assert outcome.report.rung is Rung.ASKED
         assert outcome.report.refusals == 0
-        assert outcome.report.where[-1].file.endswith(f"{name}.py"), "where it was at the request"
+        files = [frame.file for frame in outcome.report.where]
+        assert any(file.endswith(f"{name}.py") for file in files), "where it was at the request"
         assert await calloff.call(calloff.process(bodies.look_at_module, name)) == (worker, 2)
 
     arun(main)

@@ -152,6 +152,13 @@ def clock_of(operation: "Operation[Any]") -> float:
 
 def plain(value: Any) -> Any:
     """What was given to `progress`, as data: a number, a text, a pair of numbers; the text of anything else."""
+    try:
+        return _plain(value)
+    except Exception:  # an object that can't even be looked at
+        return type(value).__name__
+
+
+def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):

@@ -21,8 +21,8 @@ from .._scopes.timers import timers_of
 from .._words.policy import DEFAULT
 from .._words.reason import Kind, Reason
 from .._words.state import State
+from ._lines import frames
 from ._records import Accepted, Cancel, Details, List, Listing, Query, Row, Show, Stopped, Watch
-from ._rows import frames
 
 if TYPE_CHECKING:
     from ._service import Connection

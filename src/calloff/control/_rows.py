@@ -8,11 +8,9 @@ asked for. All of it happens in the thread of the server: the event loop is not 
 import asyncio
 import os
 import re
-import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import translate
-from functools import lru_cache
 from itertools import count, islice
 from math import inf
 from operator import attrgetter
@@ -23,18 +21,13 @@ from .._operation.current import current_operation
 from .._operation.operation import Operation
 from .._operation.registry import live
 from .._operation.snapshot import Facts, History, clock_of, facts_of, snatch
-from .._operation.stopping import Stop
-from .._words.frame import RawStack, culprit, develop
-from .._words.report import Rung
 from .._words.state import State
 from ._ids import best, numbers
-from ._records import Cause, Detail, Frame, Listing, Query, Row, Step
+from ._lines import frames, innermost, line_of, stack_of_task, steps_of
+from ._records import Cause, Detail, Frame, Listing, Query, Row
 
 __all__ = ["Registry"]
 
-_SOURCE = 200  # characters of a source line
-_COMMAND = 1000  # and of a command line
-_STACK = 100  # frames
 _STATES = tuple(State)
 _LOOP, _PHASE = attrgetter("_loop"), attrgetter("_phase")
 
@@ -203,7 +196,7 @@ class Registry:
             reason=None if stop is None else Cause(str(stop.kind), stop.text, stop.by or "", stop.requested_at + unix),
             requested_at=None if stop is None else stop.requested_at + unix,
             refusals=0 if stop is None else stop.refusals,
-            steps=() if stop is None else _steps(stop, facts, unix),
+            steps=() if stop is None else steps_of(stop, facts, unix),
             outcome=None if ended_at is None else facts.phase.value,
             ended_at=None if ended_at is None else ended_at + unix,
             rung=None if stop is None or ended_at is None else str(stop.rung),
@@ -365,53 +358,3 @@ def _parent_number(each: Any) -> int | None:
     else:
         parent = each._parent
     return parent._number if isinstance(parent, Operation) else None
-
-
-# --- stops and lines
-
-
-def _steps(stop: Stop, facts: Facts, unix: float) -> tuple[Step, ...]:
-    """The rungs that were taken, as far as is known, and when."""
-    steps = [Step("ASKED", stop.requested_at + unix)]
-    climb = stop._climb
-    if climb is not None:
-        if climb.asked > 1:
-            steps.append(Step("INSISTED", climb.asked_at + unix))
-        if climb.forced_at is not None:
-            force = Rung.KILLED if facts.place in ("process", "command") else Rung.FORCED
-            steps.append(Step(str(force), climb.forced_at + unix))
-    if facts.phase is State.ABANDONED and facts.ended_at is not None:
-        steps.append(Step("ABANDONED", facts.ended_at + unix))
-    return tuple(steps)
-
-
-def line_of(body: Any) -> Frame | None:
-    """The line that a body stands at; of a command its command line."""
-    argv = getattr(body, "argv", None)
-    if argv is not None:
-        return Frame(argv[0], 0, body.name, shlex.join(argv)[:_COMMAND])
-    return innermost(body.where())
-
-
-def innermost(stack: RawStack) -> Frame | None:
-    """The line that a person wants to see: the innermost one of their own code, else the innermost of all."""
-    return _innermost(stack)
-
-
-@lru_cache(maxsize=1024)
-def _innermost(stack: RawStack) -> Frame | None:
-    frame = culprit(develop(stack))
-    return None if frame is None else Frame(frame.file, frame.line, frame.function, frame.source[:_SOURCE])
-
-
-def frames(stack: RawStack) -> tuple[Frame, ...]:
-    """A stack for the wire."""
-    found = develop(stack)[-_STACK:]
-    return tuple(Frame(frame.file, frame.line, frame.function, frame.source[:_SOURCE]) for frame in found)
-
-
-def stack_of_task(task: "asyncio.Task[Any]") -> RawStack:
-    """The frames of a plain task, as far as asyncio tells them from outside."""
-    from .._places.task.stack import stack_of
-
-    return stack_of(task.get_coro())
