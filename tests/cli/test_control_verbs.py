@@ -106,7 +106,7 @@ def test_show(program: Program) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[0] == f"{program.pid}.2  fetch-1"
     assert re.search(r"\n  state +running for .* since \d\d:\d\d:\d\d\n", done.stdout)
-    assert re.search(r"\n  timeout +10m00s, 9m\d\ds left\n", done.stdout)
+    assert re.search(r"\n  timeout +10m00s, (10m00s|9m\d\ds) left\n", done.stdout)
     assert f"\n  parent    {program.pid}.1\n" in done.stdout
     assert re.search(r"\n  at\n    fetch \(.*work.py:5\)\n      await asyncio.sleep\(3600\)\n", done.stdout)
     assert "\n  command   sleep 3600\n" in cli("show", f"{program.pid}.5").stdout

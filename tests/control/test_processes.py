@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from control.programs import Program, eventually, running
+from places.process_table import state, until
 
 import calloff.control
 from calloff.control import Ambiguous, Client, NotFound, Overview, Query, Row, Unreachable, processes
@@ -80,6 +81,7 @@ def test_one_that_does_not_answer_is_named_and_not_waited_for_twice(
         async with Client() as client:
             assert (await client.list()).total == 2
             os.kill(deaf.pid, signal.SIGSTOP)
+            assert until(lambda: state(deaf.pid) == "T")
             overview = await client.list()
             assert [process.pid for process in overview.silent] == [deaf.pid]
             assert overview.total == 1

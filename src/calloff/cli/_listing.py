@@ -106,7 +106,7 @@ def command_line(argv: Sequence[str]) -> str:
     """What was called, without the interpreter."""
     words = list(argv)
     if len(words) > 1 and os.path.basename(words[0]).startswith("python"):
-        words = words[1:]
+        words = words[2:] if words[1] == "-m" else words[1:]
     if words and words[0].endswith("/calloff"):
         words[0] = "calloff"
     return " ".join(words)
