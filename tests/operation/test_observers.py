@@ -116,29 +116,21 @@ def test_threads_and_commands(arun, ears):
 
 def test_an_abandoned_one_that_ends_late(arun, ears, short_last):
     async def main():
-        go = threading.Event()
-
-        def stubborn():
-            while not go.is_set():
-                try:
-                    go.wait()
-                except calloff.StopForced:
-                    pass
-            return 3
-
-        operation = calloff.start(calloff.thread(stubborn), name="stubborn")
-        while operation.state.value == "pending":
+        lock = threading.Lock()
+        lock.acquire()
+        operation = calloff.start(calloff.thread(lock.acquire), name="stubborn")  # a call in C, which nothing ends
+        while not operation.where():
             await asyncio.sleep(0.001)
         outcome = await operation.stop(grace=0)
         assert isinstance(outcome, calloff.Abandoned)
-        go.set()
+        lock.release()
         while calloff.operations():
             await asyncio.sleep(0.001)
 
     arun(main)
     assert [heard for heard in ears.heard if heard[0].startswith("ended")] == [
         ("ended", "stubborn", "abandoned"),
-        ("ended late", "stubborn", "abandoned", "returned 3"),
+        ("ended late", "stubborn", "abandoned", "returned True"),
     ]
 
 

@@ -265,3 +265,24 @@ def test_the_clean_up_is_forced_once(arun: Callable[..., Any]) -> None:
         assert not hits
 
     arun(main)
+
+
+def test_who_is_traced_goes_on_while_force_waits_for_a_blocked_thread(arun: Any) -> None:
+    """By a debugger or by coverage: Python 3.11 then entered no function until the thread woke up."""
+
+    async def main() -> None:
+        go = threading.Event()
+        operation = calloff.start(calloff.thread(go.wait, 60))
+        while not operation.where():
+            await asyncio.sleep(0.001)
+        before = sys.gettrace()
+        sys.settrace(lambda frame, event, argument: None)
+        try:
+            operation.cancel(grace=0)
+            await asyncio.sleep(0.05)
+        finally:
+            sys.settrace(before)
+        go.set()
+        assert isinstance(await operation.outcome(), calloff.Cancelled)
+
+    arun(main)

@@ -95,7 +95,7 @@ class Call:
                 _look()
             except StopForced:
                 self.swallowed = False
-            _send(get_ident(), None)
+            _send(get_ident(), _Taken)
 
     # --- on the event loop
 
@@ -157,19 +157,38 @@ def _is_in_destructor(ident: int) -> bool:
     return False
 
 
+def _send(ident: int, error: type[BaseException]) -> None:
+    """Have `error` raised in the thread at its next bytecode; in this one `_Taken` is raised, and caught, here.
+
+    That leaves nothing outstanding for this thread, and no mark that something is for any. The interpreter takes the mark
+    away only where an exception is taken, which may be in a thread that is blocked for ever. Until then every thread looks
+    for one at each step, and Python 3.11 enters no function in one that is traced, by a debugger or by coverage. So that
+    one takes one of its own; the other is marked anew when it wakes up.
+    """
+    import ctypes  # seldom needed, and slow to import
+
+    send = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    me = ctypes.c_ulong(get_ident())
+    try:
+        send(ctypes.c_ulong(ident), ctypes.py_object(error))
+        if _SPINS and sys.gettrace() is not None:
+            send(me, ctypes.py_object(_Taken))
+    except _Taken:
+        pass
+    except BaseException:  # of a signal handler, which came first
+        send(me, None)
+        raise
+
+
+class _Taken(BaseException):
+    """Sent to oneself."""
+
+
 def _look() -> None:
     """Entering any Python function makes the interpreter raise what was sent to this thread."""
 
 
-def _send(ident: int, error: type[BaseException] | None) -> None:
-    """Have `error` raised in the thread at its next bytecode; ``None`` takes back what has not arrived."""
-    import ctypes  # seldom needed, and slow to import
-
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(ident), None if error is None else ctypes.py_object(error)
-    )
-
-
+_SPINS = sys.version_info < (3, 12)
 #: where the callbacks of the standard library's weak collections are
 _CALLBACKS = frozenset(kind.__init__.__code__.co_filename for kind in (WeakSet, WeakValueDictionary))
 _CHAIN = 16
