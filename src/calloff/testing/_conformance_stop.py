@@ -357,9 +357,9 @@ class StopTests(Place):
             op = await self.started(self.refuses(mark), mark)
             task = asyncio.create_task(op.stop(grace=0.2))
             await asyncio.sleep(0.05)
-            task.cancel()
+            in_time = task.cancel()  # a busy machine may have ended it before
             await asyncio.wait([task])
-            assert task.cancelled(), "the cancel is not lost"
+            assert task.cancelled() or not in_time, "the cancel is not lost"
             assert op.done(), "and the stop was seen to its end"
             await self.gone(mark)
 
