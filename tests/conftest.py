@@ -1,6 +1,7 @@
 """Every test that takes `arun` runs on each kind of event loop that this Python has."""
 
 import asyncio
+import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine
@@ -18,6 +19,10 @@ except ImportError:  # pragma: no cover - uvloop has wheels for every Python we 
 # Threads are not traced for coverage: an exception that is forced into a thread would hit the tracer, too, between its
 # locking and unlocking, and stop everything for good.
 threading.settrace(None)  # type: ignore[arg-type]
+
+# In the background of a shell (``scripts/test &``) SIGINT is ignored, also by all that we start: nothing could be tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 KINDS = ["asyncio"] + (["uvloop"] if uvloop else []) + (["eager"] if sys.version_info >= (3, 12) else [])
 
