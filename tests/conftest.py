@@ -20,9 +20,10 @@ except ImportError:  # pragma: no cover - uvloop has wheels for every Python we 
 # locking and unlocking, and stop everything for good.
 threading.settrace(None)  # type: ignore[arg-type]
 
-# In the background of a shell (``scripts/test &``) SIGINT is ignored, also by all that we start: nothing could be tested.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# In the background of a shell (``scripts/test &``) these are ignored, also by all that we start: nothing could be tested.
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 KINDS = ["asyncio"] + (["uvloop"] if uvloop else []) + (["eager"] if sys.version_info >= (3, 12) else [])
 

@@ -161,8 +161,8 @@ def test_the_short_options_of_newer_versions(options: list[str]) -> None:
 
 def test_a_signal_can_be_passed_on_twice() -> None:
     counts = (
-        "import signal, sys, time\nseen = []\n"
-        "def note(*_):\n    seen.append(1)\n    print(len(seen), flush=True)\n    len(seen) == 2 and sys.exit(9)\n"
+        "import os, signal, sys, time\nseen = []\n"
+        "def note(*_):\n    seen.append(1)\n    os.write(1, b'%d\\n' % len(seen))\n    len(seen) == 2 and sys.exit(9)\n"
         "signal.signal(15, note); print('ready', flush=True)\nwhile True: time.sleep(0.02)"
     )
     process = subprocess.Popen([*OURS, "30", sys.executable, "-c", counts], stdout=subprocess.PIPE, text=True)

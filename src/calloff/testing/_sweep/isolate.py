@@ -219,6 +219,9 @@ def _run(writer: int, last_words: Any, carry_out: Callable[[Any], Any], order: A
             answer = _packed(("died", f"the run failed: {type(error).__name__}: {error}"))
             if not quiet:
                 raise
+        for said in (sys.stdout, sys.stderr):  # before the answer: it is the last that is heard of this process
+            with contextlib.suppress(Exception):
+                said.flush()
         view = memoryview(answer)
         while view:
             view = view[os.write(writer, view) :]
