@@ -4,6 +4,7 @@ import itertools
 from typing import Any
 
 import calloff
+from calloff._places.process.facts import parse_stack
 
 
 def counts_for_ever() -> int:
@@ -23,3 +24,22 @@ def test_the_line_that_called_c_is_named(arun: Any) -> None:
         assert isinstance(await op.stop(), calloff.Cancelled)
 
     arun(main)
+
+
+STACK = """Stack (most recent call first):
+  File "/work.py", line 3 in in_c
+  File "/calloff/_child/worker.py", line 9 in _call
+  File "/calloff/_child/__main__.py", line 15 in <module>
+  File "/runpy.py", line 88 in _run_code
+"""
+
+
+def test_a_stack_written_by_c_is_read_from_its_header_to_our_own_frames() -> None:
+    found = (("/work.py", 3, "in_c"),)
+    rest_of_an_earlier_one = (
+        '  File "/calloff/_child/__main__.py", line 15 in <module>\n  File "/runpy.py", line 88 in _run_code\n'
+    )
+    assert parse_stack(STACK) == found
+    assert parse_stack(rest_of_an_earlier_one) is None
+    assert parse_stack(rest_of_an_earlier_one + STACK) == found
+    assert parse_stack(STACK + STACK[:60]) == found, "the last whole one"

@@ -11,6 +11,7 @@ from ..._words.frame import RawStack
 __all__ = ["details", "is_open", "parse_stack", "seconds_run", "state_of", "why"]
 
 _LINE = re.compile(r'  File "(.*)", line (\d+) in (.*)')
+_HEADER, _OUTERMOST = "(most recent call first)", "_child/__main__.py"
 
 
 def parse_stack(text: str) -> RawStack | None:
@@ -19,10 +20,11 @@ def parse_stack(text: str) -> RawStack | None:
     if end:
         found = _LINE.findall(by_python.rpartition("stack\n")[2])
     else:  # by C: innermost first, and outermost what runs the worker
-        whole, end, _ = text.partition("_child/__main__.py")
-        if not end:
+        _, *written = text.split(_HEADER)  # before the first there may be the end of one that was read already
+        whole = next((each for each in reversed(written) if _OUTERMOST in each), None)
+        if whole is None:
             return None
-        found = _LINE.findall(whole)[::-1]
+        found = _LINE.findall(whole.partition(_OUTERMOST)[0])[::-1]
         while at := next((at for at, frame in enumerate(found, 1) if _is_outer(*frame)), 0):
             found = found[at:]
     return tuple((file, int(line), name) for file, line, name in found)
