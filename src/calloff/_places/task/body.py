@@ -145,6 +145,7 @@ class TaskBody(Coroutine[Any, Any, None]):
 
     def _cancel(self) -> None:
         assert self.task is not None
+        self._asked_with = None  # this asking is on its way: until it has arrived it can't have been refused
         self.task.cancel()
 
     def _obeying(self) -> bool:
