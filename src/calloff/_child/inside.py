@@ -4,6 +4,7 @@
 `current`, `current_deadline` and `checkpoint` work there without the worker having to import calloff.
 """
 
+import contextlib
 import os
 import pickle
 import time
@@ -47,6 +48,12 @@ class InsideOperation:
         self._started_at = 0.0
         self._progress: Any = None
         self._deadline: float | None = None
+
+    def ready(self) -> None:
+        """Tell the owner that work may come."""
+        if self.news is not None:
+            with contextlib.suppress(OSError):  # nobody is there any more
+                self.news.send(b"R", MSG_DONTWAIT)
 
     def begin(self, number: int, id: str, name: str, left: float | None) -> None:
         """A new job."""

@@ -132,6 +132,7 @@ class _Worker:
     def serve(self) -> None:
         """Until the owner closes the socket."""
         reader = Reader(self._socket)
+        operation.ready()
         while True:
             try:
                 found = reader.read()

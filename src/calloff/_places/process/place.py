@@ -83,7 +83,7 @@ class Processes:
         found = [pool for loop, pool in list(pools.items()) if not loop.is_closed()]
         return ProcessCounts(
             sum(pool.busy for pool in found),
-            sum(len(pool.idle) for pool in found),
+            sum(worker.ready for pool in found for worker in pool.idle),
             sum(len(pool.waiting) for pool in found),
         )
 

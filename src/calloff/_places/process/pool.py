@@ -5,7 +5,7 @@ moment a function is sent to a worker until its verdict is known, so a worker th
 """
 
 import os
-from asyncio import AbstractEventLoop
+from asyncio import AbstractEventLoop, TimerHandle
 from collections import deque
 from contextvars import Context
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class ProcessCounts(NamedTuple):
 
     Attributes:
         running: workers that run a function now, or are being killed.
-        idle: workers that wait for one.
+        idle: workers that are ready and wait for one.
         waiting: functions that wait for a worker.
     """
 
@@ -65,7 +65,7 @@ class Pool:
         self.workers: set[Worker] = set()
         self.idle: list[Worker] = []
         self.waiting: deque[ProcessBody] = deque()
-        self._refilling = False
+        self._refill_timer: TimerHandle | None = None
 
     @property
     def busy(self) -> int:
@@ -79,8 +79,12 @@ class Pool:
             return
         worker = self.idle.pop() if self.idle else self._spawn()
         worker.take(body)
-        if len(self.idle) < SETTINGS.spares:
+        if worker.ready:
             self._refill_later()
+
+    def prepared(self) -> None:
+        """A worker has become ready: the next one may be made, if there is to be one."""
+        self._refill_later()
 
     def withdraw(self, body: "ProcessBody") -> None:
         """It shall not run."""
@@ -118,14 +122,23 @@ class Pool:
 
     def _refill_later(self) -> None:
         """Not now: a fork would take the processor from those that work or are being buried."""
-        if not self._refilling:
-            self._refilling = True
-            Context().run(self.loop.call_later, _PAUSE, self._refill)
+        if self._refill_timer is None and self._is_short():
+            self._refill_timer = Context().run(self.loop.call_later, _PAUSE, self._refill)
+
+    def hold_back(self) -> None:
+        """A worker is being stopped: spares are made after that."""
+        if self._refill_timer is not None:
+            self._refill_timer.cancel()
+            self._refill_timer = None
+            self._refill_later()
+
+    def _is_short(self) -> bool:
+        return len(self.idle) < SETTINGS.spares and len(self.workers) < SETTINGS.size + SETTINGS.spares
 
     def _refill(self) -> None:
         """Have the spares ready, also beyond the size: they take the place of those that are killed."""
-        self._refilling = False
-        while len(self.idle) < SETTINGS.spares and len(self.workers) < SETTINGS.size + SETTINGS.spares:
+        self._refill_timer = None
+        while self._is_short():
             try:
                 self.idle.insert(0, self._spawn())
             except OSError:  # no files or processes left; whoever needs the worker will hear of it

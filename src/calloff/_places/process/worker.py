@@ -41,6 +41,8 @@ class Worker:
         self.pool: Pool = pool
         self.body: ProcessBody | None = None
         self.dead: bool = False
+        #: it has said that work may come; what is sent before waits for that
+        self.ready: bool = False
         self.jobs: int = 0
         self._number = 0
         self._killing = False
@@ -120,6 +122,7 @@ class Worker:
         """Have `CancelledError` raised in the function."""
         self._asked = True
         self._forget_stack()
+        self.pool.hold_back()
         reason = sink.reason
         assert reason is not None
         self.guarded.write("ask", self._number, ASK, (str(reason.kind), reason.text, reason.by, reason.at))
@@ -215,6 +218,10 @@ class Worker:
             if not message:
                 self.pool.loop.remove_reader(self._files[1])
                 return
+            if message == b"R":
+                self.ready = True
+                self.pool.prepared()
+                continue
             if self.body is None or int.from_bytes(message[1:9], "little") != self._number:
                 continue
             try:
