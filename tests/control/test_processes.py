@@ -70,6 +70,27 @@ def test_two_processes_and_two_clients_at_once(tmp_path: Path) -> None:
         asyncio.run(main(first, second))
 
 
+BARE = """
+import calloff.control._server
+
+async def main():
+    while not hasattr(sys.modules.get("calloff.control._service"), "Connection"):
+        await asyncio.sleep(0.01)
+    sys.meta_path.clear()
+    print("ready", flush=True)
+    await asyncio.sleep(3600)
+
+calloff.control._server._SETTLED = 0.05
+calloff.run(main(), expose=True)
+"""
+
+
+def test_one_that_can_load_nothing_any_more(tmp_path: Path) -> None:
+    with Program(tmp_path, BARE, plain=True) as program:
+        until(lambda: program.said == "ready\n")
+        assert eventually(running(1)).rows[0].where is not None
+
+
 def test_one_that_does_not_answer_is_named_and_not_waited_for_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

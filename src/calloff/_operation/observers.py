@@ -1,4 +1,4 @@
-"""Whoever wants to know of every operation: the registry's history, logs, spans and metrics.
+"""Whoever wants to know of every operation: logs, spans and metrics; and the registry's history.
 
 The core emits and knows nobody: it imports no listener, and where nobody listens it does no more than look at an empty
 tuple. What an observer is handed is the live operation itself, in the middle of its own step; it reads what it needs and
@@ -13,7 +13,7 @@ from asyncio import CancelledError
 from collections.abc import Callable
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from .._words.state import State
 
@@ -31,13 +31,9 @@ class Observer:
 
     All calls come on the thread of the operation's event loop, of which a process may have several. They hold up the
     loop, so they must be short. What they raise is logged (logger ``calloff``) and does no harm to the operation.
-
-    Attributes:
-        guarded: ``False`` for one that never raises and is called for each of very many operations: it costs less.
     """
 
     __slots__ = ()
-    guarded: ClassVar[bool] = True
 
     def started(self, operation: "Operation[Any]", /) -> None:
         """It was made and is about to begin; the current context is the one of the code that starts it."""
@@ -63,11 +59,16 @@ class Observer:
 
 
 class Ears:
-    """For each event the methods to call; an observer costs nothing at the events that it does not override."""
+    """For each event the methods to call; an observer costs nothing at the events that it does not override.
 
-    __slots__ = EVENTS
+    Attributes:
+        keep: takes the facts of each ending as a tuple, for the registry's history; ``None`` while nobody keeps them.
+    """
+
+    __slots__ = (*EVENTS, "keep")
 
     def __init__(self) -> None:
+        self.keep: Callable[[tuple[Any, ...]], object] | None = None
         for event in EVENTS:
             setattr(self, event, ())
 
@@ -98,8 +99,7 @@ def _rewire() -> None:
     for event in EVENTS:
         silent = getattr(Observer, event)
         heard = [observer for observer in _observers if getattr(type(observer), event) is not silent]
-        methods = ((observer.guarded, getattr(observer, event)) for observer in heard)
-        setattr(ears, event, tuple(partial(_guarded, method) if guarded else method for guarded, method in methods))
+        setattr(ears, event, tuple(partial(_guarded, getattr(observer, event)) for observer in heard))
 
 
 def _guarded(method: Callable[..., object], operation: "Operation[Any]", *details: str) -> None:

@@ -4,31 +4,27 @@
 exception and no object of the program, so that it may be kept. Reading it takes no lock: each attribute is read at one
 stroke, and an operation that goes on meanwhile is merely seen between two of its steps.
 
-`History` is the ring of those that have ended. It listens to every ending while somebody may look, so what it does there
-is one tuple, and no more.
+`History` is the ring of those that have ended. While somebody may look, the core appends a plain tuple to it at each
+ending, with no more than what matters then.
 """
 
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from math import isfinite
-from reprlib import Repr
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .._words.state import State
-from .observers import Observer, failure
+from .observers import ears, failure
+from .plain import in_words, plain
 from .registry import live
 from .stopping import Stop
 
 if TYPE_CHECKING:
     from .operation import Operation
 
-__all__ = ["Facts", "History", "clock_of", "facts_of", "plain", "snatch"]
+__all__ = ["Facts", "History", "clock_of", "facts_of", "snatch"]
 
 T = TypeVar("T")
-_FAILED = State.FAILED
-_LONGEST = 1000
-_EXACT = 1 << 53  # whole numbers up to here mean the same to every reader of JSON
 
 
 class Facts(NamedTuple):
@@ -38,6 +34,9 @@ class Facts(NamedTuple):
         number: its id.
         parent: the id of its parent.
         phase: its state.
+        timeout: seconds; of an ended one, how long it might have taken in all.
+        grace: of an ended one, what its stop began with, if one was asked for.
+        stall: of one that runs.
         stop: how its stop goes or went, if one was asked for.
         error: type and text of what a failed one raised.
     """
@@ -51,7 +50,7 @@ class Facts(NamedTuple):
     ended_at: float | None
     deadline: float | None
     timeout: float | None
-    grace: float
+    grace: float | None
     stall: float | None
     progress: Any
     stop: Stop | None
@@ -61,13 +60,13 @@ class Facts(NamedTuple):
 def facts_of(operation: "Operation[Any]") -> Facts:
     """The facts of an operation now."""
     parent = operation._parent
-    phase = operation._phase
+    error = failure(operation)
     return Facts(
         operation._number,
         operation._name,
         operation._place,
         None if parent is None else parent._number,
-        phase,
+        operation._phase,
         operation._started_at,
         operation._ended_at,
         operation._deadline,
@@ -76,60 +75,64 @@ def facts_of(operation: "Operation[Any]") -> Facts:
         operation._stall,
         plain(operation._progress),
         operation._stop,
-        _error(operation) if phase is _FAILED else None,
+        None if error is None else in_words(error),
     )
 
 
-class History(Observer):
+class History:
     """The operations that ended last.
 
     Args:
         size: how many are kept.
     """
 
-    __slots__ = ("_ended", "_keep", "size")
-    guarded = False  # it raises nothing
+    __slots__ = ("_ended", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
         self._ended: deque[tuple[Any, ...]] = deque(maxlen=size)
-        self._keep = self._ended.append
+
+    def open(self) -> None:
+        """Have the core write every ending into it. There is one history at a time."""
+        ears.keep = self._ended.append
+
+    def close(self) -> None:
+        """Note nothing more."""
+        ears.keep = None
 
     def resize(self, size: int) -> None:
         """Keep so many from now on; of those that there are, the newest."""
         self.size = size
         self._ended = deque(self._ended, size)
-        self._keep = self._ended.append
-
-    def ended(self, operation: "Operation[Any]", /) -> None:
-        """Note one."""
-        parent = operation._parent
-        phase = operation._phase
-        progress = operation._progress
-        self._keep(
-            (
-                operation._number,
-                operation._name,
-                operation._place,
-                None if parent is None else parent._number,
-                phase,
-                operation._started_at,
-                operation._ended_at,
-                operation._deadline,
-                operation._limit,
-                operation._grace,
-                operation._stall,
-                None if progress is None else plain(progress),
-                operation._stop,
-                _error(operation) if phase is _FAILED else None,
-            )
-        )
+        if ears.keep is not None:
+            self.open()
 
     def facts(self) -> list[Facts]:
         """What is kept, oldest first; abandoned ones that still run are not among them: they are listed as live."""
         running = {operation._number for operation in snatch(lambda: tuple(live))}
         ended = snatch(lambda: tuple(self._ended))
-        return [Facts._make(each) for each in ended if each[0] not in running]
+        return [_facts_of_ended(*each) for each in ended if each[0] not in running]
+
+
+def _facts_of_ended(
+    number: int,
+    name: str,
+    place: str,
+    parent: int | None,
+    phase: State,
+    started_at: float,
+    ended_at: float,
+    deadline: float | None,
+    progress: Any,
+    stop: Stop | None,
+    error: str | None,
+) -> Facts:
+    """Of what the core has kept (`Supervised._close`)."""
+    timeout = None if deadline is None else round(deadline - started_at, 6)
+    grace = None if stop is None else round(stop.force_at - stop.requested_at, 6)
+    return Facts(
+        number, name, place, parent, phase, started_at, ended_at, deadline, timeout, grace, None, progress, stop, error
+    )
 
 
 def snatch(copy: Callable[[], Iterable[T]]) -> tuple[T, ...]:
@@ -148,45 +151,3 @@ def clock_of(operation: "Operation[Any]") -> float:
     """
     loop = operation.get_loop()
     return time.monotonic() if type(loop).__module__.startswith("uvloop") else operation.timers.now()
-
-
-def plain(value: Any) -> Any:
-    """What was given to `progress`, as data: a number, a text, a pair of numbers; the text of anything else."""
-    try:
-        return _plain(value)
-    except Exception:  # an object that can't even be looked at
-        return type(value).__name__
-
-
-def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return value[:_LONGEST]
-    if _is_number(value):
-        return value
-    if isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_is_number, value)):
-        return tuple(value)
-    return " ".join(_short.repr(value).split())[:_LONGEST]
-
-
-def _is_number(value: Any) -> bool:
-    if type(value) is int:
-        return abs(value) <= _EXACT
-    return type(value) is float and isfinite(value)
-
-
-def _error(operation: "Operation[Any]") -> str | None:
-    error = failure(operation)
-    if error is None:
-        return None
-    try:
-        text = str(error)
-    except Exception:
-        text = ""
-    name = type(error).__name__
-    return f"{name}: {text}"[:_LONGEST] if text else name
-
-
-_short = Repr()
-_short.maxother = _short.maxstring = 200

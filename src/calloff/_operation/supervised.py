@@ -20,6 +20,7 @@ from .._words.report import Rung
 from .._words.state import State
 from .current import current_operation, sleepers, wake
 from .observers import ears, tell
+from .plain import in_words, plain
 from .record import Record
 from .registry import live
 from .stopping import Stop, unblock
@@ -94,7 +95,7 @@ class Supervised(Record[T]):
         try:
             body.begin(self)  # type: ignore[arg-type]
         except BaseException as error:  # which whoever starts it hears: no complaint that nobody retrieved it
-            self._close(_FAILED)
+            self._close(_FAILED, error)
             _set_exception(self, error)
             _get_exception(self)
             if ears.ended:
@@ -166,15 +167,14 @@ class Supervised(Record[T]):
         self._close(_COMPLETED)
         _set_result(self, value)
         if ears.ended:
-            for hear in ears.ended:  # what `tell` does, for the most frequent ending
-                hear(self)
+            tell(ears.ended, self)  # type: ignore[arg-type]
 
     def raised(self, error: BaseException) -> None:
         """The body ended with an error of its own."""
         if self._phase is _ABANDONED:
             self._ended_late(f"raised {error!r:.200}")
             return
-        self._close(_FAILED)
+        self._close(_FAILED, error)
         _set_exception(self, error)
         if ears.ended:
             tell(ears.ended, self)  # type: ignore[arg-type]
@@ -220,15 +220,33 @@ class Supervised(Record[T]):
         if ears.ended:
             tell(ears.ended, self)  # type: ignore[arg-type]
 
-    def _close(self, state: State) -> None:
+    def _close(self, state: State, error: BaseException | None = None) -> None:
         self._phase = state
-        self._ended_at = self.timers.now()
+        self._ended_at = now = self.timers.now()
         self.body = None
+        parent = self._parent
+        keep = ears.keep
+        if keep is not None:  # `History` has these; written out here, since a call more would cost as much again
+            keep(
+                (
+                    self._number,
+                    self._name,
+                    self._place,
+                    None if parent is None else parent._number,
+                    state,
+                    self._started_at,
+                    now,
+                    self._deadline,
+                    None if self._progress is None else plain(self._progress),
+                    self._stop,
+                    None if error is None else in_words(error),
+                )
+            )
         live.pop(self, None)  # type: ignore[call-overload]
         if self.timer_at != NEVER:
             self.timers.remove(self)
-        if self._parent is not None and self._parent._children is not None:
-            self._parent._children.pop(self, None)  # type: ignore[call-overload]
+        if parent is not None and parent._children is not None:
+            parent._children.pop(self, None)  # type: ignore[call-overload]
         if self._children:
             self._stop_children()
         waiters = self._waiters

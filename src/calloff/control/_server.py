@@ -1,8 +1,9 @@
 """The door of a process: its socket, opened while somebody may look, and the thread that waits behind it.
 
 Opening it costs a program next to nothing: a socket, a thread that sleeps in ``accept``, and the ring of ended operations.
-What is needed to answer is imported when the first client has come. From then on the thread runs an event loop of its
-own (`_service`), so that it answers, and tells the blocked line, while the loops of the program are stuck.
+What is needed to answer is imported when the first client comes, at the latest a second after the start. Once one has
+come, the thread runs an event loop of its own (`_service`), so that it answers, and tells the blocked line, while the
+loops of the program are stuck.
 
 The socket is bound under another name and renamed once it listens: a client that finds it refused knows that its process
 is dead. A fork of the process inherits the files but not the thread, and must not hold the door open; it closes them.
@@ -16,9 +17,9 @@ import socket
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .._operation.observers import ignore, listen
 from .._operation.snapshot import History
 from .._words.errors import CalloffError
 from ._directory import Unusable, home
@@ -30,6 +31,8 @@ __all__ = ["Door", "expose", "exposed"]
 
 _logger = logging.getLogger("calloff")
 _HISTORY = 1000
+#: seconds after which what answers clients is loaded, if none has come: programs that end soon don't pay for it
+_SETTLED = 1.0
 _BACKLOG = 128
 #: seconds that the end of a program waits at most, for clients to hear how what they cancelled has ended
 _FAREWELL = 1.25
@@ -53,7 +56,7 @@ class Door:
             raise
         self._thread = threading.Thread(target=self._wait, name="calloff control", daemon=True)
         self._thread.start()
-        listen(history)
+        history.open()
 
     def _bind(self) -> None:
         if not hasattr(socket, "SO_PEERCRED"):
@@ -78,7 +81,7 @@ class Door:
         """In the thread: sleep until somebody comes, then serve."""
         with self._listener:
             try:
-                connection, _ = self._listener.accept()
+                connection = self._first()
             except OSError:  # it was shut
                 return
             with connection:
@@ -91,9 +94,20 @@ class Door:
                 except Exception:
                     _logger.exception("the control socket can't be served")
 
+    def _first(self) -> socket.socket:
+        """The first client; what answers it is loaded by then, unless it comes at once."""
+        self._listener.settimeout(_SETTLED)
+        try:
+            return self._listener.accept()[0]
+        except TimeoutError:  # a program that gets into trouble later on (out of files, for one) may be unable to
+            with contextlib.suppress(Exception):
+                import_module("._service", __package__)
+        self._listener.settimeout(None)
+        return self._listener.accept()[0]
+
     def close(self) -> None:
         """Let nobody in any more; clients that wait for an ending are told first, for a second at most."""
-        ignore(self.history)
+        self.history.close()
         with contextlib.suppress(OSError):
             if os.stat(self.path).st_ino == self._inode:
                 os.unlink(self.path)
@@ -107,7 +121,7 @@ class Door:
 
     def let_go(self) -> None:
         """In a fork: the files are not ours."""
-        ignore(self.history)
+        self.history.close()
         _close_copy(self._listener)
         if self._service is not None:
             for connection in self._service.sockets():
