@@ -97,7 +97,7 @@ def test_every_ending(arun: Run) -> None:
                 assert rows["fails"].error == "ValueError: broken"
                 assert rows["swallows"].rung == "FORCED"
                 assert rows["swallows"].refusals >= 1
-                assert {step.rung for step in rows["swallows"].steps} >= {"ASKED", "FORCED"}
+                assert {step.rung for step in rows["swallows"].steps} == {"ASKED", "INSISTED", "FORCED"}
                 assert rows["deaf"].where is not None
                 assert rows["deaf"].where.source == "await asyncio.sleep(0.2)"
                 assert told["deaf"].seconds >= 1.2
@@ -133,6 +133,7 @@ def test_when_the_wait_is_over_the_line_is_told(arun: Run) -> None:
                 assert stopped.outcome == "cancelled"
                 assert stopped.row is not None
                 assert stopped.row.rung == "FORCED"
+                assert [step.rung for step in stopped.row.steps] == ["ASKED", "FORCED"], "its clean-up was let alone"
 
     arun(main)
 

@@ -28,6 +28,7 @@ class Stop:
     where: RawStack | None = None
     stuck: RawStack = ()
     survivors: tuple[str, ...] = ()
+    insisted_at: float | None = None  # last; a body that was let alone in its clean-up was not asked again
     _climb: Climb | None = None
     _reason: Reason | None = None
 
@@ -62,6 +63,7 @@ class Stop:
                 if body.insist():
                     self.refusals += refused
                     self.rung = Rung.INSISTED
+                    self.insisted_at = now
                 climb = climb.asked_again(now)
             elif step is Step.FORCE:
                 refused = body.reached

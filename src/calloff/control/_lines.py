@@ -23,13 +23,12 @@ _STACK = 100  # frames
 def steps_of(stop: Stop, facts: Facts, unix: float) -> tuple[Step, ...]:
     """The rungs that were taken, as far as is known, and when."""
     steps = [Step("ASKED", stop.requested_at + unix)]
+    if stop.insisted_at is not None:
+        steps.append(Step("INSISTED", stop.insisted_at + unix))
     climb = stop._climb
-    if climb is not None:
-        if climb.asked > 1:
-            steps.append(Step("INSISTED", climb.asked_at + unix))
-        if climb.forced_at is not None:
-            force = Rung.KILLED if facts.place in ("process", "command") else Rung.FORCED
-            steps.append(Step(str(force), climb.forced_at + unix))
+    if climb is not None and climb.forced_at is not None:
+        force = Rung.KILLED if facts.place in ("process", "command") else Rung.FORCED
+        steps.append(Step(str(force), climb.forced_at + unix))
     if facts.phase is State.ABANDONED and facts.ended_at is not None:
         steps.append(Step("ABANDONED", facts.ended_at + unix))
     return tuple(steps)
