@@ -99,7 +99,7 @@ def _values(verb: str, option: str) -> tuple[str, ...] | None:
     if option == "--in":
         return "task", "thread", "process"
     if verb in _IDS and option in ("--state", "--place", "--sort"):
-        from ._control import PLACES, SORTS, STATES
+        from ..control._records import PLACES, SORTS, STATES
 
         return {"--state": STATES, "--place": PLACES, "--sort": SORTS}[option]
     return None

@@ -8,9 +8,10 @@ import msgspec
 from .._words.durations_text import spoken
 from ..control._client import Client
 from ..control._records import Row
-from ._control import answer, duration, parser
+from ._control import answer
 from ._listing import at, cause, clean, progress_text
 from ._live import LiveLine, looks_live
+from ._options import duration, parser
 from ._refusal import Refused
 
 __all__ = ["main"]
@@ -26,14 +27,10 @@ have an ID that begins so; 2 for a wrong command line; 3 when its process does n
 
 def main(argv: list[str]) -> int:
     """The verb: returns the exit status."""
-    try:
-        options = _read(argv)
-        every = duration("every", options.every)
-        if not every:
-            raise Refused("--every must be more than 0")
-    except Refused as refusal:
-        print(f"calloff watch: {refusal}", file=sys.stderr)
-        return refusal.status
+    options = _read(argv)
+    every = duration("every", options.every)
+    if not every:
+        raise Refused("--every must be more than 0")
     live = None if options.json or not looks_live(sys.stdout) else LiveLine(sys.stdout)
 
     async def watch() -> int:
@@ -50,7 +47,7 @@ def main(argv: list[str]) -> int:
         return 0
 
     try:
-        return answer("watch", watch)
+        return answer(watch())
     except KeyboardInterrupt:
         return 0
     finally:
