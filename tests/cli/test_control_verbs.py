@@ -216,7 +216,9 @@ def test_what_may_come_next(program: Program) -> None:
     assert {"run", "ps", "cancel"} <= set(words(""))
     assert "--reason" in words("cancel", "--re")
     assert "--timeout" in words("run", "--t")
-    assert words("ps", "--sort", "a") == ["age"]
+    assert words("timeout", "--k") == ["--kill-after"]
+    assert words("show", "--") == ["--help", "--json"]
+    assert words("ps", "--sort", "a") == words("top", "--sort", "a") == ["age"]
     assert words("ps", "--state", "st") == ["stopping"]
     assert words("run", "--in", "") == ["task", "thread", "process"]
     assert words("completion", "") == ["bash", "zsh", "fish"]
