@@ -8,9 +8,10 @@ from .._words.durations_text import spoken
 from ..control._client import Client
 from ..control._records import Stopped
 from ._control import NOTHING, add_filters, answer, query_of
-from ._listing import at, clean
+from ._listing import at
 from ._options import duration, parser
 from ._refusal import Refused
+from ._text import clean
 from ._verdict import ENDS
 
 __all__ = ["main"]

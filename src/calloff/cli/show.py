@@ -10,8 +10,9 @@ from .._words.durations_text import spoken
 from ..control._client import Client
 from ..control._records import Detail, Frame, Row
 from ._control import answer
-from ._listing import cause, clean, command_line, progress_text, short
+from ._listing import BAR, cause, command_line, short
 from ._options import parser
+from ._text import clean, progress_text
 
 __all__ = ["main"]
 
@@ -79,7 +80,7 @@ def _facts(detail: Detail) -> Iterator[tuple[str, str]]:
     if detail.grace is not None:
         yield "grace", spoken(detail.grace)
     if row.progress is not None:
-        yield "progress", progress_text(row.progress)
+        yield "progress", progress_text(row.progress, BAR)
     if row.reason is not None:
         yield "stop", cause(row.reason)
         yield "", _stop(row)

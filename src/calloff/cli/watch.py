@@ -9,10 +9,11 @@ from .._words.durations_text import spoken
 from ..control._client import Client
 from ..control._records import Row
 from ._control import answer
-from ._listing import at, cause, clean, progress_text
+from ._listing import BAR, at, cause
 from ._live import LiveLine, looks_live
 from ._options import duration, parser
 from ._refusal import Refused
+from ._text import clean, progress_text
 
 __all__ = ["main"]
 
@@ -68,7 +69,7 @@ def line(row: Row) -> str:
     time = spoken(row.age) + (f" of {spoken(row.timeout)}" if row.timeout is not None else "")
     parts = [f"{row.id} {clean(row.name)}", row.state, time]
     if row.progress is not None:
-        parts.append(progress_text(row.progress))
+        parts.append(progress_text(row.progress, BAR))
     if row.reason is not None:
         refused = f", {row.refusals} refused" if row.refusals else ""
         parts.append(f"[{cause(row.reason)}{refused}]")
