@@ -207,6 +207,7 @@ class Registry:
 
     def _task_row(self, task: "asyncio.Task[Any]", where: bool) -> Row:
         number, seen_at = self._seen(task)
+        parent = _parent_number(task)
         age = time.monotonic() - seen_at
         outcome = phase_of(task) if task.done() else None
         return Row(
@@ -217,18 +218,12 @@ class Registry:
             state=str(phase_of(task)),
             started_at=time.time() - age,
             age=age,
-            parent=self._parent_of(task),
+            parent=None if parent is None else f"{self.pid}.{parent}",
             where=innermost(stack_of_task(task)) if where and not task.done() else None,
             refusals=task.cancelling(),
             outcome=None if outcome is None else str(outcome),
             ended_at=None if outcome is None else time.time(),
         )
-
-    def _parent_of(self, task: "asyncio.Task[Any]") -> str | None:
-        """The operation that a task was made in; Python 3.11 does not tell."""
-        context = getattr(task, "get_context", lambda: None)()
-        parent = None if context is None else context.get(current_operation)
-        return f"{self.pid}.{parent._number}" if isinstance(parent, Operation) else None
 
     def details(self, each: Any, argv: tuple[str, ...]) -> Detail:
         """Everything about one."""
@@ -352,7 +347,7 @@ def _in_tree_order(found: "list[Any]") -> Iterator[Any]:
 def _parent_number(each: Any) -> int | None:
     if isinstance(each, Facts):
         return each.parent
-    if isinstance(each, asyncio.Task):
+    if isinstance(each, asyncio.Task):  # the operation that it was made in; Python 3.11 does not tell
         context = getattr(each, "get_context", lambda: None)()
         parent = None if context is None else context.get(current_operation)
     else:
