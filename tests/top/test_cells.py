@@ -21,6 +21,12 @@ ODD = [
 ]
 
 
+def test_a_name_deep_in_the_tree_has_room():
+    for depth in (4, 50):
+        pieces = cells(columns(history=False, width=80), row(1, "deep down"), depth, 80)
+        assert "└ deep d…" in "".join(text for text, _ in pieces)
+
+
 @pytest.mark.parametrize("width", [1, 10, 40, 79, 80, 95, 110, 120, 300])
 @pytest.mark.parametrize("history", [False, True])
 def test_every_row_fills_its_line_exactly(width, history):

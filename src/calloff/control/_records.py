@@ -87,6 +87,7 @@ class Row(Struct, frozen=True, omit_defaults=True):
     started_at: float
     age: float  # since its start; of an ended one: from start to end
     parent: str | None = None
+    depth: int = 0  # how many operations it hangs below, 50 at most; 0 of an ended one
     deadline_at: float | None = None
     remaining: float | None = None  # until the deadline; negative when it is over
     timeout: float | None = None
