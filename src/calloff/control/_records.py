@@ -115,7 +115,6 @@ class Detail(Struct, frozen=True, omit_defaults=True):
     grace: float | None = None
     stall: float | None = None
     stuck_at: tuple[Frame, ...] = ()
-    survivors: tuple[str, ...] = ()
     argv: tuple[str, ...] = ()  # of the process it belongs to
 
 

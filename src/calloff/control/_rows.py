@@ -246,7 +246,6 @@ class Registry:
             grace=facts.grace,
             stall=facts.stall,
             stuck_at=frames(() if stop is None else stop.stuck),
-            survivors=row.survivors,
             argv=argv,
         )
 
