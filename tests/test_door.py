@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import calloff
+import calloff.control
+import calloff.testing
 
 #: every public name of the root, by what it is for; a name joins here when it joins the door, never by accident
 DOOR = {
@@ -77,21 +79,24 @@ def test_dir_shows_the_list():
     assert dir(calloff) == NAMES
 
 
-def test_type_checkers_see_the_same_names():
+@pytest.mark.parametrize("door", [calloff, calloff.control, calloff.testing], ids=lambda door: door.__name__)
+def test_type_checkers_see_the_same_names(door):
     """The names that are loaded late are imported for type checkers, one line each."""
-    tree = ast.parse(Path(calloff.__file__).read_text())
+    tree = ast.parse(Path(door.__file__).read_text())
     block = next(node for node in tree.body if isinstance(node, ast.If))
     imported = [
-        alias.asname
-        for node in block.body
-        if isinstance(node, ast.ImportFrom) and node.module != "typing"
-        for alias in node.names
+        (node.module, alias.asname) for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
     ]
-    assert sorted(imported) == NAMES
-    for node in block.body:
-        if isinstance(node, ast.ImportFrom) and node.module != "typing":
-            for alias in node.names:
-                assert calloff._HOME[alias.name] == node.module, alias.name
+    assert sorted(name for _, name in imported) == door.__all__ == dir(door)
+    assert sorted(imported) == sorted((home, name) for home, names in door._HOMES.items() for name in names)
+
+
+@pytest.mark.parametrize("door", [calloff.control, calloff.testing], ids=lambda door: door.__name__)
+def test_deeper_doors_show_their_public_path(door):
+    for name in door.__all__:
+        assert getattr(getattr(door, name), "__module__", door.__name__) == door.__name__, name
+    with pytest.raises(AttributeError, match=f"^module '{door.__name__}' has no attribute 'strat'"):
+        door.strat  # noqa: B018
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -121,7 +126,7 @@ def test_an_unknown_name():
 
 def test_importing_it_imports_neither_asyncio_nor_typing_nor_anything_optional():
     code = "import sys; before = set(sys.modules); import calloff; print(*set(sys.modules) - before)"
-    assert in_a_new_python(code).split() == ["calloff"]
+    assert set(in_a_new_python(code).split()) == {"calloff", "calloff._door"}
 
 
 def test_the_whole_door_needs_the_standard_library_only():

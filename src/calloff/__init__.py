@@ -3,7 +3,9 @@
 Names are loaded when they are first used, so that ``import calloff`` and the command line cost next to nothing.
 """
 
-TYPE_CHECKING = False  # known to type checkers; typing takes half as long to import as Python to start
+from ._door import lazy
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._api.group import group as group
     from ._api.group import race as race
@@ -67,25 +69,6 @@ _HOMES = {
     "_words.reason": ("Reason",),
     "_words.report": ("Rung", "StopReport"),
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
-
-__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
-
 
 if not TYPE_CHECKING:  # type checkers are to know the names above, and no others
-
-    def __getattr__(name: str) -> object:
-        from importlib import import_module
-
-        home = _HOME.get(name)
-        if home is None:
-            raise AttributeError(f"module 'calloff' has no attribute {name!r}")
-        value = getattr(import_module(f"{__name__}.{home}"), name)
-        if getattr(value, "__module__", "").startswith("calloff._"):
-            value.__module__ = "calloff"  # tracebacks and pickles show the public path
-        globals()[name] = value
-        return value
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+    __all__, __getattr__, __dir__ = lazy(__name__, _HOMES)

@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ._operation.observers import Observer, failure, ignore, listen
+from ._operation.observers import Observer, ignore, listen
+from ._operation.snapshot import facts_of
 from ._words.frame import at_line
-from ._words.reason import Kind
+from ._words.reason import LIMITS
 from ._words.report import Rung, StopReport
 from ._words.state import State
 
@@ -38,7 +39,6 @@ LEVELS: Mapping[str, int] = MappingProxyType(
         "abandoned": logging.ERROR,
     }
 )
-_LIMITS = (Kind.DEADLINE, Kind.STALLED)
 
 
 def log_endings(
@@ -104,7 +104,7 @@ class Endings(Observer):
         if stop is not None:
             if operation.state is State.COMPLETED:
                 word = "refused"
-            elif operation.state is State.CANCELLED and stop.kind in _LIMITS:
+            elif operation.state is State.CANCELLED and stop.kind in LIMITS:
                 word = "timed out"
         level = self._levels[word]
         if self._logger.isEnabledFor(level):
@@ -113,7 +113,7 @@ class Endings(Observer):
 
 
 def _fields(operation: "Operation[Any]") -> dict[str, Any]:
-    report, error, parent = operation.report, failure(operation), operation.parent
+    report, parent = operation.report, operation.parent
     return {
         "operation_id": operation.id,
         "operation_name": operation.name,
@@ -121,7 +121,7 @@ def _fields(operation: "Operation[Any]") -> dict[str, Any]:
         "place": operation.place,
         "outcome": str(operation.state),
         "elapsed": operation.elapsed,
-        "error": None if error is None else _short(error),
+        "error": facts_of(operation).error,
         "reason_kind": None if report is None else str(report.reason.kind),
         "reason": None if report is None else report.reason.text,
         "reason_by": None if report is None else report.reason.by,
@@ -160,11 +160,3 @@ def _told(report: StopReport) -> list[str]:
 
 def _seconds(duration: float) -> str:
     return f"{duration:.3g} s" if duration >= 1 else f"{duration * 1000:.3g} ms"
-
-
-def _short(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except Exception:  # its own text is broken; that is no reason to lose the line
-        text = ""
-    return f"{type(error).__name__}: {text}"[:500] if text else type(error).__name__

@@ -32,7 +32,7 @@ from ._operation.observers import Observer, failure, ignore, listen
 from ._operation.registry import live
 from ._operation.snapshot import snatch
 from ._words.frame import at_line
-from ._words.reason import Kind
+from ._words.reason import LIMITS, Kind
 from ._words.report import StopReport
 from ._words.state import State
 
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Instrumentation", "instrument"]
 
-_LIMITS = (Kind.DEADLINE, Kind.STALLED)
 #: of both histograms, in seconds: from a hand-over to a night's work
 _BOUNDARIES = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 36000.0)
 
@@ -202,7 +201,7 @@ class Instrumentation(Observer):
         elif operation.state is State.ABANDONED:
             _is_error(span, "abandoned", f"could not be stopped ({operation.reason})")
         elif operation.state is State.CANCELLED and report is not None and report.reason.kind not in self._expected:
-            _is_error(span, "timeout" if report.reason.kind in _LIMITS else "cancelled", str(report.reason))
+            _is_error(span, "timeout" if report.reason.kind in LIMITS else "cancelled", str(report.reason))
 
     def _running(self, _: CallbackOptions) -> Iterator[Observation]:
         return self._count(lambda operation: not operation.done(), by_state=True)

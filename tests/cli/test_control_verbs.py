@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from control.programs import Program, cli, eventually
 
-from calloff.cli._listing import at, progress_text
+from calloff.cli._listing import at
 from calloff.control import Frame
 from calloff.control._peer import _short
 
@@ -216,7 +216,9 @@ def test_what_may_come_next(program: Program) -> None:
     assert {"run", "ps", "cancel"} <= set(words(""))
     assert "--reason" in words("cancel", "--re")
     assert "--timeout" in words("run", "--t")
-    assert words("ps", "--sort", "a") == ["age"]
+    assert words("timeout", "--k") == ["--kill-after"]
+    assert words("show", "--") == ["--help", "--json"]
+    assert words("ps", "--sort", "a") == words("top", "--sort", "a") == ["age"]
     assert words("ps", "--state", "st") == ["stopping"]
     assert words("run", "--in", "") == ["task", "thread", "process"]
     assert words("completion", "") == ["bash", "zsh", "fish"]
@@ -274,9 +276,3 @@ def test_texts() -> None:
     assert at(None) == ""
     assert at(Frame("f.py", 3, "g", "x\x1b[2J = 1")) == "g (f.py:3): x [2J = 1"
     assert at(Frame("<built-in>", 0, "sleep")) == "sleep"
-    assert progress_text(None) == ""
-    assert progress_text(0.5) == "[#####.....] 50%"
-    assert progress_text((3, 4)) == "[########..] 75% 3/4"
-    assert progress_text([3, 0]) == "3/0"
-    assert progress_text("half") == "half"
-    assert progress_text(7) == "7"

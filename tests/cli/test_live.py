@@ -13,7 +13,8 @@ import pytest
 
 from calloff import Frame, Tick
 from calloff._words.state import State
-from calloff.cli._live import LiveLine, cells, describe, fit
+from calloff.cli._live import LiveLine, describe
+from calloff.cli._text import cells, fit
 
 FRAME = Frame("/x/work.py", 3, "main", "await asyncio.sleep(9)")
 
@@ -28,12 +29,14 @@ def tick(progress: object = None, state: State = State.RUNNING, where: tuple[Fra
         (0.25, "[#####...............] 25%"),
         (0, "[....................] 0%"),
         (1, "[####################] 100%"),
-        ((3, 4), "[###############.....] 75% (3/4)"),
-        ([5, 4], "[####################] 100% (5/4)"),
+        ((3, 4), "[###############.....] 75% 3/4"),
+        ([5, 4], "[####################] 100% 5/4"),
+        ((3_000_000, 4_000_000), "[###############.....] 75% 3000000/4000000"),
         (17, "17"),
+        (12_345_678, "12345678"),
         ("copying\nfiles", "copying files"),
         (True, "True"),
-        ((1, 0), "(1, 0)"),
+        ((1, 0), "1/0"),
         ({"a": 1}, "{'a': 1}"),
     ],
 )

@@ -409,7 +409,7 @@ def test_a_line_each_second(folder: Path) -> None:
     lines = [line for line in done.stderr.splitlines() if "work.py" in line][:-1]
     assert len(lines) >= 3
     assert all(line.startswith("calloff: ") and " of 1.7 s" in line for line in lines)
-    assert "/4)  at reports (work.py:" in lines[0]
+    assert "/4  at reports (work.py:" in lines[0]
     assert "50%" in lines[-1]
     assert "\r" not in done.stderr
     assert "\x1b" not in done.stderr

@@ -60,6 +60,9 @@ def test_everything_in_one_tree(arun: Run) -> None:
             ] == ["other", "test_everything_in_one_tree.<locals>.parent", "sleeper", "program", "limited"]
             top = overview.rows[1]
             assert {rows[name].parent for name in ("sleeper", "program", "limited")} == {top.id}
+            assert [row.depth for row in overview.rows] == [0, 0, 1, 1, 1]
+            (last,) = (await client.list(Query(offset=4, limit=1))).rows
+            assert (last.name, last.depth) == ("limited", 1), "without its parent on the page"
             assert {row.place for row in overview.rows} == {"task", "thread", "command"}
             assert (overview.total, overview.counts, overview.silent) == (5, {"running": 5}, ())
             limited = rows["limited"]
@@ -242,7 +245,7 @@ def test_plain_tasks(arun: Run) -> None:
             assert row.name.startswith("plain: ")
             assert row.where is not None
             assert row.where.source == "await asyncio.sleep(3600)"
-            assert row.parent in (None, f"{row.pid}.{op.id}")
+            assert (row.parent, row.depth) in ((None, 0), (f"{row.pid}.{op.id}", 1))
             detail = await client.show(row.id.rpartition(".")[2])
             assert [frame.function for frame in detail.stack] == ["inner", "sleep"]
             async for stopped in client.cancel(Query(ids=(row.id,)), reason="enough"):

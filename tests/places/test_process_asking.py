@@ -42,6 +42,14 @@ def start(fn, *args, **kwargs):
     return calloff.start(calloff.process(fn, *args), **kwargs)
 
 
+async def ended_when_asked(op):
+    """Ask once; gives the report of a stop for which that was enough."""
+    outcome = await op.stop("enough", grace=20)
+    assert isinstance(outcome, calloff.Cancelled), outcome
+    assert outcome.report.rung is Rung.ASKED
+    return outcome.report
+
+
 def slow_module(tmp_path, name, seconds):
     mark = tmp_path / f"{name}.begun"
     (tmp_path / f"{name}.py").write_text(textwrap.dedent(SLOW.format(mark=str(mark), seconds=seconds)))
@@ -55,11 +63,9 @@ def test_an_import_is_not_cut_in_two(arun, tmp_path):
         mark = slow_module(tmp_path, name, 0.15)
         op = start(bodies.import_and_wait, str(tmp_path), name)
         await begun(mark)
-        outcome = await op.stop("enough", grace=20)
-        assert isinstance(outcome, calloff.Cancelled), outcome
-        assert outcome.report.rung is Rung.ASKED
-        assert outcome.report.refusals == 0
-        files = [frame.file for frame in outcome.report.where]
+        report = await ended_when_asked(op)
+        assert report.refusals == 0
+        files = [frame.file for frame in report.where]
         assert any(file.endswith(f"{name}.py") for file in files), "where it was at the request"
         assert await calloff.call(calloff.process(bodies.look_at_module, name)) == (worker, 2)
 
@@ -73,9 +79,7 @@ def test_an_import_without_end_is_interrupted_and_the_worker_replaced(arun, tmp_
         mark = slow_module(tmp_path, name, 100)
         op = start(bodies.import_and_wait, str(tmp_path), name, 0.1)
         await begun(mark)
-        outcome = await op.stop("enough", grace=20)
-        assert isinstance(outcome, calloff.Cancelled), outcome
-        assert outcome.report.rung is Rung.ASKED
+        await ended_when_asked(op)
         other, last = await calloff.call(calloff.process(bodies.look_at_module, name))
         assert other != worker
         assert last is None
@@ -88,9 +92,7 @@ def test_a_lock_is_not_left_half_given_back(arun, tmp_path):
         path, taken = tmp_path / "in", tmp_path / "taken"
         op = start(bodies.give_back_slowly, str(path), str(taken))
         await begun(path)
-        outcome = await op.stop(grace=20)
-        assert isinstance(outcome, calloff.Cancelled), outcome
-        assert outcome.report.rung is Rung.ASKED
+        await ended_when_asked(op)
         assert taken.exists(), "Condition.wait takes the lock again on its way out"
 
     arun(main)
@@ -101,10 +103,8 @@ def test_a_request_that_a_destructor_swallows_comes_again(arun, tmp_path):
         path, again = tmp_path / "in", tmp_path / "again"
         op = start(bodies.ask_in_destructor, str(path), str(again))
         await begun(path)
-        outcome = await op.stop("enough", grace=20)
-        assert isinstance(outcome, calloff.Cancelled), outcome
-        assert outcome.report.rung is Rung.ASKED
-        assert outcome.report.refusals == 0
+        report = await ended_when_asked(op)
+        assert report.refusals == 0
         assert again.exists(), "the first one only ended the destructor"
 
     arun(main)

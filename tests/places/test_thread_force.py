@@ -202,6 +202,16 @@ def test_force_that_came_too_late_for_c_code_is_not_called_swallowed() -> None:
     assert not call.swallowed
 
 
+async def force(body: Callable[[], object], inside: threading.Event) -> None:
+    """Force it once it is inside."""
+    op = calloff.start(calloff.thread(body))
+    while not inside.is_set():
+        await asyncio.sleep(0.001)
+    outcome = await op.stop(grace=0)
+    assert isinstance(outcome, calloff.Cancelled), outcome
+    assert outcome.report.rung is calloff.Rung.FORCED
+
+
 class Lingering:
     """Stays in its destructor until force has arrived there."""
 
@@ -224,12 +234,7 @@ def test_force_that_a_destructor_swallows_comes_again(arun: Callable[..., Any], 
             beyond.set()
 
     async def main() -> None:
-        op = calloff.start(calloff.thread(body))
-        while not inside.is_set():
-            await asyncio.sleep(0.001)
-        outcome = await op.stop(grace=0)
-        assert isinstance(outcome, calloff.Cancelled), outcome
-        assert outcome.report.rung is calloff.Rung.FORCED
+        await force(body, inside)
         assert beyond.is_set(), "the first one only ended the destructor"
         assert [type(each.exc_value) for each in lost] == [calloff.StopForced]
         lost.clear()
@@ -256,12 +261,7 @@ def test_the_clean_up_is_forced_once(arun: Callable[..., Any]) -> None:
                 raise
 
     async def main() -> None:
-        op = calloff.start(calloff.thread(body))
-        while not inside.is_set():
-            await asyncio.sleep(0.001)
-        outcome = await op.stop(grace=0)
-        assert isinstance(outcome, calloff.Cancelled), outcome
-        assert outcome.report.rung is calloff.Rung.FORCED
+        await force(body, inside)
         assert not hits
 
     arun(main)

@@ -269,7 +269,30 @@ def test_twenty_tests_at_once(tmp_path: Path) -> None:
     write(tmp_path, f"import asyncio\n{tests}", "asyncio_mode = auto")
     done = run_pytest(tmp_path, "--cancel-sweep", plugins=("pytest_asyncio.plugin",))
     assert done.returncode == 0, done.stdout
-    assert "20 tests, 20 await points, 100 runs, 0 tests unsafe" in done.stdout
+    assert "20 tests, 20 await points, 100 runs; of the tests 0 unsafe" in done.stdout
+
+
+WAITS_AT_FIRST = """
+import asyncio
+from pathlib import Path
+
+async def test_waits_less_later():
+    with open(Path(__file__).with_name("runs"), "a") as file:
+        file.write(".")
+        number = file.tell()
+    await asyncio.sleep(0)
+    if number <= 3:
+        await asyncio.sleep(0)
+"""
+
+
+def test_one_that_could_not_be_tried_is_told(tmp_path: Path) -> None:
+    write(tmp_path, WAITS_AT_FIRST)
+    done = run_pytest(tmp_path, "--cancel-sweep")
+    assert "UNRESOLVED: 2 await points" in done.stdout, done.stdout
+    assert "1 test, 2 await points" in done.stdout
+    assert "of the tests 0 unsafe, 1 unresolved" in done.stdout
+    assert done.returncode == 0
 
 
 def test_the_plugin_imports_nothing_heavy() -> None:

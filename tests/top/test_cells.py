@@ -21,6 +21,12 @@ ODD = [
 ]
 
 
+def test_a_name_deep_in_the_tree_has_room():
+    for depth in (4, 50):
+        pieces = cells(columns(history=False, width=80), row(1, "deep down"), depth, 80)
+        assert "└ deep d…" in "".join(text for text, _ in pieces)
+
+
 @pytest.mark.parametrize("width", [1, 10, 40, 79, 80, 95, 110, 120, 300])
 @pytest.mark.parametrize("history", [False, True])
 def test_every_row_fills_its_line_exactly(width, history):
@@ -73,11 +79,18 @@ def test_paths(monkeypatch, tmp_path):
 def test_the_pane_of_one_that_was_stopped():
     cause = Cause("requested", "enough", "ana (pid 9, calloff cancel)", 1010.0)
     steps = (Step("ASKED", 1010.0), Step("INSISTED", 1010.5), Step("FORCED", 1015.0))
-    stopped = row(1, state="abandoned", reason=cause, steps=steps, refusals=4, clean_up=6.0, outcome="abandoned")
+    stopped = row(
+        1,
+        state="abandoned",
+        reason=cause,
+        steps=steps,
+        refusals=4,
+        clean_up=6.0,
+        outcome="abandoned",
+        survivors=("42 (setuid)",),
+    )
     stuck = (Frame("/srv/stuck.py", 3, "hang", "time.sleep(1e9)"),)
-    text = told(
-        Detail(row=stopped, stuck_at=stuck, stack=stuck, survivors=("42 (setuid)",), grace=5.0, stall=9.0)
-    ).plain
+    text = told(Detail(row=stopped, stuck_at=stuck, stack=stuck, grace=5.0, stall=9.0)).plain
     assert "limits    stall 9.0 s, grace 5.0 s" in text
     assert "reason    requested: enough (by ana (pid 9, calloff cancel))" in text
     assert "INSISTED after 0.5 s, FORCED after 5.0 s; refused 4 times; could not be stopped" in text
@@ -123,6 +136,15 @@ def test_the_pane_without_a_stack():
             ),
             "4312.1 work has ended: cancelled after 5.4 s (FORCED, refused 3 times)",
             "information",
+        ),
+        (
+            Stopped(
+                row=ended(1, rung="KILLED", refusals=1, survivors=("42 (setuid)",), reason=Cause("requested")),
+                seconds=5.4,
+                outcome="cancelled",
+            ),
+            "4312.1 work has ended: cancelled after 5.4 s (KILLED, refused once); still running: 42 (setuid)",
+            "error",
         ),
         (Stopped(), "it still runs after 10 s", "error"),
     ],

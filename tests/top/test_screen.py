@@ -14,8 +14,8 @@ from calloff.top._table import Table
 
 TREE = [
     row(1, "crawl", deadline_at=1060.0, remaining=47.5, timeout=60.0),
-    row(2, "fetch-1", parent="4312.1", progress=(3, 4), age=10.0),
-    row(3, "fetch-2", parent="4312.1", progress=0.5, age=11.0),
+    row(2, "fetch-1", parent="4312.1", depth=1, progress=(3, 4), age=10.0),
+    row(3, "fetch-2", parent="4312.1", depth=1, progress=0.5, age=11.0),
     row(4, "compress", place="thread", state="stopping", refusals=3, age=99.0),
     row(1, "other", pid=5000, place="command", state="abandoned", outcome="abandoned", age=1.0),
 ]

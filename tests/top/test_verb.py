@@ -145,8 +145,8 @@ def test_without_textual():
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        (["--every", "soon"], "argument --every: must be a duration such as 3, 3s"),
-        (["--every", "0"], "argument --every: must be at least 100ms"),
+        (["--every", "soon"], "calloff top: --every must be a duration such as 3, 3s"),
+        (["--every", "0"], "calloff top: --every must be at least 100ms"),
         (["--sort", "size"], "invalid choice"),
     ],
 )

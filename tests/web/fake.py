@@ -24,6 +24,7 @@ class FakeSource:
     cancelled: list[dict[str, Any]] = field(default_factory=list)
     asked: list[Query] = field(default_factory=list)
     broken: str = ""
+    left: tuple[str, ...] = ()  # what those that are called off leave behind
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator["FakeSource"]:
@@ -88,7 +89,7 @@ class FakeSource:
         rung = "FORCED" if grace == 0 else "ASKED"
         row = replace(
             row, state="cancelled", outcome="cancelled", ended_at=now, age=now - row.started_at, rung=rung,
-            clean_up=now - at, where=None,
+            clean_up=now - at, where=None, survivors=self.left,
         )  # fmt: skip
         self.rows[id] = row
         yield Stopped(row=row, seconds=now - at, outcome="cancelled")

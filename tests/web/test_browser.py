@@ -239,8 +239,10 @@ def test_one_that_goes_on_is_said_to_and_can_be_forced(
     tab = visit(page.link)
     verdict = call_off(tab, "stubborn", "enough")
     assert verdict.startswith("Still running after 10.0 s")
+    source.left = ("42 (su): of another user",)
     tab.get_by_role("button", name="Use force now").click()
-    expect(tab.locator(".verdict")).to_contain_text("Ended by force (FORCED)")
+    expect(tab.locator(".verdict")).to_contain_text("Ended by force (FORCED). Still running: 42 (su): of another user.")
+    expect(tab.locator(".survivors")).to_contain_text("42 (su): of another user")
     expect(tab.get_by_role("button", name="Call off")).to_be_hidden()
     assert [(asked["reason"], asked["grace"]) for asked in source.cancelled] == [("enough", None), ("", 0.0)]
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .frame import Frame, RawStack, at_line, develop
-from .reason import Kind, Reason
+from .reason import LIMITS, Kind, Reason
 from .ref import Ref
 from .report import Rung, StopReport
 
@@ -185,7 +185,7 @@ class CommandFailed(CalloffError):
 
 def ended_error(operation: Ref, report: StopReport) -> TimedOut | OperationCancelled:
     """The exception for an operation that was stopped: `TimedOut` for its limits, else `OperationCancelled`."""
-    if report.reason.kind in _LIMITS:
+    if report.reason.kind in LIMITS:
         return TimedOut(operation, report.reason, report)
     return OperationCancelled(operation, report.reason, report)
 
@@ -196,6 +196,3 @@ def _where(report: StopReport | None, frames: tuple[Frame, ...]) -> str:
         return f" and could not be stopped: stuck at {line}" if line else " and could not be stopped"
     line = at_line(frames)
     return f": at {line}" if line else ""
-
-
-_LIMITS = frozenset({Kind.DEADLINE, Kind.STALLED})

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import NamedTuple
 
-__all__ = ["Kind", "Reason"]
+__all__ = ["LIMITS", "Kind", "Reason"]
 
 
 class Kind(StrEnum):
@@ -17,6 +17,10 @@ class Kind(StrEnum):
     SHUTDOWN = "shutdown"
     DISCONNECTED = "disconnected"
     EXTERNAL = "external"
+
+
+#: the kinds that are a limit of the work's own, not somebody's wish
+LIMITS = frozenset({Kind.DEADLINE, Kind.STALLED})
 
 
 class Reason(NamedTuple):

@@ -1,7 +1,8 @@
 """Floor 7: the command line.
 
 `main` looks at the first word only and loads the module of that verb, so that a light verb (`timeout`) pays neither for
-argparse nor for an event loop. A verb is a module here with ``main(argv) -> int``; what it returns is the exit status.
+argparse nor for an event loop. A verb is a module here with ``main(argv) -> int``; what it returns is the exit status, and
+what it refuses (`Refused`) is said here in one line.
 """
 
 import os
@@ -46,6 +47,11 @@ def main(argv: "list[str] | None" = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 125
     except Exception as error:
+        from ._refusal import Refused
+
+        if isinstance(error, Refused):
+            sys.stderr.write(f"calloff {verb}: {error}\n")
+            return error.status
         import traceback
 
         traceback.print_exc()

@@ -2,21 +2,15 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from .._words.durations_text import spoken
 from ..control._client import Overview
 from ..control._records import Cause, Frame, Row
-from ._live import fit
+from ._text import clean, fit, progress_text
 
-__all__ = ["at", "cause", "clean", "columns", "progress_text", "table"]
+__all__ = ["BAR", "at", "cause", "command_line", "short", "table"]
 
-_BAR = 10
-
-
-def clean(text: str) -> str:
-    """In one line, and nothing that a terminal would obey."""
-    return "".join(char if char.isprintable() else " " for char in " ".join(text.split()))
+BAR = 10
 
 
 def at(frame: Frame | None) -> str:
@@ -44,28 +38,11 @@ def cause(reason: Cause) -> str:
     return clean(f"{words}, by {reason.by}" if reason.by else words)
 
 
-def progress_text(value: Any) -> str:
-    """A share as a bar, anything else as it is."""
-    share = value if isinstance(value, float) and 0 <= value <= 1 else None
-    told = ""
-    if isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(part, (int, float)) for part in value):
-        done, total = value
-        told = f" {done:g}/{total:g}"
-        share = min(1.0, max(0.0, done / total)) if total > 0 else None
-    if share is None:
-        return told.strip() or ("" if value is None else clean(str(value)))
-    filled = round(share * _BAR)
-    return f"[{'#' * filled}{'.' * (_BAR - filled)}] {share:.0%}{told}"
-
-
 def columns(row: Row) -> tuple[str, str, str, str, str]:
     """Id, state, place, age, and what is left of its time."""
-    if row.outcome is not None:
-        left = ""
-    elif row.remaining is not None:
+    left = ""
+    if row.outcome is None and row.remaining is not None:
         left = spoken(row.remaining) if row.remaining >= 0 else f"-{spoken(-row.remaining)}"
-    else:
-        left = ""
     return row.id, row.state, row.place, spoken(max(0.0, row.age)), left
 
 
@@ -73,7 +50,7 @@ def remark(row: Row) -> str:
     """What is to be said of it beside its name: progress, the stop, the end, and where it is."""
     parts: list[str] = []
     if row.progress is not None and row.outcome is None:
-        parts.append(progress_text(row.progress))
+        parts.append(progress_text(row.progress, BAR))
     if row.reason is not None and row.outcome != "completed":
         refused = f", {row.refusals} refused" if row.refusals else ""
         parts.append(f"[{cause(row.reason)}{refused}]")

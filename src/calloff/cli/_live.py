@@ -7,13 +7,13 @@ the cursor stands behind an unfinished line of the program. What the program wri
 
 import os
 import sys
-import unicodedata
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 from .._words.durations_text import spoken
 from .._words.frame import at_line
+from ._text import fit, printable, progress_text
 
 if TYPE_CHECKING:
     from .._operation.watching import Tick
@@ -37,56 +37,11 @@ def describe(tick: "Tick", limit: float | None, *, bar: bool = False) -> str:
     if str(tick.state) == "stopping":
         parts.append("stopping")
     if tick.progress is not None:
-        parts.append(_progress(tick.progress, bar))
+        parts.append(progress_text(tick.progress, BAR if bar else 0))
     line = at_line(tick.where)
     if line:
         parts.append(f"at {line}")
     return "  ".join(parts)
-
-
-def _progress(value: Any, bar: bool) -> str:
-    fraction, text = _fraction(value)
-    if fraction is None:
-        return text
-    share = min(1.0, max(0.0, fraction))
-    filled = round(share * BAR)
-    drawn = f"[{'#' * filled}{'.' * (BAR - filled)}] " if bar else ""
-    return f"{drawn}{share:.0%}{text}"
-
-
-def _fraction(value: Any) -> tuple[float | None, str]:
-    """How much is done from 0 to 1, if the report says so, and its words."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return (float(value), "") if 0 <= value <= 1 else (None, f"{value:g}")
-    if isinstance(value, (tuple, list)) and len(value) == 2:
-        done, total = value
-        if _is_number(done) and _is_number(total) and total > 0:
-            return done / total, f" ({done:g}/{total:g})"
-    text = value if isinstance(value, str) else repr(value)
-    return None, " ".join(text.split())
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def fit(text: str, width: int) -> str:
-    """The text cut to so many columns of a terminal, wide characters counted as two."""
-    if sum(map(cells, text)) <= width:
-        return text
-    room = width - 1  # for what shows that something is missing
-    for index, char in enumerate(text):
-        room -= cells(char)
-        if room < 0:
-            return text[:index] + "…" if width > 1 else ""
-    return ""
-
-
-def cells(char: str) -> int:
-    """The columns that a character takes."""
-    if unicodedata.combining(char) or unicodedata.category(char) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
 class LiveLine:
@@ -105,8 +60,7 @@ class LiveLine:
             width = os.get_terminal_size(self._stream.fileno()).columns
         except OSError:
             width = 80
-        clean = "".join(char if char.isprintable() else " " for char in text)
-        self._write("\r" + fit(clean, (width or 80) - 1) + "\x1b[K")
+        self._write("\r" + fit(printable(text), (width or 80) - 1) + "\x1b[K")
         self._shown = True
 
     def erase(self) -> None:

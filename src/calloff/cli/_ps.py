@@ -7,8 +7,10 @@ import sys
 import msgspec
 
 from ..control._client import Client, Overview
-from ._control import SORTS, add_filters, answer, complain_of, parser, query_of
+from ..control._records import SORTS
+from ._control import add_filters, answer, complain_of, query_of
 from ._listing import table
+from ._options import parser
 from ._refusal import Refused
 from .ps import EPILOG, USAGE
 
@@ -17,12 +19,8 @@ __all__ = ["ps"]
 
 def ps(argv: list[str]) -> int:
     """Read the options and print the list."""
-    try:
-        options = _read(argv)
-        query = query_of(options, ended=options.all, sort=options.sort, reverse=options.reverse, limit=options.limit)
-    except Refused as refusal:
-        print(f"calloff ps: {refusal}", file=sys.stderr)
-        return refusal.status
+    options = _read(argv)
+    query = query_of(options, ended=options.all, sort=options.sort, reverse=options.reverse, limit=options.limit)
 
     async def look() -> int:
         async with Client() as client:
@@ -30,7 +28,7 @@ def ps(argv: list[str]) -> int:
         tell(overview, as_json=options.json, tree=options.sort == "tree")
         return 3 if overview.silent else 0
 
-    return answer("ps", look)
+    return answer(look())
 
 
 def _read(argv: list[str]) -> argparse.Namespace:

@@ -7,7 +7,7 @@ from .._words.durations_text import spoken
 from .._words.errors import CommandFailed
 from .._words.frame import Frame, at_line
 from .._words.outcome import Abandoned, Cancelled, Completed, Failed, Outcome
-from .._words.reason import Kind, Reason
+from .._words.reason import LIMITS, Kind, Reason
 from .._words.ref import Ref
 from .._words.report import Rung, StopReport
 from ._traceback import frames_of
@@ -33,7 +33,7 @@ def exit_status(outcome: Outcome[Any], signum: int | None) -> int:
         case Cancelled(_, report):
             if report.rung in BY_FORCE:
                 return 137
-            if report.reason.kind in (Kind.DEADLINE, Kind.STALLED):
+            if report.reason.kind in LIMITS:
                 return 124
             return 1 if signum is None or report.reason.kind is not Kind.SHUTDOWN else 128 + signum
 

@@ -1,16 +1,17 @@
 """``calloff cancel``: call operations off, wait for their real endings, and tell each of them."""
 
 import argparse
-import sys
 
 import msgspec
 
 from .._words.durations_text import spoken
 from ..control._client import Client
 from ..control._records import Stopped
-from ._control import NOTHING, add_filters, answer, duration, parser, query_of
-from ._listing import at, clean
+from ._control import NOTHING, add_filters, answer, query_of
+from ._listing import at
+from ._options import duration, parser
 from ._refusal import Refused
+from ._text import clean
 from ._verdict import ENDS
 
 __all__ = ["main"]
@@ -32,15 +33,10 @@ Exit status:
 
 def main(argv: list[str]) -> int:
     """The verb: returns the exit status."""
-    try:
-        options = _read(argv)
-        query = query_of(options)
-        grace = 0.0 if options.force else duration("grace", options.grace)
-        wait = duration("wait", options.wait)
-        assert wait is not None
-    except Refused as refusal:
-        print(f"calloff cancel: {refusal}", file=sys.stderr)
-        return refusal.status
+    options = _read(argv)
+    query = query_of(options)
+    grace = 0.0 if options.force else None if options.grace is None else duration("grace", options.grace)
+    wait = duration("wait", options.wait)
 
     async def cancel() -> int:
         status: int | None = None
@@ -54,7 +50,7 @@ def main(argv: list[str]) -> int:
             raise Refused("nothing matches: nothing was called off", NOTHING)
         return status
 
-    return answer("cancel", cancel)
+    return answer(cancel())
 
 
 def _read(argv: list[str]) -> argparse.Namespace:

@@ -49,7 +49,8 @@ complete -c calloff -a '(__calloff)'"""
 SHELLS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 #: verbs whose words are ids
 _IDS = ("cancel", "ps", "show", "watch")
-_OPTION = re.compile(r"--[a-z][a-z-]*")
+#: at the start of a line: further on a help may speak of the options of another verb
+_OPTION = re.compile(r"^ +(?:-\w, )?(--[a-z][a-z-]*)", re.MULTILINE)
 
 
 def main(argv: list[str]) -> int:
@@ -84,7 +85,7 @@ def _verbs() -> Iterator[tuple[str, str]]:
 def _of_verb(verb: str, before: list[str], typed: str) -> Iterator[tuple[str, str]]:
     if "--" in before:
         return
-    values = _values(verb, before[-1] if before else "")
+    values = _values(before[-1]) if before else None
     if values is not None:
         yield from ((value, "") for value in values)
     elif typed.startswith("-"):
@@ -95,11 +96,11 @@ def _of_verb(verb: str, before: list[str], typed: str) -> Iterator[tuple[str, st
         yield from _ids(verb)
 
 
-def _values(verb: str, option: str) -> tuple[str, ...] | None:
+def _values(option: str) -> tuple[str, ...] | None:
     if option == "--in":
         return "task", "thread", "process"
-    if verb in _IDS and option in ("--state", "--place", "--sort"):
-        from ._control import PLACES, SORTS, STATES
+    if option in ("--state", "--place", "--sort"):
+        from ..control._records import PLACES, SORTS, STATES
 
         return {"--state": STATES, "--place": PLACES, "--sort": SORTS}[option]
     return None

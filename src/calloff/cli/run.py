@@ -19,11 +19,11 @@ from functools import partial
 from typing import Any, NoReturn
 
 from .._operation.operation import Operation
-from .._words.durations_text import EXAMPLES, read_duration
 from .._words.errors import CommandFailed
 from .._words.outcome import Abandoned, Completed, Failed, Outcome
 from .._words.ref import Ref
 from ._live import LiveLine, describe, looks_live
+from ._options import Parser, duration, parser
 from ._refusal import Refused
 from ._target import OTHER_NAME, bind, load, read_arguments
 from ._traceback import traceback_text
@@ -61,39 +61,23 @@ Exit status:
 
 def main(argv: list[str]) -> int:
     """The verb: returns the exit status, or ends the process at once where something that is stuck would hold it up."""
-    try:
-        options, words, is_program = _read(argv)
-        return _Run(options, words, is_program).run()
-    except Refused as refusal:
-        _complain(str(refusal))
-        return refusal.status
+    return _Run(*_read(argv)).run()
 
 
 # --- the command line
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise Refused(f"{message}; see calloff run --help")
-
-
-def _parser() -> _Parser:
-    parser = _Parser(
-        prog="calloff run",
-        usage=USAGE,
-        description="Run a function or a program with limits, look at it while it runs, and tell how it ended.",
-        epilog=EPILOG,
-        allow_abbrev=False,
-        formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=100),
-    )
-    add = parser.add_argument
+def _parser() -> Parser:
+    about = "Run a function or a program with limits, look at it while it runs, and tell how it ended."
+    reader = parser("run", USAGE, about, EPILOG)
+    add = reader.add_argument
     add("--timeout", metavar="D", help="stop it after this long")
     add("--grace", metavar="D", default="5", help="from asking to force (5s)")
     add("--stall", metavar="D", help="stop it after this long without a report of progress")
     add("--every", metavar="D", help="tell that often how far it is and where; on a terminal in one live line")
     add("--in", metavar="PLACE", dest="place", help="where to run a function: task, thread or process")
     add("--json", action="store_true", help="tell the ending as one JSON document on stdout")
-    return parser
+    return reader
 
 
 _WITH_VALUE = ("--timeout", "--grace", "--stall", "--every", "--in")
@@ -111,7 +95,8 @@ def _read(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str], bool]:
         what = "PROGRAM is missing after --" if is_program else "TARGET is missing"
         raise Refused(f"{what}; see calloff run --help")
     for name in ("timeout", "grace", "stall", "every"):
-        setattr(options, name, _duration(name, getattr(options, name)))
+        if getattr(options, name) is not None:
+            setattr(options, name, duration(name, getattr(options, name)))
     if options.every == 0:
         raise Refused("--every must be more than 0")
     strayed = [word for word in words[1:] if word.partition("=")[0] in (*_WITH_VALUE, "--json")]
@@ -124,15 +109,6 @@ def _read(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str], bool]:
     if options.place is not None and is_program:
         raise Refused(f"--in {options.place} is for functions; what follows -- runs as a program")
     return options, words, is_program
-
-
-def _duration(name: str, text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        return read_duration(text)
-    except ValueError:
-        raise Refused(f"--{name} must be a duration such as {EXAMPLES}, not {text!r}") from None
 
 
 # --- the work
@@ -202,7 +178,7 @@ class _Run:
             self._tell(outcome, status)
             sys.stdout.flush()
         except (OSError, ValueError) as error:
-            _complain(f"the result could not be written: {error}")
+            print(f"calloff run: the result could not be written: {error}", file=sys.stderr)
             _drop_stdout()
             status = status or 125
         disturbed = outcome.report is not None or signum is not None
@@ -323,7 +299,3 @@ def _drop_stdout() -> None:
 
 def _say(line: str) -> None:
     print(f"calloff: {line}", file=sys.stderr)
-
-
-def _complain(line: str) -> None:
-    print(f"calloff run: {line}", file=sys.stderr)

@@ -10,15 +10,16 @@ import secrets
 import socket
 import sys
 from functools import partial
-from typing import NoReturn
 from urllib.parse import urlsplit
 
+from ._options import parser
 from ._refusal import Refused
 
 __all__ = ["main"]
 
 PORT = 8642
 
+USAGE = "calloff serve [--host HOST] [--port N]"
 EPILOG = """\
 Open the link that is printed: the token in it lets in who has it, and nobody else. Ctrl-C ends the server; what it
 showed goes on running.
@@ -35,31 +36,15 @@ Exit status:
 
 def main(argv: list[str]) -> int:
     """The verb: serves until a signal comes and returns the exit status."""
-    try:
-        options = _read(argv)
-        return _serve(options.host, options.port)
-    except Refused as refusal:
-        _say(str(refusal))
-        return refusal.status
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise Refused(f"{message}; see calloff serve --help")
+    options = _read(argv)
+    return _serve(options.host, options.port)
 
 
 def _read(argv: list[str]) -> argparse.Namespace:
-    parser = _Parser(
-        prog="calloff serve",
-        usage="calloff serve [--host HOST] [--port N]",
-        description="Serve a page on which everything that runs can be seen and called off.",
-        epilog=EPILOG,
-        allow_abbrev=False,
-        formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=100),
-    )
-    parser.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1: only this machine)")
-    parser.add_argument("--port", type=_port, help=f"0 for any free one (default: {PORT}, or any where it is taken)")
-    return parser.parse_args(argv)
+    reader = parser("serve", USAGE, "Serve a page on which everything that runs can be seen and called off.", EPILOG)
+    reader.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1: only this machine)")
+    reader.add_argument("--port", type=_port, help=f"0 for any free one (default: {PORT}, or any where it is taken)")
+    return reader.parse_args(argv)
 
 
 def _port(text: str) -> int:

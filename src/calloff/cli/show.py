@@ -1,7 +1,6 @@
 """``calloff show``: everything about one operation, with the stack and its source lines."""
 
 import argparse
-import sys
 import time
 from collections.abc import Iterator
 
@@ -10,9 +9,10 @@ import msgspec
 from .._words.durations_text import spoken
 from ..control._client import Client
 from ..control._records import Detail, Frame, Row
-from ._control import answer, parser
-from ._listing import cause, clean, command_line, progress_text, short
-from ._refusal import Refused
+from ._control import answer
+from ._listing import BAR, cause, command_line, short
+from ._options import parser
+from ._text import clean, progress_text
 
 __all__ = ["main"]
 
@@ -28,11 +28,7 @@ its process does not answer."""
 
 def main(argv: list[str]) -> int:
     """The verb: returns the exit status."""
-    try:
-        options = _read(argv)
-    except Refused as refusal:
-        print(f"calloff show: {refusal}", file=sys.stderr)
-        return refusal.status
+    options = _read(argv)
 
     async def show() -> int:
         async with Client() as client:
@@ -44,7 +40,7 @@ def main(argv: list[str]) -> int:
                     print("\n".join(["", *lines(detail)] if number else lines(detail)))
         return 0
 
-    return answer("show", show)
+    return answer(show())
 
 
 def _read(argv: list[str]) -> argparse.Namespace:
@@ -84,7 +80,7 @@ def _facts(detail: Detail) -> Iterator[tuple[str, str]]:
     if detail.grace is not None:
         yield "grace", spoken(detail.grace)
     if row.progress is not None:
-        yield "progress", progress_text(row.progress)
+        yield "progress", progress_text(row.progress, BAR)
     if row.reason is not None:
         yield "stop", cause(row.reason)
         yield "", _stop(row)

@@ -7,24 +7,26 @@ import sys
 from functools import partial
 from importlib.util import find_spec
 
-from .._words.durations_text import EXAMPLES, read_duration
+from ..control._records import SORTS
+from ._options import duration, parser
+from ._refusal import Refused
 
 __all__ = ["main"]
 
-_SORTS = ("tree", "age", "name", "state", "place", "remaining")
+USAGE = "calloff top [--every D] [--wait D] [--name PATTERN] [--sort BY] [--tasks] [--no-mouse]"
+EPILOG = """\
+Keys: arrows, Enter for details, c to call off, / to filter, s to sort, h for the ended ones, q to quit.
+
+Exit status: 0 when you left; 2 for a wrong command line, or without a terminal; 125 when a package is missing."""
 
 
 def main(argv: list[str]) -> int:
-    """Run the verb; returns the exit status."""
-    options = _parser().parse_args(argv)
+    """The verb: returns the exit status."""
+    options = _read(argv)
     if find_spec("textual") is None:
-        sys.stderr.write("calloff top: the screen needs Textual, which is not installed: pip install 'calloff[top]'\n")
-        return 125
+        raise Refused("the screen needs Textual, which is not installed: pip install 'calloff[top]'", 125)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        sys.stderr.write(
-            "calloff top: needs a terminal; calloff ps prints the same as text, calloff ps --json as data\n"
-        )
-        return 2
+        raise Refused("needs a terminal; calloff ps prints the same as text, calloff ps --json as data")
     return asyncio.run(_run(options))
 
 
@@ -42,34 +44,18 @@ async def _run(options: argparse.Namespace) -> int:
         return screen.return_code or 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="calloff top",
-        description="Watch the operations of all your programs on one live screen, and call them off.",
-        epilog="Keys: arrows, Enter for details, c to call off, / to filter, s to sort, h for the ended ones, q to quit.",
-    )
-    parser.add_argument("--every", type=_period, default=1.0, metavar="D", help="time between two looks (1s)")
-    parser.add_argument(
-        "--wait", type=_duration, default=10.0, metavar="D", help="how long to wait for an ending (10s)"
-    )
-    parser.add_argument("--name", default="", metavar="PATTERN", help="show only operations of such a name")
-    parser.add_argument("--sort", choices=_SORTS, default="tree", help="the order of the rows (tree)")
-    parser.add_argument("--tasks", action="store_true", help="show plain asyncio tasks, too")
-    parser.add_argument(
-        "--no-mouse", action="store_true", help="leave the mouse to the terminal, to mark and copy text"
-    )
-    return parser
-
-
-def _duration(text: str) -> float:
-    try:
-        return read_duration(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a duration such as {EXAMPLES}, not {text!r}") from None
-
-
-def _period(text: str) -> float:
-    value = _duration(text)
-    if value < 0.1:
-        raise argparse.ArgumentTypeError(f"must be at least 100ms, not {text!r}")
-    return value
+def _read(argv: list[str]) -> argparse.Namespace:
+    reader = parser("top", USAGE, "Watch everything that runs on one live screen, and call it off.", EPILOG)
+    add = reader.add_argument
+    add("--every", metavar="D", default="1", help="time between two looks (1s)")
+    add("--wait", metavar="D", default="10", help="how long to wait for an ending (10s)")
+    add("--name", metavar="PATTERN", default="", help="show only operations of such a name")
+    add("--sort", metavar="BY", choices=SORTS, default="tree", help=f"the order of the rows: {', '.join(SORTS)}")
+    add("--tasks", action="store_true", help="show plain asyncio tasks, too")
+    add("--no-mouse", action="store_true", help="leave the mouse to the terminal, to mark and copy text")
+    options = reader.parse_args(argv)
+    options.wait = duration("wait", options.wait)
+    options.every = duration("every", options.every)
+    if options.every < 0.1:
+        raise Refused("--every must be at least 100ms")
+    return options

@@ -8,10 +8,12 @@ import msgspec
 from .._words.durations_text import spoken
 from ..control._client import Client
 from ..control._records import Row
-from ._control import answer, duration, parser
-from ._listing import at, cause, clean, progress_text
+from ._control import answer
+from ._listing import BAR, at, cause
 from ._live import LiveLine, looks_live
+from ._options import duration, parser
 from ._refusal import Refused
+from ._text import clean, progress_text
 
 __all__ = ["main"]
 
@@ -26,14 +28,10 @@ have an ID that begins so; 2 for a wrong command line; 3 when its process does n
 
 def main(argv: list[str]) -> int:
     """The verb: returns the exit status."""
-    try:
-        options = _read(argv)
-        every = duration("every", options.every)
-        if not every:
-            raise Refused("--every must be more than 0")
-    except Refused as refusal:
-        print(f"calloff watch: {refusal}", file=sys.stderr)
-        return refusal.status
+    options = _read(argv)
+    every = duration("every", options.every)
+    if not every:
+        raise Refused("--every must be more than 0")
     live = None if options.json or not looks_live(sys.stdout) else LiveLine(sys.stdout)
 
     async def watch() -> int:
@@ -50,7 +48,7 @@ def main(argv: list[str]) -> int:
         return 0
 
     try:
-        return answer("watch", watch)
+        return answer(watch())
     except KeyboardInterrupt:
         return 0
     finally:
@@ -71,7 +69,7 @@ def line(row: Row) -> str:
     time = spoken(row.age) + (f" of {spoken(row.timeout)}" if row.timeout is not None else "")
     parts = [f"{row.id} {clean(row.name)}", row.state, time]
     if row.progress is not None:
-        parts.append(progress_text(row.progress))
+        parts.append(progress_text(row.progress, BAR))
     if row.reason is not None:
         refused = f", {row.refusals} refused" if row.refusals else ""
         parts.append(f"[{cause(row.reason)}{refused}]")

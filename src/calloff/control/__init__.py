@@ -3,6 +3,8 @@
 Names are loaded when they are first used: a program that is exposed pays for none of this before somebody looks.
 """
 
+from .._door import lazy
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._client import Client as Client
@@ -30,23 +32,6 @@ _HOMES = {
     "_records": ("VERSION", "Cause", "Detail", "Frame", "Query", "Row", "Step", "Stopped"),
     "_server": ("expose",),
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
-
-__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
-
 
 if not TYPE_CHECKING:  # type checkers are to know the names above, and no others
-
-    def __getattr__(name: str) -> object:
-        from importlib import import_module
-
-        home = _HOME.get(name)
-        if home is None:
-            raise AttributeError(f"module 'calloff.control' has no attribute {name!r}")
-        value = getattr(import_module(f"{__name__}.{home}"), name)
-        globals()[name] = value
-        return value
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+    __all__, __getattr__, __dir__ = lazy(__name__, _HOMES)

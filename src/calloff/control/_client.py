@@ -18,24 +18,12 @@ from ._errors import Ambiguous, NotFound
 from ._ids import best
 from ._links import PATIENCE, Lost, Process, Server, deaf, expect, process_of, reachable
 from ._peer import started_at
-from ._records import (
-    Cancel,
-    Detail,
-    Details,
-    List,
-    Listing,
-    Query,
-    Row,
-    Show,
-    Stopped,
-    Watch,
-)
+from ._records import STATES, Cancel, Detail, Details, List, Listing, Query, Row, Show, Stopped, Watch
 from ._stops import call_off
 
 __all__ = ["Client", "Overview", "Process"]
 
 _MOST = 20
-_STATES = ("pending", "running", "stopping", "completed", "failed", "cancelled", "abandoned")
 
 
 class Overview(Struct, frozen=True):
@@ -330,7 +318,7 @@ def _remaining(row: Row) -> float:
 _KEYS: dict[str, Callable[[Row], Any]] = {
     "age": lambda row: -row.age,
     "name": lambda row: row.name,
-    "state": lambda row: _STATES.index(row.state),
+    "state": lambda row: STATES.index(row.state),
     "place": lambda row: row.place,
     "remaining": _remaining,
     "ended": lambda row: -inf if row.ended_at is None else -row.ended_at,

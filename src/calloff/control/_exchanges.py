@@ -22,14 +22,13 @@ from .._words.policy import DEFAULT
 from .._words.reason import Kind, Reason
 from .._words.state import State
 from ._lines import frames
-from ._records import Accepted, Cancel, Details, List, Listing, Query, Row, Show, Stopped, Watch
+from ._records import SORTS, Accepted, Cancel, Details, List, Listing, Query, Row, Show, Stopped, Watch
 
 if TYPE_CHECKING:
     from ._service import Connection
 
 __all__ = ["Exchange", "Impossible", "begin"]
 
-SORTS = ("tree", "age", "name", "state", "place", "remaining", "ended")
 _TEXT = 1000
 _logger = logging.getLogger("calloff")
 _PATTERN = 1000
@@ -75,8 +74,8 @@ def begin(request: List | Show | Watch | Cancel, connection: "Connection") -> Ex
 
 
 def _check(query: Query) -> None:
-    if query.sort not in SORTS:
-        raise Impossible(f"sort must be one of {', '.join(SORTS)}, not {query.sort!r:.60}")
+    if query.sort not in (*SORTS, "ended"):
+        raise Impossible(f"sort must be one of {', '.join(SORTS)}, ended, not {query.sort!r:.60}")
     if query.offset < 0 or (query.limit is not None and query.limit < 0):
         raise Impossible("offset and limit must be 0 or more")
     if len(query.name) > _PATTERN or len(query.ids) > _IDS:

@@ -11,6 +11,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from .._words.state import State
+
 __all__ = [
     "Accepted",
     "Answer",
@@ -18,13 +20,18 @@ __all__ = [
     "Cause",
     "Detail",
     "Frame",
+    "ENDED",
     "Hello",
+    "LIVE",
     "List",
     "Listing",
+    "PLACES",
     "Query",
     "Refused",
     "Request",
     "Row",
+    "SORTS",
+    "STATES",
     "Show",
     "Step",
     "Stopped",
@@ -34,6 +41,13 @@ __all__ = [
 
 VERSION = 1
 LONGEST = 1 << 16  # of a request; an answer may be longer
+
+# What rows say and queries ask for. An abandoned one is in both halves of the states: it is given up, and still there.
+STATES: tuple[str, ...] = tuple(map(str, State))
+LIVE = ("pending", "running", "stopping", "abandoned")
+ENDED = ("completed", "failed", "cancelled", "abandoned")
+PLACES = ("task", "thread", "process", "command", "asyncio")
+SORTS = ("tree", "age", "name", "state", "place", "remaining")
 
 
 # --8<-- [start:records]
@@ -73,6 +87,7 @@ class Row(Struct, frozen=True, omit_defaults=True):
     started_at: float
     age: float  # since its start; of an ended one: from start to end
     parent: str | None = None
+    depth: int = 0  # how many operations it hangs below, 50 at most; 0 of an ended one
     deadline_at: float | None = None
     remaining: float | None = None  # until the deadline; negative when it is over
     timeout: float | None = None
@@ -100,7 +115,6 @@ class Detail(Struct, frozen=True, omit_defaults=True):
     grace: float | None = None
     stall: float | None = None
     stuck_at: tuple[Frame, ...] = ()
-    survivors: tuple[str, ...] = ()
     argv: tuple[str, ...] = ()  # of the process it belongs to
 
 

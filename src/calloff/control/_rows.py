@@ -29,6 +29,7 @@ from ._records import Cause, Detail, Frame, Listing, Query, Row
 __all__ = ["Registry"]
 
 _STATES = tuple(State)
+_DEEPEST = 50
 _LOOP, _PHASE = attrgetter("_loop"), attrgetter("_phase")
 
 
@@ -173,9 +174,11 @@ class Registry:
             return self._row(each, time.monotonic())
         body = each.body
         place = None if body is None or not where else line_of(body)
-        return self._row(facts_of(each), clock_of(each), place, getattr(body, "pid", None))
+        return self._row(facts_of(each), clock_of(each), place, getattr(body, "pid", None), _depth(each))
 
-    def _row(self, facts: Facts, now: float, where: Frame | None = None, worker: int | None = None) -> Row:
+    def _row(
+        self, facts: Facts, now: float, where: Frame | None = None, worker: int | None = None, depth: int = 0
+    ) -> Row:
         unix = time.time() - now
         stop, ended_at = facts.stop, facts.ended_at
         return Row(
@@ -187,6 +190,7 @@ class Registry:
             started_at=facts.started_at + unix,
             age=(now if ended_at is None else ended_at) - facts.started_at,
             parent=None if facts.parent is None else f"{self.pid}.{facts.parent}",
+            depth=depth,
             deadline_at=None if facts.deadline is None else facts.deadline + unix,
             remaining=None if facts.deadline is None or ended_at is not None else facts.deadline - now,
             timeout=facts.timeout,
@@ -207,6 +211,7 @@ class Registry:
 
     def _task_row(self, task: "asyncio.Task[Any]", where: bool) -> Row:
         number, seen_at = self._seen(task)
+        parent = _parent_number(task)
         age = time.monotonic() - seen_at
         outcome = phase_of(task) if task.done() else None
         return Row(
@@ -217,18 +222,13 @@ class Registry:
             state=str(phase_of(task)),
             started_at=time.time() - age,
             age=age,
-            parent=self._parent_of(task),
+            parent=None if parent is None else f"{self.pid}.{parent}",
+            depth=_depth(task),
             where=innermost(stack_of_task(task)) if where and not task.done() else None,
             refusals=task.cancelling(),
             outcome=None if outcome is None else str(outcome),
             ended_at=None if outcome is None else time.time(),
         )
-
-    def _parent_of(self, task: "asyncio.Task[Any]") -> str | None:
-        """The operation that a task was made in; Python 3.11 does not tell."""
-        context = getattr(task, "get_context", lambda: None)()
-        parent = None if context is None else context.get(current_operation)
-        return f"{self.pid}.{parent._number}" if isinstance(parent, Operation) else None
 
     def details(self, each: Any, argv: tuple[str, ...]) -> Detail:
         """Everything about one."""
@@ -246,7 +246,6 @@ class Registry:
             grace=facts.grace,
             stall=facts.stall,
             stuck_at=frames(() if stop is None else stop.stuck),
-            survivors=row.survivors,
             argv=argv,
         )
 
@@ -352,9 +351,22 @@ def _in_tree_order(found: "list[Any]") -> Iterator[Any]:
 def _parent_number(each: Any) -> int | None:
     if isinstance(each, Facts):
         return each.parent
+    parent = _parent(each)
+    return None if parent is None else parent._number
+
+
+def _parent(each: Any) -> "Operation[Any] | None":
+    """What a live one hangs below; of a plain task the operation that it was made in, which Python 3.11 does not tell."""
     if isinstance(each, asyncio.Task):
         context = getattr(each, "get_context", lambda: None)()
         parent = None if context is None else context.get(current_operation)
     else:
         parent = each._parent
-    return parent._number if isinstance(parent, Operation) else None
+    return parent if isinstance(parent, Operation) else None
+
+
+def _depth(each: Any) -> int:
+    depth = 0
+    while depth < _DEEPEST and (each := _parent(each)) is not None:
+        depth += 1
+    return depth

@@ -4,34 +4,19 @@
 tells what breaks. The command line's face of it is ``calloff sweep``, pytest's is ``--cancel-sweep``.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from .._door import lazy
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._sweep.report import Finding as Finding
     from ._sweep.report import SweepReport as SweepReport
     from ._sweep.report import Violation as Violation
     from ._sweep.whole import sweep as sweep
 
-_HOME = {
-    "Finding": "_sweep.report",
-    "SweepReport": "_sweep.report",
-    "Violation": "_sweep.report",
-    "sweep": "_sweep.whole",
+_HOMES = {
+    "_sweep.report": ("Finding", "SweepReport", "Violation"),
+    "_sweep.whole": ("sweep",),
 }
 
-__all__ = ["Finding", "SweepReport", "Violation", "sweep"]
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'calloff.testing' has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    value.__module__ = __name__
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+if not TYPE_CHECKING:  # type checkers are to know the names above, and no others
+    __all__, __getattr__, __dir__ = lazy(__name__, _HOMES)

@@ -110,6 +110,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     ]
     if not swept:
         return
+    from ._sweep.text import count
+
     terminalreporter.section("cancel sweep")
     for name, notes in swept:
         terminalreporter.write_line(f"{name}: {notes['summary']}")
@@ -117,5 +119,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             terminalreporter.write_line(f"  known {line}")
     points = sum(notes["points"] for _, notes in swept)
     runs = sum(notes["runs"] for _, notes in swept)
-    unsafe = sum(notes["verdict"] == "UNSAFE" for _, notes in swept)
-    terminalreporter.write_line(f"{len(swept)} tests, {points} await points, {runs} runs, {unsafe} tests unsafe")
+    verdicts = [notes["verdict"] for _, notes in swept]
+    judged = f"{verdicts.count('UNSAFE')} unsafe"
+    if "UNRESOLVED" in verdicts:  # such a test passes: nothing bad was seen, but not all was tried
+        judged += f", {verdicts.count('UNRESOLVED')} unresolved"
+    figures = count(len(swept), "test"), count(points, "await point"), count(runs, "run")
+    terminalreporter.write_line(f"{', '.join(figures)}; of the tests {judged}")

@@ -15,16 +15,14 @@ from textual.containers import Horizontal
 from textual.widgets import Footer, Input, Static
 
 from ..control import ControlError, Detail, Overview, Query, Row, Stopped
+from ..control._records import ENDED, LIVE, SORTS, STATES
 from ._cancel import Ask, Order, verdict
 from ._cells import clean, seconds
 from ._detail import Pane
 from ._table import Table
 
-__all__ = ["SORTS", "Asked", "Top"]
+__all__ = ["Asked", "Top"]
 
-SORTS = ("tree", "age", "name", "state", "place", "remaining")
-_LIVE = ("pending", "running", "stopping", "abandoned")
-_ENDED = ("completed", "failed", "cancelled", "abandoned")
 #: what may go wrong with one question, while the next may go well
 _TROUBLE = (ControlError, OSError, ValueError)
 _NOTHING = """\
@@ -178,7 +176,7 @@ class Top(App[None]):
         name = self._named if not self._named or set("*?") & set(self._named) else f"*{self._named}*"
         return Query(
             name=name,
-            states=_ENDED if self._history else _LIVE,
+            states=ENDED if self._history else LIVE,
             tasks=self._tasks and not self._history,
             ended=self._history,
             sort="ended" if self._history else self._by,
@@ -202,7 +200,7 @@ class Top(App[None]):
     def _tell_counts(self, overview: Overview) -> None:
         number = len(overview.processes)
         parts = [f"{number} process" if number == 1 else f"{number} processes"]
-        parts += [f"{overview.counts[state]} {state}" for state in (*_LIVE, *_ENDED[:3]) if overview.counts.get(state)]
+        parts += [f"{overview.counts[state]} {state}" for state in STATES if overview.counts.get(state)]
         if overview.silent:
             silent = ", ".join(f"{each.pid} {clean(' '.join(each.argv))[:30]}" for each in overview.silent)
             parts.append(f"no answer from {silent}")

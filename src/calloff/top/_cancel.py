@@ -110,14 +110,15 @@ def verdict(stopped: Stopped, wait: float) -> tuple[str, str]:
         return f"{name}: its process ended before it could answer", "warning"
     if row is not None and row.reason is None and row.ended_at is not None:
         return f"{name} had ended before: {outcome}", "information"
+    left = "" if row is None or not row.survivors else f"; still running: {clean(', '.join(row.survivors))}"
     if outcome == "completed":
-        return f"{name} completed all the same, after {took}", "warning"
+        return f"{name} completed all the same, after {took}{left}", "error" if left else "warning"
     if outcome == "failed":
         error = f": {clean(row.error)}" if row is not None and row.error else ""
-        return f"{name} failed after {took}{error}", "warning"
-    how = (
-        ""
-        if row is None or not row.rung
-        else f" ({row.rung}" + (f", refused {row.refusals} times)" if row.refusals else ")")
-    )
-    return f"{name} has ended: {outcome} after {took}{how}", "information"
+        return f"{name} failed after {took}{error}{left}", "error" if left else "warning"
+    how = f" ({row.rung}{_refused(row)})" if row is not None and row.rung else ""
+    return f"{name} has ended: {outcome} after {took}{how}{left}", "error" if left else "information"
+
+
+def _refused(row: Row) -> str:
+    return {0: "", 1: ", refused once"}.get(row.refusals, f", refused {row.refusals} times")

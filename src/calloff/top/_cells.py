@@ -19,6 +19,7 @@ __all__ = ["Column", "Piece", "cells", "clean", "columns", "fitted", "line", "pa
 Piece = tuple[str, str]
 """A text and the name of its style; the empty name is plain text."""
 BAR = 6
+_DEEPEST = 4  # further down a name would have no room
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ def _id(row: Row, _: int) -> list[Piece]:
 
 
 def _name(row: Row, depth: int) -> list[Piece]:
-    return [("  " * (depth - 1) + "└ " if depth else "", "faint"), (clean(row.name), "name")]
+    return [("  " * (min(depth, _DEEPEST) - 1) + "└ " if depth else "", "faint"), (clean(row.name), "name")]
 
 
 def _place(row: Row, _: int) -> list[Piece]:

@@ -74,7 +74,7 @@ def _facts(detail: Detail) -> list[tuple[str, str]]:
         ("program", fitted(clean(join(detail.argv)), 200)),
         ("error", clean(row.error or "")),
         *_stop(row),
-        ("survivors", clean(", ".join(detail.survivors))),
+        ("survivors", clean(", ".join(row.survivors))),
     ]
     return [(label, value) for label, value in facts if value]
 

@@ -100,7 +100,6 @@ class Table(ScrollView, can_focus=True):
         self._rows: dict[int, Row] = {}
         self._seen_at = 0.0
         self._base: Style | None = None
-        self._depths: dict[str, int] = {}
         self._selected: str | None = None
 
     # --- what is in sight
@@ -121,7 +120,6 @@ class Table(ScrollView, can_focus=True):
         self._rows = dict(enumerate(rows, first))
         self._seen_at = time.monotonic()
         self.total = total
-        self._note_depths(rows)
         size = Size(self.size.width, total + 1)
         if size != self.virtual_size:
             self.virtual_size = size
@@ -137,12 +135,6 @@ class Table(ScrollView, can_focus=True):
         self.cursor = 0
         self.scroll_to(y=0, animate=False)
         self.refresh()
-
-    def _note_depths(self, rows: Sequence[Row]) -> None:
-        if len(self._depths) > 50_000:
-            self._depths.clear()
-        for row in rows:
-            self._depths[row.id] = 0 if row.parent is None else self._depths.get(row.parent, 0) + 1
 
     def _select(self) -> None:
         row = self.row
@@ -170,7 +162,7 @@ class Table(ScrollView, can_focus=True):
         if row is None:
             strip = Strip([Segment(" …" if at < self.total else "", self._style("faint"))], None)
         else:
-            depth = self._depths.get(row.id, 0) if self.sort == "tree" and not self.history else 0
+            depth = row.depth if self.sort == "tree" and not self.history else 0
             strip = Strip(
                 [Segment(text, self._style(style)) for text, style in cells(found, self._now(row), depth, width)]
             )

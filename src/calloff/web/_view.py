@@ -7,13 +7,10 @@ from typing import Any
 from msgspec import Struct, ValidationError, convert
 
 from ..control import Query
+from ..control._records import ENDED, LIVE, PLACES, SORTS, STATES
 
 __all__ = ["MOST", "View"]
 
-LIVE = ("pending", "running", "stopping", "abandoned")
-ENDED = ("completed", "failed", "cancelled", "abandoned")
-PLACES = ("task", "thread", "process", "command", "asyncio")
-SORTS = ("tree", "age", "name", "state", "place", "remaining")
 MOST = 200  # rows of a page; 10,000 operations are looked at page by page
 _FURTHEST = 1_000_000
 _LISTS = ("state", "place")
@@ -83,7 +80,7 @@ def _checked(parameters: Mapping[str, str]) -> _Parameters:
         found = convert(raw, _Parameters, strict=False)
     except ValidationError as error:
         raise ValueError(f"wrong parameter: {error}") from None
-    _among("state", found.state, (*LIVE, *ENDED))
+    _among("state", found.state, STATES)
     _among("place", found.place, PLACES)
     _among("sort", (found.sort,), SORTS)
     _within("limit", found.limit, 1, MOST)
@@ -95,7 +92,7 @@ def _checked(parameters: Mapping[str, str]) -> _Parameters:
 def _among(name: str, values: tuple[str, ...], allowed: tuple[str, ...]) -> None:
     for value in values:
         if value not in allowed:
-            raise ValueError(f"{name} must be of {', '.join(dict.fromkeys(allowed))}, not {value!r}")
+            raise ValueError(f"{name} must be of {', '.join(allowed)}, not {value!r}")
 
 
 def _within(name: str, value: int, least: int, most: int) -> None:

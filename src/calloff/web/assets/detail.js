@@ -128,7 +128,7 @@ export function drawDetail({ id, row, detail, trouble, answer }, actions) {
   text(parts.call, row.state === "stopping" ? "Call off again …" : "Call off …");
   showStop(row);
   showStack(row, detail);
-  parts.survivors.hidden = !detail?.survivors?.length;
-  keyed(parts.survivors.lastElementChild, detail?.survivors ?? [], (line) => line, (line) => h("li", { text: line }), () => {});
+  parts.survivors.hidden = !row.survivors?.length;
+  keyed(parts.survivors.lastElementChild, row.survivors ?? [], (line) => line, (line) => h("li", { text: line }), () => {});
   showFacts(row, detail, actions.open);
 }

@@ -72,6 +72,8 @@ export const rung = (name) => (name ? `${RUNGS[name.toUpperCase()] ?? name} (${n
 
 const refusals = (row) => (row.refusals ? `, after ${row.refusals} ${row.refusals === 1 ? "refusal" : "refusals"}` : "");
 
+const left = (row) => (row.survivors?.length ? ` Still running: ${row.survivors.join(", ")}.` : "");
+
 const at = (frame) => (frame ? `${place(frame)} in ${frame.function}: ${frame.source}` : "");
 
 /** The answer to a cancel in a title and a sentence, and whether it is over. */
@@ -79,11 +81,11 @@ export function verdict(stopped) {
   const row = stopped.row ?? {}, took = spoken(stopped.seconds ?? 0);
   switch (stopped.outcome) {
     case "cancelled":
-      return { tone: "cancelled", title: `Cancelled in ${took}`, text: `${upper(rung(row.rung) || "it ended")}${refusals(row)}.` };
+      return { tone: "cancelled", title: `Cancelled in ${took}`, text: `${upper(rung(row.rung) || "it ended")}${refusals(row)}.${left(row)}` };
     case "completed":
-      return { tone: "completed", title: `Completed after ${took}`, text: `It was asked to stop and returned a value all the same${refusals(row)}.` };
+      return { tone: "completed", title: `Completed after ${took}`, text: `It was asked to stop and returned a value all the same${refusals(row)}.${left(row)}` };
     case "failed":
-      return { tone: "failed", title: `Failed after ${took}`, text: row.error ?? "It raised an error of its own." };
+      return { tone: "failed", title: `Failed after ${took}`, text: `${row.error ?? "It raised an error of its own."}${left(row)}` };
     case "abandoned":
       return { tone: "abandoned", title: `Could not be stopped in ${took}`, text: row.where ? `It is stuck at ${at(row.where)}` : "It still runs and no longer counts." };
     case "gone":
