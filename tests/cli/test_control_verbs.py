@@ -183,6 +183,7 @@ def test_watch(program: Program) -> None:
         (["show"], "required: ID"),
         (["watch", "--every", "0", "7"], "--every must be more than 0"),
         (["cancel"], "say what to call off: an ID, or --name PATTERN"),
+        (["cancel", "--name", "a", "--name", "b"], "--name can be given once"),
         (["cancel", "7", "--force", "--grace", "3"], "--force is --grace 0"),
         (["cancel", "7", "--wait", "-1"], "--wait must be a duration"),
         (["completion"], "name a shell: bash, zsh, fish"),

@@ -95,11 +95,6 @@ class Reader:
         self._pending: list[_Space] = []
         self._filled = 0
 
-    @property
-    def amid(self) -> bool:
-        """Whether a part of a frame has arrived."""
-        return bool(self._head) or self._meta is not None
-
     def read(self) -> Frame | None:
         """The next frame; ``None`` when a socket that does not block has no more for now.
 

@@ -15,7 +15,7 @@ from .._words.errors import TimedOut
 from .._words.frame import RawStack, at_line
 from .._words.place import Body
 from .._words.policy import DEFAULT
-from .._words.reason import Kind
+from .._words.reason import LIMITS, Kind
 from .._words.report import Rung
 from .._words.state import State
 from .current import current_operation, sleepers, wake
@@ -32,7 +32,6 @@ __all__ = ["Supervised"]
 
 T = TypeVar("T")
 _FIRST_PAUSE = DEFAULT.pause(1)
-_LIMITS = (Kind.DEADLINE, Kind.STALLED)
 _numbers = count(1)
 _logger = logging.getLogger("calloff")
 _init = Future.__init__
@@ -212,7 +211,7 @@ class Supervised(Record[T]):
         stop = self._stop
         assert stop is not None
         assert self._ended_at is not None
-        if stop.kind in _LIMITS:
+        if stop.kind in LIMITS:
             evidence = partial(stop.report, self._ended_at, ()) if self.body is None else self._evidence
             _set_exception(self, TimedOut(self.ref, stop.reason, evidence))
         else:

@@ -21,7 +21,7 @@ NOTHING = 1
 def add_filters(to: Parser) -> None:
     """The options that say which operations are meant."""
     add = to.add_argument
-    add("--name", metavar="PATTERN", default="", help="only those of that name; * and ? stand for any text")
+    add("--name", metavar="PATTERN", action="append", default=[], help="only of that name; * and ? stand for any text")
     add("--state", metavar="STATE", action="append", choices=STATES, default=[], help="only those in that state")
     add("--place", metavar="PLACE", action="append", choices=PLACES, default=[], help="only those at that place")
     add("--older-than", metavar="D", help="only those that have run for longer")
@@ -29,10 +29,16 @@ def add_filters(to: Parser) -> None:
 
 
 def query_of(options: argparse.Namespace, **more: Any) -> Query:
-    """What the options mean."""
+    """What the options mean.
+
+    Raises:
+        Refused: they can't be meant so.
+    """
+    if len(options.name) > 1:
+        raise Refused("--name can be given once: its PATTERN may have * and ?, else call me once for each")
     return Query(
         ids=tuple(options.ids),
-        name=options.name,
+        name="".join(options.name),
         states=tuple(options.state),
         places=tuple(options.place),
         older_than=None if options.older_than is None else duration("older-than", options.older_than),

@@ -25,12 +25,12 @@ def parse_stack(text: str) -> RawStack | None:
         if whole is None:
             return None
         found = _LINE.findall(whole.partition(_OUTERMOST)[0])[::-1]
-        while at := next((at for at, frame in enumerate(found, 1) if _is_outer(*frame)), 0):
+        while at := next((at for at, frame in enumerate(found, 1) if _is_outer(frame[0], frame[2])), 0):
             found = found[at:]
     return tuple((file, int(line), name) for file, line, name in found)
 
 
-def _is_outer(file: str, line: str, name: str) -> bool:
+def _is_outer(file: str, name: str) -> bool:
     """Whether it is a frame of those that run the function: ours, or the step of an event loop."""
     return (name in ("_call", "_run") and "_child" in file) or (name == "_run" and file.endswith("asyncio/events.py"))
 
