@@ -280,38 +280,34 @@ def test_a_worker_is_replaced_after_so_many_jobs(arun):
     arun(main)
 
 
-def test_idle_are_those_that_are_ready(arun, tmp_path):
+def test_idle_are_those_that_are_ready(arun):
     async def main():
-        calloff.process.configure(spares=2, max_jobs=1)
         pool = pool_of(asyncio.get_running_loop())
-        while pool.idle:  # those of before
-            await call(bodies.add, 1)
-            calloff.process.configure(spares=0)
-        calloff.process.configure(spares=2)
-        running = calloff.start(calloff.process(bodies.touch_and_sleep, str(tmp_path / "began")))
-        while len(pool.idle) < 2:
-            assert calloff.process.counts().idle <= len(pool.idle)
+        calloff.process.configure(size=20, spares=len(pool.idle) + 2)
+        before = calloff.process.counts().idle
+        pool._refill()
+        assert len(pool.idle) >= before + 2
+        assert calloff.process.counts().idle == before
+        while calloff.process.counts().idle < len(pool.idle):
             await asyncio.sleep(0.001)
-        assert calloff.process.counts().idle < 2  # the last was made in this very turn
-        while calloff.process.counts().idle < 2:
-            await asyncio.sleep(0.001)
-        assert calloff.process.counts().running == 1
-        await running.stop(grace=0)
+        assert calloff.process.counts().running == 0
 
     arun(main)
 
 
-def test_a_spare_is_not_made_while_another_is_stopped(arun, tmp_path):
+def test_a_spare_is_not_made_while_another_is_stopped(arun, tmp_path, monkeypatch):
+    monkeypatch.setattr("calloff._places.process.pool._PAUSE", 60)
+
     async def main():
         pool = pool_of(asyncio.get_running_loop())
         calloff.process.configure(spares=len(pool.idle) + 2)
         op = calloff.start(calloff.process(bodies.touch_and_sleep, str(tmp_path / "began")))
         while pool._refill_timer is None:
             await asyncio.sleep(0)
-        due = pool._refill_timer.when()
-        await asyncio.sleep(0.001)
+        first = pool._refill_timer
         op.cancel(grace=0)
-        assert pool._refill_timer.when() > due
+        assert first.cancelled()
+        assert not pool._refill_timer.cancelled()
         await op.outcome()
 
     arun(main)
