@@ -80,7 +80,7 @@ async def main():
     print("ready", flush=True)
     await asyncio.sleep(3600)
 
-calloff.control._server._SETTLED = 0.05
+calloff.control._server._SECOND = 0.05
 calloff.run(main(), expose=True)
 """
 

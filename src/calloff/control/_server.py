@@ -1,9 +1,10 @@
 """The door of a process: its socket, opened while somebody may look, and the thread that waits behind it.
 
 Opening it costs a program next to nothing: a socket, a thread that sleeps in ``accept``, and the ring of ended operations.
-What is needed to answer is imported when the first client comes, at the latest a second after the start. Once one has
-come, the thread runs an event loop of its own (`_service`), so that it answers, and tells the blocked line, while the
-loops of the program are stuck.
+What is needed to answer is imported in the first quiet second, or when the first client comes: a program that ends soon or
+has much to do does not pay for it, and one that gets into trouble later on (out of files, its disk gone) can still be
+looked at. Once a client has come, the thread runs an event loop of its own (`_service`), so that it answers, and tells
+the blocked line, while the loops of the program are stuck.
 
 The socket is bound under another name and renamed once it listens: a client that finds it refused knows that its process
 is dead. A fork of the process inherits the files but not the thread, and must not hold the door open; it closes them.
@@ -13,8 +14,10 @@ import asyncio
 import contextlib
 import logging
 import os
+import select
 import socket
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from importlib import import_module
@@ -31,8 +34,8 @@ __all__ = ["Door", "expose", "exposed"]
 
 _logger = logging.getLogger("calloff")
 _HISTORY = 1000
-#: seconds after which what answers clients is loaded, if none has come: programs that end soon don't pay for it
-_SETTLED = 1.0
+#: how long a program has to have little to do until what answers clients is loaded
+_SECOND = 1.0
 _BACKLOG = 128
 #: seconds that the end of a program waits at most, for clients to hear how what they cancelled has ended
 _FAREWELL = 1.25
@@ -95,14 +98,16 @@ class Door:
                     _logger.exception("the control socket can't be served")
 
     def _first(self) -> socket.socket:
-        """The first client; what answers it is loaded by then, unless it comes at once."""
-        self._listener.settimeout(_SETTLED)
-        try:
-            return self._listener.accept()[0]
-        except TimeoutError:  # a program that gets into trouble later on (out of files, for one) may be unable to
-            with contextlib.suppress(Exception):
-                import_module("._service", __package__)
-        self._listener.settimeout(None)
+        """The first client. What answers it is loaded before, in a second in which the program has little to do."""
+        waiting = select.poll()
+        waiting.register(self._listener, select.POLLIN)
+        ran = time.process_time()
+        while not waiting.poll(_SECOND * 1000):
+            before, ran = ran, time.process_time()
+            if ran - before < _SECOND / 2:
+                with contextlib.suppress(Exception):  # then when the client comes
+                    import_module("._service", __package__)
+                break
         return self._listener.accept()[0]
 
     def close(self) -> None:
