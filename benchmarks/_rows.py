@@ -55,7 +55,7 @@ Goal = AtMost | Below
 
 @dataclass(frozen=True)
 class Row:
-    """Our figure and a peer's. The goal holds for the ratio of the medians, or for our figure where there is no peer.
+    """Our figure and a peer's. The goal holds for their ratio, or for our figure where there is no peer.
 
     Attributes:
         name: what is measured.
@@ -75,8 +75,12 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """Ours by theirs, of the medians."""
-        return None if self.theirs is None else self.ours.median / self.theirs.median
+        """Ours by theirs: the median over the rounds, in each of which both had their turn; else that of the medians."""
+        if self.theirs is None:
+            return None
+        if len(self.ours.samples) != len(self.theirs.samples):
+            return self.ours.median / self.theirs.median
+        return median(ours / theirs for ours, theirs in zip(self.ours.samples, self.theirs.samples, strict=True))
 
     @property
     def least_ratio(self) -> float | None:
