@@ -120,6 +120,7 @@ class Attempt:
         self.expected = expected_of(body, grace, last)
         self.loop = asyncio.get_running_loop()
         self.exact = isinstance(self.loop, virtual_time.VirtualLoop)
+        self.limit = 0.05 if self.exact else 1  # a busy machine may take that long until the body begins
         self.began = self.loop.time()
 
     @property
@@ -182,20 +183,20 @@ class Attempt:
 
     async def calls_it_with_a_timeout(self):
         with pytest.raises(calloff.TimedOut) as caught:
-            await calloff.call(self.work, timeout=0.05, grace=self.grace)
-        self.check(outcome_of(caught.value), timed_out=True, after=0.05)
+            await calloff.call(self.work, timeout=self.limit, grace=self.grace)
+        self.check(outcome_of(caught.value), timed_out=True, after=self.limit)
         assert caught.value.where == caught.value.report.where
-        assert "did not end within 0.05 s" in str(caught.value)
+        assert f"did not end within {self.limit} s" in str(caught.value)
         assert "await asyncio.sleep(3600)" in str(caught.value)
 
     async def has_a_group_with_a_timeout(self):
-        with pytest.raises(calloff.TimedOut, match=r"the group did not end within 0.05 s"):
-            async with calloff.group(timeout=0.05, grace=self.grace) as g:
+        with pytest.raises(calloff.TimedOut, match=f"the group did not end within {self.limit} s"):
+            async with calloff.group(timeout=self.limit, grace=self.grace) as g:
                 op = g.start(self.work)
                 await asyncio.sleep(3600)
         assert op.done()
         assert asyncio.current_task().cancelling() == 0
-        self.check(await op.outcome(), timed_out=True, after=0.05)
+        self.check(await op.outcome(), timed_out=True, after=self.limit)
 
     async def races_it(self):
         """A race waits for its stubborn losers, and no longer."""
