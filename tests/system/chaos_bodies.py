@@ -53,9 +53,9 @@ def note(path: str, what: str) -> None:
 
 def in_process(body: str, path: str, token: str, wait: float) -> Any:
     """Run a body in a worker. The clean-up stands there twice: a request may hit the first one, and no more."""
-    note(path, "in")
     try:
         try:
+            note(path, "in")
             value = IN_PROCESS[body](path, token, wait)
             note(path, "returns")
             return value
@@ -66,9 +66,9 @@ def in_process(body: str, path: str, token: str, wait: float) -> Any:
 
 
 async def in_async_process(body: str, path: str, token: str, wait: float) -> Any:
-    note(path, "in")
     try:
         try:
+            note(path, "in")
             value = await IN_ASYNC_PROCESS[body](token, wait)
             note(path, "returns")
             return value
