@@ -60,14 +60,15 @@ def look(questions: list[tuple[str, str]], run: bytes) -> dict[str, dict[str, An
     for token, path in questions:
         survivors = [shown for _, text, shown in found if token.encode() in text]
         notes = noted(path)
-        workers = [each for each in notes if each[2] == "in"]
+        # one that was called off while it noted "in" has noted only its end
+        workers = {each[:2] for each in notes if each[2] in ("in", "out")}
         # a worker may live on; what it forked may not
-        forked = {each[:2] for each in notes} - {each[:2] for each in workers}
+        forked = {each[:2] for each in notes} - workers
         survivors += [f"{pid} (forked by the worker)" for pid, started in forked if lives(pid, started)]
         answers[token] = {
             "token": token,
             "survivors": survivors,
-            "workers": [pid for pid, started, _ in workers if lives(pid, started)],
+            "workers": [pid for pid, started in workers if lives(pid, started)],
             "notes": [what for _, _, what in notes],
         }
         if not survivors:  # notes that come later are told in the end
