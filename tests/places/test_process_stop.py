@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -17,7 +18,7 @@ from places.process_table import below, gone, marked, state, until
 
 import calloff
 from calloff import Rung
-from calloff._places.process.pool import SETTINGS
+from calloff._places.process.pool import SETTINGS, pool_of
 
 SLACK = 2.0
 
@@ -283,6 +284,34 @@ def test_where_it_is(arun, tmp_path):
             while [frame.function for frame in op.where()][:2] != ["async_line", "inner_await"]:
                 await asyncio.sleep(0.005)
         await op.stop()
+
+    arun(main)
+
+
+def test_where_it_is_before_our_loop_has_heard_of_the_worker(arun, tmp_path):
+    async def main():
+        pool = pool_of(asyncio.get_running_loop())
+        SETTINGS.size = len(pool.workers) + 1
+        others = [start(time.sleep, 100) for _ in range(len(pool.idle))]
+        op = start(bodies.touch_and_sleep, str(tmp_path / "pid"))
+        assert until((tmp_path / "pid").exists, 20)  # the loop is blocked here all the time
+        assert op.body.pid is None
+        seen = []
+        looking = threading.Thread(target=lambda: seen.extend(op.where()))
+        looking.start()
+        looking.join()
+        assert [(frame.function, frame.source) for frame in seen] == [("touch_and_sleep", "time.sleep(seconds)")]
+        worker = op.body.pid
+        assert str(worker) == (tmp_path / "pid").read_text()
+        await asyncio.sleep(0)  # now the loop hears of it, too
+        assert [frame.function for frame in op.where()] == ["touch_and_sleep"]
+        assert op.body.pid == worker
+        while any(each.pid is None for each in pool.workers):  # a spare
+            await asyncio.sleep(0.005)
+        files = [os.readlink(f"/proc/self/fd/{file.name}") for file in os.scandir("/proc/self/fd")]
+        assert files.count("anon_inode:[pidfd]") == len(pool.workers)
+        for each in (op, *others):
+            await each.stop()
 
     arun(main)
 

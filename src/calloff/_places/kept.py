@@ -15,7 +15,7 @@ import sys
 import threading
 from asyncio import AbstractEventLoop
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import Any, Protocol
 
@@ -205,9 +205,7 @@ class Guarded:
                 return
             except OSError:
                 data, extras = b"", []
-            handle = None
-            for _, _, files in extras:
-                handle = array.array("i", files)[0]
+            handle = _handle_in(extras)
             if not data:
                 self.close()
                 self._listener.lost()
@@ -216,6 +214,20 @@ class Guarded:
                 if mail[0] in ("ended", "failed"):
                     self.close()
                 self._listener.heard(mail, handle if mail[0] == "born" else None)
+
+    def born(self) -> tuple[int, int] | None:
+        """Pid and pidfd of the work, if it was born and the loop, which may be blocked, has not heard of it yet.
+
+        From any thread; the letter stays where it is, and the loop gets a pidfd of its own.
+        """
+        try:
+            data, extras, _, _ = self._socket.recvmsg(1 << 12, _SPACE, socket.MSG_CMSG_CLOEXEC | socket.MSG_PEEK)
+        except OSError:
+            return None
+        handle = _handle_in(extras)
+        if handle is None:
+            return None
+        return Letters().feed(data)[0][1], handle  # it is the first letter, and the only one with a file
 
     def close(self) -> None:
         """No more of it; a guard that lives kills its work."""
@@ -228,6 +240,13 @@ class Guarded:
             if self._rest:
                 self.loop.remove_writer(self._file)
         self._socket.close()
+
+
+def _handle_in(extras: Sequence[tuple[int, int, bytes]]) -> int | None:
+    """The file that came with a message."""
+    for _, _, files in extras:
+        return array.array("i", files)[0]
+    return None
 
 
 _open: set[Guarded] = set()

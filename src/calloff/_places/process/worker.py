@@ -239,8 +239,7 @@ class Worker:
         """A letter of the guard."""
         kind, *parts = letter
         if kind == "born":
-            self._handle = handle
-            self.pid = parts[0]
+            self._meet(parts[0], handle)
         elif kind == "failed":
             number, text = parts
             self._end(lambda body: body.failed(OSError(number, f"no worker process could be started: {text}")))
@@ -248,6 +247,14 @@ class Worker:
             self._went_on(parts[0])
         elif kind == "ended":
             self._ended(**parts[0])
+
+    def _meet(self, pid: int, handle: int | None) -> None:
+        """It runs. Whoever looks at it while the loop is blocked hears of that before the loop does."""
+        with self._looking:
+            if self._handle is None:
+                self.pid, self._handle = pid, handle
+            elif handle is not None:
+                os.close(handle)
 
     def _went_on(self, number: int) -> None:
         """The function of that job was asked and went on."""
@@ -327,6 +334,8 @@ class Worker:
             if self._asked and self.body is not None and (asked_at := self._stack()) is not None:
                 self.body.located(asked_at)  # that of the request is not to be forgotten
             self._forget_stack()
+            if self.pid is None and (born := self.guarded.born()) is not None:
+                self._meet(*born)
             self._looked_at, self._ran = time.monotonic(), seconds_run(self.pid)
             return not self.dead and self._signal(LOOK)
 
