@@ -5,7 +5,7 @@ exception and no object of the program, so that it may be kept. Reading it takes
 stroke, and an operation that goes on meanwhile is merely seen between two of its steps.
 
 `History` is the ring of those that have ended. While somebody may look, the core appends a plain tuple to it at each
-ending, with no more than what matters then.
+ending, with no more than what matters then; when there are too many, only samples of those with nothing to tell.
 """
 
 import time

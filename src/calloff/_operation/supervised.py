@@ -39,6 +39,9 @@ _set_result = Future.set_result
 _set_exception = Future.set_exception
 _get_exception = Future.exception
 _set_cancelled = Future.cancel
+#: the history takes about 1,024 endings in so many seconds; then it rests until they are over, but for what has a story
+_SPELL = 0.1
+_OFTEN = 1024 - 1  # a mask for numbers
 _PENDING, _RUNNING, _STOPPING = State.PENDING, State.RUNNING, State.STOPPING
 _COMPLETED, _FAILED, _CANCELLED, _ABANDONED = State.COMPLETED, State.FAILED, State.CANCELLED, State.ABANDONED
 
@@ -221,12 +224,20 @@ class Supervised(Record[T]):
 
     def _close(self, state: State, error: BaseException | None = None) -> None:
         self._phase = state
-        self._ended_at = now = self.timers.now()
+        timers = self.timers
+        self._ended_at = now = timers.now()
         self.body = None
         parent = self._parent
         keep = ears.keep
-        if keep is not None:  # `History` has these; written out here, since a call more would cost as much again
-            keep(
+        if keep is not None and (
+            now >= timers.noted_from
+            or state is not _COMPLETED
+            or self._stop is not None
+            or now - self._started_at > _SPELL
+        ):
+            if not self._number & _OFTEN:
+                timers.noted_from = max(now, min(now, timers.noted_from) + _SPELL)
+            keep(  # `History` reads these; written out here, since a call more would cost as much again
                 (
                     self._number,
                     self._name,
@@ -243,7 +254,7 @@ class Supervised(Record[T]):
             )
         live.pop(self, None)  # type: ignore[call-overload]
         if self.timer_at != NEVER:
-            self.timers.remove(self)
+            timers.remove(self)
         if parent is not None and parent._children is not None:
             parent._children.pop(self, None)  # type: ignore[call-overload]
         if self._children:

@@ -151,7 +151,8 @@ def expose(*, history: int | None = None) -> Generator[None]:
     """Let ``calloff ps`` and the other verbs see this process while the block runs.
 
     Args:
-        history: how many ended operations are remembered; by default ``CALLOFF_HISTORY``, else 1000.
+        history: how many ended operations are remembered; by default ``CALLOFF_HISTORY``, else 1000. When more than ten
+            thousand end in a second, only samples are of those that completed within a tenth of a second, unstopped.
 
     Raises:
         ValueError: `history` is negative. The caller's fault.
