@@ -47,6 +47,14 @@ def test_of_a_hundred_thousand_a_second_samples_are(history):
     assert max(later - earlier for earlier, later in pairwise(ended)) < 0.1 + 0.001
 
 
+def test_also_of_many_that_were_started_at_once(history):
+    async def main():
+        await asyncio.gather(*(calloff.start(lasts(10e-6)) for _ in range(20_000)))
+
+    run(main)
+    assert 1024 <= len(history.facts()) <= 1024 * 5
+
+
 def test_what_has_a_story_is_always_remembered(history):
     async def fails():
         raise KeyError
@@ -61,8 +69,8 @@ def test_what_has_a_story_is_always_remembered(history):
             return "no"
 
     async def main():
-        slow = calloff.start(asyncio.sleep(0.2), name="slow")
-        await asyncio.sleep(0.1999)
+        slow = calloff.start(asyncio.sleep(2), name="slow")
+        await asyncio.sleep(1.9999)
         for _ in range(3000):
             await calloff.start(lasts(5e-9))
         await calloff.start(lasts(), name="quick")

@@ -39,9 +39,11 @@ _set_result = Future.set_result
 _set_exception = Future.set_exception
 _get_exception = Future.exception
 _set_cancelled = Future.cancel
-#: the history takes about 1,024 endings in so many seconds; then it rests until they are over, but for what has a story
+#: the history takes about 1,024 endings in so many seconds; then it rests until they are over, but for those with a story
 _SPELL = 0.1
 _OFTEN = 1024 - 1  # a mask for numbers
+#: seconds; what took so long has a story
+_LONG = 1.0
 _PENDING, _RUNNING, _STOPPING = State.PENDING, State.RUNNING, State.STOPPING
 _COMPLETED, _FAILED, _CANCELLED, _ABANDONED = State.COMPLETED, State.FAILED, State.CANCELLED, State.ABANDONED
 
@@ -231,11 +233,12 @@ class Supervised(Record[T]):
         keep = ears.keep
         if keep is not None and (
             now >= timers.noted_from
-            or state is not _COMPLETED
+            or self._started_at < timers.noted_before
             or self._stop is not None
-            or now - self._started_at > _SPELL
+            or error is not None
         ):
             if not self._number & _OFTEN:
+                timers.noted_before = now - _LONG
                 timers.noted_from = max(now, min(now, timers.noted_from) + _SPELL)
             keep(  # `History` reads these; written out here, since a call more would cost as much again
                 (

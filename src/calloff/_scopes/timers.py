@@ -50,6 +50,7 @@ class Timers:
         "lane",
         "loop",
         "now",
+        "noted_before",
         "noted_from",
         "on_arm",
         "on_call",
@@ -66,8 +67,9 @@ class Timers:
         self.on_call: Callable[..., object] | None = None
         #: the point the loop is asked to wake us at, infinity when there is none
         self.wake: float = inf
-        #: for the history: what completes before this point with nothing to tell is not noted
+        #: for the history of operations: noted is what ends from the one point on or began before the other
         self.noted_from: float = -inf
+        self.noted_before: float = -inf
         self._handle: asyncio.TimerHandle | None = None
         self._near: list[tuple[float, int, Entry]] = []
         self._far: dict[float, dict[Entry, None]] = {}

@@ -152,7 +152,7 @@ def expose(*, history: int | None = None) -> Generator[None]:
 
     Args:
         history: how many ended operations are remembered; by default ``CALLOFF_HISTORY``, else 1000. When more than ten
-            thousand end in a second, only samples are of those that completed within a tenth of a second, unstopped.
+            thousand end in a second, only samples are of those that completed within a second, unasked.
 
     Raises:
         ValueError: `history` is negative. The caller's fault.
