@@ -86,6 +86,7 @@ def test_endings_by_a_stop_name_the_operation_the_cause_and_the_line(evidence, k
     error = ended_error(REF, evidence)
     assert type(error) is kind
     assert str(error) == text
+    assert repr(error) == f"{type(error).__name__}({text!r})"
     assert error.operation == REF
     assert error.reason == evidence.reason
     assert error.report == evidence

@@ -70,6 +70,9 @@ class _Ended:
         name = repr(self.operation.name) if self.operation else "the block"
         return f"{name} {self._verb()}{_where(self.report, self.where)}"
 
+    def __repr__(self) -> str:  # in lists of results, where nobody reads its text
+        return f"{type(self).__name__}({str(self)!r})"
+
     @property
     def report(self) -> StopReport | None:
         """How the stop went; ``None`` for a block."""
