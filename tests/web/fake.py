@@ -32,7 +32,9 @@ class FakeSource:
 
     def add(self, id: str, name: str = "work", **facts: Any) -> Row:
         pid = int(id.partition(".")[0])
-        given = {"place": "task", "state": "running", "started_at": time.time(), "age": 0.0, **facts}
+        above = self.rows.get(facts.get("parent", ""))
+        depth = 0 if above is None else above.depth + 1
+        given = {"depth": depth, "place": "task", "state": "running", "started_at": time.time(), "age": 0.0, **facts}
         self.rows[id] = row = Row(id=id, pid=pid, name=name, **given)
         self.argv.setdefault(pid, ("python", "program.py"))
         return row

@@ -320,6 +320,20 @@ def test_ten_thousand_do_not_hang_the_page(page: Served, source: FakeSource, vis
     assert longest < 2000  # milliseconds between two frames: it is alive
 
 
+def test_a_child_stands_as_deep_on_another_page_than_its_parent(
+    page: Served, source: FakeSource, visit: Callable[..., Page]
+) -> None:
+    source.add("100.0", "parent")
+    for number in range(1, 151):
+        source.add(f"100.{number}", "child", parent="100.0")
+    tab = visit(page.link)
+    tab.get_by_label("Pages of what runs").get_by_role("button", name="Next").click()
+    expect(tab.locator("#running-table [data-id='100.150'] .name")).to_have_attribute("data-level", "1")
+    tab.locator("#running-table").get_by_role("button", name="Operation").click()
+    expect(tab.locator("#running-table [data-id='100.0']")).to_be_visible()
+    expect(tab.locator("#running-table [data-level]")).to_have_count(0)  # no tree, no levels
+
+
 def test_states_are_filters(page: Served, source: FakeSource, visit: Callable[..., Page]) -> None:
     fill(source)
     tab = visit(page.link)

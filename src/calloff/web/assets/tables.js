@@ -78,7 +78,7 @@ const byProcess = (rows) => [...Map.groupBy(rows, (row) => row.pid).values()].fl
 
 /** The lines of the table: in a tree, each process has a heading and each child stands below its parent. */
 function lines(rows, processes, tree) {
-  const found = [], levels = new Map(), names = new Map(rows.map((row) => [row.id, row.name]));
+  const found = [], names = new Map(rows.map((row) => [row.id, row.name]));
   let pid = null;
   for (const row of tree ? byProcess(rows) : rows) {
     if (tree && row.pid !== pid) {
@@ -86,9 +86,7 @@ function lines(rows, processes, tree) {
       const process = processes.find((process) => process.pid === pid);
       found.push({ heading: true, id: `process ${pid}`, pid, argv: process?.argv ?? [] });
     }
-    const level = tree && levels.has(row.parent) ? levels.get(row.parent) + 1 : 0;
-    levels.set(row.id, level);
-    found.push({ id: row.id, row, level, parent: names.get(row.parent) });
+    found.push({ id: row.id, row, level: (tree && row.depth) || 0, parent: names.get(row.parent) });
   }
   return found;
 }
