@@ -1,6 +1,7 @@
 """What the tests of processes run in workers: importable there."""
 
 import asyncio
+import itertools
 import os
 import signal
 import subprocess
@@ -141,9 +142,14 @@ def refuse_once(path):
         return "all the same"
 
 
+def made(path):
+    """Makes the file when it is iterated over, in C: nothing can come between that and what C does next."""
+    return itertools.starmap(os.open, [(path, os.O_CREAT | os.O_WRONLY)])
+
+
 def spin_in_c(path):
-    Path(path).touch()
-    return sum(range(10**13))
+    numbers = itertools.chain(made(path), range(10**13))
+    return sum(numbers)
 
 
 async def async_spin_in_c(path):
@@ -182,8 +188,8 @@ def give_back_slowly(path, taken):
 
 
 def stop_itself(path):
-    Path(path).touch()
-    os.kill(os.getpid(), signal.SIGSTOP)
+    stop = itertools.starmap(os.kill, [(os.getpid(), signal.SIGSTOP)])
+    list(itertools.chain(made(path), stop))
     time.sleep(100)
 
 
