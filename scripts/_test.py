@@ -217,7 +217,7 @@ class Counts:
 COVERED = ("tests/api", "tests/operation", "tests/properties", "tests/scopes", "tests/words")
 #: what the other interpreters need not repeat
 ONCE = ("tests/typing", "tests/test_docs.py", "tests/web/test_browser.py")
-SIDE_BY_SIDE = ("-n", "4", "--dist", "worksteal")
+SIDE_BY_SIDE = ("-n", "5", "--dist", "worksteal")
 
 
 def covered(counts: Counts) -> str:

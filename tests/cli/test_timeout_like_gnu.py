@@ -55,13 +55,13 @@ CASES = {
     # timed out
     "timed out": ["0.2", "sleep", "9"],
     "timed out, preserved": ["--preserve-status", "0.2", "sleep", "9"],
-    "timed out, its own status": ["0.4", "sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.05; done"],
+    "timed out, its own status": ["0.4", "sh", "-c", "trap 'exit 3' TERM; sleep 9 & wait"],
     "timed out, its own status, preserved": [
         "--preserve-status",
         "0.4",
         "sh",
         "-c",
-        "trap 'exit 3' TERM; while :; do sleep 0.05; done",
+        "trap 'exit 3' TERM; sleep 9 & wait",
     ],
     "signal by name": ["-s", "INT", "0.2", "sleep", "9"],
     "signal by SIG name": ["--signal=SIGHUP", "0.2", "sleep", "9"],
