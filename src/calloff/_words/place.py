@@ -5,12 +5,15 @@ Neither imports the other: a new place is a new `Body`, nothing else changes.
 """
 
 from collections.abc import Callable, Coroutine
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from .frame import RawStack
 from .reason import Reason
 from .ref import Ref
 from .report import Rung
+
+if TYPE_CHECKING:
+    from asyncio import Task
 
 __all__ = ["AsyncWork", "Body", "Sink", "Work"]
 
@@ -72,31 +75,42 @@ class Sink(Protocol):
         ...
 
 
-class Body(Protocol):
-    """One piece of work at a place. Every method returns at once."""
+class Body:
+    """One piece of work at a place: all that an operation may say to it and ask of it. Every method returns at once.
 
-    @property
-    def place(self) -> str:
-        """The word for where it runs."""
-        ...
+    A new place derives from this class. It has to write the methods that raise `NotImplementedError`; the others have an
+    answer that is right for work which knows nothing better.
 
-    @property
-    def name(self) -> str:
-        """The name of the function or program."""
-        ...
+    Attributes:
+        place: the word for where it runs.
+        name: the name of the function or program.
+        insists: whether asking again after a refusal means anything here.
+        queued: whether it may have to wait for a free worker or slot. Its limits then count from `Sink.entered`.
+        coro: the coroutine that it drives, if it does: where stack walkers go on.
+        task: the task that drives it.
+        pid: the number of the process that the work runs in, if that is not this one.
+        argv: the program and its arguments, for a command.
+    """
 
-    @property
-    def insists(self) -> bool:
-        """Whether asking again after a refusal means anything here."""
-        ...
+    __slots__ = ()
+    place: str
+    name: str
+    insists: bool = False
+    queued: bool = False
 
-    @property
-    def reached(self) -> bool:
-        """Whether the latest request has arrived in the body."""
-        ...
+    coro: Any = None
+    task: "Task[Any] | None" = None
+    pid: int | None = None
+    argv: tuple[str, ...] = ()
+
+    #: whether the latest request has arrived in the body
+    reached: bool = False
+
+    # --- the ladder
 
     def begin(self, sink: Sink, /) -> None:
         """Start the work; exactly one of `returned`, `raised`, `stopped` follows in time."""
+        raise NotImplementedError
 
     def ask(self, text: str, /) -> RawStack | None:
         """Ask politely, once, at the request.
@@ -104,22 +118,54 @@ class Body(Protocol):
         Returns:
             The stack at the request; ``None`` when the body reports it with `Sink.located` as the request arrives.
         """
+        raise NotImplementedError
 
     def insist(self) -> bool:
         """Ask again; ``False`` when the body is obeying already (it is in its clean-up) and was let alone."""
-        ...
+        return False
 
     def force(self) -> bool:
         """Use force; ``False`` when the body was obeying and only took too long."""
-        ...
+        raise NotImplementedError
 
     def abandon(self) -> bool:
         """The ladder is at its end; ``True`` when the body refused force, ``False`` when it was still unwinding."""
-        ...
+        raise NotImplementedError
+
+    def survivors(self) -> tuple[str, ...]:
+        """What goes on although everything was tried, each in words, with its line: read when it is abandoned."""
+        return ()
+
+    # --- evidence
 
     def where(self) -> RawStack:
         """The stack of the body now, outermost first; empty when it has none."""
-        ...
+        raise NotImplementedError
+
+    def look(self) -> None:
+        """`where` is about to be called of this body and of others: prepare it, so that nobody waits for one by one."""
+
+    def is_here(self) -> bool:
+        """Whether the calling code runs in the body itself, not in a further task or thread of its making."""
+        return False
+
+    # --- while it runs
+
+    def noted(self, error: BaseException, /) -> bool:
+        """A checkpoint raises `error` in the body: whether one did before and was swallowed."""
+        return False
+
+    def interrupt(self, act: Callable[[], object], /) -> BaseException | None:
+        """Run `act` in the middle of the body's own step; returns what is to be raised there, if `act` asked the body."""
+        act()
+        return None
+
+    def holds_up(self, task: "Task[Any]", /, *, through_shields: bool = True) -> bool:
+        """Whether `task` waits, at whatever distance, for this body, which runs now and blocks the event loop."""
+        return False
+
+    def limited(self) -> None:
+        """The deadline was changed; for places that keep it in another process, too."""
 
 
 class Work(Generic[T_co]):

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from ..._words.errors import CommandFailed
 from ..._words.frame import RawStack
-from ..._words.place import Sink, Work
+from ..._words.place import Body, Sink, Work
 from ..._words.report import Rung
 from ..kept import Guarded
 from .streams import Captured, Reading, Writing
@@ -191,7 +191,7 @@ def _executable(path: str) -> bool:
     return os.path.isfile(path) and os.access(path, os.X_OK)
 
 
-class CommandBody:
+class CommandBody(Body):
     """Runs a program for an operation."""
 
     __slots__ = (
@@ -205,15 +205,16 @@ class CommandBody:
         "_plan",
         "_program",
         "_sink",
+        "argv",
         "name",
         "pid",
         "reached",
     )
     place = "command"
-    insists = False
 
     def __init__(self, plan: Plan, name: str, program: str, env: dict[str, str], cwd: str) -> None:
         self.name: str = name
+        self.argv: tuple[str, ...] = plan.argv
         #: of the program, once it runs
         self.pid: int | None = None
         self.reached: bool = False
@@ -224,11 +225,6 @@ class CommandBody:
         self._done = False
         self._forced = False
         self._handle: int | None = None
-
-    @property
-    def argv(self) -> tuple[str, ...]:
-        """The program and its arguments."""
-        return self._plan.argv
 
     # --- what the operation asks for
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..._words.errors import WorkerDied
 from ..._words.frame import RawStack
-from ..._words.place import Sink, Work
+from ..._words.place import Body, Sink, Work
 from ..._words.report import Rung
 from .packing import Packed, pack, unpack_error
 from .pool import Pool, pool_of
@@ -57,12 +57,12 @@ def _first_line(function: Any) -> RawStack:
     return ((code.co_filename, code.co_firstlineno, code.co_name),)
 
 
-class ProcessBody:
+class ProcessBody(Body):
     """Runs a function in a worker for an operation."""
 
     __slots__ = ("_first_line", "_pool", "name", "packed", "reached", "sink", "tries", "worker")
     place = "process"
-    insists = False
+    queued = True
 
     def __init__(self, packed: Packed, name: str, first_line: RawStack) -> None:
         self.name: str = name
@@ -73,7 +73,7 @@ class ProcessBody:
         self.worker: Worker | None = None
 
     @property
-    def pid(self) -> int | None:
+    def pid(self) -> int | None:  # type: ignore[override]  # computed when it is read
         """Of the worker that it runs in."""
         worker = self.worker
         return None if worker is None else worker.pid

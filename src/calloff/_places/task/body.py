@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from ..._words.errors import StopForced
 from ..._words.frame import RawStack
-from ..._words.place import Sink
+from ..._words.place import Body, Sink
 from ..._words.report import Rung
 from .bury import bury
 from .stack import chain_of, is_handling, is_suspended, leads_to, shield_on_stack, stack_of, stems_from
@@ -38,7 +38,7 @@ class TaskWork:
         return TaskBody(self.coro)
 
 
-class TaskBody(Coroutine[Any, Any, None]):
+class TaskBody(Body, Coroutine[Any, Any, None]):
     """Drives a coroutine for an operation; itself the coroutine of an `asyncio.Task`."""
 
     __slots__ = (
@@ -74,7 +74,7 @@ class TaskBody(Coroutine[Any, Any, None]):
         return self._given_up
 
     @property
-    def reached(self) -> bool:
+    def reached(self) -> bool:  # type: ignore[override]  # computed when it is read
         """Whether a `CancelledError` of the stop was thrown into the coroutine."""
         return self._asked_with is not None
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from ..._words.errors import StopForced
 from ..._words.frame import RawStack
-from ..._words.place import Sink, Work
+from ..._words.place import Body, Sink, Work
 from ..._words.report import Rung
 from .call import Call
 from .pool import Pool, Worker
@@ -42,12 +42,12 @@ class ThreadWork(Work[T]):
         return f"<calloff.thread {self.name}>"
 
 
-class ThreadBody:
+class ThreadBody(Body):
     """Runs a function in a thread for an operation."""
 
     __slots__ = ("_again", "_asked_with", "_begun", "_context", "_loop", "_pool", "_sink", "_worker", "call", "name")
     place = "thread"
-    insists = False
+    queued = True
 
     def __init__(self, function: Callable[[], Any], name: str, pool: Pool) -> None:
         self.name: str = name
@@ -59,7 +59,7 @@ class ThreadBody:
         self._again: TimerHandle | None = None
 
     @property
-    def reached(self) -> bool:
+    def reached(self) -> bool:  # type: ignore[override]  # computed when it is read
         """Whether a checkpoint raised, or force arrived, in the function."""
         return self._asked_with is not None or self.call.swallowed
 
