@@ -15,7 +15,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 import calloff
-from calloff._operation import supervised
+from calloff._operation import history
 from calloff.control import Client, Query, expose
 
 from ._rounds import interleave
@@ -62,11 +62,11 @@ async def seen(times: int) -> float:
 
 async def noted(times: int) -> float:
     """As if the endings came one by one: the history takes each of them, not only samples of so many."""
-    spell, supervised._SPELL = supervised._SPELL, 0.0
+    rest, history._REST = history._REST, 0.0
     try:
         return await seen(times)
     finally:
-        supervised._SPELL = spell
+        history._REST = rest
 
 
 def being_seen(quick: bool) -> list[Row]:

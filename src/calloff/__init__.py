@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ._api.run import run as run
     from ._api.start import call as call
     from ._api.start import start as start
-    from ._operation.current import checkpoint as checkpoint
+    from ._operation.checkpoint import checkpoint as checkpoint
     from ._operation.current import current as current
     from ._operation.current import current_deadline as current_deadline
     from ._operation.current import progress as progress
@@ -51,7 +51,8 @@ _HOMES = {
     "_api.group": ("group", "race"),
     "_api.run": ("run",),
     "_api.start": ("call", "start"),
-    "_operation.current": ("checkpoint", "current", "current_deadline", "progress", "remaining"),
+    "_operation.checkpoint": ("checkpoint",),
+    "_operation.current": ("current", "current_deadline", "progress", "remaining"),
     "_operation.operation": ("Operation",),
     "_operation.registry": ("operations",),
     "_operation.watching": ("Tick",),

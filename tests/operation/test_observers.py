@@ -9,7 +9,7 @@ import threading
 import pytest
 
 import calloff
-from calloff._operation import observers
+from calloff._operation import hooks
 from calloff._operation.observers import Observer, failure, ignore, listen
 
 note = contextvars.ContextVar("note", default="unset")
@@ -199,11 +199,11 @@ def test_nothing_is_called_where_nothing_is_overridden():
         def ended(self, operation):
             pass
 
-    before = {event: len(getattr(observers.ears, event)) for event in observers.EVENTS}
+    before = {event: len(getattr(hooks.hooks, event)) for event in hooks.EVENTS}
     observer = OnlyEndings()
     listen(observer)
     try:
-        after = {event: len(getattr(observers.ears, event)) for event in observers.EVENTS}
+        after = {event: len(getattr(hooks.hooks, event)) for event in hooks.EVENTS}
     finally:
         ignore(observer)
     assert {event for event in before if after[event] > before[event]} == {"ended"}

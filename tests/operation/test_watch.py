@@ -20,7 +20,7 @@ def entries():
     timers = timers_of(asyncio.get_running_loop())
     near = {entry for at, _, entry in timers._near if entry.timer_at == at and entry.timer_bucket is None}
     far = {entry for bucket in timers._far.values() for entry in bucket}
-    return [entry for entry in near | far | set(timers.lane.entries) if entry.timer_at != NEVER]
+    return [entry for entry in near | far | set(timers.insisting.entries) if entry.timer_at != NEVER]
 
 
 def test_ticks_are_numbered_and_on_the_point():

@@ -13,12 +13,13 @@ from properties.climbing import climb_all
 import calloff
 from calloff._operation.operation import Operation
 from calloff._words.ladder import Step
+from calloff._words.place import Body
 from calloff._words.policy import DEFAULT
 from calloff._words.reason import Kind
 from calloff._words.state import TRANSITIONS
 
 
-class Stone:
+class Stone(Body):
     """A body that notes what it is told, and ends when `ending` says so."""
 
     place = "stone"
@@ -245,7 +246,7 @@ def test_any_life_follows_the_transition_table_and_ends_within_the_bound(
     try:
         operation, outcome, listed = virtual_time.run(main)
     finally:
-        del Operation._phase
+        Operation._phase = slot
     for one in {operation for operation, _ in seen}:
         states = [state for other, state in seen if other is one]
         for before, after in zip(states, states[1:], strict=False):

@@ -3,9 +3,8 @@
 from asyncio import CancelledError
 from typing import Any, Literal, TypeVar
 
-from .._operation.current import current_operation
 from .._operation.group import Group
-from .._operation.operation import Operation
+from .._operation.operation import Operation, current_operation
 from .._operation.waiting import changed, settled
 from .._words.duration import delay, limit
 from .._words.errors import TimedOut

@@ -21,8 +21,7 @@ from math import inf
 from types import FrameType
 from typing import Any, Generic, TypeVar
 
-from .._operation.current import current_operation
-from .._operation.operation import Operation
+from .._operation.operation import Operation, current_operation
 from .._operation.registry import live
 from .._places.daemon_executor import DaemonExecutor
 from .._places.task.body import TaskBody

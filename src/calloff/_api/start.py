@@ -8,8 +8,8 @@ from functools import partial
 from types import CoroutineType
 from typing import Any, TypeVar
 
-from .._operation.current import current_operation
-from .._operation.operation import Operation
+from .._operation.operation import Operation, current_operation
+from .._operation.plain import name_of, short
 from .._places.task.body import TaskBody
 from .._words.duration import delay, limit
 from .._words.place import AsyncWork, Body
@@ -48,6 +48,8 @@ def start(
             timeout = limit(timeout, "timeout")
         if stall is not None:
             stall = limit(stall, "stall")
+        if name is not None:
+            name = name_of(name)
         if grace != 5.0:
             grace = min(delay(grace, "grace"), Operation.policy.longest_grace)
         loop = get_running_loop()
@@ -88,7 +90,9 @@ def _body(work: Any) -> Body:
         return TaskBody(_awaited(work))
     if callable(work):
         return _body(_called(work))
-    raise TypeError(f"work must be a coroutine, an async function, or thread(), process() or command(), not {work!r}")
+    raise TypeError(
+        f"work must be a coroutine, an async function, or thread(), process() or command(), not {short(work)}"
+    )
 
 
 def _called(function: Callable[..., Any]) -> Coroutine[Any, Any, Any]:

@@ -15,8 +15,8 @@ from .._scopes.timers import NEVER, Entry, Timers, timers_of
 from .._words.errors import TimedOut
 from .._words.place import AsyncWork
 from .._words.reason import Kind, Reason
-from .current import current_operation
-from .operation import Operation
+from .operation import Operation, current_operation
+from .plain import short, text_of
 from .waiting import settled
 
 __all__ = ["Group"]
@@ -113,10 +113,10 @@ class Group:
         self._in_body = False
         held = self._disarm(error)
         if held is not None:
-            text = str(held.args[0]) if held.args else "the code that runs the group was cancelled"
+            text = text_of(held.args[0]) if held.args else "the code that runs the group was cancelled"
             self._stop(Kind.PARENT, text, _label())
         elif error is not None and not isinstance(error, CancelledError):
-            self._stop(Kind.SIBLING, f"the body of the group raised {error!r:.100}", _label())
+            self._stop(Kind.SIBLING, f"the body of the group raised {short(error)}", _label())
         try:
             later = await settled(self._running, self._host_was_cancelled)
         finally:
@@ -161,7 +161,7 @@ class Group:
         return [operation for operation in self._operations if not operation.done()]
 
     def _host_was_cancelled(self, error: CancelledError) -> None:
-        text = str(error.args[0]) if error.args else "the code that runs the group was cancelled"
+        text = text_of(error.args[0]) if error.args else "the code that runs the group was cancelled"
         self._stop(Kind.PARENT, text, _label())
 
     def _child_ended(self, operation: "asyncio.Future[Any]") -> None:
@@ -175,7 +175,7 @@ class Group:
         if self._collect or error is None or (isinstance(error, TimedOut) and self._stopping is not None):
             return
         self._errors.append(error)
-        self._stop(Kind.SIBLING, f"{operation.name!r} failed: {error!r:.100}", str(operation.ref))
+        self._stop(Kind.SIBLING, f"{operation.name!r} failed: {short(error)}", str(operation.ref))
 
     def _stop(self, kind: Kind, text: str, by: str | None) -> None:
         if self._stopping is None:

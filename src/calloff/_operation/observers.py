@@ -13,17 +13,15 @@ from asyncio import CancelledError
 from collections.abc import Callable
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .._words.state import State
+from .hooks import EVENTS, hooks
+from .operation import Operation
 
-if TYPE_CHECKING:
-    from .operation import Operation
-
-__all__ = ["Observer", "ears", "failure", "ignore", "listen", "tell"]
+__all__ = ["Observer", "failure", "ignore", "listen"]
 
 _logger = logging.getLogger("calloff")
-EVENTS = ("started", "entered", "asked", "ended", "ended_late")
 
 
 class Observer:
@@ -35,22 +33,22 @@ class Observer:
 
     __slots__ = ()
 
-    def started(self, operation: "Operation[Any]", /) -> None:
+    def started(self, operation: Operation[Any], /) -> None:
         """It was made and is about to begin; the current context is the one of the code that starts it."""
 
-    def entered(self, operation: "Operation[Any]", /) -> None:
+    def entered(self, operation: Operation[Any], /) -> None:
         """Its body is about to take its first step; the current context is its own from here to its end.
 
         For processes and commands, whose bodies can't see it, that context is an empty one.
         """
 
-    def asked(self, operation: "Operation[Any]", /) -> None:
+    def asked(self, operation: Operation[Any], /) -> None:
         """Somebody asked for its stop, for the first time: `reason` and `report` are there."""
 
-    def ended(self, operation: "Operation[Any]", /) -> None:
+    def ended(self, operation: Operation[Any], /) -> None:
         """It is done, with its outcome; its children are asked to stop. An abandoned one still has its `where`."""
 
-    def ended_late(self, operation: "Operation[Any]", how: str, /) -> None:
+    def ended_late(self, operation: Operation[Any], how: str, /) -> None:
         """The body of an abandoned one has ended after all.
 
         Args:
@@ -58,23 +56,6 @@ class Observer:
         """
 
 
-class Ears:
-    """For each event the methods to call; an observer costs nothing at the events that it does not override.
-
-    Attributes:
-        keep: takes the facts of each ending as a tuple, for the registry's history; ``None`` while nobody keeps them.
-    """
-
-    __slots__ = (*EVENTS, "keep")
-
-    def __init__(self) -> None:
-        self.keep: Callable[[tuple[Any, ...]], object] | None = None
-        for event in EVENTS:
-            setattr(self, event, ())
-
-
-#: read by the core at each event, so that nothing but an empty tuple is looked at where nobody listens
-ears: Any = Ears()
 _observers: list[Observer] = []
 _changing = Lock()
 
@@ -99,23 +80,17 @@ def _rewire() -> None:
     for event in EVENTS:
         silent = getattr(Observer, event)
         heard = [observer for observer in _observers if getattr(type(observer), event) is not silent]
-        setattr(ears, event, tuple(partial(_guarded, getattr(observer, event)) for observer in heard))
+        setattr(hooks, event, tuple(partial(_guarded, getattr(observer, event)) for observer in heard))
 
 
-def _guarded(method: Callable[..., object], operation: "Operation[Any]", *details: str) -> None:
+def _guarded(method: Callable[..., object], operation: Operation[Any], *details: str) -> None:
     try:
         method(operation, *details)
     except (Exception, CancelledError):
-        _logger.exception("an observer of %s failed: %r", operation.ref, method)
+        _logger.exception("an observer of %s failed in %s", operation.ref, getattr(method, "__name__", "?"))
 
 
-def tell(listeners: tuple[Callable[..., object], ...], operation: "Operation[Any]", *details: str) -> None:
-    """Call those who listen to an event."""
-    for listener in listeners:
-        listener(operation, *details)
-
-
-def failure(operation: "Operation[Any]", /) -> BaseException | None:
+def failure(operation: Operation[Any], /) -> BaseException | None:
     """What the body of an ended operation raised of its own accord, or ``None``.
 
     Reading it here, unlike with `Operation.exception`, asyncio still complains when nobody else ever does.

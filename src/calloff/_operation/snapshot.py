@@ -4,23 +4,19 @@
 exception and no object of the program, so that it may be kept. Reading it takes no lock: each attribute is read at one
 stroke, and an operation that goes on meanwhile is merely seen between two of its steps.
 
-`History` is the ring of those that have ended. While somebody may look, the core appends a plain tuple to it at each
-ending, with no more than what matters then; when there are too many, only samples of those with nothing to tell.
+`History` is what has ended, in the same form.
 """
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from .._words.state import State
-from .observers import ears, failure
+from .history import Ended, Ring
+from .observers import failure
+from .operation import Operation, live
 from .plain import in_words, plain
-from .registry import live
 from .stopping import Stop
-
-if TYPE_CHECKING:
-    from .operation import Operation
 
 __all__ = ["Facts", "History", "clock_of", "facts_of", "snatch"]
 
@@ -57,7 +53,7 @@ class Facts(NamedTuple):
     error: str | None
 
 
-def facts_of(operation: "Operation[Any]") -> Facts:
+def facts_of(operation: Operation[Any]) -> Facts:
     """The facts of an operation now."""
     parent = operation._parent
     error = failure(operation)
@@ -79,60 +75,26 @@ def facts_of(operation: "Operation[Any]") -> Facts:
     )
 
 
-class History:
+class History(Ring):
     """The operations that ended last.
 
     Args:
         size: how many are kept.
     """
 
-    __slots__ = ("_ended", "size")
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._ended: deque[tuple[Any, ...]] = deque(maxlen=size)
-
-    def open(self) -> None:
-        """Have the core write every ending into it. There is one history at a time."""
-        ears.keep = self._ended.append
-
-    def close(self) -> None:
-        """Note nothing more."""
-        ears.keep = None
-
-    def resize(self, size: int) -> None:
-        """Keep so many from now on; of those that there are, the newest."""
-        self.size = size
-        self._ended = deque(self._ended, size)
-        if ears.keep is not None:
-            self.open()
+    __slots__ = ()
 
     def facts(self) -> list[Facts]:
         """What is kept, oldest first; abandoned ones that still run are not among them: they are listed as live."""
         running = {operation._number for operation in snatch(lambda: tuple(live))}
-        ended = snatch(lambda: tuple(self._ended))
-        return [_facts_of_ended(*each) for each in ended if each[0] not in running]
+        return [_facts_of_ended(each) for each in snatch(lambda: tuple(self.ended)) if each.number not in running]
 
 
-def _facts_of_ended(
-    number: int,
-    name: str,
-    place: str,
-    parent: int | None,
-    phase: State,
-    started_at: float,
-    ended_at: float,
-    deadline: float | None,
-    progress: Any,
-    stop: Stop | None,
-    error: str | None,
-) -> Facts:
-    """Of what the core has kept (`Supervised._close`)."""
-    timeout = None if deadline is None else round(deadline - started_at, 6)
+def _facts_of_ended(ended: Ended) -> Facts:
+    deadline, stop = ended.deadline, ended.stop
+    timeout = None if deadline is None else round(deadline - ended.started_at, 6)
     grace = None if stop is None else round(stop.force_at - stop.requested_at, 6)
-    return Facts(
-        number, name, place, parent, phase, started_at, ended_at, deadline, timeout, grace, None, progress, stop, error
-    )
+    return Facts(*ended[:8], timeout, grace, None, *ended[8:])
 
 
 def snatch(copy: Callable[[], Iterable[T]]) -> tuple[T, ...]:
@@ -144,7 +106,7 @@ def snatch(copy: Callable[[], Iterable[T]]) -> tuple[T, ...]:
             continue
 
 
-def clock_of(operation: "Operation[Any]") -> float:
+def clock_of(operation: Operation[Any]) -> float:
     """The time now on the clock of the operation's loop, from any thread.
 
     The clock of uvloop stands still while the loop is blocked, which is when people look; it is the system's.

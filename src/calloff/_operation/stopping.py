@@ -1,19 +1,68 @@
-"""A stop on its way: carries out what the ladder decides, and keeps the evidence."""
+"""A stop on its way: carries out what the ladder decides, and keeps the evidence.
 
-import asyncio
-from typing import TYPE_CHECKING, Any
+Read from top to bottom, `Stop` is the whole ladder: `begin` arms the timer first, then asks, then gathers evidence;
+`advance` insists, forces and gives up, each when it is due; `report` is the evidence. A body may fail in any of its
+methods: what it raises is logged, and the ladder goes on, since its timer does not depend on the body.
+"""
 
-from .._scopes.scope import Scope, is_running
-from .._scopes.timers import NEVER
+import logging
+from asyncio import AbstractEventLoop, CancelledError
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from .._scopes.timers import NEVER, Entry, Timers
+from .._words.errors import StopForced
 from .._words.frame import RawStack, develop
-from .._words.ladder import Climb, Step, next_step
+from .._words.ladder import Climb, Due, Step, next_step
+from .._words.place import Body
+from .._words.policy import DEFAULT, Policy
 from .._words.reason import Kind, Reason
+from .._words.ref import Ref
 from .._words.report import Rung, StopReport
 
-if TYPE_CHECKING:
-    from .operation import Operation
+__all__ = ["Stop", "Stoppable", "survivors_of", "where_of"]
 
-__all__ = ["Stop", "unblock"]
+T = TypeVar("T")
+_FIRST_PAUSE = DEFAULT.pause(1)
+_logger = logging.getLogger("calloff")
+
+
+class Stoppable(Entry, Protocol):
+    """What a stop needs of its operation."""
+
+    body: Body | None
+    timers: Timers
+    policy: Policy
+    _grace: float
+    _stop: "Stop | None"
+    _children: Any
+
+    @property
+    def ref(self) -> Ref:
+        """Id and name."""
+        ...
+
+    @property
+    def parent(self) -> "Stoppable | None":
+        """The operation that started it."""
+        ...
+
+    def done(self) -> bool:
+        """Whether it has ended."""
+        ...
+
+    def get_loop(self) -> AbstractEventLoop:
+        """Its event loop."""
+        ...
+
+    def overdue(self, now: float, /) -> tuple[Kind, str] | None:
+        """The limit that has passed unheeded."""
+
+    def request(self, kind: Kind, text: str, by: str | None, grace: float, /) -> None:
+        """Begin the stop, or hasten the one on its way."""
+
+    def give_up(self) -> None:
+        """Give control back to whoever waits, although the body has not ended."""
 
 
 class Stop:
@@ -40,45 +89,29 @@ class Stop:
         self.force_at = requested_at + grace
         self.started = started
 
-    @property
-    def reason(self) -> Reason:
-        """Who asked and why."""
-        if self._reason is None:
-            self._reason = Reason(self.kind, self.text, self.by, self.requested_at)
-        return self._reason
+    def begin(self, operation: Stoppable, body: Body, now: float) -> None:
+        """Arm the timer, ask the body, and note where it was."""
+        timers = operation.timers
+        insists = self._attempt(operation, _insists, body, default=False)
+        if insists and self.force_at - now > _FIRST_PAUSE:
+            timers.insisting.add(operation, now + _FIRST_PAUSE)
+        else:
+            timers.add(operation, self.force_at)
+        where = self._attempt(operation, body.ask, self.text, default=None)
+        if operation.timer_at == now:  # no grace at all: force comes in the next turn of the loop, behind the asking
+            timers.remove(operation)
+            timers.loop.call_soon(self._no_grace, operation)
+        if operation._children and not operation.done():  # it may be waiting for one that is gone in a moment
+            where = where_of(body)
+        if self.where is None:
+            self.where = where
 
-    def advance(self, operation: "Operation[Any]", now: float) -> None:
-        """Carry out every step that is due and wait for the next one."""
-        body = operation.body
-        policy = operation.policy
-        climb = self._climb or Climb(self.requested_at, self.force_at, 1, self.requested_at)
-        while body is not None and not operation.done():
-            step, at = next_step(policy, climb, insists=body.insists)
-            self._climb = climb
-            if at > now:
-                operation.timers.add(operation, at)
-                return
-            if step is Step.INSIST:
-                refused = body.reached
-                if body.insist():
-                    self.refusals += refused
-                    self.rung = Rung.INSISTED
-                    self.insisted_at = now
-                climb = climb.asked_again(now)
-            elif step is Step.FORCE:
-                refused = body.reached
-                self.rung = Rung.FORCED  # first: a body that turns out to have ended already knows better
-                self.refusals += body.force() and refused
-                climb = climb.forced(now)
-            else:
-                self.stuck = body.where()
-                refused = body.reached
-                self.refusals += body.abandon() and refused
-                self.rung = Rung.ABANDONED
-                operation.give_up()
+    def _no_grace(self, operation: Stoppable) -> None:
+        if not operation.done() and operation.timer_at == NEVER:
+            self.advance(operation, operation.timers.now())
 
-    def hasten(self, operation: "Operation[Any]", now: float, grace: float) -> None:
-        """A further request may bring force nearer, never put it off."""
+    def hasten(self, operation: Stoppable, now: float, grace: float) -> None:
+        """Bring force nearer; a further request never puts it off."""
         if now + grace < self.force_at:
             self.force_at = now + grace
             if self._climb is not None:
@@ -87,8 +120,63 @@ class Stop:
                 operation.timers.remove(operation)
                 operation.timers.add(operation, self.force_at)
 
+    def advance(self, operation: Stoppable, now: float) -> None:
+        """Carry out every step that is due, and wait for the next one; also when a step fails, there is a next one."""
+        try:
+            self._carry_out(operation, now)
+        finally:
+            if operation.timer_at == NEVER and not operation.done():
+                operation.timers.add(operation, self._next(operation).at)
+
+    def _next(self, operation: Stoppable) -> Due:
+        if self._climb is None:
+            self._climb = Climb(self.requested_at, self.force_at, 1, self.requested_at)
+        body = operation.body
+        insists = body is not None and self._attempt(operation, _insists, body, default=False)
+        return next_step(operation.policy, self._climb, insists=insists)
+
+    def _carry_out(self, operation: Stoppable, now: float) -> None:
+        while (body := operation.body) is not None and not operation.done():
+            step, at = self._next(operation)
+            climb = self._climb
+            if at > now or climb is None:
+                return
+            reached = self._attempt(operation, _reached, body, default=False)
+            if step is Step.INSIST:
+                self._climb = climb.asked_again(now)  # first, so that the ladder goes on whatever comes of it
+                if self._attempt(operation, body.insist, default=False):
+                    self.refusals += reached
+                    self.rung = Rung.INSISTED
+                    self.insisted_at = now
+            elif step is Step.FORCE:
+                self._climb = climb.forced(now)
+                self.rung = Rung.FORCED  # a body that turns out to have ended already knows better
+                self.refusals += self._attempt(operation, body.force, default=False) and reached
+            else:
+                self.stuck = where_of(body)
+                self.survivors = survivors_of(body)
+                self.refusals += self._attempt(operation, body.abandon, default=True) and reached
+                self.rung = Rung.ABANDONED
+                operation.give_up()
+                return
+
+    def _attempt(self, operation: Stoppable, call: Callable[..., T], *args: object, default: T) -> T:
+        """Call something of the body; when that raises, log the error and go on with `default`."""
+        try:
+            return call(*args)
+        except (Exception, CancelledError, StopForced):
+            _failed(operation, getattr(call, "__name__", "?").lstrip("_"))
+            return default
+
+    @property
+    def reason(self) -> Reason:
+        """Who asked and why."""
+        if self._reason is None:
+            self._reason = Reason(self.kind, self.text, self.by, self.requested_at)
+        return self._reason
+
     def report(self, ended_at: float, where: RawStack) -> StopReport:
-        """The evidence so far; `where` stands in while the request has not arrived in the body."""
+        """Return the evidence so far; `where` stands in while the request has not arrived in the body."""
         return StopReport(
             self.reason,
             self.started,
@@ -102,53 +190,33 @@ class Stop:
         )
 
 
-def unblock(operation: "Operation[Any]", now: float) -> None:
-    """The body of `operation` blocks the loop: take the steps that are due for it and for those that wait for it.
-
-    The limit of an operation above it, or of a block that waits for it, ends here, with kind `parent`, as it would have
-    done with a loop that runs. An operation above that was stopped before may be in its clean-up and need this very
-    one: only when its grace is over, too, does that count. Then there is no grace left for this one either, since nothing
-    that waits for it can go on before it ends.
-    """
-    line = {operation}
-    above = operation.parent
-    while above is not None and not above.done() and above.get_loop() is operation.get_loop():
-        line.add(above)
-        stop = above._stop
-        if above.overdue(now) is not None if stop is None else stop.force_at <= now:
-            _tick(above, now)
-            stop = above._stop
-            assert stop is not None
-            if stop.force_at > now and _is_shielded(operation, above):
-                break
-            grace = operation._grace if stop.force_at > now else 0.0
-            operation.request(Kind.PARENT, stop.text or str(stop.kind), str(above.ref), grace)
-        above = above.parent
-    _tick(operation, now)
-    holds_up = getattr(operation.body, "holds_up", None)
-    if operation._stop is None and holds_up is not None:
-        for entry in operation.timers.late(now):
-            host = getattr(entry, "timer_host", None)  # a scope or a group in some other task
-            if host is None or host is asyncio.current_task() or host is getattr(operation.body, "task", None):
-                continue
-            if holds_up(host, through_shields=False) or not line.isdisjoint(getattr(entry, "operations", ())):
-                if not is_running(host):
-                    operation.timers.remove(entry)
-                    entry.timer_due(now)
-                elif isinstance(entry, Scope):  # below it on the stack: it hears of it when this operation has ended
-                    entry.interrupting()
-                text = "the block that waits for it ran out of time"
-                operation.request(Kind.PARENT, text, None, operation._grace)
+def where_of(body: Body | None) -> RawStack:
+    """Return where a body is, for people; never raises: without an answer, it is the empty stack."""
+    if body is None:
+        return ()
+    try:
+        return body.where()
+    except (Exception, CancelledError, StopForced):
+        _logger.exception("a body could not tell where it is")
+        return ()
 
 
-def _is_shielded(operation: "Operation[Any]", above: "Operation[Any]") -> bool:
-    """Whether `above` waits for it behind a shield."""
-    holds_up: Any = getattr(operation.body, "holds_up", None)
-    host = getattr(above.body, "task", None)
-    return bool(holds_up and host and holds_up(host) and not holds_up(host, through_shields=False))
+def survivors_of(body: Body) -> tuple[str, ...]:
+    """Return what goes on of a body that is abandoned; never raises."""
+    try:
+        return body.survivors()
+    except (Exception, CancelledError, StopForced):
+        _logger.exception("a body could not tell what goes on of it")
+        return ()
 
 
-def _tick(operation: "Operation[Any]", now: float) -> None:
-    if not operation.done() and NEVER != operation.timer_at <= now:
-        operation.timers.remove(operation)
-        operation.timer_due(now)
+def _insists(body: Body) -> bool:
+    return body.insists
+
+
+def _reached(body: Body) -> bool:
+    return body.reached
+
+
+def _failed(operation: Stoppable, method: str) -> None:
+    _logger.exception("%s: its place failed to %s; the stop goes on", operation.ref, method)

@@ -3,16 +3,15 @@
 import asyncio
 from asyncio import CancelledError
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from .operation import Operation
+from .operation import Operation
 
 __all__ = ["changed", "settled"]
 
 
 async def settled(
-    operations: Callable[[], "Iterable[Operation[Any]]"], on_cancel: Callable[[CancelledError], None]
+    operations: Callable[[], Iterable[Operation[Any]]], on_cancel: Callable[[CancelledError], None]
 ) -> CancelledError | None:
     """Wait until no operation of `operations()` runs.
 
@@ -25,7 +24,7 @@ async def settled(
     held: CancelledError | None = None
     while pending := [operation for operation in operations() if not operation.done()]:
         try:
-            await pending[-1].over()
+            await pending[-1].completion()
         except CancelledError as error:
             if held is None:
                 held = error
@@ -33,7 +32,7 @@ async def settled(
     return held
 
 
-async def changed(operations: "Iterable[Operation[Any]]", seconds: float | None) -> None:
+async def changed(operations: Iterable[Operation[Any]], seconds: float | None) -> None:
     """Wait until one of the operations has ended, or `seconds` have passed."""
     loop = asyncio.get_running_loop()
     waiter: asyncio.Future[None] = loop.create_future()

@@ -2,19 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol
 
-from .._scopes.timers import NEVER, Entry
+from .._scopes.timers import NEVER, Entry, Timers
 from .._words.duration import period
 from .._words.frame import Frame
 from .._words.state import State
 
-if TYPE_CHECKING:
-    from .operation import Operation
-
 __all__ = ["Tick", "Watch"]
-
-T = TypeVar("T")
 
 
 class Tick(NamedTuple):
@@ -37,10 +32,29 @@ class Tick(NamedTuple):
     where: tuple[Frame, ...]
 
 
-class Watch(AsyncIterator[Tick], Generic[T]):
+class Watched(Protocol):
+    """What is looked at."""
+
+    timers: Timers
+
+    @property
+    def elapsed(self) -> float: ...
+    @property
+    def remaining(self) -> float | None: ...
+    @property
+    def state(self) -> State: ...
+    @property
+    def progress(self) -> Any: ...
+    def where(self) -> tuple[Frame, ...]: ...
+    def done(self) -> bool: ...
+    def completion(self) -> "asyncio.Future[None]": ...
+    def forget(self, waiter: "asyncio.Future[None]", /) -> None: ...
+
+
+class Watch(AsyncIterator[Tick]):
     """The async iterator of `Operation.watch`."""
 
-    def __init__(self, operation: "Operation[T]", every: float) -> None:
+    def __init__(self, operation: Watched, every: float) -> None:
         self._operation = operation
         self._every = period(every, "every")
         self._number = 0
@@ -49,7 +63,7 @@ class Watch(AsyncIterator[Tick], Generic[T]):
         self.timer_at = NEVER
         self.timer_bucket: dict[Entry, None] | None = None
 
-    def __aiter__(self) -> "Watch[T]":
+    def __aiter__(self) -> "Watch":
         return self
 
     async def __anext__(self) -> Tick:
@@ -57,7 +71,7 @@ class Watch(AsyncIterator[Tick], Generic[T]):
         if operation.done():
             raise StopAsyncIteration
         timers = operation.timers
-        self._waiter = operation.over()
+        self._waiter = operation.completion()
         timers.add(self, self._next)
         try:
             await self._waiter

@@ -66,8 +66,16 @@ class Pool:
                 due.append(scope)
         self.scopes.clear()
         self.scopes.update(dict.fromkeys(endless))
-        for scope in due:
-            scope.timer_due(now)
+        ahead = iter(due)
+        try:
+            for scope in ahead:
+                try:
+                    scope.timer_due(now)
+                except Exception as error:
+                    self.timers.failed(scope, error)
+        finally:
+            for scope in ahead:  # something like KeyboardInterrupt came in between
+                add(scope, now)
 
 
 def pool_of(loop: asyncio.AbstractEventLoop) -> Pool:

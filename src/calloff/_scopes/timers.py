@@ -47,11 +47,9 @@ class Timers:
         "_near",
         "_sequence",
         "_starts",
-        "lane",
+        "insisting",
         "loop",
         "now",
-        "noted_before",
-        "noted_from",
         "on_arm",
         "on_call",
         "wake",
@@ -67,9 +65,6 @@ class Timers:
         self.on_call: Callable[..., object] | None = None
         #: the point the loop is asked to wake us at, infinity when there is none
         self.wake: float = inf
-        #: for the history of operations: noted is what ends from the one point on or began before the other
-        self.noted_from: float = -inf
-        self.noted_before: float = -inf
         self._handle: asyncio.TimerHandle | None = None
         self._near: list[tuple[float, int, Entry]] = []
         self._far: dict[float, dict[Entry, None]] = {}
@@ -78,7 +73,7 @@ class Timers:
         self._sequence = count()
         self._dead = 0
         #: for entries that all wait equally long: the pause before asking again
-        self.lane: Lane = Lane(self)
+        self.insisting: FifoTimer = FifoTimer(self)
 
     def add(self, entry: Entry, at: float) -> None:
         """Call ``entry.timer_due`` at `at`; a point in the past is due at the next turn of the loop."""
@@ -113,6 +108,11 @@ class Timers:
         """Call it on the loop's thread, soon; from any thread and from signal handlers."""
         (self.on_call or self.loop.call_soon_threadsafe)(callback, *args)
 
+    def failed(self, entry: Entry, error: Exception) -> None:
+        """Report that an entry failed; the others go on."""
+        name = type(entry).__name__
+        self.loop.call_exception_handler({"message": f"calloff: the timer of some {name} failed", "exception": error})
+
     def late(self, now: float) -> "list[Entry]":
         """What should have been called by now; for the one who finds that the loop is blocked."""
         late = [
@@ -122,7 +122,7 @@ class Timers:
             if start <= now:
                 late += [entry for entry in self._far[start] if entry.timer_at <= now]
         for entry in tuple(late):
-            members: Callable[[float], Iterable[Entry]] | None = getattr(entry, "late", None)  # a lane, a pool
+            members: Callable[[float], Iterable[Entry]] | None = getattr(entry, "late", None)  # a queue, a pool
             if members is not None:
                 late += members(now)
         return late
@@ -181,9 +181,7 @@ class Timers:
                 try:
                     entry.timer_due(now)
                 except Exception as error:
-                    self.loop.call_exception_handler(
-                        {"message": f"calloff: a timer of {entry!r} failed", "exception": error}
-                    )
+                    self.failed(entry, error)
                 near = self._near  # a compaction may have replaced it
         finally:
             while near and (near[0][2].timer_at != near[0][0] or near[0][2].timer_bucket is not None):
@@ -199,7 +197,7 @@ class Timers:
                 self.on_arm(inf)
 
 
-class Lane:
+class FifoTimer:
     """Entries that all wait the same time are due in the order in which they came: a queue, and one entry for all."""
 
     __slots__ = ("_timers", "entries", "timer_at", "timer_bucket")
@@ -226,13 +224,19 @@ class Lane:
     def timer_due(self, now: float) -> None:
         """The first entries are due."""
         entries = self.entries
-        for entry in list(entries):
-            if entry.timer_at > now:
-                self._timers.add(self, entry.timer_at)
-                return
-            if entry in entries:  # an earlier one may have taken it out
-                self._timers.remove(entry)
-                entry.timer_due(now)
+        try:
+            for entry in list(entries):
+                if entry.timer_at > now:
+                    break
+                if entry in entries:  # an earlier one may have taken it out
+                    self._timers.remove(entry)
+                    try:
+                        entry.timer_due(now)
+                    except Exception as error:
+                        self._timers.failed(entry, error)
+        finally:
+            if entries and self.timer_at == NEVER:
+                self._timers.add(self, next(iter(entries)).timer_at)
 
 
 def timers_of(loop: asyncio.AbstractEventLoop) -> Timers:

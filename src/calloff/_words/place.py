@@ -25,7 +25,10 @@ class Sink(Protocol):
     """The operation as its body sees it. All calls are made on the thread of the event loop, unless said otherwise."""
 
     def entered(self) -> None:
-        """The body is about to run its first step, in the current context, which becomes the operation's own."""
+        """The body is about to run its first step, in the current context, which becomes the operation's own.
+
+        For a body that is `queued` the limits count from here: the deadline is known when this returns.
+        """
 
     def located(self, where: RawStack, /) -> None:
         """The request has arrived; the body was there."""
@@ -33,14 +36,18 @@ class Sink(Protocol):
     def refused(self) -> None:
         """The body was asked and went on; for a place that hears of it by itself."""
 
-    def returned(self, value: Any, /) -> None:
-        """The body ended with a value."""
+    def returned(self, value: Any, /, survivors: tuple[str, ...] = ()) -> None:
+        """The body ended with a value; `survivors` go on all the same, each in words."""
 
-    def raised(self, error: BaseException, /) -> None:
-        """The body ended with an error of its own."""
+    def raised(self, error: BaseException, /, survivors: tuple[str, ...] = ()) -> None:
+        """The body ended with an error of its own; `survivors` go on all the same."""
 
     def stopped(self, rung: Rung | None = None, /, survivors: tuple[str, ...] = ()) -> None:
-        """The body ended because it was stopped; `rung` where the place knows better than the ladder."""
+        """The body ended because it was stopped; `rung` where the place knows better than the ladder.
+
+        With `survivors`, which could not be ended, the operation is abandoned, and stays listed until this is called a
+        second time: when these have ended, too.
+        """
 
     def blocked(self, now: float, /) -> None:
         """The body blocks the loop, so that no timer runs: take the steps that are due."""

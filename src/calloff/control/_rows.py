@@ -17,8 +17,7 @@ from operator import attrgetter
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from .._operation.current import current_operation
-from .._operation.operation import Operation
+from .._operation.operation import Operation, current_operation
 from .._operation.registry import live
 from .._operation.snapshot import Facts, History, clock_of, facts_of, snatch
 from .._words.state import State

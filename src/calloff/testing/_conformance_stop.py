@@ -104,13 +104,13 @@ class StopTests(Place):
         async def main() -> None:
             mark = tmp_path / "mark"
             op: Operation[Any] = calloff.start(self.waits(mark), name="waiter", timeout=0.2)
-            assert op.deadline is not None
             with pytest.raises(TimeoutError) as caught:
                 await op
             error = caught.value
             assert isinstance(error, TimedOut)
             assert "'waiter' did not end within 0.2 s" in str(error)
             assert error.reason.kind == "deadline"
+            assert op.deadline is not None  # also where it is known only once the body has begun
             assert op.elapsed >= 0.19
             assert op.elapsed < 0.2 + SLACK
             await self.gone(mark)

@@ -104,12 +104,12 @@ class Worker:
         sink = body.sink
         id, name = sink.ref
         loop = self.pool.loop
-        left = None if sink.deadline is None else sink.deadline - loop.time()
         body.entered(self)
+        Context().run(sink.entered)
+        left = None if sink.deadline is None else sink.deadline - loop.time()
         self._send(frame((number, id, name, left), data, buffers))
         if left is not None:
             self.limit(sink)
-        Context().run(sink.entered)
 
     def limit(self, sink: Sink) -> None:
         """Leave with the guard when force is due at the latest, and with the function what its deadline is."""

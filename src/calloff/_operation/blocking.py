@@ -1,0 +1,80 @@
+"""A body that blocks the event loop, so that no timer runs: the steps that are due are taken for the loop."""
+
+import asyncio
+from typing import Protocol, runtime_checkable
+
+from .._scopes.scope import Scope, is_running
+from .._scopes.timers import NEVER
+from .._words.reason import Kind
+from .stopping import Stoppable
+
+__all__ = ["unblock"]
+
+
+@runtime_checkable
+class Hosted(Protocol):
+    """A timer entry that calls off a block in some task."""
+
+    @property
+    def timer_host(self) -> "asyncio.Task[object] | None":
+        """The task, until it was called off."""
+        ...
+
+
+def unblock(operation: Stoppable, now: float) -> None:
+    """Take the steps that are due for an operation whose body blocks the loop, and for those that wait for it.
+
+    The limit of an operation above it, or of a block that waits for it, ends this one, with kind `parent`, as it would have
+    done with a loop that runs. An operation above that was stopped before may be in its clean-up and need this very
+    one: only when the grace of that stop is over, too, does it count. Then there is no grace left for this one either,
+    since nothing that waits for it can go on before it ends.
+    """
+    line: set[object] = {operation}
+    above = operation.parent
+    while above is not None and not above.done() and above.get_loop() is operation.get_loop():
+        line.add(above)
+        stop = above._stop
+        if above.overdue(now) is not None if stop is None else stop.force_at <= now:
+            _tick(above, now)
+            stop = above._stop
+            assert stop is not None
+            if stop.force_at > now and _is_shielded(operation, above):
+                break
+            grace = operation._grace if stop.force_at > now else 0.0
+            operation.request(Kind.PARENT, stop.text or str(stop.kind), str(above.ref), grace)
+        above = above.parent
+    _tick(operation, now)
+    if operation._stop is None and operation.body is not None:
+        _for_blocks(operation, line, now)
+
+
+def _for_blocks(operation: Stoppable, line: set[object], now: float) -> None:
+    """Call off the blocks of other tasks that are overdue and wait for it, and it with them."""
+    body = operation.body
+    assert body is not None
+    for entry in operation.timers.late(now):
+        host = entry.timer_host if isinstance(entry, Hosted) else None
+        if host is None or host is asyncio.current_task() or host is body.task:
+            continue
+        members: tuple[object, ...] = getattr(entry, "operations", ())  # of a group
+        if body.holds_up(host, through_shields=False) or not line.isdisjoint(members):
+            if not is_running(host):
+                operation.timers.remove(entry)
+                entry.timer_due(now)
+            elif isinstance(entry, Scope):  # below it on the stack: it hears of it when this operation has ended
+                entry.interrupting()
+            text = "the block that waits for it ran out of time"
+            operation.request(Kind.PARENT, text, None, operation._grace)
+
+
+def _is_shielded(operation: Stoppable, above: Stoppable) -> bool:
+    """Whether `above` waits for it behind a shield."""
+    body = operation.body
+    host = None if above.body is None else above.body.task
+    return bool(body and host and body.holds_up(host) and not body.holds_up(host, through_shields=False))
+
+
+def _tick(operation: Stoppable, now: float) -> None:
+    if not operation.done() and NEVER != operation.timer_at <= now:
+        operation.timers.remove(operation)
+        operation.timer_due(now)

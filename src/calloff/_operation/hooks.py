@@ -1,0 +1,44 @@
+"""What the core emits: for each event the functions to call.
+
+The core knows no listener. Where nobody listens, an event costs no more than the look at an empty tuple. `observers`
+fills these tuples with the methods of observers.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["EVENTS", "Hooks", "Listener", "emit", "hooks"]
+
+Listener = Callable[..., object]
+EVENTS = ("started", "entered", "asked", "ended", "ended_late")
+
+
+class Hooks:
+    """The listeners of each event.
+
+    Attributes:
+        started: an operation was made and is about to begin.
+        entered: the body is about to take its first step.
+        asked: somebody asked for the stop, for the first time.
+        ended: the operation is done.
+        ended_late: the body of an abandoned operation has ended after all.
+    """
+
+    __slots__ = EVENTS
+
+    def __init__(self) -> None:
+        self.started: tuple[Listener, ...] = ()
+        self.entered: tuple[Listener, ...] = ()
+        self.asked: tuple[Listener, ...] = ()
+        self.ended: tuple[Listener, ...] = ()
+        self.ended_late: tuple[Listener, ...] = ()
+
+
+#: read by the core at each event
+hooks = Hooks()
+
+
+def emit(listeners: tuple[Listener, ...], operation: Any, *details: str) -> None:
+    """Call the listeners of an event."""
+    for listener in listeners:
+        listener(operation, *details)
