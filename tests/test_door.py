@@ -53,7 +53,6 @@ TO_COME = {
     "CancelScope",
     "TaskGroup",
     "command",
-    "map",
     "move_on_after",
     "move_on_at",
     "shield",

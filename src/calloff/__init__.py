@@ -9,6 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._api.group import group as group
     from ._api.group import race as race
+    from ._api.map import map as map
     from ._api.run import run as run
     from ._api.start import call as call
     from ._api.start import start as start
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "_api.group": ("group", "race"),
+    "_api.map": ("map",),
     "_api.run": ("run",),
     "_api.start": ("call", "start"),
     "_operation.checkpoint": ("checkpoint",),

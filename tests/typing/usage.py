@@ -98,12 +98,25 @@ async def looking(op: Operation[int]) -> None:
     await calloff.checkpoint()
 
 
+async def length(text: str) -> int:
+    return len(text)
+
+
 async def many() -> None:
     async with calloff.group(timeout=60, grace=1, on_error="collect") as g:
         op = g.start(number(), name="one")
         g.cancel("enough")
     assert_type(op, Operation[int])
     assert_type(await calloff.race(number(), number(), stagger=0.2), int)
+    async with calloff.map(length, ["a"], jobs=3, timeout=1) as results:
+        async for item, outcome in results:
+            assert_type(item, str)
+            assert_type(outcome, Outcome[int])
+    assert_type(await calloff.map(length, ["a"]), list[Outcome[int]])
+    assert_type(await calloff.map(len, ["a"], place=calloff.process), list[Outcome[int]])
+    for done in await calloff.map("gzip {}", ["a"], place=calloff.command):
+        if isinstance(done, Completed):
+            assert_type(done.value.status, int)
 
 
 def errors() -> None:

@@ -1,0 +1,194 @@
+"""`map`: one function over many items, each of which ends."""
+
+import inspect
+import os
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Sequence
+from functools import partial
+from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
+
+from .._map.plan import Plan, Retry, Within, jobs_of
+from .._map.results import Map
+from .._map.singly import Singly
+from .._map.template import Template
+from .._places.command.body import Finished
+from .._places.command.place import command
+from .._places.process.place import Processes, process
+from .._places.thread.place import Threads, thread
+from .._words.place import Work
+from .start import start
+
+__all__ = ["map"]
+
+Item = TypeVar("Item")
+T = TypeVar("T")
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments of `map` that are the same for every place."""
+
+    jobs: int
+    timeout: float | None
+    stall: float | None
+    grace: float
+    ordered: bool
+    batch: int | Literal["auto"]
+    within: Within | None
+    retry: Retry | None
+    max_failures: float | None
+    output: str | os.PathLike[str] | None
+    resume: bool | Literal["failed"]
+    key: Callable[[Any], str] | None
+
+
+@overload
+def map(
+    fn: str | Sequence[str],
+    items: Iterable[Item] | AsyncIterable[Item],
+    *,
+    place: Callable[..., Work[Finished]],
+    **options: Unpack[Options],
+) -> Map[Item, Finished]: ...
+@overload
+def map(
+    fn: Callable[[Item], Coroutine[Any, Any, T]] | Callable[[Item], Work[T]],
+    items: Iterable[Item] | AsyncIterable[Item],
+    *,
+    place: Processes | None = None,
+    **options: Unpack[Options],
+) -> Map[Item, T]: ...
+@overload
+def map(
+    fn: Callable[[Item], T],
+    items: Iterable[Item] | AsyncIterable[Item],
+    *,
+    place: Threads | Processes,
+    **options: Unpack[Options],
+) -> Map[Item, T]: ...
+def map(
+    fn: Callable[[Any], Any] | str | Sequence[str],
+    items: Iterable[Any] | AsyncIterable[Any],
+    *,
+    jobs: int = 10,
+    place: Any = None,
+    timeout: float | None = None,
+    stall: float | None = None,
+    grace: float = 5.0,
+    ordered: bool = False,
+    batch: int | Literal["auto"] = "auto",
+    within: Within | None = None,
+    retry: Retry | None = None,
+    max_failures: float | None = None,
+    output: str | os.PathLike[str] | None = None,
+    resume: bool | Literal["failed"] = False,
+    key: Callable[[Any], str] | None = None,
+) -> Map[Any, Any]:
+    """Call `fn` with each item, at most `jobs` at a time; each ends, and its ending is a value.
+
+        async with calloff.map(fetch, urls, jobs=100, timeout=3) as results:
+            async for url, outcome in results: ...
+        outcomes = await calloff.map(fetch, urls, jobs=100, timeout=3)      # all, in order of the items
+        outcomes = calloff.run(calloff.map(fetch, urls, timeout=3))         # in a program that is not asynchronous
+        with calloff.map(parse, files, place=calloff.process) as results:   # the same block, in such a program
+            for file, outcome in results: ...
+
+    Args:
+        fn: an async function; with `place`, a blocking function or the template of a command.
+        items: any iterable, asynchronous or endless ones too; drawn as there is room, never ahead.
+        jobs: how many items are in flight at most; can be set on the results while the map runs.
+        place: `calloff.thread`, `calloff.process` or `calloff.command`; ``None`` for an async function. For a command,
+            `fn` is a line like ``"convert {} {.}.png"``, split as a shell would do it and run without one, or its words.
+        timeout: seconds for each item, from the start of its body; waiting for a turn does not count.
+        stall: the longest silence of an item between two reports of `progress`, in seconds.
+        grace: seconds between asking an item to stop and force.
+        ordered: give the results in order of the items, at the price of waiting for a slow one.
+        batch: how many items a process is given at a time, by default as many as take about 50 ms. Each keeps its own
+            limit, and one that has to be killed takes nobody with it.
+        within: ``within(item)`` gives an async context manager that is held from before the start of the item, with
+            each attempt anew, to its confirmed end: a rate limiter, a semaphore for each host.
+        retry: ``retry(outcome, attempt)`` is asked about each ending that is not `Completed` and gives the seconds until
+            the next attempt, or ``None``. Attempts are counted from 1. Meanwhile the item takes nobody's turn.
+        max_failures: how many items may end otherwise than `Completed`, or, below 1.0, which share of those that ended
+            (from twenty on). Beyond it what is in flight is stopped and `CalloffError` raised.
+        output: a file to which every ending is appended as one line of JSON, by one write, so that it survives SIGKILL.
+        resume: go on with that file: run the items that are missing in it; ``"failed"`` also runs those that did not
+            complete. Items that were done before are not given again. A line that was cut off is removed.
+        key: ``key(item)`` gives the text by which an item is known in `output`, by default its JSON and its number.
+
+    Leaving the block stops what is in flight before the next line runs. An item's failure, crash or refusal is its
+    outcome and touches no other one. The results have `counts`, and `jobs`.
+
+    Raises:
+        TypeError: `fn` doesn't fit the place, or an argument has the wrong type. The caller's fault; nothing was started.
+        ValueError: a wrong number or word. The caller's fault; nothing was started.
+        FileExistsError: `output` is there and `resume` was not asked for. CalloffError: another map writes it.
+        CalloffError: from the iteration or the ``await``, when more failed than `max_failures` allows.
+        An error of `items` is raised when what was in flight has ended and was given.
+    """
+    make, name, target, function = _work(fn, place)
+    plan = Plan(
+        make,
+        place is command,
+        name,
+        target,
+        function,
+        timeout,
+        stall,
+        grace,
+        ordered,
+        batch,
+        within,
+        retry,
+        max_failures,
+    )
+    if not hasattr(items, "__aiter__") and not hasattr(items, "__iter__"):
+        raise TypeError(f"items must be an iterable or an async iterable, not {items!r:.100}")
+    journal = None
+    if output is not None:
+        from .._map.journal import Journal  # msgspec is loaded by those who write only
+
+        journal = Journal(output, resume, key, target)
+    elif resume or key is not None:
+        raise ValueError("resume and key need an output")
+    return Map(plan, items, jobs_of(jobs), start, Singly, journal)
+
+
+def _work(fn: Any, place: Any) -> tuple[Callable[..., Any], str, str, Callable[[Any], Any] | None]:
+    """How an item becomes work, what it is called, what it is in any run, and the function for a process."""
+    if isinstance(fn, (str, list, tuple)):
+        if place is not command:
+            raise TypeError(f"a template runs with place=calloff.command, not with place={place!r}")
+        template = Template(fn)
+        return lambda item, number: command(*template.words(item, number)), template.name, f"command {template}", None
+    if place is command:
+        raise TypeError(f"place=calloff.command needs a line like 'gzip {{}}' or a list of words, not {fn!r}")
+    if not callable(fn):
+        raise TypeError(f"fn must be a function, not {fn!r}")
+    inner = fn
+    while isinstance(inner, partial):
+        inner = inner.func
+    name = getattr(inner, "__qualname__", None) or type(inner).__qualname__
+    target = f"{getattr(inner, '__module__', None) or type(inner).__module__}:{name}"
+    name = name.rpartition("<locals>.")[2]
+    if place is None:
+        if not _is_async(inner):
+            raise TypeError(
+                f"{name} is a blocking function: say where it is to run, with place=calloff.thread or "
+                "place=calloff.process; a template of a command goes with place=calloff.command"
+            )
+        return fn, name, target, None
+    if place is process:
+        return partial(process, fn), name, target, fn
+    if place is thread:
+        if inspect.iscoroutinefunction(inner):
+            raise TypeError(f"{name} is an async function, which runs in a task: leave place out")
+        return partial(thread, fn), name, target, None
+    raise TypeError(f"place must be calloff.thread, calloff.process, calloff.command or None, not {place!r}")
+
+
+def _is_async(fn: Any) -> bool:
+    """Whether it gives something to await, as far as that can be told; a lambda is believed until it is called."""
+    if getattr(fn, "__name__", "") == "<lambda>":
+        return True
+    if inspect.iscoroutinefunction(inspect.unwrap(fn)):
+        return True
+    return inspect.iscoroutinefunction(type(fn).__call__)

@@ -1,0 +1,246 @@
+"""The endings of a map in a file, one line of JSON each: what is done is known to the next run.
+
+A line is appended by one `os.write`, so that SIGKILL can tear at most the last one, which the next run cuts off. The file
+is locked (`flock`) as long as it is open. An item is known by its number and a digest of what runs and of its JSON, or by
+the text that `key` gives; a run that goes on keeps eight bytes for each item of the file, whatever the values hold.
+"""
+
+import fcntl
+import logging
+import os
+import stat
+from array import array
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any, Literal
+
+import msgspec
+
+from .._words.errors import CalloffError
+from .._words.outcome import Completed, Failed, Outcome
+from .flight import Flight
+
+__all__ = ["Journal"]
+
+_logger = logging.getLogger("calloff")
+_CHUNK = 1 << 16
+
+
+class _Line(msgspec.Struct):
+    """What the next run wants to know of a line."""
+
+    n: int
+    key: str
+    state: str
+
+
+def _shown(value: Any) -> str:
+    """What JSON can't hold, as Python shows it."""
+    return repr(value)
+
+
+_encode = msgspec.json.Encoder(enc_hook=_shown).encode
+_strict = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Line).decode
+
+
+class Journal:
+    """The file of one map."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        resume: bool | Literal["failed"],
+        key: Callable[[Any], str] | None,
+        target: str,
+    ) -> None:
+        if resume not in (False, True, "failed"):
+            raise ValueError(f"resume must be True, False or 'failed', not {resume!r}")
+        if key is not None and not callable(key):
+            raise TypeError(f"key must be a function that gives a text, not {key!r}")
+        self._path = os.fspath(path)
+        self._resume = resume
+        self._key = key
+        self._base = blake2b(target.encode() + b"\0", digest_size=8)
+        self._file = -1
+        self._by_number = array("Q")
+        self._by_key: set[bytes] = set()
+
+    # --- the file
+
+    def open(self) -> None:
+        """Open and lock it, and read what is there.
+
+        Raises:
+            FileExistsError: it holds something, and nobody asked to go on with it.
+            CalloffError: another map writes it.
+            ValueError: it is no regular file.
+            OSError: it can't be opened for reading and writing.
+        """
+        self._file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            if not stat.S_ISREG(os.fstat(self._file).st_mode):
+                raise ValueError(f"output must be a regular file, which {self._path!r} is not")
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise CalloffError(
+                    f"another map writes {self._path!r}: wait for its end, or give another output"
+                ) from None
+            if os.fstat(self._file).st_size and not self._resume:
+                raise FileExistsError(
+                    f"{self._path!r} holds results of an earlier run: give resume=True to go on with it, or another output"
+                )
+            self._cut()
+            self._read()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close it, and so give back the lock."""
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
+
+    def _cut(self) -> None:
+        """Take away a last line that was not written to its end."""
+        size = end = os.fstat(self._file).st_size
+        while end:
+            start = max(0, end - _CHUNK)
+            found = os.pread(self._file, end - start, start).rfind(b"\n")
+            if found >= 0:
+                end = start + found + 1
+                break
+            end = start
+        if end < size:
+            _logger.warning("%s: the last line was cut off in the middle and is removed", self._path)
+            os.ftruncate(self._file, end)
+
+    def _read(self) -> None:
+        with open(self._path, "rb") as lines:
+            for number, text in enumerate(lines, 1):
+                try:
+                    line = _decode(text)
+                except msgspec.MsgspecError as error:
+                    _logger.warning(
+                        "%s, line %d: damaged, and its item counts as missing: %s", self._path, number, error
+                    )
+                    continue
+                self._note(line)
+
+    def _note(self, line: _Line) -> None:
+        done = line.state == "completed" or self._resume is True
+        if self._key is not None:
+            if done:
+                self._by_key.add(_digest(line.key))
+            return
+        try:
+            known = int(line.key, 16)
+        except ValueError:
+            return  # of a run with another `key`
+        seen = self._by_number
+        if line.n >= len(seen):
+            seen.frombytes(bytes(8 * (line.n + 1 - len(seen))))
+        if done:
+            seen[line.n] = known & 0xFFFF_FFFF_FFFF_FFFF
+
+    # --- its items
+
+    def key_of(self, item: Any, number: int) -> str:
+        """By what the item is known.
+
+        Raises:
+            TypeError: it has no JSON, and no `key` was given.
+        """
+        if self._key is not None:
+            key = self._key(item)
+            if not isinstance(key, str):
+                raise TypeError(f"key must give a text, not {key!r}")
+            return key
+        try:
+            text = _strict(item)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise TypeError(
+                f"item {number} has no JSON by which it could be known in the output: give key= ({error})"
+            ) from None
+        digest = self._base.copy()
+        digest.update(text)
+        return digest.hexdigest()
+
+    def has(self, key: str, number: int) -> bool:
+        """Whether an earlier run has done it."""
+        if self._key is not None:
+            return _digest(key) in self._by_key
+        return number < len(self._by_number) and self._by_number[number] == int(key, 16)
+
+    def write(self, flight: Flight, outcome: Outcome[Any], seconds: float) -> None:
+        """Append its ending.
+
+        Raises:
+            OSError: the disk is full or the like; what is in the file stays whole.
+        """
+        line: dict[str, Any] = {"n": flight.number, "key": flight.key, "item": flight.item}
+        line["state"] = type(outcome).__name__.lower()
+        if isinstance(outcome, Completed):
+            line["value"] = outcome.value
+        else:
+            line.update(_told(outcome))
+        line["seconds"] = round(seconds, 6)
+        line["attempts"] = flight.attempt
+        self._append(_text(line) + b"\n")
+
+    def _append(self, data: bytes) -> None:
+        size = os.fstat(self._file).st_size
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[os.write(self._file, left) :]
+        except OSError as error:
+            os.ftruncate(self._file, size)
+            raise OSError(error.errno, f"{error.strerror}; what is done is in the file", self._path) from None
+
+
+def _digest(key: str) -> bytes:
+    return blake2b(key.encode(errors="surrogatepass"), digest_size=8).digest()
+
+
+def _told(outcome: Outcome[Any]) -> dict[str, Any]:
+    """What a line tells of an ending that is no value."""
+    told: dict[str, Any] = {}
+    if isinstance(outcome, Failed):
+        error: BaseException = outcome.error
+    else:
+        assert not isinstance(outcome, Completed)
+        told["reason"] = str(outcome.reason.kind)
+        told["rung"] = str(outcome.report.rung)
+        try:
+            outcome.unwrap()
+        except BaseException as ended:
+            error = ended
+    try:
+        text = str(error)
+    except Exception:
+        text = ""
+    return {"error": f"{type(error).__name__}: {text}" if text else type(error).__name__, **told}
+
+
+def _text(line: dict[str, Any]) -> bytes:
+    try:
+        return _encode(line)
+    except Exception:  # keys that are no texts, objects within themselves, a `repr` that fails
+        pass
+    for part in ("item", "value"):
+        if part in line:
+            try:
+                _encode(line[part])
+            except Exception:
+                line[part] = _in_words(line[part])
+    return _encode(line)
+
+
+def _in_words(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception:
+        return f"<{type(value).__name__}>"

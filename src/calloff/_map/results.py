@@ -1,0 +1,259 @@
+"""What `calloff.map` returns: entered with ``async with`` and iterated, awaited as a whole, or used by plain blocking code.
+
+The items belong to one operation, the *driver*, which is named after the map, tells by its progress how far the map is,
+and whose stop, from wherever it is asked, calls off what is in flight. Leaving the block is nothing but that stop, so the
+next line runs when everything has ended. An ``async for`` without the block could not promise this: Python leaves the
+closing of what is iterated to the garbage collector, and the items went on meanwhile. So the iteration is refused there.
+"""
+
+import asyncio
+from asyncio import CancelledError
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator
+from contextvars import copy_context
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from .._operation.current import progress
+from .._operation.operation import Operation
+from .._operation.waiting import settled
+from .._words.outcome import Outcome
+from .blocking import Blocking
+from .flight import Counts, Flight
+from .plan import Plan, jobs_of
+from .window import Lane, Window
+
+if TYPE_CHECKING:
+    from .journal import Journal
+
+__all__ = ["Map"]
+
+Item = TypeVar("Item")
+T = TypeVar("T")
+_SHOW = (
+    "write `async with calloff.map(...) as results:` and in it `async for item, outcome in results:`; "
+    "only a block can have stopped what is in flight when the next line runs"
+)
+#: seconds between two reports of how far it is
+_EVERY = 0.1
+#: what the items have after their grace, and a little more
+_LAST = 2.0
+
+
+class Map(Generic[Item, T]):
+    """Many items on their way; made by `calloff.map`, which tells all about it."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        items: Iterable[Item] | AsyncIterable[Item],
+        jobs: int,
+        start: Callable[..., Operation[Any]],
+        lane: Callable[[Window, Callable[..., Operation[Any]]], Lane],
+        journal: "Journal | None",
+    ) -> None:
+        self._plan = plan
+        self._items: Any = items
+        self._jobs = jobs
+        self._start = start
+        self._lane = lane
+        self._journal = journal
+        self._window: Window | None = None
+        self._driver: Operation[None] | None = None
+        self._blocking: Blocking | None = None
+        self._streams = True
+
+    # --- as a block
+
+    async def __aenter__(self) -> "Map[Item, T]":
+        if self._window is not None:
+            raise RuntimeError("a map can be used only once: its items are drawn as it runs")
+        loop = asyncio.get_running_loop()
+        if self._journal is not None:
+            self._journal.open()
+        try:
+            window = self._window = Window(self._plan, self._jobs, loop, self._journal)
+            if not hasattr(self._items, "__aiter__"):
+                window.source = iter(self._items)
+            window.streams = self._streams
+            window._ordered = window._ordered or not self._streams
+            window.lane = self._lane(window, self._start)
+            grace = self._plan.grace + _LAST
+            self._driver = self._start(self._drive(window), name=f"map {self._plan.name}", grace=grace)
+            self._driver.add_done_callback(self._driven)
+        except BaseException:
+            if self._journal is not None:
+                self._journal.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._driver is not None
+        try:
+            await self._driver.stop("the block of the map was left")
+        finally:
+            if self._journal is not None:
+                self._journal.close()
+
+    async def _drive(self, window: Window) -> None:
+        """The body of the operation that the items belong to."""
+        window.context = copy_context()
+        ticking = window.loop.create_task(self._tell(window))
+        pumping = None
+        try:
+            if window.source is None:
+                pumping = window.loop.create_task(self._pump(window))
+            window.context.run(window.fill)
+            await asyncio.shield(window.over)
+        finally:
+            ticking.cancel()
+            window.close("the map was called off" if self._driver is None else self._driver_reason())
+            if pumping is not None:
+                pumping.cancel()
+            held: CancelledError | None = None
+            while not window.over.done():
+                window.context.run(window.fill)
+                try:
+                    await asyncio.shield(window.over)
+                except CancelledError as error:
+                    held = error
+            progress(str(window.counts))
+            if held is not None:
+                raise held
+
+    def _driver_reason(self) -> str:
+        reason = None if self._driver is None else self._driver.reason
+        return "the map was called off" if reason is None else reason.text or str(reason.kind)
+
+    async def _tell(self, window: Window) -> None:
+        """Report how far it is, where somebody may look."""
+        last = None
+        while True:
+            counts = window.counts
+            if counts != last:
+                last = counts
+                progress(str(counts))
+            await asyncio.sleep(_EVERY)
+
+    async def _pump(self, window: Window) -> None:
+        """Draw from an asynchronous source while there is room."""
+        room: asyncio.Future[None] | None = None
+
+        def on_room() -> None:
+            if room is not None and not room.done():
+                room.set_result(None)
+
+        window.on_room = on_room
+        assert window.context is not None
+        source = aiter(self._items)
+        try:
+            while not window.closed and window.more:
+                if not window.wants():
+                    room = window.loop.create_future()
+                    await room
+                    room = None
+                    continue
+                try:
+                    item = await anext(source)
+                except StopAsyncIteration:
+                    break
+                window.offered.append(item)
+                window.context.run(window.fill)
+        except Exception as error:
+            window.fail(error)
+        finally:
+            window.more = False
+            close = getattr(source, "aclose", None)
+            if close is not None:
+                await close()
+        window.context.run(window.fill)
+
+    def _driven(self, _: object) -> None:
+        """The driver has ended: whoever waits for a result hears of it."""
+        assert self._window is not None
+        self._window._wake()
+
+    # --- the results
+
+    def __aiter__(self) -> "AsyncIterator[tuple[Item, Outcome[T]]]":
+        if self._window is None:
+            raise RuntimeError(f"calloff.map was not entered: {_SHOW}")
+        return self
+
+    async def __anext__(self) -> tuple[Item, Outcome[T]]:
+        flight, outcome = await self._take()
+        return flight.item, outcome
+
+    async def _take(self) -> tuple[Flight, Outcome[T]]:
+        window, driver = self._window, self._driver
+        if window is None or driver is None:
+            raise RuntimeError(f"calloff.map was not entered: {_SHOW}")
+        while not window.results:
+            if window.over.done() or driver.done():
+                await driver.outcome()
+                if window.error is not None:
+                    raise window.error
+                driver.result()  # called off from outside, or broken
+                raise StopAsyncIteration
+            await window.waiter()
+        taken = window.results.popleft()
+        window.taken()
+        return taken
+
+    @property
+    def counts(self) -> Counts:
+        """How far it is, as numbers."""
+        return Counts() if self._window is None else self._window.counts
+
+    @property
+    def jobs(self) -> int:
+        """How many items may be in flight; can be set while the map runs."""
+        return self._jobs
+
+    @jobs.setter
+    def jobs(self, jobs: int) -> None:
+        self._jobs = jobs_of(jobs)
+        window = self._window
+        if window is not None:
+            window.jobs = self._jobs
+            window.loop.call_soon_threadsafe(window.taken)
+
+    # --- as a whole
+
+    def __await__(self) -> Generator[Any, None, list[Outcome[T]]]:
+        return self._all().__await__()
+
+    async def _all(self) -> list[Outcome[T]]:
+        self._streams = False
+        async with self:
+            window, driver = self._window, self._driver
+            assert window is not None
+            assert driver is not None
+            await settled(lambda: (driver,), self._called_off)
+            if window.error is not None:
+                raise window.error
+            driver.result()
+            return [outcome for _, outcome in window.results]
+
+    def _called_off(self, error: CancelledError) -> None:
+        assert self._driver is not None
+        self._driver.cancel(str(error) or "the code that awaits the map was cancelled")
+
+    # --- for code that is not asynchronous
+
+    def __enter__(self) -> "Map[Item, T]":
+        self._blocking = Blocking(self)
+        self._blocking.enter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._blocking is not None
+        self._blocking.leave()
+
+    def __iter__(self) -> Iterator[tuple[Item, Outcome[T]]]:
+        if self._blocking is None:
+            raise RuntimeError(f"calloff.map was not entered: {_SHOW.replace('async ', '')}")
+        return self._blocking.pairs()

@@ -1,0 +1,279 @@
+"""Which item is started when, and what becomes of its ending: the plain part of a map, with no await in it.
+
+The window is filled at its start and whenever something has made room: an item has ended, the consumer has taken a
+result, `jobs` was raised, the time of a further attempt has come. All of that happens on the thread of the event loop,
+in the context of the operation that the items belong to.
+
+Memory does not grow with the number of items. What is in flight is bounded by `jobs`; what has ended and was not taken,
+what waits for a further attempt and, with `ordered`, what waits for a slow head is each bounded by a small multiple of it.
+"""
+
+from asyncio import AbstractEventLoop, Future
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .._words.duration import delay
+from .._words.errors import CalloffError
+from .._words.outcome import Completed, Failed, Outcome
+from .flight import Counts, Flight
+from .plan import Plan
+
+if TYPE_CHECKING:
+    from .journal import Journal
+
+__all__ = ["Lane", "Window"]
+
+#: how many times `jobs` items may have ended before a slow head, or wait for a further attempt
+_AHEAD = 16
+#: from how many endings on a share of failures counts
+_ENOUGH = 20
+
+
+class Lane(Protocol):
+    """How items are run: one by one, or several in one operation."""
+
+    @property
+    def size(self) -> int:
+        """How many items the next launch may take."""
+        ...
+
+    def launch(self, flights: list[Flight], /) -> None:
+        """Start them; `Window.ended` follows for each of them, `Window.landed` once for all."""
+
+    def stop(self, text: str, /) -> None:
+        """Call off everything that is in flight."""
+
+
+class Window:
+    """The items of one map between their source and their consumer."""
+
+    def __init__(self, plan: Plan, jobs: int, loop: AbstractEventLoop, journal: "Journal | None") -> None:
+        self.plan = plan
+        self.jobs = jobs
+        self.loop = loop
+        self.journal = journal
+        self.context: Context | None = None
+        #: set by whoever opens the window
+        self.lane: Lane
+        self.source: Iterator[Any] | None = None
+        #: what an asynchronous source has given and was not started yet
+        self.offered: deque[Any] = deque()
+        self.more = True
+        #: whether the consumer takes the results as they come; else they are kept for the one who awaits all of them
+        self.streams = True
+        self.results: deque[tuple[Flight, Outcome[Any]]] = deque()
+        self.error: BaseException | None = None
+        self.closed = False
+        #: set when nothing is left to do
+        self.over: Future[None] = loop.create_future()
+        self.on_room: Callable[[], object] | None = None
+        self._launched = 0
+        self._again: deque[Flight] = deque()
+        self._waiting = 0
+        self._waiter: Future[None] | None = None
+        self._held: dict[int, tuple[Flight, Outcome[Any]]] = {}
+        self._next = 0
+        self._drawn = 0
+        self._number = 0
+        self._completed = self._failed = self._running = self._skipped = 0
+        self._ordered = plan.ordered
+        self._filling = False
+
+    @property
+    def counts(self) -> Counts:
+        """How far it is."""
+        return Counts(self._completed, self._failed, self._running, self._waiting, self._skipped)
+
+    # --- from the source
+
+    def fill(self) -> None:
+        """Start what there is room for."""
+        if self._filling:  # an item has ended while it was started
+            return
+        self._filling = True
+        try:
+            while self._launched < self.jobs and not self.closed:
+                flights = self._draw(self.lane.size)
+                if not flights:
+                    break
+                self._launched += 1
+                self._running += len(flights)
+                self.lane.launch(flights)
+        finally:
+            self._filling = False
+        if self.on_room is not None and self.wants():
+            self.on_room()
+        if not (self._launched or self._waiting or self._again or self.offered or self.more) or (
+            self.closed and not self._launched
+        ):
+            self._finish()
+
+    def wants(self) -> bool:
+        """Whether a further item may be offered."""
+        return len(self.offered) < self.lane.size and self._launched < self.jobs and self._has_room()
+
+    def _has_room(self) -> bool:
+        ahead = self.jobs * _AHEAD
+        if self._waiting >= ahead:
+            return False
+        if self.streams:
+            if len(self.results) >= max(self.jobs, self.lane.size):
+                return False
+            if self._ordered and len(self._held) >= max(ahead, self.lane.size):
+                return False
+        return True
+
+    def _draw(self, most: int) -> list[Flight]:
+        flights: list[Flight] = []
+        while len(flights) < most:
+            if self._again:
+                flights.append(self._again.popleft())
+                continue
+            if not self._has_room():
+                break
+            if self.offered:
+                item = self.offered.popleft()
+            elif self.source is None or not self.more:
+                break
+            else:
+                try:
+                    item = next(self.source)
+                except StopIteration:
+                    self.more = False
+                    break
+                except Exception as error:
+                    self.fail(error)
+                    break
+            flight = self._admit(item)
+            if flight is not None:
+                flights.append(flight)
+        return flights
+
+    def _admit(self, item: Any) -> Flight | None:
+        """The item as a flight; ``None`` when an earlier run has done it."""
+        flight = Flight(item, self._number, self._drawn)
+        self._number += 1
+        if self.journal is not None:
+            try:
+                flight.key = self.journal.key_of(item, flight.number)
+            except Exception as error:
+                self.fail(error)
+                return None
+            if self.journal.has(flight.key, flight.number):
+                self._skipped += 1
+                return None
+        self._drawn += 1
+        return flight
+
+    def fail(self, error: BaseException) -> None:
+        """The source is broken: what is in flight goes to its end, then the error is raised."""
+        self.more = False
+        if self.error is None:
+            self.error = error
+
+    # --- to the consumer
+
+    def ended(self, flight: Flight, outcome: Outcome[Any]) -> None:
+        """An item has ended; it is confirmed that nothing of it runs."""
+        self._running -= 1
+        completed = type(outcome) is Completed
+        if not completed and self.plan.retry is not None and not self.closed and self._tries_again(flight, outcome):
+            return
+        if completed:
+            self._completed += 1
+        else:
+            self._failed += 1
+        if self.journal is not None and not (self.closed and not completed and outcome.report is not None):
+            try:  # what was called off with the map counts as missing
+                self.journal.write(flight, outcome, self.loop.time() - flight.since)
+            except OSError as error:
+                self.abort(error)
+        if not self._ordered:
+            self.results.append((flight, outcome))
+        else:
+            self._held[flight.place] = flight, outcome
+            while self._next in self._held:
+                self.results.append(self._held.pop(self._next))
+                self._next += 1
+        if not completed and self.plan.max_failures is not None:
+            self._judge(outcome)
+        if self._waiter is not None:
+            self._wake()
+
+    def landed(self) -> None:
+        """What was launched as one has ended; there is room."""
+        self._launched -= 1
+        self.fill()
+
+    def back(self, flights: list[Flight]) -> None:
+        """They were launched and never began."""
+        self._running -= len(flights)
+        self._again.extendleft(reversed(flights))
+
+    def _tries_again(self, flight: Flight, outcome: Outcome[Any]) -> bool:
+        assert self.plan.retry is not None
+        try:
+            pause = self.plan.retry(outcome, flight.attempt)
+            if pause is None:
+                return False
+            pause = delay(pause, "what retry returns")
+        except Exception as error:
+            self.abort(error)
+            return False
+        flight.attempt += 1
+        self._waiting += 1
+        self.loop.call_later(pause, self._rested, flight, context=self.context)
+        return True
+
+    def _rested(self, flight: Flight) -> None:
+        self._waiting -= 1
+        self._again.append(flight)
+        self.fill()
+
+    def _judge(self, outcome: Outcome[Any]) -> None:
+        most = self.plan.max_failures
+        ended = self._completed + self._failed
+        assert most is not None
+        allowed = most if isinstance(most, int) else most * ended if ended >= _ENOUGH else ended
+        if self._failed > allowed and not self.closed:
+            error = CalloffError(
+                f"{self._failed} of {ended} items did not complete: more than max_failures={most} allows"
+            )
+            if isinstance(outcome, Failed):
+                error.__cause__ = outcome.error
+            self.abort(error)
+
+    def abort(self, error: BaseException) -> None:
+        """Call off what is in flight and start nothing more; the error is raised when all of it has ended."""
+        if self.error is None:
+            self.error = error
+        if not self.closed:
+            self.closed = True
+            self.lane.stop(str(error))
+
+    def close(self, text: str) -> None:
+        """The consumer has left, or the map was called off."""
+        self.closed = True
+        self.lane.stop(text)
+
+    def _finish(self) -> None:
+        if not self.over.done():
+            self.over.set_result(None)
+        self._wake()
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def waiter(self) -> "Future[None]":
+        """Done when there is a result or nothing more will come. For one consumer at a time."""
+        self._waiter = waiter = self.loop.create_future()
+        return waiter
+
+    def taken(self) -> None:
+        """The consumer has taken a result: there may be room for another item."""
+        if self._launched < self.jobs and not self.over.done() and self.context is not None:
+            self.context.run(self.fill)

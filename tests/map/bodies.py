@@ -1,0 +1,65 @@
+"""What items do in tests of a map: functions that a worker process can import."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+
+def fine(item):
+    return item
+
+
+def short(item):
+    time.sleep(0.002)
+    return item
+
+
+def fails(item):
+    raise ValueError(f"item {item}")
+
+
+def loops_in_c():
+    (1 << 40_000_000) // 3**20_000_000
+
+
+def refuses():
+    while True:
+        try:
+            time.sleep(3600)
+        except BaseException:
+            pass
+
+
+def bad(item, kind, at=23):
+    """One bad item among many."""
+    if item != at:
+        return short(item)
+    match kind:
+        case "hang":
+            time.sleep(3600)
+        case "C loop":
+            loops_in_c()
+        case "crash":
+            ctypes.string_at(0)
+        case "refuse":
+            refuses()
+        case "os._exit":
+            os._exit(3)
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "raise":
+            raise ValueError("bad")
+        case "sys.exit":
+            sys.exit(4)
+        case "unpicklable":
+            return threading.Lock()
+        case "unpicklable error":
+            raise type("Local", (Exception,), {})("bad")
+        case "leaves a child":
+            subprocess.Popen(["sleep", "3600"], start_new_session=True)
+            return item
+    return None

@@ -1,0 +1,611 @@
+"""`map` over coroutines: the window, the results, leaving it."""
+
+import asyncio
+import collections
+import contextvars
+import itertools
+import time
+
+import pytest
+
+import calloff
+from calloff import Cancelled, Completed, Failed
+
+
+async def same(item):
+    await asyncio.sleep(0)
+    return item
+
+
+async def waits(item):
+    await asyncio.sleep(3600)
+
+
+async def values(results):
+    return [(item, outcome.unwrap()) async for item, outcome in results]
+
+
+def running():
+    return [op for op in calloff.operations() if not op.done()]
+
+
+def test_each_item_has_its_outcome(arun):
+    async def one(item):
+        await asyncio.sleep(0)
+        if item % 3 == 0:
+            raise ValueError(item)
+        return item * 10
+
+    async def main():
+        found = {}
+        async with calloff.map(one, range(20)) as results:
+            async for item, outcome in results:
+                found[item] = outcome
+        for item in range(20):
+            if item % 3:
+                assert found[item] == Completed(item * 10)
+            else:
+                assert isinstance(found[item], Failed)
+                assert found[item].error.args == (item,)
+        assert results.counts == (13, 7, 0, 0, 0)
+
+    arun(main)
+
+
+def test_awaiting_it_gives_all_in_order(arun):
+    async def one(item):
+        await asyncio.sleep(0.02 * (item % 3))
+        return item
+
+    async def main():
+        outcomes = await calloff.map(one, range(30), jobs=7)
+        assert [outcome.unwrap() for outcome in outcomes] == list(range(30))
+        assert await calloff.map(one, []) == []
+
+    arun(main)
+
+
+def test_a_program_that_is_not_asynchronous():
+    assert [o.unwrap() for o in calloff.run(calloff.map(same, "abc"))] == ["a", "b", "c"]
+
+
+def test_never_more_than_jobs_at_a_time(arun):
+    now = most = 0
+
+    async def one(item):
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0)
+        now -= 1
+
+    async def main():
+        async with calloff.map(one, range(100), jobs=7) as results:
+            async for _ in results:
+                pass
+
+    arun(main)
+    assert most == 7
+
+
+def test_jobs_can_be_set_meanwhile(arun):
+    now = most = 0
+
+    async def one(item):
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.001)
+        now -= 1
+
+    async def main():
+        nonlocal most
+        async with calloff.map(one, itertools.count(), jobs=2) as results:
+            assert results.jobs == 2
+            taken = 0
+            async for _ in results:
+                taken += 1
+                if taken == 20:
+                    assert most == 2
+                    results.jobs = 9
+                if taken == 100:
+                    assert most == 9
+                    results.jobs = 3
+                if taken == 150:
+                    most = 0
+                if taken == 200:
+                    assert most == 3
+                    break
+            with pytest.raises(ValueError, match="jobs must be 1 or more"):
+                results.jobs = 0
+
+    arun(main)
+
+
+def test_the_limit_of_an_item_ends_only_that_item(arun):
+    async def one(item):
+        await asyncio.sleep(3600 if item % 10 == 0 else 0)
+        return item
+
+    async def main():
+        ends = collections.Counter()
+        async with calloff.map(one, range(100), jobs=20, timeout=0.1) as results:
+            async for item, outcome in results:
+                ends[type(outcome)] += 1
+                if isinstance(outcome, Cancelled):
+                    assert item % 10 == 0
+                    assert outcome.reason.kind == "deadline"
+                    assert outcome.report.started
+        assert ends == {Completed: 90, Cancelled: 10}
+
+    arun(main)
+
+
+def test_one_that_refuses_is_forced_and_the_others_go_on(arun):
+    async def one(item):
+        while item == 3:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                pass
+        return item
+
+    async def main():
+        outcomes = await calloff.map(one, range(50), jobs=5, timeout=0.05, grace=0.1)
+        assert [type(outcome) for outcome in outcomes] == [Cancelled if i == 3 else Completed for i in range(50)]
+        assert outcomes[3].report.rung == calloff.Rung.FORCED
+        assert outcomes[3].report.refusals >= 1
+
+    arun(main)
+
+
+@pytest.mark.parametrize("how", ["break", "return", "raise", "cancel"])
+def test_leaving_the_block_stops_what_is_in_flight_before_the_next_line_runs(arun, how):
+    begun, ended = set(), set()
+
+    async def one(item):
+        begun.add(item)
+        try:
+            if item:
+                await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0.01)
+            ended.add(item)
+
+    async def body():
+        async with calloff.map(one, itertools.count(), jobs=10) as results:
+            async for _ in results:
+                if how == "break":
+                    break
+                if how == "return":
+                    return
+                if how == "raise":
+                    raise KeyError("mine")
+                asyncio.current_task().cancel()
+                await asyncio.sleep(1)
+
+    async def main():
+        try:
+            await body()
+        except KeyError:
+            assert how == "raise"
+        except asyncio.CancelledError:
+            assert how == "cancel"
+            asyncio.current_task().uncancel()
+        assert begun == ended
+        assert len(begun) >= 10
+        assert not running()
+
+    arun(main)
+
+
+def test_without_its_block_it_is_refused(arun):
+    async def main():
+        with pytest.raises(RuntimeError, match="write `async with calloff.map"):
+            async for _ in calloff.map(same, [1]):
+                pass
+        results = calloff.map(same, [1])
+        async with results:
+            assert await values(results) == [(1, 1)]
+        with pytest.raises(RuntimeError, match="only once"):
+            async with results:
+                pass
+
+    arun(main)
+    with pytest.raises(RuntimeError, match="write `with calloff.map"):
+        list(calloff.map(same, [1]))
+
+
+def test_items_are_drawn_as_there_is_room(arun):
+    drawn = 0
+
+    def source():
+        nonlocal drawn
+        while True:
+            drawn += 1
+            yield drawn
+
+    async def main():
+        async with calloff.map(same, source(), jobs=5) as results:
+            async for item, _ in results:
+                assert drawn <= item + 3 * 5
+                if item >= 300:
+                    break
+
+    arun(main)
+
+
+def test_an_asynchronous_source_is_held_back_and_closed(arun):
+    drawn, closed = 0, False
+
+    async def source():
+        nonlocal drawn, closed
+        try:
+            for drawn in itertools.count(1):
+                await asyncio.sleep(0)
+                yield drawn
+        finally:
+            closed = True
+
+    async def main():
+        async with calloff.map(same, source(), jobs=5) as results:
+            seen = 0
+            async for _ in results:
+                seen += 1
+                if seen == 50:
+                    await asyncio.sleep(0.05)
+                    assert drawn <= 50 + 3 * 5
+                if seen == 100:
+                    break
+        assert closed
+        assert [o.unwrap() for o in await calloff.map(same, slow_letters())] == ["a", "b", "c"]
+
+    async def slow_letters():
+        for letter in "abc":
+            await asyncio.sleep(0.01)
+            yield letter
+
+    arun(main)
+
+
+def test_an_error_of_the_source_comes_after_what_was_in_flight(arun):
+    def source():
+        yield 1
+        yield 2
+        raise KeyError("source")
+
+    async def asource():
+        for item in source():
+            yield item
+
+    async def main():
+        for make in (source, asource):
+            seen = []
+            with pytest.raises(KeyError, match="source"):
+                async with calloff.map(same, make()) as results:
+                    async for _, outcome in results:
+                        seen.append(outcome.unwrap())
+            assert sorted(seen) == [1, 2]
+            with pytest.raises(KeyError, match="source"):
+                await calloff.map(same, make())
+
+    arun(main)
+
+
+def test_in_order_and_no_further_ahead_of_a_slow_head_than_memory_allows(arun):
+    begun = 0
+    gate = None
+
+    async def one(item):
+        nonlocal begun
+        begun += 1
+        if item == 0:
+            await gate.wait()
+        return item
+
+    async def main():
+        nonlocal gate
+        gate = asyncio.Event()
+        async with calloff.map(one, itertools.count(), jobs=4, ordered=True) as results:
+            before = -1
+            while begun != before:
+                before = begun
+                await asyncio.sleep(0.02)
+            assert 4 <= begun <= 4 * 20
+            gate.set()
+            seen = []
+            async for item, _ in results:
+                seen.append(item)
+                if len(seen) == 500:
+                    break
+        assert seen == list(range(500))
+
+    arun(main)
+
+
+def test_a_consumer_that_is_slow_is_waited_for(arun):
+    begun = 0
+
+    async def one(item):
+        nonlocal begun
+        begun += 1
+
+    async def main():
+        async with calloff.map(one, itertools.count(), jobs=4) as results:
+            taken = 0
+            async for _ in results:
+                taken += 1
+                await asyncio.sleep(0.005)
+                assert begun <= taken + 2 * 4
+                if taken == 20:
+                    break
+
+    arun(main)
+
+
+def test_retry(arun):
+    tries = collections.Counter()
+
+    async def one(item):
+        tries[item] += 1
+        if tries[item] <= item:
+            raise ValueError(tries[item])
+        return item
+
+    def retry(outcome, attempt):
+        assert isinstance(outcome, Failed)
+        assert outcome.error.args == (attempt,)
+        return 0.001 if attempt < 3 else None
+
+    async def main():
+        outcomes = await calloff.map(one, range(5), jobs=2, retry=retry)
+        assert [type(outcome) for outcome in outcomes] == [Completed] * 3 + [Failed] * 2
+        assert tries == {0: 1, 1: 2, 2: 3, 3: 3, 4: 3}
+
+    arun(main)
+
+
+def test_a_retry_that_waits_takes_nobodys_turn(arun):
+    async def one(item):
+        if item == 0 and not failed:
+            failed.append(time.monotonic())
+            raise ValueError
+        return item
+
+    failed = []
+
+    async def main():
+        order = []
+        async with calloff.map(one, range(20), jobs=1, retry=lambda outcome, attempt: 0.1) as results:
+            async for item, _ in results:
+                order.append(item)
+        assert order == [*range(1, 20), 0]
+
+    arun(main)
+
+
+def test_within_is_held_from_before_the_start_to_the_confirmed_end(arun):
+    held, most, left = set(), 0, []
+
+    class Slot:
+        def __init__(self, item):
+            self.item = item
+
+        async def __aenter__(self):
+            nonlocal most
+            while len(held) >= 3:
+                await asyncio.sleep(0.001)
+            held.add(self.item)
+            most = max(most, len(held))
+
+        async def __aexit__(self, *_):
+            held.discard(self.item)
+            left.append(self.item)
+
+    async def one(item):
+        assert item in held
+        try:
+            await asyncio.sleep(3600 if item == 2 else 0.005)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.01)
+            assert item in held
+            raise
+
+    async def main():
+        outcomes = await calloff.map(one, range(12), jobs=8, timeout=0.1, within=Slot)
+        assert [type(o) for o in outcomes] == [Cancelled if i == 2 else Completed for i in range(12)]
+        assert not held
+        assert sorted(left) == list(range(12))
+        async with calloff.map(waits, itertools.count(), jobs=8, within=Slot) as results:
+            await asyncio.sleep(0.02)
+        assert not held
+        assert results.counts.running == 0
+
+    arun(main)
+    assert most == 3
+
+
+def test_the_limit_does_not_count_the_wait_for_what_is_held(arun):
+    lock = None
+
+    async def one(item):
+        await asyncio.sleep(0.03)
+        return item
+
+    async def main():
+        nonlocal lock
+        lock = asyncio.Lock()
+        outcomes = await calloff.map(one, range(8), timeout=2.0, within=lambda item: lock)
+        assert [o.unwrap() for o in outcomes] == list(range(8))
+
+    arun(main)
+
+
+@pytest.mark.parametrize(("most", "ended"), [(0, 1), (3, 4), (0.1, 20)])
+def test_after_too_many_failures_it_stops(arun, most, ended):
+    async def one(item):
+        await asyncio.sleep(0)
+        raise ValueError(item)
+
+    async def main():
+        seen = 0
+        with pytest.raises(calloff.CalloffError, match="max_failures=") as caught:
+            async with calloff.map(one, itertools.count(), jobs=1, max_failures=most) as results:
+                async for _ in results:
+                    seen += 1
+        assert seen == ended
+        assert isinstance(caught.value.__cause__, ValueError)
+
+    arun(main)
+
+
+def test_it_is_one_operation_with_the_items_below_it(arun):
+    async def main():
+        async with calloff.map(waits, range(100), jobs=3) as results:
+            (row,) = [op for op in calloff.operations() if op.name == "map waits"]
+            while not row.children:
+                await asyncio.sleep(0)
+            assert {op.name for op in row.children} == {"waits"}
+            assert len(row.children) == 3
+            assert row.parent is calloff.current()
+            async for tick in row.watch(0.02):
+                if tick.progress == "0 done, 0 failed, 3 running":
+                    break
+            row.cancel("enough of it")
+            with pytest.raises(calloff.OperationCancelled, match="enough of it"):
+                async for _, outcome in results:
+                    assert outcome.reason.kind == "parent"
+                    assert outcome.reason.text == "enough of it"
+        assert not row.children
+
+    arun(main)
+
+
+def test_the_caller_is_cancelled_while_it_awaits_the_whole(arun):
+    async def main():
+        task = asyncio.create_task(run())
+        await asyncio.sleep(0.02)
+        task.cancel("away")
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not running()
+
+    async def run():
+        return await calloff.map(waits, itertools.count(), jobs=3)
+
+    arun(main)
+
+
+def test_a_context_variable_of_one_item_is_not_seen_by_the_next(arun):
+    var = contextvars.ContextVar("var", default=None)
+
+    async def one(item):
+        before = var.get()
+        var.set(item)
+        return before
+
+    async def main():
+        var.set("outer")
+        assert {o.unwrap() for o in await calloff.map(one, range(30), jobs=2)} == {"outer"}
+
+    arun(main)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"fn": time.sleep}, TypeError, "blocking function: say where it is to run"),
+        ({"fn": 3}, TypeError, "fn must be a function"),
+        ({"items": 3}, TypeError, "items must be an iterable"),
+        ({"jobs": 0}, ValueError, "jobs must be 1 or more"),
+        ({"jobs": 1.5}, TypeError, "jobs must be a whole number"),
+        ({"timeout": -1}, ValueError, "timeout must be 0 or more"),
+        ({"timeout": "3"}, TypeError, "timeout must be a number"),
+        ({"grace": float("nan")}, ValueError, "grace"),
+        ({"place": "thread"}, TypeError, "place must be calloff.thread"),
+        ({"place": calloff.thread}, TypeError, "async function"),
+        ({"place": calloff.command}, TypeError, "needs a line"),
+        ({"fn": "gzip"}, TypeError, "place=calloff.command"),
+        ({"fn": "", "place": calloff.command}, ValueError, "name of a program"),
+        ({"batch": 0}, ValueError, "batch must be 1 or more"),
+        ({"batch": "big"}, TypeError, "batch must be a whole number or 'auto'"),
+        ({"max_failures": 1.5}, ValueError, "max_failures"),
+        ({"max_failures": -1}, ValueError, "max_failures"),
+        ({"max_failures": "3"}, TypeError, "max_failures"),
+        ({"retry": 3}, TypeError, "retry must be a function"),
+        ({"within": 3}, TypeError, "within must be a function"),
+        ({"resume": True}, ValueError, "need an output"),
+        ({"key": str}, ValueError, "need an output"),
+        ({"output": "x", "resume": "all"}, ValueError, "resume must be"),
+    ],
+)
+def test_wrong_arguments(arguments, error, text):
+    arguments = {"fn": same, "items": [1]} | arguments
+    with pytest.raises(error, match=text):
+        calloff.map(arguments.pop("fn"), arguments.pop("items"), **arguments)
+
+
+def test_a_lambda_that_gives_nothing_to_await_fails_and_says_so(arun):
+    async def main():
+        (outcome,) = await calloff.map(lambda item: item, [1])
+        assert isinstance(outcome, Failed)
+        assert "must be a coroutine" in str(outcome.error)
+        (outcome,) = await calloff.map(lambda item: calloff.thread(str, item), [1])
+        assert outcome.unwrap() == "1"
+
+    arun(main)
+
+
+def test_memory_does_not_grow_with_the_number_of_items():
+    import tracemalloc
+
+    async def one(item):
+        return None
+
+    async def main():
+        async with calloff.map(one, itertools.count(), jobs=50, timeout=30) as results:
+            async for item, _ in results:
+                if item == 3000:
+                    tracemalloc.start()
+                if item == 9000:
+                    size, _ = tracemalloc.get_traced_memory()
+                    tracemalloc.stop()
+                    break
+        return size
+
+    assert calloff.run(main()) < 1_000_000
+
+
+# --- for code that is not asynchronous
+
+
+def test_a_plain_block():
+    with calloff.map(same, range(50), jobs=5) as results:
+        assert sorted((item, outcome.unwrap()) for item, outcome in results) == [(i, i) for i in range(50)]
+    assert results.counts.completed == 50
+
+
+def test_leaving_a_plain_block_stops_what_is_in_flight():
+    ended = []
+
+    async def one(item):
+        try:
+            await asyncio.sleep(3600 if item else 0)
+        finally:
+            ended.append(item)
+
+    with pytest.raises(KeyError):
+        with calloff.map(one, itertools.count(), jobs=5) as results:
+            for _ in results:
+                raise KeyError
+    assert len(ended) >= 5
+    assert not running()
+
+
+def test_a_plain_block_in_a_loop_is_refused(arun):
+    async def main():
+        with pytest.raises(RuntimeError, match="async with"):
+            with calloff.map(same, [1]):
+                pass
+
+    arun(main)

@@ -1,0 +1,219 @@
+"""The endings of a map in a file, and going on with it."""
+
+import asyncio
+import collections
+import fcntl
+import itertools
+import json
+import logging
+import os
+
+import pytest
+
+import calloff
+
+
+async def one(item):
+    if item == "bad":
+        raise ValueError("bad")
+    if item == "slow":
+        await asyncio.sleep(3600)
+    ran[item] += 1
+    return {"item": item}
+
+
+ran = collections.Counter()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_ran():
+    ran.clear()
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def run(items, path, **options):
+    return calloff.run(calloff.map(one, items, output=path, timeout=0.1, **options))
+
+
+def test_a_line_for_each_ending(tmp_path):
+    path = tmp_path / "out.jsonl"
+    run([1, "bad", "slow"], path)
+    found = sorted(lines(path), key=lambda line: line["n"])
+    assert [line["n"] for line in found] == [0, 1, 2]
+    assert [line["item"] for line in found] == [1, "bad", "slow"]
+    assert [line["state"] for line in found] == ["completed", "failed", "cancelled"]
+    assert found[0]["value"] == {"item": 1}
+    assert found[1]["error"] == "ValueError: bad"
+    assert found[2]["error"].startswith("TimedOut: 'one' did not end within 0.1 s")
+    assert (found[2]["reason"], found[2]["rung"]) == ("deadline", "ASKED")
+    assert all(line["seconds"] < 5 and line["attempts"] == 1 and line["key"] for line in found)
+
+
+def test_an_output_that_is_there_is_not_overwritten(tmp_path):
+    path = tmp_path / "out.jsonl"
+    run([1], path)
+    with pytest.raises(FileExistsError, match="resume=True"):
+        run([1], path)
+    assert len(lines(path)) == 1
+
+
+def test_going_on_runs_what_is_missing(tmp_path):
+    path = tmp_path / "out.jsonl"
+    run([1, "bad", 2], path)
+    assert [o.unwrap() for o in run([1, "bad", 2, 3], path, resume=True)] == [{"item": 3}]
+    assert ran == {1: 1, 2: 1, 3: 1}
+    outcomes = run([1, "bad", 2, 3], path, resume="failed")
+    assert [type(o) for o in outcomes] == [calloff.Failed]
+    assert [line["n"] for line in lines(path)][-2:] == [3, 1]
+
+
+def test_an_item_that_was_changed_runs_again(tmp_path):
+    path = tmp_path / "out.jsonl"
+    run([1, 2], path)
+    run([1, 5], path, resume=True)
+    assert ran == {1: 1, 2: 1, 5: 1}
+
+
+def test_the_same_item_twice_is_two_items(tmp_path):
+    path = tmp_path / "out.jsonl"
+    run([1, 1], path)
+    run([1, 1, 1], path, resume=True)
+    assert ran == {1: 3}
+
+
+def test_by_a_key_of_ones_own_the_order_does_not_matter(tmp_path):
+    path = tmp_path / "out.jsonl"
+    run([3, 1], path, key=str)
+    assert {line["key"] for line in lines(path)} == {"1", "3"}
+    run([1, 2, 3], path, key=str, resume=True)
+    assert ran == {1: 1, 2: 1, 3: 1}
+
+
+def test_a_torn_last_line_is_cut_off(tmp_path, caplog):
+    path = tmp_path / "out.jsonl"
+    run(range(5), path)
+    whole = path.read_bytes()
+    for size in range(1, 40):
+        path.write_bytes(whole[:-size])
+        ran.clear()
+        run(range(5), path, resume=True)
+        assert sum(ran.values()) == 1
+        assert sorted(line["n"] for line in lines(path)) == [0, 1, 2, 3, 4]
+    assert "cut off in the middle" in caplog.text
+
+
+def test_a_torn_only_line(tmp_path):
+    path = tmp_path / "out.jsonl"
+    path.write_bytes(b'{"n":' + b" " * 200_000)
+    run([1], path, resume=True)
+    assert [line["n"] for line in lines(path)] == [0]
+
+
+def test_a_damaged_line_is_named_and_its_item_runs_again(tmp_path, caplog):
+    path = tmp_path / "out.jsonl"
+    run(range(5), path, jobs=1)
+    text = path.read_bytes().splitlines(keepends=True)
+    text[2] = b"\0\0 {]\n"
+    path.write_bytes(b"".join(text))
+    ran.clear()
+    with caplog.at_level(logging.WARNING, "calloff"):
+        run(range(5), path, resume=True)
+    assert ran == {2: 1}
+    assert f"{path}, line 3: damaged" in caplog.text
+
+
+def test_what_was_in_flight_when_the_block_was_left_is_missing(tmp_path):
+    path = tmp_path / "out.jsonl"
+
+    async def main():
+        async with calloff.map(one, [1, *["slow"] * 5], output=path, jobs=6) as results:
+            async for _ in results:
+                break
+
+    calloff.run(main())
+    assert [line["n"] for line in lines(path)] == [0]
+
+
+def test_two_maps_on_one_file(tmp_path):
+    path = tmp_path / "out.jsonl"
+
+    async def main():
+        async with calloff.map(one, ["slow"], output=path):
+            with pytest.raises(calloff.CalloffError, match="another map writes"):
+                async with calloff.map(one, ["slow"], output=path, resume=True):
+                    pass
+            with open(path, "rb") as file, pytest.raises(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        async with calloff.map(one, [1], output=path, resume=True):
+            pass
+
+    calloff.run(main())
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "text"),
+    [
+        ("/nowhere/out", FileNotFoundError, "/nowhere/out"),
+        ("/", IsADirectoryError, "/"),
+        ("/dev/null", ValueError, "regular file"),
+    ],
+)
+def test_what_can_not_be_written(path, error, text):
+    with pytest.raises(error, match=text):
+        run([1], path)
+    assert not ran
+
+
+def test_a_full_disk_loses_nothing_of_what_is_there(tmp_path, monkeypatch):
+    path = tmp_path / "out.jsonl"
+    real = os.write
+    written = itertools.count()
+
+    def write(file, data):
+        if next(written) < 3:
+            return real(file, data)
+        if len(data) > 10:
+            return real(file, bytes(data)[:10])  # what still fits
+        raise OSError(28, "No space left on device")
+
+    async def main():
+        async with calloff.map(one, range(100), output=path, jobs=1) as results:
+            monkeypatch.setattr("calloff._map.journal.os.write", write)
+            async for _ in results:
+                pass
+
+    with pytest.raises(OSError, match="No space left on device; what is done is in the file"):
+        calloff.run(main())
+    assert [line["n"] for line in lines(path)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("value", [{1, 2}, object, {(1, 2): 3}, float("nan"), b"x", 1 << 80, "\ud800"], ids=repr)
+def test_values_that_json_does_not_know(tmp_path, value):
+    path = tmp_path / "out.jsonl"
+
+    async def gives(item):
+        return value
+
+    calloff.run(calloff.map(gives, [1], output=path))
+    assert lines(path)[0]["state"] == "completed"
+
+
+def test_items_that_json_does_not_know_need_a_key(tmp_path):
+    path = tmp_path / "out.jsonl"
+
+    async def gives(item):
+        return 1
+
+    with pytest.raises(TypeError, match="item 0 has no JSON by which it could be known in the output: give key="):
+        calloff.run(calloff.map(gives, [object()], output=path))
+    calloff.run(calloff.map(gives, [object()], output=path, key=lambda item: "a"))
+    assert lines(path)[0]["key"] == "a"
+
+
+def test_retries_are_counted(tmp_path):
+    path = tmp_path / "out.jsonl"
+    run(["bad"], path, retry=lambda outcome, attempt: 0 if attempt < 3 else None)
+    assert [line["attempts"] for line in lines(path)] == [3]

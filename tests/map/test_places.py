@@ -1,0 +1,106 @@
+"""`map` in threads, processes and commands; one bad item loses only itself."""
+
+import asyncio
+import collections
+import functools
+import time
+
+import pytest
+from map import bodies
+
+import calloff
+from calloff import Cancelled, Completed, Failed
+
+
+def by_kind(outcomes):
+    return collections.Counter(type(outcome).__name__ for outcome in outcomes)
+
+
+@pytest.mark.parametrize("place", [calloff.thread, calloff.process], ids=repr)
+def test_a_blocking_function(arun, place):
+    async def main():
+        outcomes = await calloff.map(bodies.fine, range(40), jobs=4, place=place, timeout=30)
+        assert [o.unwrap() for o in outcomes] == list(range(40))
+        (outcome,) = await calloff.map(bodies.fails, [7], place=place)
+        assert isinstance(outcome, Failed)
+        assert str(outcome.error) == "item 7"
+
+    arun(main)
+
+
+def test_an_async_function_in_a_process(arun):
+    async def main():
+        outcomes = await calloff.map(one, range(3), place=calloff.process)
+        assert [o.unwrap() for o in outcomes] == [0, 1, 2]
+
+    async def one(item):
+        await asyncio.sleep(0)
+        return item
+
+    arun(main)
+
+
+def test_a_command(arun):
+    async def main():
+        outcomes = await calloff.map("echo {#} {} {.}", ["a.txt", "b c; $(d)"], place=calloff.command)
+        assert [o.unwrap().text for o in outcomes] == ["1 a.txt a\n", "2 b c; $(d) b c; $(d)\n"]
+        outcomes = await calloff.map(["sh", "-c", 'exit "$0"', "{}"], [0, 3], place=calloff.command)
+        assert isinstance(outcomes[0], Completed)
+        assert isinstance(outcomes[1].error, calloff.CommandFailed)
+        outcomes = await calloff.map("no-such-program-here", [1, 2], place=calloff.command)
+        assert [type(outcome.error) for outcome in outcomes] == [FileNotFoundError] * 2
+
+    arun(main)
+
+
+BAD = {
+    "hang": Cancelled,
+    "C loop": Cancelled,
+    "refuse": Cancelled,
+    "crash": Failed,
+    "os._exit": Failed,
+    "kill": Failed,
+    "raise": Failed,
+    "sys.exit": Failed,
+    "unpicklable": Failed,
+    "unpicklable error": Failed,
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_one_bad_item_of_many_in_processes(kind):
+    work = functools.partial(bodies.bad, kind=kind)
+    outcomes = calloff.run(calloff.map(work, range(120), jobs=4, place=calloff.process, timeout=0.7, grace=0.3))
+    for item, outcome in enumerate(outcomes):
+        if item == 23:
+            assert type(outcome) is BAD[kind], outcome
+        else:
+            assert outcome == Completed(item)
+    if kind in ("crash", "os._exit", "kill"):
+        assert isinstance(outcomes[23].error, calloff.WorkerDied)
+
+
+def test_the_limit_counts_from_the_start_of_the_body_not_from_the_queue():
+    async def main():
+        outcomes = await calloff.map(slow, range(24), jobs=24, place=calloff.process, timeout=1.5)
+        assert by_kind(outcomes) == {"Completed": 24}
+
+    def slow(item):
+        time.sleep(0.2)
+
+    calloff.run(main())
+
+
+@pytest.mark.parametrize("place", [calloff.thread, calloff.process], ids=repr)
+def test_leaving_the_block_stops_what_is_in_flight(place):
+    async def main():
+        async with calloff.map(naps, range(1000), jobs=4, place=place, grace=2) as results:
+            async for _ in results:
+                break
+        assert calloff.operations() == (calloff.current(),)
+
+    def naps(item):
+        for _ in range(100 if item else 1):
+            time.sleep(0.01)
+
+    calloff.run(main())
