@@ -103,21 +103,18 @@ class TestThread(Blocking):
         return calloff.thread(bodies.refuse_force, mark, release)
 
 
-needs_children = pytest.mark.skipif(not hasattr(calloff, "process"), reason="not there yet")
-
-
-@needs_children
 class TestProcess(Blocking):
     place = "process"
+    at_once = 2
     forced = Rung.KILLED
 
     def at(self, function: Callable[..., Any], *args: Any) -> Any:
         return calloff.process(function, *args)
 
 
-@needs_children
 class TestProcessWithCoroutines(OnEveryLoop):
     place = "process"
+    at_once = 2
     forced = Rung.KILLED
     where_shows = "wait_async"
     traceback_shows = "in fail_async"
@@ -147,7 +144,6 @@ class TestProcessWithCoroutines(OnEveryLoop):
         return calloff.process(bodies.look_async)
 
 
-@needs_children
 class TestCommand(OnEveryLoop):
     """A command that ends by itself after the signal has obeyed, whatever its status: there is no declining."""
 

@@ -14,7 +14,7 @@ from .._places.task.body import TaskBody
 from .._words.duration import delay, limit
 from .._words.place import AsyncWork, Body
 
-__all__ = ["AsyncWork", "call", "give_back", "start"]
+__all__ = ["AsyncWork", "body_of", "call", "give_back", "start"]
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ def start(
         if grace != 5.0:
             grace = min(delay(grace, "grace"), Operation.policy.longest_grace)
         loop = get_running_loop()
-        body = _body(work)
+        body = body_of(work)
     except BaseException:
         give_back(work)
         raise
@@ -75,7 +75,8 @@ async def call(
     return await start(work, name=name, timeout=timeout, stall=stall, grace=grace)
 
 
-def _body(work: Any) -> Body:
+def body_of(work: Any) -> Body:
+    """The body of work; raises `TypeError` for what is no work, and `RuntimeError` for a coroutine that was awaited."""
     if type(work) is CoroutineType:
         if work.cr_suspended or work.cr_running or work.cr_frame is None:
             raise RuntimeError(f"the coroutine {work.__qualname__!r} was already awaited or started")
@@ -89,7 +90,7 @@ def _body(work: Any) -> Body:
     if inspect.isawaitable(work):
         return TaskBody(_awaited(work))
     if callable(work):
-        return _body(_called(work))
+        return body_of(_called(work))
     raise TypeError(
         f"work must be a coroutine, an async function, or thread(), process() or command(), not {short(work)}"
     )

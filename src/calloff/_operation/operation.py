@@ -14,11 +14,10 @@ from functools import partial
 from itertools import count
 from typing import Any, TypeVar, final
 
-from .._scopes.scope import arrived
-from .._scopes.timers import NEVER, Entry, Timers, timers_of
+from .._scopes.timers import NEVER, Entry, Timers, known_timers, timers_of
 from .._words.duration import delay, limit
 from .._words.errors import OperationCancelled, TimedOut
-from .._words.frame import Frame, RawStack, at_line, develop
+from .._words.frame import Frame, RawStack, at_line
 from .._words.outcome import Abandoned, Cancelled, Completed, Failed, Outcome
 from .._words.place import Body
 from .._words.policy import DEFAULT, Policy
@@ -31,7 +30,7 @@ from .history import recorder
 from .hooks import emit, hooks
 from .plain import name_of, short, text_of
 from .sleeping import sleepers, wake
-from .stopping import Stop, where_of
+from .stopping import Stop, frames_of, where_of
 from .watching import Watch
 
 __all__ = ["Operation", "current_operation", "live"]
@@ -103,7 +102,7 @@ class Operation(Future[T]):
         _init(self, loop=loop)
         self.body: Body | None = body
         self._place = body.place
-        self.timers: Timers = timers_of(loop)
+        self.timers: Timers = known_timers.get(loop) or timers_of(loop)
         self.timer_at: float = NEVER
         self.timer_bucket: dict[Entry, None] | None = None
         self._number = next(_numbers)
@@ -234,7 +233,7 @@ class Operation(Future[T]):
 
     def where(self) -> tuple[Frame, ...]:
         """Where the body is suspended or running now, outermost first; empty when it has ended."""
-        return develop(where_of(self.body))
+        return frames_of(where_of(self.body))
 
     def __repr__(self) -> str:
         return f"<Operation {self.id} {self.name!r} {self._phase}>"
@@ -286,7 +285,8 @@ class Operation(Future[T]):
             The outcome; never raises for the operation's own ending. When the caller is cancelled meanwhile, the stop
             is seen to its end and the caller's `CancelledError` raised then.
         """
-        self._refuse_itself()
+        if current_operation.get() is self:
+            self._refuse_itself()
         self.cancel(reason, grace=grace)
         held: CancelledError | None = None
         while not self.done():
@@ -321,12 +321,15 @@ class Operation(Future[T]):
     def __await__(self) -> Generator[Any, None, T]:
         if self._ended_at is None:
             held: CancelledError | None = None
-            task = current_task() if self._awaited_by is None and _get_running_loop() is self._loop else None
+            task: Any = current_task() if self._awaited_by is None else None
             if task is not None:
                 # The first one who waits needs no future besides this one. Whether a cancel is meant for the task that
                 # waits or for the operation is told by that task's count of requests.
-                self._refuse_itself()
-                level = arrived(task)
+                if current_operation.get() is self:
+                    self._refuse_itself()
+                level = task.cancelling()
+                if task._must_cancel:  # a cancel that has not arrived yet: it is the caller's
+                    level -= 1
                 self._awaited_by = [task, level]
                 self._asyncio_future_blocking = True
                 try:
@@ -407,7 +410,8 @@ class Operation(Future[T]):
 
     def completion(self) -> "Future[None]":
         """Return a future of one waiter's own that is done when the operation is."""
-        self._refuse_itself()
+        if current_operation.get() is self:
+            self._refuse_itself()
         waiter: Future[None] = self._loop.create_future()
         if self._ended_at is not None:
             waiter.set_result(None)
@@ -418,8 +422,8 @@ class Operation(Future[T]):
         return waiter
 
     def _refuse_itself(self) -> None:
-        """Its body can't wait for its end; other tasks that were made inside it can."""
-        if current_operation.get() is self and self.body is not None and self.body.is_here():
+        """Raise, if the code that runs in the operation is its very body, which can't wait for its own end."""
+        if self.body is not None and self.body.is_here():
             raise RuntimeError(f"{self.name!r} can't wait for its own end")
 
     def forget(self, waiter: "Future[None]") -> None:
@@ -530,7 +534,7 @@ class Operation(Future[T]):
         self._leave_running()
         stop = self._stop
         assert stop is not None
-        line = at_line(develop(stop.stuck))
+        line = at_line(frames_of(stop.stuck))
         left = "; ".join(stop.survivors)
         _logger.warning(
             "%s could not be stopped and was abandoned%s%s",

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from .._scopes.timers import NEVER, Entry, Timers
 from .._words.errors import StopForced
-from .._words.frame import RawStack, develop
+from .._words.frame import Frame, RawStack, develop
 from .._words.ladder import Climb, Due, Step, next_step
 from .._words.place import Body
 from .._words.policy import DEFAULT, Policy
@@ -20,7 +20,7 @@ from .._words.reason import Kind, Reason
 from .._words.ref import Ref
 from .._words.report import Rung, StopReport
 
-__all__ = ["Stop", "Stoppable", "survivors_of", "where_of"]
+__all__ = ["Stop", "Stoppable", "frames_of", "survivors_of", "where_of"]
 
 T = TypeVar("T")
 _FIRST_PAUSE = DEFAULT.pause(1)
@@ -151,11 +151,11 @@ class Stop:
             elif step is Step.FORCE:
                 self._climb = climb.forced(now)
                 self.rung = Rung.FORCED  # a body that turns out to have ended already knows better
-                self.refusals += self._attempt(operation, body.force, default=False) and reached
+                self.refusals += bool(self._attempt(operation, body.force, default=False)) and reached
             else:
                 self.stuck = where_of(body)
                 self.survivors = survivors_of(body)
-                self.refusals += self._attempt(operation, body.abandon, default=True) and reached
+                self.refusals += bool(self._attempt(operation, body.abandon, default=True)) and reached
                 self.rung = Rung.ABANDONED
                 operation.give_up()
                 return
@@ -184,8 +184,8 @@ class Stop:
             ended_at,
             self.rung,
             self.refusals,
-            develop(where if self.where is None else self.where),
-            develop(self.stuck),
+            frames_of(where if self.where is None else self.where),
+            frames_of(self.stuck),
             self.survivors,
         )
 
@@ -201,21 +201,30 @@ def where_of(body: Body | None) -> RawStack:
         return ()
 
 
+def frames_of(stack: RawStack) -> tuple[Frame, ...]:
+    """Return the frames of what a place gave as a stack; never raises: what is none has no frames."""
+    try:
+        return develop(stack)
+    except Exception:
+        _logger.exception("a place gave no stack, but %.100r", type(stack))
+        return ()
+
+
 def survivors_of(body: Body) -> tuple[str, ...]:
     """Return what goes on of a body that is abandoned; never raises."""
     try:
-        return body.survivors()
+        return tuple(map(str, body.survivors()))
     except (Exception, CancelledError, StopForced):
         _logger.exception("a body could not tell what goes on of it")
         return ()
 
 
 def _insists(body: Body) -> bool:
-    return body.insists
+    return bool(body.insists)
 
 
 def _reached(body: Body) -> bool:
-    return body.reached
+    return bool(body.reached)
 
 
 def _failed(operation: Stoppable, method: str) -> None:

@@ -17,7 +17,10 @@ import pytest
 import calloff
 from calloff import Operation, Rung
 
-__all__ = ["Place", "beat"]
+__all__ = ["Place", "Run", "beat"]
+
+#: runs a test's async function
+Run = Callable[[Any], None]
 
 #: how much later than promised something may be on a busy machine, in seconds
 SLACK = 3.0
@@ -49,6 +52,7 @@ class Place:
         counts_refusals: whether the place can tell that work was asked and went on.
         where_shows: the name of a function in `Operation.where()` of `waits`; ``None`` if the place can't tell.
         traceback_shows: a text in the printed traceback of the error of `raises`.
+        at_once: how many may run side by side at the place.
     """
 
     place: str
@@ -58,6 +62,7 @@ class Place:
     counts_refusals: bool = True
     where_shows: str | None = None
     traceback_shows: str = ""
+    at_once: int = 16
 
     # --- hooks: work of several kinds
 

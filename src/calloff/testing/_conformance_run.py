@@ -2,7 +2,6 @@
 
 import asyncio
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,9 @@ import pytest
 import calloff
 from calloff import Cancelled, Completed, Failed, Operation
 
-from ._conformance import Place
+from ._conformance import Place, Run
 
 __all__ = ["RunTests"]
-
-Run = Callable[[Any], None]
 
 
 class RunTests(Place):

@@ -6,7 +6,6 @@ import pickle
 import threading
 import time
 from asyncio import CancelledError
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,9 @@ import pytest
 import calloff
 from calloff import Abandoned, Cancelled, Completed, Operation, OperationCancelled, Rung, TimedOut
 
-from ._conformance import SLACK, Place
+from ._conformance import SLACK, Place, Run
 
 __all__ = ["StopTests"]
-
-Run = Callable[[Any], None]
 
 
 class StopTests(Place):

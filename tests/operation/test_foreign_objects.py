@@ -1,0 +1,203 @@
+"""Objects of the program that fail wherever they are touched: no stop, no group and no list suffers from them."""
+
+import asyncio
+import logging
+
+import pytest
+
+import calloff
+from calloff._operation.plain import in_words, plain, short, text_of
+from calloff._operation.snapshot import History
+
+ERRORS = [ValueError, asyncio.CancelledError, SystemExit, calloff.StopForced]
+
+
+def hostile(error):
+    def fail(self, *args):
+        raise error("no text")
+
+    return type("Hostile", (Exception,), {"__repr__": fail, "__str__": fail, "__eq__": fail, "__bool__": fail})
+
+
+@pytest.fixture(params=ERRORS, ids=lambda kind: kind.__name__)
+def Hostile(request):
+    return hostile(request.param)
+
+
+async def waits():
+    await asyncio.sleep(3600)
+
+
+def test_words_for_it(Hostile):
+    assert short(Hostile()) == text_of(Hostile()) == "<Hostile>"
+    assert plain(Hostile()) == "<Hostile>"
+    assert plain([Hostile(), 1, {"a": Hostile()}]) == "[<Hostile>, 1, {'a': <Hostile>}]"
+    assert in_words(Hostile()) == "Hostile"
+
+
+def test_plain_data_of_a_program_never_runs_its_code():
+    class Text(str):
+        def __getitem__(self, part):
+            raise AssertionError("run")
+
+        __repr__ = __str__ = __getitem__
+
+    assert plain(Text("x")) == "<Text>"
+    assert plain({"done": 3, "name": "x"}) == "{'done': 3, 'name': 'x'}"
+
+
+def test_a_group_whose_child_fails_with_it_stops_the_others(arun, Hostile):
+    async def fails():
+        raise Hostile
+
+    async def main():
+        with pytest.raises(BaseExceptionGroup):
+            async with calloff.group() as group:
+                other = group.start(waits())
+                await asyncio.sleep(0)
+                group.start(fails())
+        assert isinstance(await other.outcome(), calloff.Cancelled)
+
+    arun(main)
+
+
+def test_a_group_whose_block_fails_with_it_stops_its_children(arun, Hostile):
+    async def main():
+        with pytest.raises(BaseExceptionGroup):
+            async with calloff.group() as group:
+                child = group.start(waits())
+                await asyncio.sleep(0)
+                raise Hostile
+        assert isinstance(await child.outcome(), calloff.Cancelled)
+
+    arun(main)
+
+
+def test_an_operation_that_fails_with_it_ends_also_when_a_history_is_kept(arun, Hostile):
+    async def fails():
+        calloff.progress(Hostile())
+        raise Hostile
+
+    async def main():
+        kept = History(10)
+        kept.open()
+        try:
+            operation = calloff.start(fails())
+            outcome = await operation.outcome()
+        finally:
+            kept.close()
+        assert isinstance(outcome, calloff.Failed)
+        assert operation not in calloff.operations()
+        (facts,) = kept.facts()
+        assert (facts.error, facts.progress) == ("Hostile", "<Hostile>")
+
+    arun(main)
+
+
+def test_an_abandoned_one_that_returns_it_leaves_the_list(arun, Hostile, short_last, caplog):
+    async def main():
+        release = asyncio.Event()
+
+        async def refuses():
+            while not release.is_set():
+                try:
+                    await release.wait()
+                except BaseException:
+                    pass
+            return Hostile()
+
+        operation = calloff.start(refuses())
+        await asyncio.sleep(0)
+        assert isinstance(await operation.stop(grace=0), calloff.Abandoned)
+        release.set()
+        while operation in calloff.operations():
+            await asyncio.sleep(0)
+        assert "ended: it returned <Hostile>" in caplog.text
+
+    arun(main)
+
+
+def test_a_reason_that_is_one(arun, Hostile):
+    class Reason(str):
+        def __str__(self):
+            raise ValueError
+
+    async def main():
+        operation = calloff.start(waits())
+        await asyncio.sleep(0)
+        assert operation.cancel(Reason("x"))
+        outcome = await operation.outcome()
+        assert outcome.reason.text == "<Reason>"
+        task = asyncio.ensure_future(calloff.call(waits()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel(Reason("x"))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    arun(main)
+
+
+@pytest.mark.parametrize("name", [7, b"x", ["a"], object()], ids=["number", "bytes", "list", "object"])
+def test_a_name_is_a_text(name):
+    async def main():
+        with pytest.raises(TypeError, match="name must be a text, not"):
+            calloff.start(waits(), name=name)
+        operation = calloff.start(waits(), name="first")
+        with pytest.raises(TypeError, match="name must be a text"):
+            operation.name = name
+        operation.name = "GET /items"
+        assert operation.name == operation.ref.name == "GET /items"
+        await operation.stop()
+        assert "GET /items" in str(operation.exception.__self__)
+
+    asyncio.run(main())
+
+
+def test_a_long_name_is_cut():
+    async def main():
+        operation = calloff.start(waits(), name="x" * 1_000_000)
+        assert len(operation.name) == 200
+        assert operation.name.endswith("…")
+        await operation.stop()
+
+    asyncio.run(main())
+
+
+def test_a_timer_that_fails_harms_no_other(caplog):
+    """Of the three kinds of timer: that of limits, that of asking again, that of scopes."""
+    from calloff._scopes.timers import timers_of
+
+    class Bad:
+        timer_at = -1.0
+        timer_bucket = None
+
+        def timer_due(self, now):
+            raise ValueError("bad timer")
+
+        def __repr__(self):
+            raise ValueError("bad text")
+
+    async def stubborn():
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                pass
+
+    async def main():
+        timers = timers_of(asyncio.get_running_loop())
+        timers.add(Bad(), timers.now() + 0.01)
+        timers.insisting.add(Bad(), timers.now() + 0.01)
+        others = [calloff.start(stubborn(), grace=0.05) for _ in range(3)]
+        await asyncio.sleep(0)
+        outcomes = await asyncio.gather(*(other.stop() for other in others))
+        assert {outcome.report.rung for outcome in outcomes} == {calloff.Rung.FORCED}
+        assert all(outcome.report.refusals > 1 for outcome in outcomes)
+        with pytest.raises(TimeoutError):
+            async with calloff.timeout(0.01):
+                await asyncio.sleep(3600)
+
+    caplog.set_level(logging.ERROR)
+    asyncio.run(main())
+    assert caplog.text.count("bad timer") >= 2
