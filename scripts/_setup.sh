@@ -17,7 +17,7 @@ find_python() {
     probe='import sys
 if sys.version_info < (3, 11): sys.exit(1)
 print(getattr(sys, "_base_executable", None) or sys.executable)'
-    for name in python3 python3.14 python3.13 python3.12 python3.11 python; do
+    for name in python3 python3.15 python3.14 python3.13 python3.12 python3.11 python; do
         "$name" -c "$probe" 2>/dev/null && return
     done
     for path in "${PYENV_ROOT:-${HOME:-}/.pyenv}"/versions/3.*/bin/python3; do

@@ -21,23 +21,29 @@ import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-PYTHONS = ("3.11", "3.12", "3.13")
+PYTHONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
 AT_ONCE = 2
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
 BIN = ROOT / ".venv" / "bin"
 ENVIRONMENTS = ROOT / ".venvs"
+UNPACKED = ENVIRONMENTS / "pythons"
 UV = os.environ.get("UV") or shutil.which("uv") or "uv"
 THIS = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 class StepFailed(Exception):
     """A step ended with a status other than 0, or was given up because another one had failed."""
+
+    @property
+    def why(self) -> str:
+        """The last line that the program printed."""
+        return str(self).splitlines()[-2]
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -193,6 +199,8 @@ class Counts:
     passed: int = 0
     failed: int = 0
     skipped: int = 0
+    #: the interpreters beside the main one that have an environment
+    pythons: list[str] = field(default_factory=list)
 
     def add(self, report: Path) -> str:
         """Adds the counts of one JUnit report; a run that left none counts as one failure."""
@@ -269,9 +277,18 @@ def pytest(python: Sequence[str | Path], name: str, arguments: Sequence[str], co
     return counts.add(report)
 
 
-def environment(version: str, python: Path) -> None:
-    """An environment of its own for another interpreter, from the same lock."""
+def environment(version: str, counts: Counts) -> str:
+    """An environment of its own for another interpreter, from the same lock; says where that was found."""
+    python, how = find(version), "found at"
+    if python is None:
+        try:
+            command("sh", ROOT / "scripts" / "_pythons.sh", version)
+        except StepFailed as failure:
+            return f"SKIPPED, no Python {version} is installed and none can be unpacked: {failure.why}"
+        python, how = UNPACKED / version / "usr" / "bin" / f"python{version}", "unpacked from Debian's packages into"
     uv("sync", "--locked", "--python", python, place=ENVIRONMENTS / version)
+    counts.pythons.append(version)
+    return f"{how} {python}"
 
 
 def find(version: str) -> Path | None:
@@ -323,19 +340,12 @@ def every_check(counts: Counts, *, fast: bool) -> None:
         Step("imports go down only", layers),
         Step("browser", browser),
     ]
-    others: list[str] = []
+    print(f"       {THIS}: {sys.executable}", flush=True)
     if not fast:
         steps += [Step("docs", docs)]
-        for version in PYTHONS:
-            if version == THIS:
-                continue
-            if python := find(version):
-                others.append(version)
-                steps.append(Step(f"environment for {version}", partial(environment, version, python)))
-            else:
-                print(f"       {version}: not found, skipped", flush=True)
+        steps += [Step(f"environment for {v}", partial(environment, v, counts)) for v in PYTHONS if v != THIS]
     together(steps)
-    for version in (THIS, *others):
+    for version in (THIS, *sorted(counts.pythons)):
         Step(f"pytest on {version}", partial(tests_on, version, counts))()
 
 
