@@ -41,21 +41,21 @@ def test_a_caller_that_is_cancelled_during_a_timeout_hears_no_complaint(arun):
         finally:
             await asyncio.sleep(0.02)
 
+    complaints = []
+
     async def main():
-        complaints = []
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context["message"]))
         operation = calloff.start(cleans_up(), timeout=0.01)
         task = asyncio.ensure_future(_await(operation))
         while operation.reason is None:
             await asyncio.sleep(0)
         task.cancel()
-        done, _ = await asyncio.wait([task])
+        await asyncio.wait([task])
         assert task.cancelled()
-        del done, task, operation
-        gc.collect()
-        assert complaints == []
 
     arun(main)
+    gc.collect()
+    assert complaints == []
 
 
 def test_a_body_that_tells_its_end_twice_is_believed_once(arun):

@@ -188,10 +188,13 @@ def test_a_timer_that_fails_harms_no_other(caplog):
     async def main():
         timers = timers_of(asyncio.get_running_loop())
         timers.add(Bad(), timers.now() + 0.01)
-        timers.insisting.add(Bad(), timers.now() + 0.01)
         others = [calloff.start(stubborn(), grace=0.05) for _ in range(3)]
         await asyncio.sleep(0)
-        outcomes = await asyncio.gather(*(other.stop() for other in others))
+        stops = [asyncio.ensure_future(others[0].stop())]
+        await asyncio.sleep(0)
+        timers.insisting.add(Bad(), timers.now() + 0.01)  # between two that wait for the same pause
+        stops += [asyncio.ensure_future(other.stop()) for other in others[1:]]
+        outcomes = await asyncio.gather(*stops)
         assert {outcome.report.rung for outcome in outcomes} == {calloff.Rung.FORCED}
         assert all(outcome.report.refusals > 1 for outcome in outcomes)
         with pytest.raises(TimeoutError):

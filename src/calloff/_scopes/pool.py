@@ -69,12 +69,9 @@ class Pool:
         ahead = iter(due)
         try:
             for scope in ahead:
-                try:
-                    scope.timer_due(now)
-                except Exception as error:
-                    self.timers.failed(scope, error)
+                scope.timer_due(now)
         finally:
-            for scope in ahead:  # something like KeyboardInterrupt came in between
+            for scope in ahead:  # one has failed: the timer tells of that, and calls the others
                 add(scope, now)
 
 

@@ -108,11 +108,6 @@ class Timers:
         """Call it on the loop's thread, soon; from any thread and from signal handlers."""
         (self.on_call or self.loop.call_soon_threadsafe)(callback, *args)
 
-    def failed(self, entry: Entry, error: Exception) -> None:
-        """Report that an entry failed; the others go on."""
-        name = type(entry).__name__
-        self.loop.call_exception_handler({"message": f"calloff: the timer of some {name} failed", "exception": error})
-
     def late(self, now: float) -> "list[Entry]":
         """What should have been called by now; for the one who finds that the loop is blocked."""
         late = [
@@ -181,7 +176,10 @@ class Timers:
                 try:
                     entry.timer_due(now)
                 except Exception as error:
-                    self.failed(entry, error)
+                    name = type(entry).__name__
+                    self.loop.call_exception_handler(
+                        {"message": f"calloff: a timer of {name} failed", "exception": error}
+                    )
                 near = self._near  # a compaction may have replaced it
         finally:
             while near and (near[0][2].timer_at != near[0][0] or near[0][2].timer_bucket is not None):
@@ -230,11 +228,8 @@ class FifoTimer:
                     break
                 if entry in entries:  # an earlier one may have taken it out
                     self._timers.remove(entry)
-                    try:
-                        entry.timer_due(now)
-                    except Exception as error:
-                        self._timers.failed(entry, error)
-        finally:
+                    entry.timer_due(now)
+        finally:  # also when one has failed: the timer tells of that, and calls again for the others
             if entries and self.timer_at == NEVER:
                 self._timers.add(self, next(iter(entries)).timer_at)
 
