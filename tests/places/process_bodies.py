@@ -302,7 +302,7 @@ def print_and_return(text):
 def import_and_wait(folder, name, patience=None):
     """Import a slow module, then be there; with `patience`, imports are interrupted after so many seconds."""
     if patience is not None:
-        sys.modules["_calloff_child.worker"]._IMPORT = patience
+        sys.modules["_calloff._child.worker"]._IMPORT = patience
     sys.path.insert(0, folder)
     try:
         __import__(name)

@@ -5,14 +5,15 @@ killed when the owner says so, when the deadline that the owner left here has pa
 to look at a clock), when the owner is gone, and when the work itself has ended. Only when all of it is dead and reaped
 does the guard say ``ended``; that letter is the verdict.
 
-Letters to the guard: ``start, details`` · ``ask, number, signal, reason`` · ``limit, number, at, deadline`` (when to
-kill, and what the work is told; points on the monotonic clock, or None) · ``kill``. Letters from it: ``born, pid``
-(with a pidfd of the work) · ``failed, errno, text`` · ``refused, number`` · ``ended, how``: a dictionary with the
-`status`, the `cause` (`itself`, `kill`, `limit` or `never`), whether it was `asked`, the last job that a worker had
-`begun`, the last one that had `refused`, and the `survivors`.
+An owner that is held up asks too late, or never. So the guard knows when it ought to, and asks in its place; the grace
+then counts from that moment.
+
+The messages are in the table of `calloff._child`.
 """
 
+import _socket
 import array
+import contextlib
 import os
 import select
 import signal
@@ -23,27 +24,38 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
-from . import tree
+from .._os import fds, inherit, proc, reaper
 from .page import Page
 from .wire import DEAF, DUMP, Letters, letter
 
-__all__ = ["Guard", "Launch", "wake_on_children"]
+__all__ = ["Guard", "Launch", "send", "wake_on_children"]
 
 ITSELF, KILL, LIMIT, NEVER = "itself", "kill", "limit", "never"
 
 #: seconds until a worker is asked again (its event loop may be blocked, a module be imported), and how many at most
 #: after further times: as long as the asking has not arrived, and then
 _AGAIN, _AGAIN_AT_MOST, _LOOK_AT_MOST = 0.025, 0.1, 0.8
-#: seconds of trying to kill before the survivors are told
-_PATIENCE = 0.7
+#: seconds of trying to kill before the survivors are told; and between two attempts afterwards, at most
+_PATIENCE, _LONG_PAUSE = 0.7, 1.0
+#: no signal for a socket that nobody reads any more
+_QUIET = int(getattr(_socket, "MSG_NOSIGNAL", 0))
 
 
 def wake_on_children() -> tuple[int, int]:
     """A pipe whose first end becomes readable whenever a child has ended; the second is ours to close after a fork."""
-    readable, writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    readable, writable = fds.pipe(os.O_NONBLOCK)
     signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     return readable, writable
+
+
+def send(control: Socket, data: bytes, handle: int | None = None) -> None:
+    """Send to an owner, with a file or none; nothing happens when the owner is gone."""
+    extra = [] if handle is None else [(SOL_SOCKET, SCM_RIGHTS, array.array("i", [handle]))]
+    with contextlib.suppress(OSError):
+        control.setblocking(True)
+        control.sendmsg([data], extra, _QUIET)
+        control.setblocking(False)
 
 
 class Guard:
@@ -51,26 +63,33 @@ class Guard:
 
     Args:
         control: the socket to the owner.
-        owner: a pidfd of the owner.
+        owner: a pidfd of the owner, or -1.
         launch: starts the work as a child and returns its number.
-        grouped: whether an asking goes to the whole process group (a command) or to the work alone (a worker).
+        kind: ``worker``, ``command``, or ``foreground`` for a command in the process group of the owner.
         files: the files of the work, in its order.
+        own: the settings that the guard has itself.
     """
 
-    def __init__(self, control: Socket, owner: int, launch: "Launch", *, grouped: bool, files: list[int]) -> None:
+    def __init__(
+        self, control: Socket, owner: int, launch: "Launch", *, kind: str, files: list[int], own: inherit.Settings
+    ) -> None:
         self.files = files
         self.page = Page()
+        self.kind = kind
+        self.own = own
+        self.wanted: inherit.Settings = own
+        """The settings that the work is to have."""
         self._control = control
         self._owner = owner
         self._launch = launch
-        self._grouped = grouped
         self._letters = Letters()
         self._mail: list[tuple[Any, ...]] = []
         self._woken, self._waker = wake_on_children()
         self._poll = select.poll()
         for file in (control.fileno(), owner, self._woken):
-            self._poll.register(file, select.POLLIN)
-        self._reaper = tree.Reaper()
+            if file >= 0:
+                self._poll.register(file, select.POLLIN)
+        self._reaper = reaper.Reaper()
         self._asked = False
         self._job = 0
         self._ran = 0.0
@@ -79,6 +98,8 @@ class Guard:
         self._pausing = _AGAIN
         self._limit: float | None = None
         self._limited = 0
+        self._reminder: tuple[float, int, tuple[Any, ...]] | None = None
+        """When the owner ought to have asked, by which signal, and why."""
         self._gone = False
 
     def run(self) -> None:
@@ -90,11 +111,12 @@ class Guard:
                 cause = ITSELF
             else:
                 cause = self._read() or self._overdue()
-        survivors = tree.kill_all(self._reaper, self._pause, _PATIENCE)
+        survivors = reaper.kill_all(self._reaper, self._pause, _PATIENCE)
         how = {"status": self._reaper.status, "cause": cause, "asked": self._asked, "survivors": survivors}
         self._tell("ended", {**how, "begun": self.page.begun, "refused": self.page.refused})
-        while survivors and self._reaper.reap():  # out of reach or still dying: stay, and catch what they leave behind
-            survivors = tree.kill_all(self._reaper, self._pause, 10.0)
+        if survivors:  # out of reach or still dying: stay, catch what they leave behind, and tell when they are gone
+            reaper.kill_all(self._reaper, self._pause, inf, _LONG_PAUSE)
+            self._tell("gone")
 
     # --- the beginning
 
@@ -103,13 +125,15 @@ class Guard:
         while details is None:
             self._wait()
             for number, mail in enumerate(self._mail):
-                if mail[0] == "start":
+                if mail[0] == "inherit":
+                    self.wanted = mail[1]
+                elif mail[0] == "start":
                     details = mail[1]
                     del self._mail[: number + 1]
                     break
             if self._gone:
                 return NEVER
-        if any(mail[0] in ("kill", "ask") for mail in self._mail) and self._grouped:
+        if any(mail[0] in ("kill", "ask") for mail in self._mail) and self.kind != "worker":
             return NEVER  # called off before it began
         try:
             pid = self._launch(self, details)
@@ -119,7 +143,13 @@ class Guard:
         self._reaper.leader = pid
         for file in self.files:  # they are not the guard's: whoever reads a pipe is to see its end
             os.close(file)
-        self._tell("born", pid, handle=os.pidfd_open(pid))
+        try:
+            handle = os.pidfd_open(pid)
+        except (OSError, AttributeError):  # the system has none: the owner has to leave the killing to us
+            self._tell("born", pid)
+        else:
+            self._tell("born", pid, handle=handle)
+            os.close(handle)
         return ""
 
     def let_go(self) -> None:
@@ -127,13 +157,15 @@ class Guard:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for file in (self._control.detach(), self._owner, self._woken, self._waker):
-            os.close(file)
+            if file >= 0:
+                os.close(file)
 
     # --- watching
 
     def _wait(self) -> None:
         now = time.monotonic()
-        due = min((at for at in (self._limit, self._again) if at is not None), default=None)
+        reminder = None if self._reminder is None else self._reminder[0]
+        due = min((at for at in (self._limit, self._again, reminder) if at is not None), default=None)
         wait = None if due is None else max(0.0, due - now) * 1000 + 1
         if self._reaper.leader and self._reaper.status is not None:
             wait = 20.0 if wait is None else min(wait, 20.0)  # others of its group clean up
@@ -156,7 +188,7 @@ class Guard:
 
     def _pause(self, seconds: float) -> None:
         """Wait until a child has ended."""
-        if select.select([self._woken], [], [], seconds)[0]:
+        if fds.is_readable(self._woken, seconds):
             self._drain()
 
     def _receive(self) -> None:
@@ -178,7 +210,8 @@ class Guard:
             if kind == "kill":
                 return KILL
             if kind == "limit":
-                self._limited, self._limit, deadline = parts
+                self._limited, self._limit, deadline, *rest = parts
+                self._reminder = rest[0] if rest else None
                 self.page.limit(self._limited, deadline)
             elif kind == "ask":
                 self._ask(*parts)
@@ -187,20 +220,21 @@ class Guard:
     def _ask(self, number: int, signum: int, reason: tuple[Any, ...]) -> None:
         if self._reaper.status is not None:
             return  # it has ended: what is told must be that
-        self._asked, self._job = True, number
-        if not self._grouped:
+        if self._asked and self._job == number:
+            return  # it was, in the place of an owner that was held up
+        self._asked, self._job, self._reminder = True, number, None
+        if self.kind == "worker":
             self.page.ask(number, reason)
             self._again = time.monotonic() + _AGAIN
             self._pausing = _AGAIN
             self._signal = signum
-            self._ran = tree.seconds_run(self._reaper.leader)
+            self._ran = proc.seconds_run(self._reaper.leader)
             self._signal_work(signum)
             return
-        try:
-            os.killpg(self._reaper.leader, signum)
-            os.killpg(self._reaper.leader, signal.SIGCONT)
-        except OSError:  # not ours to signal (setuid): force may be, or the survivors are told
-            pass
+        reach = os.kill if self.kind == "foreground" else os.killpg
+        with contextlib.suppress(OSError):  # not ours to signal (setuid): force may be, or the survivors are told
+            reach(self._reaper.leader, signum)
+            reach(self._reaper.leader, signal.SIGCONT)
 
     def _signal_work(self, signum: int) -> None:
         try:
@@ -216,7 +250,7 @@ class Guard:
             self._tell("refused", self._job)
         elif self._reaper.status is None and page.done < self._job:
             self._signal_work(self._signal)
-            if page.noted != self._job and tree.seconds_run(self._reaper.leader) - self._ran > DEAF:
+            if page.noted != self._job and proc.seconds_run(self._reaper.leader) - self._ran > DEAF:
                 self._signal_work(DUMP)  # no Python code runs, which would have noted it: C tells where it is, once
                 self._ran = inf
             self._pausing = min(2 * self._pausing, _LOOK_AT_MOST if page.heard == self._job else _AGAIN_AT_MOST)
@@ -224,33 +258,36 @@ class Guard:
 
     def _overdue(self) -> str:
         now = time.monotonic()
+        if self._reminder is not None and self._reminder[0] <= now:
+            self._ask_unbidden(now, *self._reminder)
         if self._again is not None and self._again <= now:
             self._ask_again(now)
         if self._limit is not None and self._limit <= now:
             self._limit = None
-            if self._grouped or self.page.done < self._limited:
+            if self.kind != "worker" or self.page.done < self._limited:
                 return LIMIT
         return ""
 
+    def _ask_unbidden(self, now: float, at: float, signum: int, reason: tuple[Any, ...]) -> None:
+        """The owner ought to have asked: do it in its place, and give the work the whole of its grace from now on."""
+        self._reminder = None
+        if self.kind == "worker" and self.page.done >= self._limited:
+            return
+        if self._limit is not None:
+            self._limit = max(self._limit, now + self._limit - at)
+        self._ask(self._limited, signum, reason)
+
     def _settled(self) -> bool:
         """The work has ended; once it was asked, the rest of its group has the same grace to clean up."""
-        if not (self._grouped and self._asked):
+        if self.kind != "command" or not self._asked:
             return True
         leader = self._reaper.leader
-        return not any(tree.group_of(pid) == leader for pid, _ in tree.descendants(os.getpid()))
+        return not any(proc.group_of(pid) == leader for pid, _ in proc.descendants(os.getpid()))
 
     # --- telling
 
     def _tell(self, *parts: Any, handle: int | None = None) -> None:
-        extra = [] if handle is None else [(SOL_SOCKET, SCM_RIGHTS, array.array("i", [handle]))]
-        try:
-            self._control.setblocking(True)
-            self._control.sendmsg([letter(*parts)], extra)
-            self._control.setblocking(False)
-        except OSError:  # nobody listens any more
-            pass
-        if handle is not None:
-            os.close(handle)
+        send(self._control, letter(*parts), handle)
 
 
 Launch = Callable[[Guard, dict[str, Any]], int]

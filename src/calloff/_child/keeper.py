@@ -1,108 +1,183 @@
 """The keeper: one small process per owner, single-threaded, from which all guards are forked.
 
 Forking the owner itself would cost time for every page it has and is unsafe with threads. The keeper is started by
-exec, so it shares nothing with the owner but a socket. A message is one byte and the files that a guard needs; what
-the guard is to do comes to the guard itself, so the keeper never waits for anybody. It adopts what a guard that was
-killed leaves behind, and kills it. When the owner is gone it stays until its guards have finished, then it ends.
+exec, so it shares nothing with the owner but a socket. What a guard is to do comes to the guard itself, so the keeper
+never waits for anybody. When the owner is gone or has no more use for it, it stays until its guards have finished.
+
+It is nobody's child that the owner could wait for: the process that the owner starts forks it and ends at once. And it
+watches its guards: one that was stopped is continued, and what one that was killed leaves behind is killed here, so
+that its owner can be told the truth.
 """
 
+import _socket
 import array
 import contextlib
 import gc
-import marshal
 import os
 import select
 import signal
 import sys
 import time
-from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOL_SOCKET
+from _socket import CMSG_SPACE, SCM_RIGHTS, SOL_SOCKET
 from _socket import socket as Socket
 from typing import Any, NoReturn
 
-from . import tree
-from .guard import Guard, Launch, wake_on_children
-from .wire import ASK, DUMP, LOOK, letter
+from .._os import fds, inherit, proc, reaper
+from .guard import Guard, Launch, send, wake_on_children
+from .program import launch as launch_program
+from .wire import ASK, DUMP, LOOK, Letters, letter
 
 __all__ = ["main"]
 
-#: seconds that guards get to finish when the owner is gone
-_PATIENCE = 5.0
+#: files that come with a message are to be closed by an exec, where the system can do that
+_CLOEXEC = int(getattr(_socket, "MSG_CMSG_CLOEXEC", 0))
+#: seconds between two attempts to kill what a guard has left behind, at first and at most, and until it is told of
+_PAUSE, _LONG_PAUSE, _PATIENCE = 0.002, 1.0, 1.0
+#: after how many stops within a second a guard is killed instead of continued
+_STOPS = 3
 
 
-def main() -> NoReturn:
-    """Serve the owner whose number is the first argument, over standard input."""
-    owner_pid = int(sys.argv[1])
-    os.setsid()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the end of the owner is our signal
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: None)
-    signal.pthread_sigmask(signal.SIG_SETMASK, {ASK, LOOK, DUMP})  # workers open up to them when they are ready
-    socket = Socket(fileno=os.dup(0))
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 0)
-    os.dup2(null, 1)
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) != socket.fileno():
-            try:
-                os.close(int(name))
-            except OSError:
-                pass
-    os.set_inheritable(socket.fileno(), False)
-    tree.subreaper()
-    tree.name_process("calloff-keeper")
-    with contextlib.suppress(ProcessLookupError):  # the owner may be gone already
-        owner = os.pidfd_open(owner_pid)
-        if os.getppid() == owner_pid:
-            _Keeper(socket, owner).run()
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Serve the owner over standard input; the arguments are the owner's number and the word ``foreground`` or none."""
+    os.environ.pop("CALLOFF_KEEPER_OF", None)  # nothing that is started from here is to take itself for a keeper
+    number, *words = sys.argv[1:] if argv is None else argv
+    owner_pid = int(number)
+    if not words:
+        os.setsid()
+    else:  # in the session of its terminal, but not among those whom that stops and interrupts
+        os.setpgid(0, 0)
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    own = inherit.standing()[1]
+    owner = _handle(owner_pid)
+    if os.getppid() == owner_pid:  # else it is gone already
+        _detach(owner_pid)
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the end of the owner is our signal
+            if signal.getsignal(each) is not signal.SIG_IGN:
+                signal.signal(each, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_SETMASK, {ASK, LOOK, DUMP})  # workers open up to them when they are ready
+        socket = Socket(fileno=fds.copied(0))
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0)
+        _close_all_but({0, 1, 2, socket.fileno(), owner})
+        reaper.subreaper()
+        reaper.name_process("calloff-keeper")
+        _Keeper(socket, owner, own).run()
     os._exit(0)
 
 
+def _handle(pid: int) -> int:
+    """A pidfd, or -1 where the system has none: then the end of a socket has to do."""
+    try:
+        return os.pidfd_open(pid)
+    except (OSError, AttributeError):
+        return -1
+
+
+def _detach(owner: int) -> None:
+    """Go on in a child, whose parent ends at once; when this returns that has happened."""
+    gone, mine = os.pipe()
+    if os.fork():
+        os._exit(0)
+    os.close(mine)
+    os.read(gone, 1)
+    os.close(gone)
+
+
+def _close_all_but(kept: set[int]) -> None:
+    try:
+        numbers = [int(name) for name in os.listdir("/proc/self/fd" if proc.believed() else "/dev/fd")]
+    except OSError:
+        numbers = list(range(256))
+    for number in numbers:
+        if number not in kept:
+            with contextlib.suppress(OSError):
+                os.close(number)
+
+
+class _Lost:
+    """A guard that was killed: what it leaves behind, and where its owner wants to be told."""
+
+    def __init__(self) -> None:
+        self.statuses: dict[int, int] = {}
+        self.survivors: tuple[str, ...] | None = None
+        self.control: Socket | None = None
+        self.leader = 0
+
+
 class _Keeper:
-    def __init__(self, socket: Socket, owner: int) -> None:
+    def __init__(self, socket: Socket, owner: int, own: inherit.Settings) -> None:
         self._socket = socket
         self._owner = owner
-        self._guards: set[int] = set()
+        self._own = own
+        self._letters = Letters()
+        self._files: list[int] = []
+        self._guards: dict[int, int] = {}
+        """By process, the number that its owner knows it by."""
+        self._stops: dict[int, list[float]] = {}
+        self._heirs: set[int] = set()
+        """Keepers that were forked here for other credentials."""
+        self._lost: dict[int, _Lost] = {}
+        """By that number, those that were killed."""
+        self._first = 0
+        self._pause = _PAUSE
+        self._until = 0.0
         self._woken, self._waker = wake_on_children()
         self._poll = select.poll()
         for file in (socket.fileno(), owner, self._woken):
-            self._poll.register(file, select.POLLIN)
+            if file >= 0:
+                self._poll.register(file, select.POLLIN)
+        send(socket, letter("up", os.getpid()))
 
     def run(self) -> None:
-        """Until the owner is gone."""
-        while True:
-            for file, _ in self._poll.poll():
+        """Until the owner is gone or has let go of it, and no guard is left."""
+        serving = True
+        while serving or self._guards or self._burying():
+            wait = self._pause * 1000 if self._burying() else None
+            for file, _ in self._poll.poll(wait):
                 if file == self._woken:
                     self._reap()
-                elif file == self._owner or not self._serve():
-                    return self._finish()
+                elif serving and (file == self._owner or not self._serve()):
+                    serving = False
+                    self._poll.unregister(self._socket.fileno())
+                    self._socket.close()
+                    if self._owner >= 0:
+                        self._poll.unregister(self._owner)
+            if self._burying():
+                self._bury()
 
     def _serve(self) -> bool:
-        """One message; ``False`` when there will be none any more."""
+        """What has come; ``False`` when there will be nothing any more."""
         try:
-            message, extras, _, _ = self._socket.recvmsg(1 << 17, CMSG_SPACE(32 * 4), MSG_CMSG_CLOEXEC)
+            data, extras, _, _ = self._socket.recvmsg(1 << 16, CMSG_SPACE(32 * 4), _CLOEXEC)
         except OSError:
             return False
-        files = array.array("i")
-        for level, kind, data in extras:
+        for level, kind, sent in extras:
             if level == SOL_SOCKET and kind == SCM_RIGHTS:
-                files.frombytes(data)
-        if not message:
+                numbers = array.array("i")
+                numbers.frombytes(sent)
+                self._files += numbers
+        if not data:
             return False
-        if message[:1] == b"P":
-            prepare(marshal.loads(message[1:]))
-        else:
-            self._fork(message[:1], list(files))
+        for kind, *parts in self._letters.feed(data):
+            if kind == "prepare":
+                prepare(*parts)
+            else:
+                number, count = parts[:2]
+                files, self._files = self._files[:count], self._files[count:]
+                if kind == "split":
+                    self._split(files, parts[2])
+                elif kind == "tell":
+                    self._tell_later(number, files[0], parts[2])
+                else:
+                    self._fork(kind, number, list(files))
         return True
 
-    def _fork(self, kind: bytes, files: list[int]) -> None:
+    def _fork(self, kind: str, number: int, files: list[int]) -> None:
         try:
             pid = os.fork()
         except OSError as error:
             control = Socket(fileno=files[0])
-            try:
-                control.send(letter("failed", error.errno, error.strerror))
-            except OSError:
-                pass
+            send(control, letter("failed", error.errno, error.strerror))
             control.close()
             pid = -1
         if not pid:
@@ -119,22 +194,56 @@ class _Keeper:
         for file in files if pid > 0 else files[1:]:
             os.close(file)
         if pid > 0:
-            self._guards.add(pid)
+            self._guards[pid] = number
+            self._first = self._first or pid
 
-    def _become_guard(self, kind: bytes, files: list[int]) -> None:
+    def _split(self, files: list[int], credentials: inherit.Credentials) -> None:
+        """Fork a keeper for an owner that has dropped privileges and can't read its interpreter any more."""
+        pid = os.fork()
+        if not pid:
+            status = 1
+            try:
+                os.dup2(files[1], 1)
+                os.dup2(files[1], 2)
+                self._let_go()
+                os.close(files[1])
+                if inherit.assume(credentials):
+                    reaper.subreaper()
+                    reaper.name_process("calloff-keeper")
+                    _Keeper(Socket(fileno=files[0]), self._owner, inherit.standing()[1]).run()
+                    status = 0
+                else:
+                    os.write(2, b"the credentials of this program can't be had by a process that it has not started")
+            except BaseException:
+                import traceback
+
+                traceback.print_exc()
+            finally:
+                os._exit(status)
+        self._heirs.add(pid)
+        self._first = self._first or pid
+        for file in files:
+            os.close(file)
+
+    def _let_go(self) -> None:
+        """In a fork: close what is the keeper's own."""
         self._socket.close()
-        os.close(self._woken)
-        os.close(self._waker)
-        tree.subreaper()
-        tree.name_process("calloff-guard")
+        for file in (self._woken, self._waker, *self._files):
+            os.close(file)
+        for lost in self._lost.values():
+            if lost.control is not None:
+                lost.control.close()
+
+    def _become_guard(self, kind: str, files: list[int]) -> None:
+        self._let_go()
+        reaper.subreaper()
+        reaper.name_process("calloff-guard")
         control = Socket(fileno=files[0])
         control.setblocking(False)
-        launch: Launch
-        if kind == b"W":
+        launch: Launch = launch_program
+        if kind == "worker":
             from .worker import launch
-        else:
-            from .program import launch
-        Guard(control, self._owner, launch, grouped=kind == b"C", files=files[1:]).run()
+        Guard(control, self._owner, launch, kind=kind, files=files[1:], own=self._own).run()
 
     # --- its children
 
@@ -144,42 +253,86 @@ class _Keeper:
                 os.read(self._woken, 4096)
             except BlockingIOError:
                 break
-        lost = False
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
             except ChildProcessError:
                 break
             if not pid:
                 break
-            lost = lost or (pid in self._guards and status != 0)
-            self._guards.discard(pid)
-        if lost:
-            self._bury()
+            if os.WIFSTOPPED(status):
+                self._go_on(pid)
+                continue
+            code = os.waitstatus_to_exitcode(status)
+            number = self._guards.pop(pid, None)
+            self._stops.pop(pid, None)
+            if pid in self._heirs:
+                self._heirs.discard(pid)
+            elif number is None:
+                for lost in self._lost.values():
+                    lost.statuses[pid] = code
+            elif code:
+                self._lost[number] = _Lost()
+                self._pause = _PAUSE
+                self._until = time.monotonic() + _PATIENCE
+
+    def _go_on(self, pid: int) -> None:
+        """Somebody has stopped a guard; one whom that does not keep from stopping it again gets rid of it."""
+        if pid not in self._guards:
+            return
+        now = time.monotonic()
+        stops = [at for at in self._stops.get(pid, ()) if at > now - 1.0]
+        self._stops[pid] = [*stops, now]
+        os.kill(pid, signal.SIGKILL if len(stops) >= _STOPS else signal.SIGCONT)
+
+    # --- what guards leave behind
+
+    def _burying(self) -> bool:
+        return any(lost.survivors != () for lost in self._lost.values())
 
     def _bury(self) -> None:
-        """A guard was killed: its orphans came to us."""
+        """Kill the orphans of guards, which came to us; tell who has asked."""
         me = os.getpid()
-        until = time.monotonic() + 1.0
-        while time.monotonic() < until:
-            orphans = [pid for pid, parent in tree.descendants(me) if parent == me and pid not in self._guards]
+        self._pause = min(2 * self._pause, _LONG_PAUSE)
+        denied = reaper.strike(self._first, self._guards.keys() | self._heirs)
+        self._reap()
+        ours = self._guards.keys() | self._heirs
+        orphans = [pid for pid, parent in proc.descendants(me, self._first) if parent == me and pid not in ours]
+        for lost in self._lost.values():
             if not orphans:
-                return
-            for pid in orphans:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                    os.waitpid(pid, os.WNOHANG)
-                except OSError:
-                    pass
-            time.sleep(0.002)
+                lost.survivors = ()
+            elif time.monotonic() >= self._until and lost.survivors is None:
+                lost.survivors = tuple(reaper.told(pid, pid in denied) for pid in orphans)
+        for number in list(self._lost):
+            self._tell(number)
 
-    def _finish(self) -> None:
-        """The owner is gone: the guards know it, too."""
-        self._socket.close()
-        until = time.monotonic() + _PATIENCE
-        while self._guards and (left := until - time.monotonic()) > 0:
-            select.select([self._woken], [], [], left)
+    def _tell_later(self, number: int, file: int, leader: int) -> None:
+        """The owner has seen the guard's end: it is told, in the guard's place, as soon as there is something to tell."""
+        control = Socket(fileno=file)
+        control.setblocking(False)
+        lost = self._lost.setdefault(number, _Lost())
+        if number in self._guards.values():  # its end has not come to us yet, or it has only closed its socket
             self._reap()
+            for pid in [pid for pid, known in self._guards.items() if known == number]:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+        lost.control, lost.leader = control, leader
+        self._pause = _PAUSE
+        self._until = time.monotonic() + _PATIENCE
+
+    def _tell(self, number: int) -> None:
+        lost = self._lost[number]
+        if lost.control is None or lost.survivors is None or number in self._guards.values():
+            return
+        if lost.leader >= 0:
+            how: dict[str, Any] = {"status": lost.statuses.get(lost.leader), "cause": "lost", "asked": False}
+            how |= {"survivors": lost.survivors, "begun": 1 << 62, "refused": 0}
+            send(lost.control, letter("ended", how))
+            lost.leader = -1
+        if not lost.survivors:
+            send(lost.control, letter("gone"))
+            lost.control.close()
+            del self._lost[number]
 
 
 def prepare(details: dict[str, Any]) -> None:

@@ -33,7 +33,7 @@ from itertools import starmap
 from types import CodeType, CoroutineType, FrameType, ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import tree
+from .._os import inherit, reaper
 from .answers import packed
 from .inside import operation
 from .page import Page
@@ -57,10 +57,11 @@ def launch(guard: "Guard", details: dict[str, Any]) -> int:
     if pid:
         return pid
     try:
-        tree.die_with_parent(parent)
+        reaper.die_with_parent(parent)
         os.setpgid(0, 0)
         guard.let_go()
-        _start(details, guard.files, guard.page)
+        inherit.take_over(guard.wanted, guard.own)
+        _start({**guard.wanted, **details}, guard.files, guard.page)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -69,8 +70,8 @@ def launch(guard: "Guard", details: dict[str, Any]) -> int:
 
 def _start(details: dict[str, Any], files: list[int], page: Page) -> NoReturn:
     """Set up and serve. `files` are the sockets for frames and for news, the pipe for stacks, and the two outputs."""
-    tree.subreaper()
-    tree.name_process("calloff-worker")
+    reaper.subreaper()
+    reaper.name_process("calloff-worker")
     data, news, stacks, out, err = files
     os.dup2(out, 1)
     os.dup2(err, 2)
@@ -90,6 +91,8 @@ def _start(details: dict[str, Any], files: list[int], page: Page) -> NoReturn:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    for number in set(details["ignored"]) - {ASK, LOOK, DUMP, signal.SIGCHLD}:
+        signal.signal(number, signal.SIG_IGN)
     worker = _Worker(Socket(fileno=data), page, stacks)
     operation.news = Socket(fileno=news)
     operation.page = page
@@ -98,7 +101,7 @@ def _start(details: dict[str, Any], files: list[int], page: Page) -> NoReturn:
     sys.unraisablehook = worker.unraisable
     # Only used where no answer comes, since C code runs on, and before a kill: in the middle of Python code it crashes.
     faulthandler.register(DUMP, stacks, all_threads=False)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.pthread_sigmask(signal.SIG_SETMASK, set(details["blocked"]) - {ASK, LOOK, DUMP})
     for name in details["preload"]:
         try:
             __import__(name)

@@ -699,6 +699,6 @@ class Operation(Future[T]):
 #: ever garbage collected; abandoned operations stay until their body ends
 live: dict[Operation[Any], None] = {}
 
-_inside: Any = getattr(sys.modules.get("_calloff_child.inside"), "operation", None)
+_inside: Any = getattr(sys.modules.get("_calloff._child.inside"), "operation", None)
 #: the operation that the running code belongs to; in a worker of the process place, what stands there for it
 current_operation: ContextVar[Operation[Any] | None] = ContextVar("calloff.current_operation", default=_inside)

@@ -1,126 +1,36 @@
-"""The owner's end of the wire: the keeper, and a handle for each guard.
+"""The owner's handles of guards: each starts one piece of work, hears of it, and can have it killed.
 
-The keeper is started by exec at first use (a millisecond) and forks everything from then on; see `calloff._child`. It
-is one for the whole process and all its event loops. Nothing here waits: sockets do not block, what does not fit at
-once is sent when there is room.
+A guard that is killed is a moment later told of by the keeper, which killed what the guard left behind. When that is
+gone as well, nobody but the owner is left to do it. And a helper that was stopped, or never comes up, must not hold
+anybody up: as long as something is waited for, it is looked after four times a second.
 """
 
 import array
 import atexit
 import contextlib
 import os
-import select
+import signal
 import socket
-import sys
 import threading
-from asyncio import AbstractEventLoop
-from collections import deque
+from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable, Sequence
 from contextvars import Context
-from typing import Any, Protocol
+from time import monotonic
+from typing import Any, ClassVar, Protocol
 
-from .. import _child
 from .._child.wire import Letters, letter
+from .._os import fds, inherit, proc
+from .._words.errors import CalloffError
+from .keeper import QUIET, Keeper
 
-__all__ = ["Guarded", "Keeper", "Listener", "keeper", "on_fork"]
+__all__ = ["Guarded", "Listener", "keepers", "on_fork"]
 
-_SPACE = socket.CMSG_SPACE(4 * 4)
-
-
-class Keeper:
-    """The one process from which guards are forked."""
-
-    def __init__(self) -> None:
-        if sys.platform != "linux":
-            raise NotImplementedError("calloff's processes and commands need Linux (child subreapers and pidfds)")
-        if not sys.executable:
-            raise RuntimeError("sys.executable is not set: there is no Python to run workers and commands with")
-        self._lock = threading.Lock()
-        self._backlog: deque[tuple[bytes, list[int]]] = deque()
-        self._prepared = False
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        flags = ["-I", "-S", "-X", f"utf8={int(sys.flags.utf8_mode)}"]
-        if sys.dont_write_bytecode:
-            flags.append("-B")
-        argv = [sys.executable, *flags, _child.__path__[0], str(os.getpid())]
-        actions = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)]
-        try:
-            self.pid = os.posix_spawn(sys.executable, argv, os.environ, file_actions=actions)
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        ours.setblocking(False)
-        self._socket = ours
-
-    def prepare(self, loop: AbstractEventLoop) -> None:
-        """Have it load what workers need; once."""
-        if not self._prepared:
-            self._prepared = True
-            import marshal
-
-            details = {"site": not sys.flags.no_site, "path": [str(entry) for entry in sys.path]}
-            message = b"P" + marshal.dumps(details)
-            if len(message) < 1 << 17:
-                self.post(loop, message, [])
-
-    def post(self, loop: AbstractEventLoop, message: bytes, files: list[int]) -> None:
-        """Send; the files are given away.
-
-        Raises:
-            OSError: it is gone.
-        """
-        with self._lock:
-            waits = bool(self._backlog)
-            self._backlog.append((message, files))
-            if not waits:
-                self._flush_locked(loop)
-
-    def _flush(self, loop: AbstractEventLoop) -> None:
-        with self._lock, contextlib.suppress(OSError):  # whoever waits for a guard sees its own socket end
-            loop.remove_writer(self._socket.fileno())
-            self._flush_locked(loop)
-
-    def _flush_locked(self, loop: AbstractEventLoop) -> None:
-        while self._backlog:
-            message, files = self._backlog[0]
-            extra = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))] if files else []
-            try:
-                self._socket.sendmsg([message], extra)
-            except BlockingIOError:
-                loop.add_writer(self._socket.fileno(), self._flush, loop)
-                return
-            except OSError:
-                self._drop()
-                raise
-            self._backlog.popleft()
-            for file in files:
-                os.close(file)
-
-    def _drop(self) -> None:
-        for _, files in self._backlog:
-            for file in files:
-                os.close(file)
-        self._backlog.clear()
-
-    def close(self, wait: float) -> None:
-        """Let it go; it ends when all its guards have. Waits for that at most `wait` seconds."""
-        self._drop()
-        self._socket.close()
-        with contextlib.suppress(OSError):
-            handle = os.pidfd_open(self.pid)
-            try:
-                select.select([handle], [], [], wait)
-            finally:
-                os.close(handle)
-            os.waitpid(self.pid, os.WNOHANG)
-
-    def forget(self) -> None:
-        """In a fork of the owner: it is not ours."""
-        self._lock = threading.Lock()
-        self._drop()
-        self._socket.close()
+_SPACE = socket.CMSG_SPACE(4 * 4) if hasattr(socket, "CMSG_SPACE") else 0
+_CLOEXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+#: seconds between two looks at the helpers as long as something is waited for
+_LOOK = 0.25
+#: seconds that a keeper has to come up, and after which one that is stopped again and again is killed
+_UP, _STOPPED = 5.0, 0.7
 
 
 class Listener(Protocol):
@@ -129,8 +39,11 @@ class Listener(Protocol):
     def heard(self, letter: tuple[Any, ...], handle: int | None, /) -> None:
         """A letter came, with a pidfd of the work when that was born."""
 
+    def failed(self, error: Exception, /) -> None:
+        """Nothing was started."""
+
     def lost(self) -> None:
-        """The guard is gone without its last letter."""
+        """The guard is gone without its last letter, and so is the keeper."""
 
 
 class Guarded:
@@ -138,45 +51,72 @@ class Guarded:
 
     Args:
         loop: the loop that listens.
-        kind: ``b"W"`` for a worker, ``b"C"`` for a command.
-        files: those of the work; given away.
+        kind: ``worker``, ``command``, or ``foreground`` for a command that has the terminal.
+        files: those of the work; given away, unless this raises.
         listener: hears the letters.
+
+    Raises:
+        CalloffError: this system, or this program, can't start processes for calloff.
+        OSError: no files or processes are left.
     """
 
-    def __init__(self, loop: AbstractEventLoop, kind: bytes, files: list[int], listener: Listener) -> None:
+    def __init__(self, loop: AbstractEventLoop, kind: str, files: list[int], listener: Listener) -> None:
         self._listener = listener
         self._letters = Letters()
         self._rest = b""
         self._ended = False
+        self._born = False
+        self._pid = 0
+        self._since = monotonic()
         self.loop: AbstractEventLoop = loop
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        self._socket = ours
-        self._file = ours.fileno()
+        credentials, wanted = inherit.standing()
+        self._umask: int = wanted["umask"]
+        self._marks = inherit.marks(self._umask) if kind == "worker" else None
+        ours, theirs = fds.pair()
         try:
-            _post(loop, kind, [theirs.detach(), *files])
+            ours.setblocking(False)
+            self.keeper, self._number = _fork(loop, kind, credentials, theirs.fileno(), files)
         except BaseException:
             ours.close()
+            theirs.close()
             raise
+        theirs.detach()
+        self._socket = ours
+        self._file = ours.fileno()
         _open.add(self)
-        Context().run(loop.add_reader, self._file, self._readable)
+        self._listen()
+        self.write("inherit", wanted)
+        _Watch.of(loop).add(self)
+
+    def _listen(self) -> None:
+        Context().run(self.loop.add_reader, self._file, self._readable)
 
     def move(self, loop: AbstractEventLoop) -> None:
         """Listen on another loop: the one before was closed."""
         self.loop = loop
-        Context().run(loop.add_reader, self._file, self._readable)
+        self._listen()
+
+    def is_like_us(self) -> bool:
+        """Whether what it started would be the same if it were started now: user, groups, limits, umask, niceness."""
+        return inherit.marks(self._umask) == self._marks
 
     def write(self, *parts: Any) -> None:
         """Send a letter."""
         if self._ended:
             return
+        if parts[0] == "kill":
+            self._since = monotonic()
+            _Watch.of(self.loop).add(self)
         data = letter(*parts)
         if self._rest:
             self._rest += data
             return
+        self._send(data)
+
+    def _send(self, data: bytes) -> None:
         try:
-            sent = self._socket.send(data)
-        except BlockingIOError:
+            sent = self._socket.send(data, QUIET)
+        except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:  # it ended: its last letter is on its way
             return
@@ -187,33 +127,85 @@ class Guarded:
     def _writable(self) -> None:
         self.loop.remove_writer(self._file)
         data, self._rest = self._rest, b""
-        try:
-            sent = self._socket.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            return
-        if sent < len(data):
-            self._rest = data[sent:]
-            self.loop.add_writer(self._file, self._writable)
+        self._send(data)
 
     def _readable(self) -> None:
         while not self._ended:
             try:
-                data, extras, _, _ = self._socket.recvmsg(1 << 16, _SPACE, socket.MSG_CMSG_CLOEXEC)
+                data, extras, _, _ = self._socket.recvmsg(1 << 16, _SPACE, _CLOEXEC)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
                 data, extras = b"", []
             handle = _handle_in(extras)
             if not data:
-                self.close()
-                self._listener.lost()
+                self._guard_is_gone()
                 return
             for mail in self._letters.feed(data):
-                if mail[0] in ("ended", "failed"):
-                    self.close()
-                self._listener.heard(mail, handle if mail[0] == "born" else None)
+                self._hear(mail, handle if mail[0] == "born" else None)
+
+    def _hear(self, mail: tuple[Any, ...], handle: int | None) -> None:
+        kind = mail[0]
+        if kind == "born":
+            self._born = True
+            self._pid = mail[1]
+            self.keeper.look()
+            _Watch.of(self.loop).done(self)
+        elif kind == "failed":
+            self.close()
+        elif kind == "ended":
+            self.keeper.look()
+            if mail[1]["survivors"]:
+                self._letters = Letters()  # it tells once more, when they are gone
+            else:
+                self.close()
+        elif kind == "gone":
+            self.close()
+        self._listener.heard(mail, handle)
+
+    def _guard_is_gone(self) -> None:
+        """Without a last word. The keeper kills what is left, and tells; if it can."""
+        number, self._number = self._number, -1
+        try:
+            if number < 0:  # the keeper was to tell, and is gone, too
+                raise BrokenPipeError
+            ours, theirs = fds.pair()
+        except OSError:
+            self._all_are_gone()
+            return
+        ours.setblocking(False)
+        try:
+            self.keeper.tell(self.loop, number, theirs.fileno(), self._pid)
+        except OSError:
+            ours.close()
+            theirs.close()
+            self._all_are_gone()
+            return
+        theirs.detach()
+        self._unlisten()
+        self._socket.close()
+        self._socket, self._file, self._rest, self._letters = ours, ours.fileno(), b"", Letters()
+        self._since = monotonic()
+        _Watch.of(self.loop).add(self)
+        self._listen()
+
+    def _all_are_gone(self) -> None:
+        _dead(self.keeper)
+        words = self.keeper.words()
+        self.close()
+        if not self._born:
+            self._listener.failed(CalloffError(f"nothing was started: {words}"))
+            return
+        _kill_tree(self._pid)
+        self._listener.lost()
+
+    def look_after(self, now: float, state: str) -> bool:
+        """It is waited for, and its keeper was in that state: whether waiting has a point."""
+        keeper, waited = self.keeper, now - self._since
+        if (waited > _UP and not keeper.pid) or (waited > _STOPPED and state in ("T", "t")):
+            keeper.kill()
+            return False
+        return not self._ended
 
     def born(self) -> tuple[int, int] | None:
         """Pid and pidfd of the work, if it was born and the loop, which may be blocked, has not heard of it yet.
@@ -221,7 +213,7 @@ class Guarded:
         From any thread; the letter stays where it is, and the loop gets a pidfd of its own.
         """
         try:
-            data, extras, _, _ = self._socket.recvmsg(1 << 12, _SPACE, socket.MSG_CMSG_CLOEXEC | socket.MSG_PEEK)
+            data, extras, _, _ = self._socket.recvmsg(1 << 12, _SPACE, _CLOEXEC | socket.MSG_PEEK)
         except OSError:
             return None
         handle = _handle_in(extras)
@@ -235,60 +227,147 @@ class Guarded:
             return
         self._ended = True
         _open.discard(self)
+        self._unlisten()
+        self._socket.close()
+        _Watch.of(self.loop).done(self)
+        _release(self.keeper)
+
+    def _unlisten(self) -> None:
         if not self.loop.is_closed():
             self.loop.remove_reader(self._file)
             if self._rest:
                 self.loop.remove_writer(self._file)
-        self._socket.close()
 
 
 def _handle_in(extras: Sequence[tuple[int, int, bytes]]) -> int | None:
     """The file that came with a message."""
     for _, _, files in extras:
-        return array.array("i", files)[0]
+        return array.array("i", files[:4])[0]
     return None
 
 
+def _kill_tree(root: int) -> None:
+    """Both helpers of a command were killed: end what can be found of it."""
+    for pid in (root, *(pid for pid, _ in proc.descendants(root))):
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(OSError):
+        os.killpg(root, signal.SIGKILL)
+
+
+class _Watch:
+    """Looks after the helpers of what is waited for on one loop: a start, or an end that was ordered."""
+
+    all: ClassVar[dict[AbstractEventLoop, "_Watch"]] = {}
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waited: dict[Guarded, None] = {}
+        self._timer: TimerHandle | None = None
+
+    @classmethod
+    def of(cls, loop: AbstractEventLoop) -> "_Watch":
+        """The one of this loop."""
+        found = cls.all.get(loop)
+        if found is None:
+            for closed in [known for known in cls.all if known.is_closed()]:
+                del cls.all[closed]
+            found = cls.all[loop] = cls(loop)
+        return found
+
+    def add(self, guarded: Guarded) -> None:
+        """A letter of it is due."""
+        self._waited[guarded] = None
+        if self._timer is None and not self._loop.is_closed():
+            self._timer = Context().run(self._loop.call_later, _LOOK, self._look)
+
+    def done(self, guarded: Guarded) -> None:
+        """The letter came."""
+        self._waited.pop(guarded, None)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = monotonic()
+        states = {keeper: keeper.go_on() for keeper in {guarded.keeper for guarded in self._waited}}
+        for guarded in [each for each in self._waited if not each.look_after(now, states[each.keeper])]:
+            del self._waited[guarded]
+        if self._waited:
+            self._timer = Context().run(self._loop.call_later, _LOOK, self._look)
+
+
 _open: set[Guarded] = set()
-_keeper: Keeper | None = None
+#: the one that is used now, and the one for commands that have the terminal
+_current: dict[bool, Keeper] = {}
+_retired: set[Keeper] = set()
 _lock = threading.Lock()
 
 
-def keeper() -> Keeper:
-    """The keeper of this process, started at the first call."""
-    global _keeper
+def keepers() -> tuple[Keeper, ...]:
+    """Those of this process that may have guards."""
+    return (*_current.values(), *_retired)
+
+
+def _keeper(loop: AbstractEventLoop, credentials: inherit.Credentials, foreground: bool) -> Keeper:
+    """The one to start with, under the credentials that we have."""
     with _lock:
-        if _keeper is None:
-            if not _hooked:
-                _hooked.append(True)
-                atexit.register(_shut_down)
-                os.register_at_fork(after_in_child=_forget)
-            _keeper = Keeper()
-        return _keeper
+        found = _current.get(foreground)
+        if found is not None and found.credentials == credentials:
+            return found
+        if not _hooked:
+            _hooked.append(True)
+            atexit.register(_shut_down)
+            os.register_at_fork(after_in_child=_forget)
+        made = Keeper(loop, credentials, found, foreground=foreground)
+        if found is not None:
+            _retire_locked(found)
+        _current[foreground] = made
+        return made
 
 
-def _post(loop: AbstractEventLoop, kind: bytes, files: list[int]) -> None:
-    """Have a guard forked, by a new keeper if the one before was killed."""
-    global _keeper
-    mine = keeper()
-    copies = [os.dup(file) for file in files]
-    try:
-        if kind == b"W":
-            mine.prepare(loop)
-        mine.post(loop, kind, files)
-    except OSError:
-        mine.close(0)
-        with _lock:
-            if _keeper is mine:
-                _keeper = None
-        mine = keeper()
-        if kind == b"W":
-            mine.prepare(loop)
-        mine.post(loop, kind, copies)
-        copies = []
-    finally:
-        for file in copies:
-            os.close(file)
+def _retire_locked(keeper: Keeper) -> None:
+    """No more is started by it; it is let go as soon as nobody needs to be told anything by it."""
+    if keeper.uses:
+        _retired.add(keeper)
+    else:
+        keeper.close(0)
+
+
+def _release(keeper: Keeper) -> None:
+    """One guard less."""
+    with _lock:
+        keeper.uses -= 1
+        if not keeper.uses and keeper in _retired:
+            _retired.discard(keeper)
+            keeper.close(0)
+
+
+def _dead(keeper: Keeper) -> None:
+    """It is of no use any more: the next start makes another one."""
+    with _lock:
+        for key in [key for key, known in _current.items() if known is keeper]:
+            del _current[key]
+            _retire_locked(keeper)
+
+
+def _fork(
+    loop: AbstractEventLoop, kind: str, credentials: inherit.Credentials, control: int, files: list[int]
+) -> tuple[Keeper, int]:
+    """Have a guard forked, by a new keeper if the one before was killed. The files are given away, unless this raises."""
+    words = ""
+    for _ in range(2):
+        mine = _keeper(loop, credentials, kind == "foreground")
+        try:
+            if kind == "worker":
+                mine.prepare(loop)
+            number = mine.fork(loop, kind, [control, *files])
+        except OSError:
+            words = mine.words()
+            _dead(mine)
+        else:
+            with _lock:
+                mine.uses += 1
+            return mine, number
+    raise CalloffError(f"nothing was started: {words}")
 
 
 _hooked: list[bool] = []
@@ -296,21 +375,26 @@ _hooked: list[bool] = []
 
 def _shut_down() -> None:
     """At exit: nothing of ours stays behind."""
-    global _keeper
     for guarded in tuple(_open):
         guarded.close()
-    mine, _keeper = _keeper, None
-    if mine is not None:
-        mine.close(1.0)
+    mine = keepers()
+    _current.clear()
+    _retired.clear()
+    for keeper in mine:
+        keeper.retire()
+    for keeper in mine:
+        keeper.close(1.0)
 
 
 def _forget() -> None:
     """A fork of the owner must not hold the sockets open: their end is the sign that the owner is gone."""
-    global _keeper, _lock
+    global _lock
     _lock = threading.Lock()
-    mine, _keeper = _keeper, None
-    if mine is not None:
-        mine.forget()
+    for keeper in keepers():
+        keeper.forget()
+    _current.clear()
+    _retired.clear()
+    _Watch.all.clear()
     for guarded in tuple(_open):
         guarded._ended = True
         guarded._socket.close()

@@ -14,6 +14,7 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..._os.fds import Files, standard
 from ..._words.errors import CommandFailed
 from ..._words.frame import RawStack
 from ..._words.place import Body, Sink, Work
@@ -21,7 +22,7 @@ from ..._words.report import Rung
 from ..kept import Guarded
 from .streams import Captured, Reading, Writing
 
-__all__ = ["CommandBody", "CommandWork", "Finished", "Plan"]
+__all__ = ["NULL", "SAME", "CommandBody", "CommandWork", "Finished", "Plan"]
 
 #: characters of a command line that are shown
 _LONG = 100
@@ -70,8 +71,9 @@ class Stream(Protocol):
         """Let go."""
 
 
-#: a stream, or the number of a file; -1 stands for standard output where standard error goes there, too
+#: a stream, or the number of a file; or what stands for standard output where standard error goes there, too; or nothing
 Outlet = Stream | int
+SAME, NULL = -1, -2
 
 
 @dataclass(slots=True)
@@ -145,7 +147,7 @@ class CommandWork(Work[Finished]):
             raise RuntimeError(f"{self!r} was started already: make another one to run it again")
         cwd = _directory(self._plan.cwd)
         env = dict(os.environ if self._plan.env is None else self._plan.env)
-        program = _find(self._plan.argv[0], env, cwd)
+        program = _find(self._plan.argv[0], env, cwd or ".")
         self._opened = True
         return CommandBody(self._plan, self.name, program, env, cwd)
 
@@ -159,9 +161,13 @@ def _reading(stream: Outlet, name: str) -> Reading:
     return stream
 
 
-def _directory(cwd: str | None) -> str:
+def _directory(cwd: str | None) -> str | None:
+    """Its path; ``None`` for ours when that was removed, which a child may be in all the same."""
     if cwd is None:
-        return os.getcwd()
+        try:
+            return os.getcwd()
+        except FileNotFoundError:
+            return None
     if not stat.S_ISDIR(os.stat(cwd).st_mode):
         raise NotADirectoryError(errno.ENOTDIR, "cwd is not a directory", cwd)
     return os.path.abspath(cwd)
@@ -201,6 +207,7 @@ class CommandBody(Body):
         "_forced",
         "_guarded",
         "_handle",
+        "_left",
         "_loop",
         "_plan",
         "_program",
@@ -212,7 +219,7 @@ class CommandBody(Body):
     )
     place = "command"
 
-    def __init__(self, plan: Plan, name: str, program: str, env: dict[str, str], cwd: str) -> None:
+    def __init__(self, plan: Plan, name: str, program: str, env: dict[str, str], cwd: str | None) -> None:
         self.name: str = name
         self.argv: tuple[str, ...] = plan.argv
         #: of the program, once it runs
@@ -224,6 +231,7 @@ class CommandBody(Body):
         self._cwd = cwd
         self._done = False
         self._forced = False
+        self._left = False
         self._handle: int | None = None
 
     # --- what the operation asks for
@@ -232,31 +240,40 @@ class CommandBody(Body):
         """Have a guard forked that starts the program."""
         self._sink = sink
         self._loop = loop = get_running_loop()
-        files: list[int] = []
-        try:
-            for stream in self._plan.streams:
-                if not isinstance(stream, int):
-                    files.append(stream.attach(loop))
-                else:
-                    files.append(os.dup(files[1] if stream == -1 else stream))
-            guarded = Guarded(loop, b"C", files, self)
-        except BaseException:
-            for file in files:
-                os.close(file)
-            self._finish_streams()
-            raise
-        self._guarded = guarded
-        ignored = [int(number) for number in _INHERITED if signal.getsignal(number) is signal.SIG_IGN]
+        with Files() as files:
+            try:
+                closed = [number for number in range(3) if not self._open(number, loop, files)]
+                if self._cwd is None:
+                    files.add(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+                self._guarded = Guarded(loop, "command", files.numbers, self)
+            except BaseException:
+                self._finish_streams()
+                raise
+            files.give()
         details = {
             "program": self._program,
             "argv": list(self._plan.argv),
             "env": self._env,
             "cwd": self._cwd,
-            "ignored": ignored,
+            "closed": closed,
+            "group": 0,
         }
-        guarded.write("start", details)
+        self._guarded.write("start", details)
         if sink.force_at is not None:
             self.limited()
+
+    def _open(self, number: int, loop: AbstractEventLoop, files: Files) -> bool:
+        """Have the command's end of a stream; ``False`` when there is to be none, since we have none ourselves."""
+        stream = self._plan.streams[number]
+        if not isinstance(stream, int):
+            files.add(stream.attach(loop))
+        elif stream == SAME:
+            files.copy(files.numbers[1])
+        elif stream == NULL or (stream < 3 and not standard(stream)):
+            files.add(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+        else:
+            files.copy(stream)
+        return not isinstance(stream, int) or not 0 <= stream < 3 or standard(stream)
 
     def ask(self, text: str) -> RawStack:
         """Signal its process group; what has not begun never will."""
@@ -285,11 +302,13 @@ class CommandBody(Body):
         return True
 
     def limited(self) -> None:
-        """Leave with the guard when force is due at the latest."""
-        at = self._sink.force_at
-        if at is not None:
-            at += time.monotonic() - self._loop.time() + _SLACK
-        self._guarded.write("limit", 0, at, None)
+        """Leave with the guard when force is due at the latest, and when it is to ask, should we not come to it."""
+        sink, late = self._sink, time.monotonic() - self._loop.time() + _SLACK
+        force_at, deadline = sink.force_at, sink.deadline
+        reminder = None
+        if deadline is not None and sink.reason is None:
+            reminder = (deadline + late, self._plan.signal, ())
+        self._guarded.write("limit", 0, None if force_at is None else force_at + late, None, reminder)
 
     def where(self) -> RawStack:
         """Programs show no lines: one frame, with the command line and the number of the process."""
@@ -315,11 +334,22 @@ class CommandBody(Body):
         elif kind == "ended" and not self._done:
             self._close()
             self._ended(**parts[0])
+        elif kind == "gone" and self._left:
+            self._left = False
+            self._sink.stopped()  # abandoned because of survivors: now they are gone
 
     def _ended(self, status: int | None, cause: str, asked: bool, survivors: tuple[str, ...], **_: Any) -> None:
         sink = self._sink
+        self._left = bool(survivors) and (
+            cause in ("kill", "limit") or asked or self._forced or sink.reason is not None
+        )
         if cause == "never":
             sink.stopped(Rung.ASKED)
+        elif cause == "lost" and sink.reason is None:
+            text = "the process that guarded it was killed, and then all that it had started"
+            if survivors:
+                text += f", but for {'; '.join(survivors)}"
+            sink.raised(CommandFailed(self._plan.argv, -signal.SIGKILL if status is None else status, text))
         elif cause != "itself" or (self._forced and status == -signal.SIGKILL):
             sink.stopped(Rung.KILLED, survivors=survivors)
         elif asked:
@@ -344,11 +374,21 @@ class CommandBody(Body):
         stream = self._plan.streams[number]
         return stream if isinstance(stream, Captured) else None
 
-    def lost(self) -> None:
-        """The guard was killed; the program died with it, and the keeper buries what is left."""
+    def failed(self, error: Exception) -> None:
+        """It was not started: we can't."""
         if not self._done:
             self._close()
-            self._sink.raised(CommandFailed(self._plan.argv, -signal.SIGKILL, "its guarding process was killed"))
+            self._sink.raised(error)
+
+    def lost(self) -> None:
+        """Guard and keeper were killed: what could be found of it was killed, too, and the rest can't be."""
+        if not self._done:
+            self._close()
+            text = "both of calloff's processes that guarded it were killed: what it had detached may run on"
+            if self._sink.reason is None:
+                self._sink.raised(CommandFailed(self._plan.argv, -signal.SIGKILL, text))
+            else:
+                self._sink.stopped(Rung.KILLED)
 
     def _close(self) -> None:
         self._done = True
@@ -361,6 +401,3 @@ class CommandBody(Body):
         for stream in self._plan.streams:
             if not isinstance(stream, int):
                 stream.finish()
-
-
-_INHERITED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

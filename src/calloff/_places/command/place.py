@@ -5,7 +5,7 @@ import signal as signals
 from collections.abc import Mapping
 from typing import IO, Any, Literal
 
-from .body import CommandWork, Outlet, Plan
+from .body import NULL, SAME, CommandWork, Outlet, Plan
 from .streams import Captured, Feed, Reading, Writing
 
 __all__ = ["command"]
@@ -13,9 +13,6 @@ __all__ = ["command"]
 Pathlike = str | os.PathLike[str]
 Source = bytes | Literal["null", "inherit", "pipe"] | int | IO[Any] | None
 Drain = Literal["capture", "inherit", "null", "pipe"] | int | IO[Any] | None
-
-#: kept open for all commands
-_null: list[int] = []
 
 
 def command(
@@ -96,7 +93,7 @@ def _source(given: Source) -> Outlet:
     if given == "inherit":
         return 0
     if given is None or given == "null":
-        return _devnull()
+        return NULL
     return _file(given, "stdin", 'bytes, "pipe", "inherit", "null", an open file, or None')
 
 
@@ -108,9 +105,9 @@ def _drain(given: Any, name: str, limit: int, ours: int) -> Outlet:
     if given == "inherit":
         return ours
     if given is None or given == "null":
-        return _devnull()
+        return NULL
     if given == "stdout" and name == "stderr":
-        return -1
+        return SAME
     words = '"capture", "pipe", "inherit", "null"' + (', "stdout"' if name == "stderr" else "")
     return _file(given, name, f"{words}, or an open file")
 
@@ -125,9 +122,3 @@ def _file(given: Any, name: str, allowed: str) -> int:
     if number < 0:
         raise ValueError(f"{name} must be {allowed}, not {given!r}")
     return number
-
-
-def _devnull() -> int:
-    if not _null:
-        _null.append(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
-    return _null[0]

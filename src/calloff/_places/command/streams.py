@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextvars import Context
 
+from ..._os.fds import pipe, write
+
 __all__ = ["Captured", "Feed", "Reading", "Writing"]
 
 _CHUNK = 1 << 16
@@ -43,7 +45,7 @@ class _Output(_Pipe):
     def attach(self, loop: AbstractEventLoop) -> int:
         """Make the pipe; returns the command's end of it."""
         self._loop = loop
-        self._file, theirs = os.pipe2(os.O_CLOEXEC)
+        self._file, theirs = pipe()
         os.set_blocking(self._file, False)
         self._watch()
         return theirs
@@ -195,7 +197,7 @@ class _Input(_Pipe):
     def attach(self, loop: AbstractEventLoop) -> int:
         """Make the pipe; returns the command's end of it."""
         self._loop = loop
-        theirs, self._file = os.pipe2(os.O_CLOEXEC)
+        theirs, self._file = pipe()
         os.set_blocking(self._file, False)
         self._write()
         return theirs
@@ -219,7 +221,7 @@ class _Input(_Pipe):
     def _write(self) -> None:
         try:
             while self._data:
-                self._data = self._data[os.write(self._file, self._data[:_CHUNK]) :]
+                self._data = self._data[write(self._file, self._data[:_CHUNK]) :]
         except BlockingIOError:
             self._watch()
             return

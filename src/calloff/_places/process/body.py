@@ -191,7 +191,7 @@ class ProcessBody(Body):
         if survivors:
             _logger.warning("%s left behind what could not be killed: %s", self.name, "; ".join(survivors))
 
-    def failed(self, error: OSError) -> None:
+    def failed(self, error: Exception) -> None:
         """There is no worker for it."""
         self.worker = None
         self.sink.raised(error)

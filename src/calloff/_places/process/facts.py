@@ -8,7 +8,7 @@ from typing import Any
 
 from ..._words.frame import RawStack
 
-__all__ = ["details", "is_open", "parse_stack", "seconds_run", "state_of", "why"]
+__all__ = ["details", "parse_stack", "seconds_run", "state_of", "why"]
 
 _LINE = re.compile(r'  File "(.*)", line (\d+) in (.*)')
 _HEADER, _OUTERMOST = "(most recent call first)", "_child/__main__.py"
@@ -64,15 +64,6 @@ def why(status: int | None) -> str:
     except ValueError:
         name = f"signal {-status}"
     return f"the worker process was killed by {name}"
-
-
-def is_open(file: int) -> bool:
-    """Whether the number stands for an open file."""
-    try:
-        os.fstat(file)
-    except OSError:
-        return False
-    return True
 
 
 def details(preload: tuple[str, ...]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..._words.errors import CalloffError
 from .. import kept
 from .worker import Worker
 
@@ -77,7 +78,7 @@ class Pool:
         if self.waiting or self.busy >= SETTINGS.size:
             self.waiting.append(body)
             return
-        worker = self.idle.pop() if self.idle else self._spawn()
+        worker = self._idle() or self._spawn()
         worker.take(body)
         if worker.ready:
             self._refill_later()
@@ -96,10 +97,21 @@ class Pool:
             self.workers.discard(worker)
             worker.retire()
             self._feed()
-        elif self.waiting and self.busy <= SETTINGS.size:
+        elif self.waiting and self.busy <= SETTINGS.size and worker.guarded.is_like_us():
             worker.take(self.waiting.popleft())
         else:
             self.idle.append(worker)
+            self._feed()
+
+    def _idle(self) -> Worker | None:
+        """A worker that waits for work, and would be the same if it were started now; the others are let go."""
+        while self.idle:
+            worker = self.idle.pop()
+            if worker.guarded.is_like_us():
+                return worker
+            self.workers.discard(worker)
+            worker.retire()
+        return None
 
     def lost(self, worker: Worker) -> None:
         """The worker is dead; its slot is free."""
@@ -114,8 +126,8 @@ class Pool:
         while self.waiting and self.busy < SETTINGS.size:
             body = self.waiting.popleft()
             try:
-                worker = self.idle.pop() if self.idle else self._spawn()
-            except OSError as error:
+                worker = self._idle() or self._spawn()
+            except (OSError, CalloffError) as error:
                 body.failed(error)
             else:
                 worker.take(body)
@@ -141,7 +153,7 @@ class Pool:
         while self._is_short():
             try:
                 self.idle.insert(0, self._spawn())
-            except OSError:  # no files or processes left; whoever needs the worker will hear of it
+            except (OSError, CalloffError):  # no files or processes left; whoever needs the worker will hear of it
                 return
 
     def _spawn(self) -> Worker:

@@ -3,21 +3,23 @@
 import contextlib
 import os
 import pickle
-import select
 import signal
 import socket
 import threading
 import time
 from collections import deque
+from contextlib import ExitStack
 from contextvars import Context
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from ..._child.wire import ASK, DEAF, DUMP, LOOK, Reader, frame
+from ..._os.fds import Files, is_readable, pair, standard
 from ..._words.frame import RawStack
 from ..._words.place import Sink
+from ..keeper import QUIET
 from ..kept import Guarded
-from .facts import details, is_open, parse_stack, seconds_run, state_of, why
+from .facts import details, parse_stack, seconds_run, state_of, why
 
 if TYPE_CHECKING:
     from .body import ProcessBody
@@ -59,21 +61,26 @@ class Worker:
         self._looking = threading.RLock()
         self._looked_at = self._ran = 0.0
         self._rest: deque[memoryview] = deque()
-        data, theirs = socket.socketpair()
-        news, their_news = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._stacks, their_stacks = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        with Files() as files, ExitStack() as ours:
+            data, theirs = (ours.enter_context(end) for end in pair())
+            news, their_news = (ours.enter_context(end) for end in pair(socket.SOCK_SEQPACKET))
+            self._stacks, their_stacks = files.pipe(os.O_NONBLOCK)
+            given = [files.copy(theirs.fileno()), files.copy(their_news.fileno()), their_stacks]
+            for file in (1, 2):
+                if standard(file):
+                    given.append(files.copy(file))
+                else:
+                    given.append(files.add(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)))
+            self.guarded: Guarded = Guarded(pool.loop, "worker", given, self)
+            files.give()
+            ours.pop_all()
+        theirs.close()
+        their_news.close()
         data.setblocking(False)
         news.setblocking(False)
         self._data, self._news = data, news
         self._files = data.fileno(), news.fileno()
         self._reader = Reader(data)
-        outputs = [os.dup(file) if is_open(file) else os.open(os.devnull, os.O_WRONLY) for file in (1, 2)]
-        files = [theirs.detach(), their_news.detach(), their_stacks, *outputs]
-        try:
-            self.guarded: Guarded = Guarded(pool.loop, b"W", files, self)
-        except BaseException:
-            self._close()
-            raise
         self.guarded.write("start", details(preload))
         self._listen()
 
@@ -116,7 +123,12 @@ class Worker:
         at, deadline = sink.force_at, sink.deadline
         here = time.monotonic() - self.pool.loop.time()
         at = None if at is None else at + here + _SLACK
-        self.guarded.write("limit", self._number, at, None if deadline is None else deadline + here)
+        reminder = None
+        if deadline is not None:
+            deadline += here
+            if sink.reason is None:  # should we not come to it, the guard asks
+                reminder = (deadline + _SLACK, ASK, ("deadline", "its deadline has passed", None, deadline))
+        self.guarded.write("limit", self._number, at, deadline, reminder)
 
     def ask(self, sink: Sink) -> None:
         """Have `CancelledError` raised in the function."""
@@ -149,7 +161,7 @@ class Worker:
     def _send(self, parts: list[Any]) -> None:
         try:
             if len(parts) == 1 and not self._rest:
-                sent = self._data.send(parts[0])
+                sent = self._data.send(parts[0], QUIET)
                 if sent == len(parts[0]):
                     return
                 parts = [memoryview(parts[0])[sent:]]
@@ -165,7 +177,7 @@ class Worker:
         waited = False
         try:
             while rest:
-                sent = self._data.send(rest[0])
+                sent = self._data.send(rest[0], QUIET)
                 if sent == len(rest[0]):
                     rest.popleft()
                 else:
@@ -279,10 +291,15 @@ class Worker:
             self._went_on(refused)
             self._end(lambda body: body.killed(survivors))
         else:
-            self._end(lambda body: body.died(status, why(status), begun >= self._number, survivors))
+            words = why(status) if cause != "lost" else "the process that guards the worker was killed"
+            self._end(lambda body: body.died(status, words, begun >= self._number, survivors))
+
+    def failed(self, error: Exception) -> None:
+        """There is none: it could not be started."""
+        self._end(lambda body: body.failed(error))
 
     def lost(self) -> None:
-        """The guard was killed; the worker died with it, and the keeper buries what is left."""
+        """Guard and keeper were killed, and the worker died with its guard."""
         if self._killing and self._held is None:
             self._end(lambda body: body.killed(()))
         else:
@@ -355,7 +372,7 @@ class Worker:
     def _await_stack(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while self._stack() is None and self._stacks >= 0 and (left := until - time.monotonic()) > 0:
-            select.select([self._stacks], [], [], left)
+            is_readable(self._stacks, left)
 
     def _look_last(self, patience: float = _LAST_LOOK) -> None:
         """Have C write the stack of one that does not answer, unless it is stopped or dead.

@@ -1,0 +1,169 @@
+"""Numbers of files: who owns them, and that none of ours is that of a standard stream.
+
+A program whose standard streams are closed gets their numbers for the next files that are opened. What calloff opens
+for itself is moved above them, or a child would take our sockets for its output.
+"""
+
+import os
+import stat
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket as sockets
+    from types import TracebackType
+
+__all__ = ["Files", "copied", "is_readable", "pair", "pipe", "standard", "write"]
+
+#: the first number that is no standard stream's
+_FIRST = 3
+
+
+def copied(file: int) -> int:
+    """Another number for the same open file, from 3 on; closed when a program is executed."""
+    import fcntl
+
+    return fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, _FIRST)
+
+
+def raised(file: int) -> int:
+    """The same open file at a number from 3 on; the number given is closed where that is another one."""
+    if file >= _FIRST:
+        return file
+    try:
+        return copied(file)
+    finally:
+        os.close(file)
+
+
+class Files:
+    """Owns numbers of files until they are given away: whatever happens before, they are closed once.
+
+    ::
+
+        with Files() as files:
+            ours, theirs = files.pipe()
+            ...                      # an error here closes both
+            files.give()             # from here on they are somebody else's
+    """
+
+    __slots__ = ("numbers",)
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+
+    def __enter__(self) -> "Files":
+        return self
+
+    def __exit__(
+        self, kind: "type[BaseException] | None", error: "BaseException | None", trace: "TracebackType | None"
+    ) -> None:
+        self.close()
+
+    def add(self, file: int) -> int:
+        """Own it, at a number from 3 on, which is returned."""
+        file = raised(file)
+        self.numbers.append(file)
+        return file
+
+    def copy(self, file: int) -> int:
+        """Own a copy of it."""
+        return self.add(copied(file))
+
+    def pipe(self, flags: int = 0) -> "tuple[int, int]":
+        """Own both ends of a new pipe."""
+        first, second = pipe(flags)
+        self.numbers += (first, second)
+        return first, second
+
+    def give(self, *files: int) -> None:
+        """These, or all without any, are owned by somebody else from now on."""
+        self.numbers = [file for file in self.numbers if files and file not in files]
+
+    def close(self) -> None:
+        """Close what is still owned."""
+        numbers, self.numbers = self.numbers, []
+        for file in numbers:
+            os.close(file)
+
+
+def pipe(flags: int = 0) -> "tuple[int, int]":
+    """A pipe whose ends are from 3 on and are closed when a program is executed.
+
+    Args:
+        flags: ``os.O_NONBLOCK``, for both ends.
+    """
+    if hasattr(os, "pipe2"):
+        first, second = os.pipe2(os.O_CLOEXEC | flags)
+    else:
+        first, second = os.pipe()
+        for file in (first, second) if flags else ():
+            os.set_blocking(file, False)
+    try:
+        first = raised(first)
+    except OSError:
+        os.close(second)
+        raise
+    try:
+        return first, raised(second)
+    except OSError:
+        os.close(first)
+        raise
+
+
+def pair(kind: "int | None" = None) -> "tuple[sockets.socket, sockets.socket]":
+    """Two sockets that are connected with each other, at numbers from 3 on."""
+    import socket as sockets
+
+    both = sockets.socketpair(sockets.AF_UNIX, sockets.SOCK_STREAM if kind is None else kind)
+    if min(each.fileno() for each in both) >= _FIRST:
+        return both
+    try:
+        moved = [sockets.socket(fileno=copied(both[0].fileno()))]
+        try:
+            moved.append(sockets.socket(fileno=copied(both[1].fileno())))
+        except OSError:
+            moved[0].close()
+            raise
+    finally:
+        for each in both:
+            each.close()
+    return moved[0], moved[1]
+
+
+def standard(number: int) -> bool:
+    """Whether a child is to have what stands at the number of a standard stream here.
+
+    A file that is closed when a program is executed was put there for ourselves: by the event loop or by a library, in
+    a program that had its standard streams closed. A daemon that opened a log file or `/dev/null` there means it.
+    """
+    try:
+        mode = os.fstat(number).st_mode
+        return os.get_inheritable(number) or stat.S_ISREG(mode) or stat.S_ISCHR(mode)
+    except OSError:
+        return False
+
+
+def is_readable(file: int, seconds: float) -> bool:
+    """Wait until a file can be read, at most that long; for numbers of any size, which `select` is not."""
+    import select
+
+    waiting = select.poll()
+    waiting.register(file, select.POLLIN)
+    return bool(waiting.poll(max(0.0, seconds) * 1000))
+
+
+def write(file: int, data: "bytes | memoryview") -> int:
+    """Write to a pipe; `BrokenPipeError` when nobody reads it, also where the program lets SIGPIPE end it."""
+    import signal
+
+    if signal.getsignal(signal.SIGPIPE) is not signal.SIG_DFL:
+        return os.write(file, data)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
+    try:
+        return os.write(file, data)
+    except BrokenPipeError:
+        if signal.SIGPIPE not in before and hasattr(signal, "sigtimedwait"):
+            signal.sigtimedwait({signal.SIGPIPE}, 0)  # it was sent to this thread, and nobody is to see it
+        raise
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

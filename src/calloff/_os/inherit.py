@@ -1,0 +1,232 @@
+"""What a child takes over from the process that starts it, whoever forks it: as with `subprocess`.
+
+Two halves. *Credentials* (users, groups, capabilities, what the kernel was told to refuse, namespaces, control group)
+can't be given to another process: they are compared, and where they differ the child has to descend from somebody else.
+*Settings* (umask, limits, niceness, processors, signals) are plain values: `standing` reads them at the start, and
+`take_over` sets in the child what is different there.
+"""
+
+import os
+import sys
+
+from . import proc
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+    from collections.abc import Callable
+    from typing import Any
+else:
+    import _signal
+
+__all__ = [
+    "Credentials",
+    "Settings",
+    "assume",
+    "dispositions",
+    "here",
+    "is_like",
+    "marks",
+    "standing",
+    "take_over",
+    "users",
+]
+
+Credentials = tuple["Any", ...]
+Settings = dict[str, "Any"]
+
+#: what Python ignores and a program expects not to be
+_PYTHONS = tuple(int(getattr(_signal, name)) for name in ("SIGPIPE", "SIGXFSZ", "SIGXFZ") if hasattr(_signal, name))
+
+
+def _status() -> bytes:
+    """What the kernel tells about this thread; nothing without a `/proc` of ours."""
+    return proc.read("/proc/thread-self/status") if proc.believed() else b""
+
+
+def _field(status: bytes, name: bytes) -> bytes:
+    """One line of that, without its name; empty where the kernel does not have it."""
+    at = status.find(b"\n" + name + b":\t")
+    return b"" if at < 0 else status[at + len(name) + 3 : status.index(b"\n", at + 1)]
+
+
+def users() -> "Credentials":
+    """Those credentials that change in practice, and can be read in a microsecond: users, groups, capabilities."""
+    if not hasattr(os, "getresuid"):
+        return (os.getuid(), os.geteuid(), os.getgid(), os.getegid(), os.getgroups())
+    return (os.getresuid(), os.getresgid(), os.getgroups(), _capabilities())
+
+
+def standing() -> "tuple[Credentials, Settings]":
+    """All that can't be given to a child of another process, and what can, of the calling thread now."""
+    status = _status()
+    told = tuple([_field(status, name) for name in _TELLING])
+    places = tuple([_identity(path) for path in (_SPACES if status else _SPACES[:1])])
+    group = proc.read("/proc/thread-self/cgroup") if status else b""
+    return (users(), told, places, group), _settings(status)
+
+
+_TELLING = (b"CapInh", b"CapPrm", b"CapEff", b"CapBnd", b"CapAmb", b"NoNewPrivs", b"Seccomp", b"Seccomp_filters")
+_SPACES = ("/", "/proc/thread-self/ns/mnt", "/proc/thread-self/ns/net")
+
+
+def _identity(path: str) -> "tuple[int, int]":
+    try:
+        found = os.stat(path)
+    except OSError:
+        return (0, 0)
+    return (found.st_dev, found.st_ino)
+
+
+_capget: "list[Callable[[], bytes]]" = []
+
+
+def _capabilities() -> bytes:
+    """The capabilities of this thread; empty where the system has none or can't tell."""
+    if not _capget:
+        _capget.append(_find_capget())
+    return _capget[0]()
+
+
+def _find_capget() -> "Callable[[], bytes]":
+    if sys.platform != "linux":
+        return bytes
+    try:
+        import ctypes
+
+        call = ctypes.CDLL(None).capget
+        header, found = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    except (ImportError, AttributeError, OSError):
+        return bytes
+    return lambda: bytes(found) if call(header, found) == 0 else b""
+
+
+def _settings(status: bytes) -> "Settings":
+    """What a child of the calling thread would have, as plain values."""
+    found: Settings = {
+        "umask": int(_field(status, b"Umask") or b"-1", 8),
+        "ignored": _ignored(status),
+        "blocked": _bits(_field(status, b"SigBlk")) if status else sorted(_blocked()),
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
+        "limits": _limits(),
+        "here": here(),
+    }
+    if found["umask"] < 0:
+        found["umask"] = _umask()
+    if hasattr(os, "sched_getaffinity"):
+        found["cpus"] = sorted(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getscheduler"):
+        found["scheduler"] = (os.sched_getscheduler(0), os.sched_getparam(0).sched_priority)
+    return found
+
+
+def marks(umask: int) -> "tuple[Any, ...]":
+    """What a warm worker must have been started under, in a few microseconds; compared with what it was then.
+
+    Args:
+        umask: what the umask is thought to be. It can only be read by being set; where it is that, nothing changes.
+    """
+    import resource
+
+    found = os.umask(umask)
+    if found != umask:
+        os.umask(found)
+    limits = list(map(resource.getrlimit, _LIMITS))
+    cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    return (users(), os.getpriority(os.PRIO_PROCESS, 0), cpus, limits, found)
+
+
+def here() -> "tuple[int, int]":
+    """Which directory this process is in."""
+    return _identity(".")
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _bits(mask: bytes) -> "list[int]":
+    value = int(mask, 16)
+    return [number for number in range(1, value.bit_length() + 1) if value >> (number - 1) & 1]
+
+
+def _ignored(status: bytes) -> "list[int]":
+    if status:
+        ignored = _bits(_field(status, b"SigIgn"))
+    else:
+        ignored = [int(number) for number in _valid() if _signal.getsignal(number) == _signal.SIG_IGN]
+    return [number for number in ignored if number not in _PYTHONS]
+
+
+def _blocked() -> "set[int]":
+    return {int(number) for number in _signal.pthread_sigmask(_signal.SIG_BLOCK, ())}
+
+
+def _valid() -> "set[int]":
+    return {int(number) for number in _signal.valid_signals()}
+
+
+_LIMITS: "list[int]" = []
+
+
+def _limits() -> "list[tuple[int, int]]":
+    import resource
+
+    if not _LIMITS:
+        names = [name for name in dir(resource) if name.startswith("RLIMIT_") and name != "RLIMIT_OFILE"]
+        _LIMITS.extend(sorted({int(getattr(resource, name)) for name in names}))
+    return list(map(resource.getrlimit, _LIMITS))
+
+
+# --- in the child
+
+
+def dispositions(wanted: "Settings") -> None:
+    """Set what each signal does, and which are blocked, as after a start by `subprocess`."""
+    for number in _valid():
+        if number not in (_signal.SIGKILL, _signal.SIGSTOP):
+            _signal.signal(number, _signal.SIG_IGN if number in wanted["ignored"] else _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, wanted["blocked"])
+
+
+def assume(wanted: "Credentials") -> bool:
+    """Have the users and groups of a process that may do less; whether all credentials are those of that process then."""
+    users, groups, more, _ = wanted[0]
+    os.setgroups(more)
+    os.setresgid(*groups)
+    os.setresuid(*users)
+    return standing()[0] == wanted
+
+
+def take_over(wanted: "Settings", own: "Settings") -> None:
+    """Become like the process whose settings these are.
+
+    Args:
+        wanted: the settings to have.
+        own: those of this process now.
+
+    Raises:
+        OSError: this process may not.
+    """
+    os.umask(wanted["umask"])
+    if "cpus" in wanted and wanted["cpus"] != own.get("cpus"):
+        os.sched_setaffinity(0, wanted["cpus"])
+    if "scheduler" in wanted and wanted["scheduler"] != own.get("scheduler"):
+        policy, priority = wanted["scheduler"]
+        os.sched_setscheduler(0, policy, os.sched_param(priority))
+    if wanted["nice"] != own["nice"]:
+        os.setpriority(os.PRIO_PROCESS, 0, wanted["nice"])
+    if wanted["limits"] != own["limits"]:
+        import resource
+
+        _limits()
+        for which, limit, before in zip(_LIMITS, wanted["limits"], own["limits"], strict=True):
+            if limit != before:
+                resource.setrlimit(which, limit)
+
+
+def is_like(wanted: "Settings", own: "Settings") -> bool:
+    """Whether a child of this process would have these settings, but for its umask and directory."""
+    return all(wanted[name] == own.get(name) for name in wanted if name not in ("umask", "here", "blocked"))

@@ -1,0 +1,188 @@
+"""What the system tells about processes, and which processes descend from which.
+
+`/proc` is only believed when it is that of our own PID namespace: another one's numbers mean other processes here.
+Where there is none, the processes below can't be listed; but a process can find its own children by asking the kernel
+about each number that was given out since the first of them began (`own_children`).
+"""
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "believed",
+    "descendants",
+    "group_of",
+    "name_of",
+    "own_children",
+    "parent_of",
+    "read",
+    "running_children",
+    "seconds_run",
+    "state_of",
+]
+
+#: what was found out: by this process, whether `/proc` is its own; and whether that lists children
+_found: "dict[int | str, bool]" = {}
+
+
+def believed() -> bool:
+    """Whether there is a `/proc`, and it is that of the PID namespace of this process."""
+    me = os.getpid()
+    if me not in _found:
+        try:
+            _found[me] = os.readlink("/proc/self") == str(me)
+        except OSError:
+            _found[me] = False
+    return _found[me]
+
+
+def read(path: str, size: int = 4096) -> bytes:
+    """The beginning of a file of `/proc`; empty when the process has ended."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(file, size)
+    except OSError:
+        return b""
+    finally:
+        os.close(file)
+
+
+def _stat(pid: int) -> "tuple[str, int, int]":
+    """State, parent and process group; nothing when it is gone."""
+    fields = read(f"/proc/{pid}/stat").rpartition(b")")[2].split() if believed() else ()
+    return (fields[0].decode(), int(fields[1]), int(fields[2])) if len(fields) > 2 else ("", 0, 0)
+
+
+def state_of(pid: int) -> str:
+    """The letter that the system has for what a process does: ``R`` runs, ``S`` waits, ``T`` is stopped; or nothing."""
+    return _stat(pid)[0]
+
+
+def parent_of(pid: int) -> int:
+    """The number of its parent, or 0."""
+    return _stat(pid)[1]
+
+
+def group_of(pid: int) -> int:
+    """The process group of a process that lives, else 0."""
+    state, _, group = _stat(pid)
+    return 0 if state in ("", "Z", "X") else group
+
+
+def name_of(pid: int) -> str:
+    """The name of a process."""
+    return read(f"/proc/{pid}/comm", 64).decode(errors="replace").strip() if believed() else ""
+
+
+def seconds_run(pid: int) -> float:
+    """The processor time that the first thread of a process has used; 0 where the system does not tell."""
+    fields = read(f"/proc/{pid}/schedstat", 64).split() if believed() else ()
+    return int(fields[0]) / 1e9 if fields else 0.0
+
+
+# --- trees
+
+
+def descendants(root: int, since: int = 0) -> "list[tuple[int, int]]":
+    """Every descendant with its parent, those nearest to `root` first.
+
+    Args:
+        root: the process to begin at.
+        since: the first child that this process had: where `/proc` can't be believed, the children of this process that
+            are no older are found without it.
+    """
+    if not believed():
+        if sys.platform != "linux":
+            return _below(root, _by_ps())
+        return [(pid, root) for pid in own_children(since)] if since and root == os.getpid() else []
+    if not _lists_children():
+        return _below(root, _by_scan())
+    found: list[tuple[int, int]] = []
+    queue, seen = [root], {root}
+    for parent in queue:
+        for pid in _children(parent):
+            if pid not in seen:
+                seen.add(pid)
+                queue.append(pid)
+                found.append((pid, parent))
+    return found
+
+
+def running_children(pid: int) -> "list[tuple[int, str]]":
+    """The children of a process that have not ended, with their names."""
+    found = [child for child, parent in descendants(pid) if parent == pid]
+    return [(child, name_of(child)) for child in found if state_of(child) not in ("", "Z", "X")]
+
+
+def _lists_children() -> bool:
+    if "children" not in _found:
+        _found["children"] = os.path.exists("/proc/thread-self/children")
+    return _found["children"]
+
+
+def _children(pid: int) -> "list[int]":
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:
+                while chunk := file.read(1 << 16):
+                    found.extend(map(int, chunk.split()))
+    except (OSError, ValueError):  # it has ended meanwhile
+        pass
+    return found
+
+
+def _by_scan() -> "Iterator[tuple[int, int]]":
+    """Every process with its parent, for kernels that do not list children."""
+    return ((int(name), _stat(int(name))[1]) for name in os.listdir("/proc") if name.isdigit())
+
+
+def _by_ps() -> "Iterator[tuple[int, int]]":
+    """The same where there is no `/proc` at all."""
+    import subprocess
+
+    try:
+        lines = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, check=False).stdout.splitlines()
+    except OSError:
+        return iter(())
+    return ((int(pid), int(parent)) for pid, parent in (line.split() for line in lines))
+
+
+def _below(root: int, pairs: "Iterator[tuple[int, int]]") -> "list[tuple[int, int]]":
+    below: dict[int, list[int]] = {}
+    for pid, parent in pairs:
+        below.setdefault(parent, []).append(pid)
+    found: list[tuple[int, int]] = []
+    queue = [root]
+    for parent in queue:
+        for pid in below.pop(parent, ()):
+            queue.append(pid)
+            found.append((pid, parent))
+    return found
+
+
+def own_children(since: int) -> "list[int]":
+    """The children of this process that live, found without `/proc`, from `since`, the first one that it had.
+
+    A fork tells which number is given out next; the kernel answers for each number before it whether that is a child.
+    """
+    newest = os.fork()
+    if not newest:
+        os._exit(0)
+    os.waitpid(newest, 0)
+    numbers = range(since, newest) if newest > since else (*range(since, 1 << 22), *range(2, newest))
+    return [pid for pid in numbers if _is_own(pid)]
+
+
+def _is_own(pid: int) -> bool:
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except OSError:
+        return False
