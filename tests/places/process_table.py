@@ -43,14 +43,29 @@ def until(condition, seconds=10.0):
     return True
 
 
+def owner(pid):
+    """Whose keeper this process is, by the number that the keeper was told; 0 when it is none.
+
+    It is no child of its owner. One that is forked by another keeper, for other credentials, is told the same.
+    """
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+    except OSError:
+        return 0
+    at = next((at for at, word in enumerate(words) if word.endswith(b"calloff/_child")), None)
+    if at is None or Path(f"/proc/{pid}/comm").read_text() != "calloff-keeper\n":
+        return 0
+    return int(words[at + 1])
+
+
 def below(pid):
-    """All descendants of a process."""
+    """All descendants of a process, and of its keepers."""
     parents = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
                 fields = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
-                parents[int(entry)] = int(fields[1])
+                parents[int(entry)] = owner(entry) or int(fields[1])
             except OSError:
                 continue
     found = [pid]
