@@ -55,7 +55,7 @@ def without_the_right_to_kill():
 
 
 @needs_root
-@pytest.mark.parametrize(("place", "expected"), [("command", "KILLED"), ("process", "ASKED")])
+@pytest.mark.parametrize(("place", "expected"), [("command", "ABANDONED"), ("process", "ABANDONED")])
 def test_a_child_of_another_user_is_named(tmp_path, place, expected):
     program, file = tmp_path / "program.py", tmp_path / "pid"
     program.write_text(textwrap.dedent(PROGRAM))
@@ -73,7 +73,7 @@ def test_a_child_of_another_user_is_named(tmp_path, place, expected):
         ending, rung, survivors, took = json.loads(done.stdout)
         pid = int(file.read_text())
         assert not gone(pid), "what is named is there"
-        assert (ending, rung) == ("Cancelled", expected)
+        assert (ending, rung) == ("Abandoned", expected)
         assert len(survivors) == 1
         assert survivors[0].startswith(f"process {pid} (")
         assert survivors[0].endswith("): not ours to kill, it runs as user 65534")

@@ -1,9 +1,10 @@
 """What runs inside child processes, and the few words that both sides of the wire share.
 
-Read in this order: `keeper` (one per owner, forks), `guard` (one per worker or command, kills), `tree` (how a tree of
-processes is killed for sure), `worker` (runs the functions), `inside` (the operation as the function sees it), `wire`
-(the messages). Nothing here imports the rest of calloff: the folder is executed by itself, and its modules are known
-there as the package ``_calloff_child``. The owner imports `wire` alone.
+Read in this order: `keeper` (the fork server: one per owner), `guard` (the supervisor: one per worker or command),
+`program` and `worker` (what a guard starts), `inside` (the operation as the function sees it), `wire` (how messages are
+written). What is said of the kernel is in `calloff._os`. Nothing here imports the rest of calloff: the folder is
+executed by itself, and its modules are known there as the package ``_calloff._child``. The owner imports `wire` alone;
+its ends are `calloff._places.keeper` and `kept`.
 
 Who dies with whom::
 
@@ -13,4 +14,37 @@ Who dies with whom::
 A guard is a child subreaper: every descendant that loses its parent, daemons included, becomes a child of the guard. So
 the guard kills its children until it has none, and then it is known that nothing is left. It does so when it is told
 to, when its deadline passes, when the work has ended, and when the owner is gone.
+
+An owner (O), its keeper (K), the guards (G), a worker (W) say to each other, in letters (`wire`), in this order:
+
+=================================== ======= =============================================================================
+letter                              from    means; what its absence means, and within which time
+=================================== ======= =============================================================================
+``up, pid``                         K to O  the keeper lives. Its end before that, or no word in 5 s: `CalloffError` with
+                                            what it wrote
+``prepare, details``                O to K  load what workers need; no answer
+``worker|command|foreground, n, m`` O to K  fork guard n, with m files: its control socket, then those of the work
+``split, 0, m, credentials``        O to K  fork a keeper for an owner that has dropped its privileges
+``inherit, settings``               O to G  umask, limits, ... that the work is to have
+``start, details``                  O to G  start the work
+``born, pid`` (and a pidfd)         G to O  it runs. As long as that is awaited, O looks 4 times a second after K: one
+                                            that is stopped is continued, and killed when that does not help in 0.7 s
+``failed, errno, text``             G to O  it could not be started; the last letter
+``limit, n, at, deadline, asking``  O to G  when to kill, what the work is told of its deadline, and how to ask it should
+                                            O not come to it
+``ask, n, signal, reason``          O to G  ask the work to end
+``refused, n``                      G to O  the function was asked and went on
+``kill``                            O to G  kill it and all that descends from it; so does the end of the socket
+``ended, how``                      G to O  all is dead and reaped, but for the `survivors`. An end of the socket without
+                                            it: G was killed, and O turns to K
+``gone``                            G to O  the survivors are gone, too; the last letter
+``tell, n, 1, pid``                 O to K  guard n is gone: K kills what came to it, reaps, and says ``ended`` (with the
+                                            cause ``lost``) and ``gone`` on the socket that comes with this letter. Its end
+                                            without that: K was killed, too, and O kills what it can find
+=================================== ======= =============================================================================
+
+`how` has the `status` of the work, the `cause` (`itself`, `kill`, `limit`, `never` or `lost`), whether it was `asked`,
+the last job that a worker had `begun`, the last one that it had `refused`, and the `survivors`. Jobs and results go in
+frames (`wire`) between O and W, and what the function reports in packets on a socket of its own; while neither comes, G
+still says how W ended.
 """

@@ -84,10 +84,10 @@ def _forked(guard: "Guard", details: dict[str, Any]) -> int:
             os._exit(127)
     os.close(tell)
     try:
-        number = os.read(told, 16)
+        answer = os.read(told, 16)
     finally:
         os.close(told)
-    if number:
+    if answer:
         os.waitpid(pid, 0)
-        raise OSError(int(number), os.strerror(int(number)))
+        raise OSError(int(answer), os.strerror(int(answer)))
     return pid

@@ -157,7 +157,8 @@ def _ignored(status: bytes) -> "list[int]":
         ignored = _bits(_field(status, b"SigIgn"))
     else:
         ignored = [int(number) for number in _valid() if _signal.getsignal(number) == _signal.SIG_IGN]
-    return [number for number in ignored if number not in _PYTHONS]
+    valid = _valid()  # glibc has two for itself
+    return [number for number in ignored if number in valid and number not in _PYTHONS] if ignored else []
 
 
 def _blocked() -> "set[int]":

@@ -235,7 +235,7 @@ class Keeper:
         with contextlib.suppress(OSError):
             while chunk := os.read(self._words, 1 << 16):
                 text += chunk
-        said = text.decode(errors="replace").strip()
+        said = " ".join(text.decode(errors="replace").split())
         said = said if len(said) <= _WORDS else "… " + said[-_WORDS:]
         if up:
             told = f"calloff's helper process {self.pid} was killed"

@@ -31,6 +31,8 @@ _CLOEXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
 _LOOK = 0.25
 #: seconds that a keeper has to come up, and after which one that is stopped again and again is killed
 _UP, _STOPPED = 5.0, 0.7
+#: seconds that credentials which were read count as those of now, for workers that are warm
+_FRESH = 0.01
 
 
 class Listener(Protocol):
@@ -70,6 +72,7 @@ class Guarded:
         self._since = monotonic()
         self.loop: AbstractEventLoop = loop
         credentials, wanted = inherit.standing()
+        _seen.note(credentials)
         self._umask: int = wanted["umask"]
         self._marks = inherit.marks(self._umask) if kind == "worker" else None
         ours, theirs = fds.pair()
@@ -97,8 +100,16 @@ class Guarded:
         self._listen()
 
     def is_like_us(self) -> bool:
-        """Whether what it started would be the same if it were started now: user, groups, limits, umask, niceness."""
-        return inherit.marks(self._umask) == self._marks
+        """Whether what it started would be the same if it were started now: user, groups, limits, umask, niceness.
+
+        The rest of the credentials changes once in a program's life if ever, and takes longer to read than a function
+        takes to be sent and back: what was read of it counts for a moment.
+        """
+        if inherit.marks(self._umask) != self._marks:
+            return False
+        if monotonic() - _seen.at > _FRESH:
+            _seen.note(inherit.standing()[0])
+        return bool(_seen.credentials == self.keeper.credentials)
 
     def write(self, *parts: Any) -> None:
         """Send a letter."""
@@ -295,22 +306,37 @@ class _Watch:
             self._timer = Context().run(self._loop.call_later, _LOOK, self._look)
 
 
+class _Seen:
+    """The credentials that were read last, and when."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+        self.credentials: inherit.Credentials = ()
+
+    def note(self, credentials: inherit.Credentials) -> None:
+        """These are ours now."""
+        self.at, self.credentials = monotonic(), credentials
+
+
+_seen = _Seen()
 _open: set[Guarded] = set()
 #: the one that is used now, and the one for commands that have the terminal
-_current: dict[bool, Keeper] = {}
+_keeper: Keeper | None = None
+_foreground: Keeper | None = None
 _retired: set[Keeper] = set()
 _lock = threading.Lock()
 
 
 def keepers() -> tuple[Keeper, ...]:
     """Those of this process that may have guards."""
-    return (*_current.values(), *_retired)
+    return tuple(keeper for keeper in (_keeper, _foreground, *_retired) if keeper is not None)
 
 
-def _keeper(loop: AbstractEventLoop, credentials: inherit.Credentials, foreground: bool) -> Keeper:
+def _keeper_for(loop: AbstractEventLoop, credentials: inherit.Credentials, foreground: bool) -> Keeper:
     """The one to start with, under the credentials that we have."""
+    global _keeper, _foreground
     with _lock:
-        found = _current.get(foreground)
+        found = _foreground if foreground else _keeper
         if found is not None and found.credentials == credentials:
             return found
         if not _hooked:
@@ -320,7 +346,10 @@ def _keeper(loop: AbstractEventLoop, credentials: inherit.Credentials, foregroun
         made = Keeper(loop, credentials, found, foreground=foreground)
         if found is not None:
             _retire_locked(found)
-        _current[foreground] = made
+        if foreground:
+            _foreground = made
+        else:
+            _keeper = made
         return made
 
 
@@ -343,10 +372,15 @@ def _release(keeper: Keeper) -> None:
 
 def _dead(keeper: Keeper) -> None:
     """It is of no use any more: the next start makes another one."""
+    global _keeper, _foreground
     with _lock:
-        for key in [key for key, known in _current.items() if known is keeper]:
-            del _current[key]
-            _retire_locked(keeper)
+        if _keeper is keeper:
+            _keeper = None
+        elif _foreground is keeper:
+            _foreground = None
+        else:
+            return
+        _retire_locked(keeper)
 
 
 def _fork(
@@ -355,7 +389,7 @@ def _fork(
     """Have a guard forked, by a new keeper if the one before was killed. The files are given away, unless this raises."""
     words = ""
     for _ in range(2):
-        mine = _keeper(loop, credentials, kind == "foreground")
+        mine = _keeper_for(loop, credentials, kind == "foreground")
         try:
             if kind == "worker":
                 mine.prepare(loop)
@@ -375,10 +409,11 @@ _hooked: list[bool] = []
 
 def _shut_down() -> None:
     """At exit: nothing of ours stays behind."""
+    global _keeper, _foreground
     for guarded in tuple(_open):
         guarded.close()
     mine = keepers()
-    _current.clear()
+    _keeper = _foreground = None
     _retired.clear()
     for keeper in mine:
         keeper.retire()
@@ -388,11 +423,11 @@ def _shut_down() -> None:
 
 def _forget() -> None:
     """A fork of the owner must not hold the sockets open: their end is the sign that the owner is gone."""
-    global _lock
+    global _lock, _keeper, _foreground
     _lock = threading.Lock()
     for keeper in keepers():
         keeper.forget()
-    _current.clear()
+    _keeper = _foreground = None
     _retired.clear()
     _Watch.all.clear()
     for guarded in tuple(_open):

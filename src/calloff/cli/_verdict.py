@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from .._words.durations_text import spoken
-from .._words.errors import CommandFailed
+from .._words.errors import CalloffError, CommandFailed
 from .._words.frame import Frame, at_line
 from .._words.outcome import Abandoned, Cancelled, Completed, Failed, Outcome
 from .._words.reason import LIMITS, Kind, Reason
@@ -41,6 +41,8 @@ def exit_status(outcome: Outcome[Any], signum: int | None) -> int:
 def _status_of_error(error: BaseException) -> int:
     if isinstance(error, CommandFailed):
         return error.status if error.status >= 0 else 128 - error.status
+    if type(error) is CalloffError:  # and none of those that are about the work
+        return 125
     if isinstance(error, KeyboardInterrupt):
         return 130
     if isinstance(error, SystemExit):

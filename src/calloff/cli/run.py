@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from .._operation.operation import Operation
-from .._words.errors import CommandFailed
+from .._words.errors import CalloffError, CommandFailed
 from .._words.outcome import Abandoned, Completed, Failed, Outcome
 from .._words.ref import Ref
 from ._live import LiveLine, describe, looks_live
@@ -176,7 +176,8 @@ class _Run:
         status = exit_status(outcome, signum)
         try:
             self._tell(outcome, status)
-            sys.stdout.flush()
+            if sys.stdout is not None:  # it may have been closed before we began
+                sys.stdout.flush()
         except (OSError, ValueError) as error:
             print(f"calloff run: the result could not be written: {error}", file=sys.stderr)
             _drop_stdout()
@@ -206,6 +207,8 @@ class _Run:
                 raise
             status = 127 if isinstance(error, FileNotFoundError) else 126
             raise Refused(f"{error.strerror}: {error.filename!r}", status) from None
+        except CalloffError as error:
+            raise Refused(str(error), 125) from None
         finally:
             _logger.removeHandler(log)
 
@@ -262,6 +265,8 @@ def _explain(error: BaseException) -> None:
     if isinstance(error, SystemExit):
         if error.code is not None and not isinstance(error.code, int):
             print(error.code, file=sys.stderr)
+    elif type(error) is CalloffError:  # ours, and no line of the function's
+        _say(str(error))
     elif not isinstance(error, CommandFailed):  # the program has told itself
         sys.stderr.write(traceback_text(error))
 
@@ -283,8 +288,9 @@ def _leave(status: int) -> NoReturn:
     threading.Thread(target=cut_short, daemon=True).start()
     try:
         atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
     finally:
         os._exit(status)
 
