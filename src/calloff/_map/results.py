@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .._operation.current import progress
-from .._operation.operation import Operation
+from .._operation.operation import Operation, current_operation
 from .._operation.waiting import settled
 from .._words.outcome import Outcome
 from .blocking import Blocking
@@ -99,6 +99,7 @@ class Map(Generic[Item, T]):
     async def _drive(self, window: Window) -> None:
         """The body of the operation that the items belong to."""
         window.context = copy_context()
+        window.lane.owner = current_operation.get()
         ticking = window.loop.create_task(self._tell(window))
         pumping = None
         try:

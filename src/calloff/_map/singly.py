@@ -3,10 +3,12 @@
 import asyncio
 from asyncio import Future
 from collections.abc import Callable
+from types import CoroutineType
 from typing import Any
 
 from .._operation.operation import Operation, current_operation
 from .._operation.waiting import settled
+from .._places.task.body import TaskBody
 from .._words.outcome import Failed, Outcome
 from .._words.reason import Kind, Reason
 from .flight import Flight
@@ -16,7 +18,7 @@ __all__ = ["Singly"]
 
 
 class Singly:
-    """A lane: every launch is one item in an operation of its own."""
+    """A lane: every item in an operation of its own."""
 
     size = 1
 
@@ -28,37 +30,47 @@ class Singly:
         plan = window.plan
         self._make = plan.make
         self._numbered = plan.numbered
-        self._limits: dict[str, Any] = {"timeout": plan.timeout, "stall": plan.stall, "grace": plan.grace}
+        self._limits = plan.timeout, plan.stall, min(plan.grace, Operation.policy.longest_grace)
+        self._now = window.loop.time
+        #: the operation that the items belong to, known before the first is started
+        self.owner: Operation[Any] | None = None
 
-    def launch(self, flights: list[Flight]) -> None:
-        """Start the one item."""
-        (flight,) = flights
-        if self._window.plan.within is not None:
-            task = self._window.loop.create_task(self._held(flight, self._window.plan.within))
+    def launch(self) -> bool:
+        """Start the next item."""
+        window = self._window
+        flight = window.draw()
+        if flight is None:
+            return False
+        if window.plan.within is not None:
+            task = window.loop.create_task(self._held(flight, window.plan.within))
             self._tasks.add(task)
-            task.add_done_callback(self._released, context=self._window.context)
-            return
+            task.add_done_callback(self._released, context=window.context)
+            return True
         try:
             operation = self._begin(flight)
         except Exception as error:
-            self._over(flight, Failed(error))
+            window.ended(flight, Failed(error))
+            window.landed()
         else:
             self._flying[operation] = flight
-            operation.add_done_callback(self._landed, context=self._window.context)
+            operation.add_done_callback(self._landed, context=window.context)
+        return True
 
     def _begin(self, flight: Flight) -> Operation[Any]:
-        flight.since = self._window.loop.time()
+        flight.since = self._now()
         item = flight.item
         work = self._make(item, flight.number + 1) if self._numbered else self._make(item)
-        return self._start(work, **self._limits)
+        if type(work) is CoroutineType and not work.cr_suspended:  # what `start` would do, without its questions
+            body = TaskBody(work)
+            return Operation(body, body.name, self._window.loop, *self._limits, self.owner)
+        timeout, stall, grace = self._limits
+        return self._start(work, timeout=timeout, stall=stall, grace=grace)
 
     def _landed(self, operation: "Future[Any]") -> None:
-        assert isinstance(operation, Operation)
-        self._over(self._flying.pop(operation), operation._outcome())
-
-    def _over(self, flight: Flight, outcome: Outcome[Any]) -> None:
-        self._window.ended(flight, outcome)
-        self._window.landed()
+        flight = self._flying.pop(operation)
+        window = self._window
+        window.ended(flight, operation._outcome())  # type: ignore[attr-defined]  # it is an operation
+        window.landed()
 
     # --- with something that is held around each item
 

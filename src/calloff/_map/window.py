@@ -21,6 +21,7 @@ from .flight import Counts, Flight
 from .plan import Plan
 
 if TYPE_CHECKING:
+    from .._operation.operation import Operation
     from .journal import Journal
 
 __all__ = ["Lane", "Window"]
@@ -32,15 +33,25 @@ _ENOUGH = 20
 
 
 class Lane(Protocol):
-    """How items are run: one by one, or several in one operation."""
+    """How items are run: one by one, or several in one operation.
+
+    Attributes:
+        owner: the operation that the items belong to; set before the first is started.
+    """
+
+    owner: "Operation[Any] | None"
 
     @property
     def size(self) -> int:
         """How many items the next launch may take."""
         ...
 
-    def launch(self, flights: list[Flight], /) -> None:
-        """Start them; `Window.ended` follows for each of them, `Window.landed` once for all."""
+    def launch(self) -> bool:
+        """Draw what the next operation takes and start it; ``False`` when there is nothing to draw.
+
+        `Window.ended` follows for each of its items and `Window.landed` once for all.
+        """
+        ...
 
     def stop(self, text: str, /) -> None:
         """Call off everything that is in flight."""
@@ -94,78 +105,78 @@ class Window:
             return
         self._filling = True
         try:
+            launch = self.lane.launch
             while self._launched < self.jobs and not self.closed:
-                flights = self._draw(self.lane.size)
-                if not flights:
-                    break
                 self._launched += 1
-                self._running += len(flights)
-                self.lane.launch(flights)
+                if not launch():
+                    self._launched -= 1
+                    break
         finally:
             self._filling = False
-        if self.on_room is not None and self.wants():
-            self.on_room()
-        if not (self._launched or self._waiting or self._again or self.offered or self.more) or (
-            self.closed and not self._launched
-        ):
+        if self._launched:
+            if self.on_room is not None and self.wants():
+                self.on_room()
+        elif self.closed or not (self._waiting or self._again or self.offered or self.more):
             self._finish()
+        elif self.on_room is not None and self.wants():
+            self.on_room()
 
     def wants(self) -> bool:
         """Whether a further item may be offered."""
         return len(self.offered) < self.lane.size and self._launched < self.jobs and self._has_room()
 
     def _has_room(self) -> bool:
-        ahead = self.jobs * _AHEAD
-        if self._waiting >= ahead:
-            return False
         if self.streams:
-            if len(self.results) >= max(self.jobs, self.lane.size):
+            results = len(self.results)
+            if results >= self.jobs and results >= self.lane.size:
                 return False
-            if self._ordered and len(self._held) >= max(ahead, self.lane.size):
+            if self._held and len(self._held) >= max(self.jobs * _AHEAD, self.lane.size):
                 return False
-        return True
+        return not self._waiting or self._waiting < self.jobs * _AHEAD
 
-    def _draw(self, most: int) -> list[Flight]:
-        flights: list[Flight] = []
-        while len(flights) < most:
+    def draw(self) -> Flight | None:
+        """The next item to start, if there is one and room for it."""
+        while True:
             if self._again:
-                flights.append(self._again.popleft())
-                continue
+                self._running += 1
+                return self._again.popleft()
             if not self._has_room():
-                break
-            if self.offered:
-                item = self.offered.popleft()
-            elif self.source is None or not self.more:
-                break
-            else:
+                return None
+            if self.source is not None:
+                if not self.more:
+                    return None
                 try:
                     item = next(self.source)
                 except StopIteration:
                     self.more = False
-                    break
+                    return None
                 except Exception as error:
                     self.fail(error)
-                    break
-            flight = self._admit(item)
-            if flight is not None:
-                flights.append(flight)
-        return flights
+                    return None
+            elif self.offered:
+                item = self.offered.popleft()
+            else:
+                return None
+            flight = Flight(item, self._number, self._drawn)
+            self._number += 1
+            if self.journal is None or self._is_missing(self.journal, flight):
+                self._drawn += 1
+                self._running += 1
+                return flight
 
-    def _admit(self, item: Any) -> Flight | None:
-        """The item as a flight; ``None`` when an earlier run has done it."""
-        flight = Flight(item, self._number, self._drawn)
-        self._number += 1
-        if self.journal is not None:
-            try:
-                flight.key = self.journal.key_of(item, flight.number)
-            except Exception as error:
-                self.fail(error)
-                return None
-            if self.journal.has(flight.key, flight.number):
-                self._skipped += 1
-                return None
-        self._drawn += 1
-        return flight
+    def _is_missing(self, journal: "Journal", flight: Flight) -> bool:
+        """Whether no earlier run has done it."""
+        if self.error is not None:
+            return False
+        try:
+            flight.key = journal.key_of(flight.item, flight.number)
+        except Exception as error:
+            self.fail(error)
+            return False
+        if not journal.has(flight.key, flight.number):
+            return True
+        self._skipped += 1
+        return False
 
     def fail(self, error: BaseException) -> None:
         """The source is broken: what is in flight goes to its end, then the error is raised."""
