@@ -55,7 +55,7 @@ def test_a_line_for_each_ending(tmp_path):
 def test_an_output_that_is_there_is_not_overwritten(tmp_path):
     path = tmp_path / "out.jsonl"
     run([1], path)
-    with pytest.raises(FileExistsError, match="resume=True"):
+    with pytest.raises(FileExistsError, match="go on with it"):
         run([1], path)
     assert len(lines(path)) == 1
 

@@ -75,9 +75,10 @@ def test_a_dead_worker(text, signal, status, way):
 
 @given(st.lists(texts, min_size=1).map(tuple), st.integers(-64, 255), texts, ways)
 def test_a_failed_command(argv, status, stderr, way):
-    error = CommandFailed(argv, status, stderr)
+    error = CommandFailed(argv, status, stderr, b"out")
     again = way(error)
-    assert (again.argv, again.status, again.stderr, str(again)) == (argv, status, stderr, str(error))
+    assert (again.argv, again.status, again.stderr, again.stdout) == (argv, status, stderr, b"out")
+    assert str(again) == str(error)
 
 
 @given(errors)

@@ -2,7 +2,10 @@
 
 from typing import Any, NamedTuple
 
-__all__ = ["Counts", "Flight"]
+from .._words.errors import ended_error
+from .._words.outcome import Completed, Failed, Outcome
+
+__all__ = ["Counts", "Flight", "Wrong", "error_of"]
 
 
 class Flight:
@@ -12,12 +15,13 @@ class Flight:
         item: what the function is given.
         number: which item of the source it is, from 0.
         place: which one of those that run it is, from 0; differs from `number` where a resumed run leaves items out.
-        attempt: how often it was started.
+        attempt: how often it was started; 0 for what is no item at all.
         key: under which its ending is written; ``None`` without an output.
-        since: when the attempt began, on the clock of the loop.
+        since: when the attempt was started, on the clock of the loop.
+        seconds: how long the last attempt took.
     """
 
-    __slots__ = ("attempt", "item", "key", "number", "place", "since")
+    __slots__ = ("attempt", "item", "key", "number", "place", "seconds", "since")
 
     def __init__(self, item: Any, number: int, place: int) -> None:
         self.item = item
@@ -26,6 +30,21 @@ class Flight:
         self.attempt = 1
         self.key: str | None = None
         self.since = 0.0
+        self.seconds = 0.0
+
+
+class Wrong:
+    """What a source gives in the place of an item that it can't make: it fails with `error` and the others run.
+
+    Attributes:
+        text: what was found instead.
+    """
+
+    __slots__ = ("error", "text")
+
+    def __init__(self, text: str, error: Exception) -> None:
+        self.text = text
+        self.error = error
 
 
 class Counts(NamedTuple):
@@ -52,3 +71,12 @@ class Counts(NamedTuple):
         if self.skipped:
             parts.append(f"{self.skipped} done before")
         return ", ".join(parts)
+
+
+def error_of(outcome: Outcome[Any]) -> BaseException | None:
+    """What `unwrap` would raise; ``None`` for a value."""
+    if isinstance(outcome, Completed):
+        return None
+    if isinstance(outcome, Failed):
+        return outcome.error
+    return ended_error(outcome.operation, outcome.report)

@@ -16,11 +16,12 @@ from typing import Any, Literal
 
 import msgspec
 
+from .._places.command.body import Finished
 from .._words.errors import CalloffError
-from .._words.outcome import Completed, Failed, Outcome
-from .flight import Flight
+from .._words.outcome import Abandoned, Cancelled, Completed, Outcome
+from .flight import Flight, error_of
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "line_of"]
 
 _logger = logging.getLogger("calloff")
 _CHUNK = 1 << 16
@@ -89,7 +90,7 @@ class Journal:
                 ) from None
             if os.fstat(self._file).st_size and not self._resume:
                 raise FileExistsError(
-                    f"{self._path!r} holds results of an earlier run: give resume=True to go on with it, or another output"
+                    f"{self._path!r} holds results of an earlier run: go on with it (resume), or give another output"
                 )
             self._cut()
             self._read()
@@ -174,21 +175,13 @@ class Journal:
             return _digest(key) in self._by_key
         return number < len(self._by_number) and self._by_number[number] == int(key, 16)
 
-    def write(self, flight: Flight, outcome: Outcome[Any], seconds: float) -> None:
+    def write(self, flight: Flight, outcome: Outcome[Any]) -> None:
         """Append its ending.
 
         Raises:
             OSError: the disk is full or the like; what is in the file stays whole.
         """
-        line: dict[str, Any] = {"n": flight.number, "key": flight.key, "item": flight.item}
-        line["state"] = type(outcome).__name__.lower()
-        if isinstance(outcome, Completed):
-            line["value"] = outcome.value
-        else:
-            line.update(_told(outcome))
-        line["seconds"] = round(seconds, 6)
-        line["attempts"] = flight.attempt
-        self._append(_text(line) + b"\n")
+        self._append(line_of(flight, outcome))
 
     def _append(self, data: bytes) -> None:
         size = os.fstat(self._file).st_size
@@ -201,6 +194,29 @@ class Journal:
             raise OSError(error.errno, f"{error.strerror}; what is done is in the file", self._path) from None
 
 
+def line_of(flight: Flight, outcome: Outcome[Any]) -> bytes:
+    """The line that tells an ending."""
+    line: dict[str, Any] = {"n": flight.number}
+    if flight.key is not None:
+        line["key"] = flight.key
+    line["item"] = flight.item
+    line["state"] = type(outcome).__name__.lower()
+    if isinstance(outcome, Completed):
+        value = outcome.value
+        if isinstance(value, Finished):
+            value = {"status": value.status, "stdout": _decoded(value.stdout), "stderr": _decoded(value.stderr)}
+        line["value"] = value
+    else:
+        line.update(_told(outcome))
+    line["seconds"] = round(flight.seconds, 6)
+    line["attempts"] = flight.attempt
+    return _text(line) + b"\n"
+
+
+def _decoded(output: bytes) -> str:
+    return output.decode(errors="replace")
+
+
 def _digest(key: str) -> bytes:
     return blake2b(key.encode(errors="surrogatepass"), digest_size=8).digest()
 
@@ -208,16 +224,10 @@ def _digest(key: str) -> bytes:
 def _told(outcome: Outcome[Any]) -> dict[str, Any]:
     """What a line tells of an ending that is no value."""
     told: dict[str, Any] = {}
-    if isinstance(outcome, Failed):
-        error: BaseException = outcome.error
-    else:
-        assert not isinstance(outcome, Completed)
+    if isinstance(outcome, (Cancelled, Abandoned)):
         told["reason"] = str(outcome.reason.kind)
         told["rung"] = str(outcome.report.rung)
-        try:
-            outcome.unwrap()
-        except BaseException as ended:
-            error = ended
+    error = error_of(outcome)
     try:
         text = str(error)
     except Exception:

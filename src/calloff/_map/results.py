@@ -220,6 +220,10 @@ class Map(Generic[Item, T]):
             window.jobs = self._jobs
             window.loop.call_soon_threadsafe(window.taken)
 
+    def running(self) -> tuple[Operation[Any], ...]:
+        """The operations of what is in flight."""
+        return () if self._driver is None else self._driver.children
+
     # --- as a whole
 
     def __await__(self) -> Generator[Any, None, list[Outcome[T]]]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from .._words.duration import delay
 from .._words.errors import CalloffError
 from .._words.outcome import Completed, Failed, Outcome
-from .flight import Counts, Flight
+from .flight import Counts, Flight, Wrong
 from .plan import Plan
 
 if TYPE_CHECKING:
@@ -159,10 +159,15 @@ class Window:
                 return None
             flight = Flight(item, self._number, self._drawn)
             self._number += 1
+            if type(item) is Wrong:
+                flight.item = item.text
             if self.journal is None or self._is_missing(self.journal, flight):
                 self._drawn += 1
                 self._running += 1
-                return flight
+                if type(item) is not Wrong:
+                    return flight
+                flight.attempt = 0
+                self.ended(flight, Failed(item.error))
 
     def _is_missing(self, journal: "Journal", flight: Flight) -> bool:
         """Whether no earlier run has done it."""
@@ -190,7 +195,8 @@ class Window:
         """An item has ended; it is confirmed that nothing of it runs."""
         self._running -= 1
         completed = type(outcome) is Completed
-        if not completed and self.plan.retry is not None and not self.closed and self._tries_again(flight, outcome):
+        flight.seconds = self.loop.time() - flight.since if flight.since else 0.0
+        if not completed and self._tries_again(flight, outcome):
             return
         if completed:
             self._completed += 1
@@ -198,7 +204,7 @@ class Window:
             self._failed += 1
         if self.journal is not None and not (self.closed and not completed and outcome.report is not None):
             try:  # what was called off with the map counts as missing
-                self.journal.write(flight, outcome, self.loop.time() - flight.since)
+                self.journal.write(flight, outcome)
             except OSError as error:
                 self.abort(error)
         if not self._ordered:
@@ -224,7 +230,8 @@ class Window:
         self._again.extendleft(reversed(flights))
 
     def _tries_again(self, flight: Flight, outcome: Outcome[Any]) -> bool:
-        assert self.plan.retry is not None
+        if self.plan.retry is None or self.closed or not flight.attempt:
+            return False
         try:
             pause = self.plan.retry(outcome, flight.attempt)
             if pause is None:

@@ -170,15 +170,17 @@ class CommandFailed(CalloffError):
         argv: the program and its arguments.
         status: its exit status; minus the signal number when a signal ended it.
         stderr: the tail of what it wrote to standard error, if that was captured.
+        stdout: what it wrote to standard output, if that was captured.
     """
 
     __module__ = "calloff"
 
-    def __init__(self, argv: tuple[str, ...], status: int, stderr: str = "") -> None:
-        super().__init__(argv, status, stderr)
+    def __init__(self, argv: tuple[str, ...], status: int, stderr: str = "", stdout: bytes = b"") -> None:
+        super().__init__(argv, status, stderr, stdout)
         self.argv = argv
         self.status = status
         self.stderr = stderr
+        self.stdout = stdout
 
     def __str__(self) -> str:
         how = f"was ended by signal {-self.status}" if self.status < 0 else f"ended with status {self.status}"

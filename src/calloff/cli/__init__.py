@@ -13,6 +13,7 @@ __all__ = ["VERBS", "main"]
 #: verb: (where its `main` lives, what it does)
 VERBS = {
     "run": (".run", "run a function or a program with limits and tell how it ended"),
+    "map": (".map", "run a function or a program over many items, each with its limits; go on where it stopped"),
     "timeout": (".timeout", "run a program with a time limit, like timeout(1); nothing of it survives"),
     "ps": (".ps", "list what runs, in all of your processes, as a tree"),
     "top": (".top", "watch it all live on one screen, and call it off there"),

@@ -364,7 +364,8 @@ class CommandBody(Body):
         out, err = (self._captured(number) for number in (1, 2))
         if status and self._plan.check:
             tail = b"" if err is None else err.value()[-_TAIL:]
-            self._sink.raised(CommandFailed(self._plan.argv, status, tail.decode(errors="replace")))
+            stdout = b"" if out is None else out.value()
+            self._sink.raised(CommandFailed(self._plan.argv, status, tail.decode(errors="replace"), stdout))
             return
         taken = [(b"", 0) if stream is None else (stream.value(), stream.dropped) for stream in (out, err)]
         (stdout, lost), (stderr, lost_too) = taken

@@ -1,0 +1,109 @@
+"""The items of ``calloff map``: JSON Lines, plain lines, a CSV file with a header, or words after ``:::``.
+
+A wrong line is an item that fails, with its number; the others run.
+"""
+
+import csv
+import itertools
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from .._map.flight import Wrong
+from ._refusal import Refused
+
+__all__ = ["FORMATS", "items_of", "split_words", "total_of"]
+
+FORMATS = ("jsonl", "lines", "csv")
+_BY_ENDING = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv"}
+
+
+def items_of(path: str, form: str | None, *, as_text: bool) -> Iterator[Any]:
+    """The items in a file, or on the standard input for ``-``; drawn line by line.
+
+    Args:
+        form: one of `FORMATS`; ``None``: by the ending of the name, and for any other name plain lines, of which those
+            that are JSON are read as JSON, like the arguments of ``calloff run``.
+        as_text: whether plain lines are to stay texts, as the words of a command are.
+
+    Raises:
+        Refused: it can't be read.
+    """
+    ending = os.path.splitext(path)[1].lower()
+    form = form or _BY_ENDING.get(ending)
+    try:
+        source = sys.stdin.fileno() if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        file = os.fdopen(source, encoding="utf-8-sig", errors="surrogateescape", newline="", closefd=path != "-")
+    except OSError as error:
+        raise Refused(f"--input: {path!r} can't be read: {error.strerror}") from None
+    name = "standard input" if path == "-" else path
+    if form == "csv":
+        return _rows(file, name, "\t" if ending == ".tsv" else ",")
+    if form == "jsonl":
+        return _documents(file, name)
+    return _lines(file, as_text or form == "lines")
+
+
+def total_of(path: str) -> int | None:
+    """How many lines a file has; ``None`` where that can't be known beforehand."""
+    if path == "-" or not os.path.isfile(path):
+        return None
+    with open(path, "rb") as file:
+        return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b"")) or None
+
+
+def _lines(file: Iterable[str], as_text: bool) -> Iterator[Any]:
+    for line in file:
+        text = line.rstrip("\r\n")
+        if not text:
+            continue
+        if as_text:
+            yield text
+            continue
+        try:
+            yield json.loads(text)
+        except (ValueError, RecursionError):
+            yield text
+
+
+def _documents(file: Iterable[str], name: str) -> Iterator[Any]:
+    for number, line in enumerate(file, 1):
+        if not line.strip():
+            continue
+        try:
+            yield json.loads(line)
+        except (ValueError, RecursionError) as error:
+            yield Wrong(line.rstrip("\r\n"), ValueError(f"{name}, line {number}: not JSON: {error}"))
+
+
+def _rows(file: Iterable[str], name: str, delimiter: str) -> Iterator[Any]:
+    lines = csv.reader(file, delimiter=delimiter)
+    header = next(lines, None)
+    if not header:
+        return
+    for row in lines:
+        if not row:
+            continue
+        if len(row) == len(header):
+            yield dict(zip(header, row, strict=True))
+        else:
+            text = f"{name}, line {lines.line_num}: {len(row)} fields, but the header has {len(header)}"
+            yield Wrong(delimiter.join(row), ValueError(text))
+
+
+def split_words(words: list[str]) -> tuple[list[str], list[Any] | None]:
+    """The words of a command, and the items after ``:::``; several lists of items are combined, each with each."""
+    if ":::" not in words:
+        return words, None
+    parts: list[list[str]] = [[]]
+    for word in words:
+        if word == ":::":
+            parts.append([])
+        else:
+            parts[-1].append(word)
+    command, *lists = parts
+    if len(lists) == 1:
+        return command, list(lists[0])
+    return command, [list(combination) for combination in itertools.product(*lists)]

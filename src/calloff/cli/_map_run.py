@@ -1,0 +1,263 @@
+"""One run of ``calloff map``: endings as they come, how far it is, and what the last line says."""
+
+import argparse
+import asyncio
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import calloff
+
+from .._api.run import run_outcome
+from .._map.flight import Counts, Flight, error_of
+from .._map.journal import line_of
+from .._map.results import Map
+from .._words.durations_text import spoken
+from .._words.errors import CalloffError, CommandFailed
+from .._words.frame import at_line
+from .._words.outcome import Abandoned, Cancelled, Completed, Failed, Outcome
+from ._live import LiveLine, looks_live
+from ._refusal import Refused
+from ._text import clean
+from .map import pauses, places
+
+__all__ = ["run"]
+
+#: seconds between two looks: on a terminal, and elsewhere
+_LIVE, _LINES = 0.25, 10.0
+_BAR = 20
+
+
+def run(options: argparse.Namespace, work: Any, place: str, argv: Sequence[str]) -> int:
+    """Run it and return the exit status."""
+    return _Run(options, work, place, argv).run()
+
+
+class _Rate:
+    """Lets items begin at most so often."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._next = 0.0
+
+    def __call__(self, item: Any) -> "_Rate":
+        return self
+
+    async def __aenter__(self) -> None:
+        now = time.monotonic()
+        begin = max(now, self._next)
+        self._next = begin + self._seconds
+        await asyncio.sleep(begin - now)
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
+class _Run:
+    def __init__(self, options: argparse.Namespace, work: Any, place: str, argv: Sequence[str]) -> None:
+        self._options = options
+        self._argv = argv
+        self._place = place
+        self._output = None if options.output in (None, "-") else options.output
+        self._began = time.monotonic()
+        self._results: Map[Any, Any] | None = None
+        self._joblog = self._open_joblog(options.joblog)
+        is_live = looks_live(sys.stderr)
+        wants = is_live if options.progress is None else options.progress
+        self._live = LiveLine(sys.stderr) if wants and is_live else None
+        self._lines = wants and not is_live
+        if place == "process":
+            calloff.process.configure(size=options.jobs)
+        elif place == "thread":
+            calloff.thread.configure(size=max(256, options.jobs))
+        resume: Any = {None: False, "missing": True, "failed": "failed"}[options.resume]
+        over: Any = calloff.map  # which of its forms, only the command line tells
+        self._map: Map[Any, Any] = over(
+            work,
+            options.items,
+            place=places(place),
+            jobs=options.jobs,
+            timeout=options.timeout,
+            stall=options.stall,
+            grace=options.grace,
+            ordered=options.ordered,
+            batch=options.batch or "auto",
+            within=None if options.rate is None else _Rate(options.rate),
+            retry=pauses(options.retry, options.backoff) if options.retry else None,
+            max_failures=options.max_failures,
+            output=self._output,
+            resume=resume if self._output else False,
+        )
+
+    def run(self) -> int:
+        """Run to the end, and tell it."""
+        broken: BaseException | None = None
+        signum = None
+        try:
+            if self._live is None:
+                outcome, signum = self._outcome()
+            else:
+                with self._live.beside_prints():
+                    outcome, signum = self._outcome()
+        except (FileExistsError, ValueError) as error:
+            raise Refused(str(error)) from None
+        if isinstance(outcome, Failed):
+            broken = outcome.error
+            if self._results is None and isinstance(broken, (OSError, ValueError, CalloffError)):
+                raise Refused(str(broken))
+            if not isinstance(broken, (OSError, CalloffError)):
+                raise broken
+        return self._tell(outcome, broken, signum)
+
+    def _outcome(self) -> tuple[Outcome[Any], int | None]:
+        return run_outcome(self._main, name="calloff map", grace=self._options.grace + 3, expose=None)
+
+    async def _main(self) -> None:
+        async with self._map as results:
+            self._results = results
+            telling = asyncio.create_task(self._look()) if self._live or self._lines else None
+            try:
+                while True:
+                    try:
+                        flight, outcome = await results._take()
+                    except StopAsyncIteration:
+                        break
+                    self._one(flight, outcome)
+            finally:
+                if telling is not None:
+                    telling.cancel()
+                if self._live is not None:
+                    self._live.erase()
+
+    # --- one ending
+
+    def _one(self, flight: Flight, outcome: Outcome[Any]) -> None:
+        if self._joblog is not None:
+            self._log(flight, outcome)
+        if not isinstance(outcome, Completed):
+            self._say(f"item {flight.number + 1}: {_why(outcome)}")
+        if self._output is not None:
+            return
+        if self._place != "command":
+            data = line_of(flight, outcome)
+        elif isinstance(outcome, Completed):
+            sys.stderr.write(outcome.value.stderr.decode(errors="replace"))
+            data = outcome.value.stdout
+        else:
+            error = outcome.error if isinstance(outcome, Failed) else None
+            data = error.stdout if isinstance(error, CommandFailed) else b""
+        if data:
+            if self._live is not None:
+                self._live.erase()
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+
+    def _open_joblog(self, path: str | None) -> Any:
+        if path is None:
+            return None
+        try:
+            file = open(path, "a", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115  # closed with the process
+        except OSError as error:
+            raise Refused(f"--joblog: {path!r} can't be written: {error.strerror}") from None
+        if not file.tell():
+            file.write("Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\n")
+        return file
+
+    def _log(self, flight: Flight, outcome: Outcome[Any]) -> None:
+        status = signal = received = 0
+        command = repr(flight.item)
+        if isinstance(outcome, Completed):
+            if self._place == "command":
+                received, command = len(outcome.value.stdout), shlex.join(outcome.value.argv)
+        elif isinstance(outcome, Failed):
+            status = 1
+            if isinstance(outcome.error, CommandFailed):
+                status, command = outcome.error.status, shlex.join(outcome.error.argv)
+                if status < 0:
+                    status, signal = 0, -status
+        else:
+            status = -1  # as GNU parallel has it for what was ended by --timeout
+        at = time.time() - (time.monotonic() - flight.since)
+        fields = (flight.number + 1, ":", f"{at:.3f}", f"{flight.seconds:10.3f}", 0, received, status, signal, command)
+        self._joblog.write("\t".join(map(str, fields)) + "\n")
+        self._joblog.flush()
+
+    # --- how far it is
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(_LIVE if self._live is not None else _LINES)
+            text = self._progress()
+            if self._live is not None:
+                self._live.draw(text)
+            else:
+                print(f"calloff map: {text}", file=sys.stderr, flush=True)
+
+    def _progress(self) -> str:
+        assert self._results is not None
+        counts = self._results.counts
+        seconds = time.monotonic() - self._began
+        ended = counts.completed + counts.failed
+        rate = ended / seconds if seconds else 0.0
+        parts = [str(counts), f"{rate:.3g}/s"]
+        total = self._options.total
+        if total:
+            share = min(1.0, (ended + counts.skipped) / total)
+            filled = round(share * _BAR)
+            bar = f"[{'#' * filled}{'.' * (_BAR - filled)}] " if self._live is not None else ""
+            parts.insert(0, f"{bar}{share:.0%} of {total}")
+            left = total - ended - counts.skipped
+            if rate and left > 0:
+                parts.append(f"{spoken(left / rate)} left")
+        slowest = max(self._results.running(), key=lambda operation: operation.elapsed, default=None)
+        if slowest is not None and slowest.elapsed >= 1:
+            line = at_line(slowest.where())
+            parts.append(f"slowest {spoken(slowest.elapsed)}" + (f" at {line}" if line else ""))
+        return "  ".join(parts)
+
+    def _say(self, text: str) -> None:
+        if self._live is not None:
+            self._live.erase()
+        print(f"calloff map: {text}", file=sys.stderr, flush=True)
+
+    # --- the end
+
+    def _tell(self, outcome: Outcome[Any], broken: BaseException | None, signum: int | None) -> int:
+        counts = Counts() if self._results is None else self._results.counts
+        was_stopped = isinstance(outcome, (Cancelled, Abandoned))
+        if broken is not None:
+            self._say(str(broken))
+        in_words = f"{counts.completed} completed, {counts.failed} did not"
+        if counts.skipped:
+            in_words += f", {counts.skipped} were done before"
+        in_words += f", in {spoken(time.monotonic() - self._began)}"
+        stopped = was_stopped or broken is not None
+        if stopped or counts.failed or self._live is not None or self._lines:
+            self._say(("stopped: " if stopped else "") + in_words)
+        if self._output is not None and (stopped or counts.failed):
+            if self._options.input == "-":
+                self._say(f"what is done is in {self._output}: go on with --resume and the same input")
+            else:
+                self._say(f"to go on: {self._again('--resume' if stopped else '--resume=failed')}")
+        if isinstance(broken, OSError):
+            return 125
+        if was_stopped:
+            return 128 + (signum or 2)
+        return 1 if counts.failed or broken is not None else 0
+
+    def _again(self, resume: str) -> str:
+        words = [word for word in self._argv if not word.startswith("--resume=")]
+        head = words[: words.index("--")] if "--" in words else words
+        for at, word in reversed(list(enumerate(head))):
+            if word == "--resume":
+                del words[at : at + 1 + (at + 1 < len(head) and head[at + 1] in ("missing", "failed"))]
+        return shlex.join(["calloff", "map", resume, *words])
+
+
+def _why(outcome: Outcome[Any]) -> str:
+    """Why an item did not complete, in one line."""
+    error = error_of(outcome)
+    text = str(error)
+    return clean(text if isinstance(error, (CalloffError, CommandFailed)) else f"{type(error).__name__}: {text}")[:500]

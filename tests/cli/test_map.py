@@ -1,0 +1,291 @@
+"""`calloff map` as a subprocess: inputs, outputs, endings, exit statuses, and going on after a kill."""
+
+import collections
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+MAP = [sys.executable, "-m", "calloff", "map"]
+
+WORK = """\
+import asyncio, os, time
+
+def square(n):
+    return n * n
+
+async def echo(item):
+    await asyncio.sleep(0)
+    return item
+
+def odd(n):
+    if n % 2 == 0:
+        raise ValueError(f"{n} is even")
+    return n
+
+def hangs(n):
+    time.sleep(3600 if n == 2 else 0.01)
+
+def effect(n):
+    time.sleep(0.002)
+    file = os.open(os.environ["EFFECTS"], os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+    os.write(file, f"{n}\\n".encode())
+    os.close(file)
+    time.sleep(0.002)
+    return {"n": n, "pad": "x" * 200}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "work.py").write_text(WORK)
+    (tmp_path / "in").write_text("".join(f"{n}\n" for n in range(6)))
+    return tmp_path
+
+
+def run(folder, *words, stdin="", **environment):
+    done = subprocess.run(
+        [*MAP, *words],
+        cwd=folder,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "COLUMNS": "100", **environment},
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def lines(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_function_over_lines(folder):
+    status, out, err = run(folder, "work.py:square", "--input", "in", "--ordered")
+    assert (status, err) == (0, "")
+    assert [line["value"] for line in lines(out)] == [0, 1, 4, 9, 16, 25]
+
+
+@pytest.mark.parametrize("place", ["process", "thread"])
+def test_where_it_runs(folder, place):
+    status, out, _ = run(folder, "--in", place, "work.py:square", "--input", "in", "--jobs", "2")
+    assert status == 0
+    assert sorted(line["value"] for line in lines(out)) == [0, 1, 4, 9, 16, 25]
+
+
+def test_standard_input(folder):
+    status, out, _ = run(folder, "work.py:echo", "--input", "-", "--ordered", stdin='1\ntext\n{"a": [2]}\n\n"q"')
+    assert status == 0
+    assert [line["value"] for line in lines(out)] == [1, "text", {"a": [2]}, "q"]
+    _, out, _ = run(folder, "work.py:echo", "--input", "-", "--ordered", "--format", "lines", stdin="1\ntext\n")
+    assert [line["value"] for line in lines(out)] == ["1", "text"]
+
+
+def test_rows_of_a_csv_file(folder):
+    (folder / "people.csv").write_text('name,age\n"A, B",4\nonly-one\nC,5\n')
+    status, out, err = run(folder, "work.py:echo", "--input", "people.csv", "--ordered")
+    assert [line.get("value") for line in lines(out)] == [{"name": "A, B", "age": "4"}, None, {"name": "C", "age": "5"}]
+    assert status == 1
+    assert "people.csv, line 3: 1 fields, but the header has 2" in err
+    _, out, _ = run(folder, "--input", "people.csv", "--ordered", "--", "echo", "{age}: {name}")
+    assert out == "4: A, B\n5: C\n"
+
+
+def test_a_wrong_line_has_its_number_and_the_others_run(folder):
+    (folder / "in.jsonl").write_text('1\n{"a":\n3\n')
+    status, out, err = run(folder, "work.py:echo", "--input", "in.jsonl", "--output", "out.jsonl")
+    assert (status, out) == (1, "")
+    assert "in.jsonl, line 2: not JSON" in err
+    found = {line["n"]: line["state"] for line in lines((folder / "out.jsonl").read_text())}
+    assert found == {0: "completed", 1: "failed", 2: "completed"}
+
+
+def test_some_did_not_complete(folder):
+    status, _, err = run(folder, "work.py:odd", "--input", "in", "--output", "out.jsonl")
+    assert status == 1
+    assert "item 3: ValueError: 2 is even" in err
+    assert "calloff map: 3 completed, 3 did not, in " in err
+    assert "to go on: calloff map --resume=failed work.py:odd --input in --output out.jsonl" in err
+
+
+def test_a_limit_for_each_item(folder):
+    began = time.monotonic()
+    status, out, err = run(folder, "work.py:hangs", "--input", "in", "--timeout", "1.5", "--grace", "1")
+    assert time.monotonic() - began < 30
+    assert status == 1
+    assert collections.Counter(line["state"] for line in lines(out)) == {"completed": 5, "cancelled": 1}
+    assert "item 3: 'hangs' did not end within 1.5 s" in err
+
+
+def test_going_on(folder):
+    words = ["work.py:odd", "--input", "in", "--output", "out.jsonl"]
+    run(folder, *words)
+    status, _, err = run(folder, *words)
+    assert status == 2
+    assert "holds results of an earlier run" in err
+    with open(folder / "in", "a") as file:
+        file.write("7\n")
+    assert run(folder, *words, "--resume")[0] == 0
+    status, _, err = run(folder, *words, "--resume=failed")
+    assert status == 1
+    assert "0 completed, 3 did not, 4 were done before" in err
+
+
+def test_a_command(folder):
+    status, out, err = run(folder, "--jobs", "1", "--", "echo", "{#}", "{.}", ":::", "a.txt", "b c; $(d)")
+    assert (status, out, err) == (0, "1 a\n2 b c; $(d)\n", "")
+    status, out, _ = run(folder, "--jobs", "1", "--", "echo", "{1}-{2}", ":::", "a", "b", ":::", "1", "2")
+    assert out.split() == ["a-1", "a-2", "b-1", "b-2"]
+    status, out, err = run(folder, "--", "sh", "-c", 'echo out; echo err >&2; exit "$0"', ":::", "0", "3")
+    assert (status, out) == (1, "out\nout\n")
+    assert "item 2: 'sh' ended with status 3: err" in err
+
+
+def test_what_a_command_printed_is_in_the_output(folder):
+    run(folder, "--output", "out.jsonl", "--", "sh", "-c", "echo out; echo err >&2", ":::", "0")
+    (line,) = lines((folder / "out.jsonl").read_text())
+    assert line["value"] == {"status": 0, "stdout": "out\n", "stderr": "err\n"}
+
+
+def test_a_dry_run_starts_nothing(folder):
+    status, out, _ = run(folder, "--dry-run", "--", "no-such-program", "{} {#}", ":::", "a", "b c")
+    assert (status, out) == (0, "no-such-program 'a 1'\nno-such-program 'b c 2'\n")
+    status, out, _ = run(folder, "--dry-run", "work.py:odd", "--input", "in", "--output", "out.jsonl")
+    assert status == 0
+    assert len(out.splitlines()) == 6
+    assert not (folder / "out.jsonl").exists()
+
+
+def test_a_log_like_that_of_gnu_parallel(folder):
+    run(folder, "--joblog", "log", "--jobs", "1", "--", "sh", "-c", 'exit "$0"', ":::", "0", "3")
+    head, *rows = [line.split("\t") for line in (folder / "log").read_text().splitlines()]
+    assert head == ["Seq", "Host", "Starttime", "JobRuntime", "Send", "Receive", "Exitval", "Signal", "Command"]
+    assert [(row[0], row[6], row[7]) for row in rows] == [("1", "0", "0"), ("2", "3", "0")]
+
+
+def test_retries(folder):
+    words = ["work.py:odd", "--input", "-", "--retry", "2", "--backoff", "1ms", "--output", "out.jsonl"]
+    status, _, _ = run(folder, *words, stdin="2\n")
+    assert status == 1
+    assert [line["attempts"] for line in lines((folder / "out.jsonl").read_text())] == [3]
+
+
+def test_too_many_failures(folder):
+    status, _, err = run(folder, "work.py:odd", "--input", "-", "--max-failures", "2", stdin="2\n" * 100)
+    assert status == 1
+    assert "more than max_failures=2 allows" in err
+
+
+def test_a_rate(folder):
+    began = time.monotonic()
+    status, _, _ = run(folder, "work.py:echo", "--input", "in", "--rate", "20/s")
+    assert status == 0
+    assert time.monotonic() - began > 5 / 20
+
+
+def test_progress_in_lines_is_not_shown_unless_asked_for(folder):
+    _, _, err = run(folder, "work.py:square", "--input", "in", "--progress")
+    assert "6 completed, 0 did not" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ([], "TARGET or -- PROGRAM is missing"),
+        (["work.py:square"], "--input is missing"),
+        (["work.py:square", "--input", "nowhere"], "can't be read: No such file"),
+        (["work.py:square", "--input", "."], "can't be read: Is a directory"),
+        (["--"], "PROGRAM is missing"),
+        (["work.py:square", "--input", "in", "--", "echo"], "can't both be given"),
+        (["--input", "in", "--", "echo", ":::", "a"], "not from both"),
+        (["work.py:square", "--input", "in", "--jobs", "0"], "--jobs must be a number"),
+        (["work.py:square", "--input", "in", "--timeout", "-1"], "--timeout"),
+        (["work.py:square", "--input", "in", "--rate", "0/s"], "--rate must be like"),
+        (["work.py:square", "--input", "in", "--max-failures", "100%"], "--max-failures must be"),
+        (["work.py:square", "--input", "in", "--resume"], "--resume needs the --output"),
+        (["work.py:square", "--input", "in", "--in", "moon"], "--in must be one of"),
+        (["work.py:square", "--input", "in", "--in", "task"], "is a blocking function"),
+        (["work.py:echo", "--input", "in", "--in", "thread"], "is an async function"),
+        (["work.py:echo", "--input", "in", "--batch", "3"], "--batch is for functions in processes"),
+        (["--in", "thread", "--", "echo", ":::", "a"], "--in is for functions"),
+        (["work.py:square", "--input", "in", "--output", "/dev/null"], "regular file"),
+        (["work.py:square", "--input", "in", "--output", "/nowhere/x"], "No such file or directory: '/nowhere/x'"),
+    ],
+)
+def test_a_wrong_command_line(folder, words, text):
+    status, out, err = run(folder, *words)
+    assert (status, out) == (2, "")
+    assert text in err
+    assert err.startswith("calloff map: ")
+    assert err.count("\n") == 1
+
+
+def start(folder, *words, **environment):
+    return subprocess.Popen(
+        [*MAP, *words],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **environment},
+        start_new_session=True,
+    )
+
+
+def until(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def done(path):
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_what_is_done_and_says_how_to_go_on(folder, number, status):
+    (folder / "many").write_text("".join(f"{n}\n" for n in range(100_000)))
+    effects = str(folder / "effects")
+    words = ["work.py:effect", "--input", "many", "--output", "out.jsonl", "--jobs", "2"]
+    process = start(folder, *words, EFFECTS=effects)
+    until(lambda: done(folder / "out.jsonl") > 20)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == status, err
+    text = err.decode()
+    assert "calloff map: stopped: " in text
+    again = "to go on: calloff map --resume work.py:effect --input many --output out.jsonl --jobs 2"
+    assert text.splitlines()[-1] == f"calloff map: {again}"
+    found = lines((folder / "out.jsonl").read_text())
+    assert {line["state"] for line in found} == {"completed"}
+
+
+def test_sigkill_at_random_moments_loses_nothing_and_runs_nothing_twice_that_was_told(folder):
+    total, jobs, dice = 300, 3, random.Random(4)
+    (folder / "many").write_text("".join(f"{n}\n" for n in range(total)))
+    effects, out = folder / "effects", folder / "out.jsonl"
+    words = ["work.py:effect", "--input", "many", "--output", "out.jsonl", "--jobs", str(jobs), "--batch", "1"]
+    kills = 0
+    while True:
+        before = done(out)
+        process = start(folder, *words, *(["--resume"] if kills else []), EFFECTS=str(effects))
+        aim = before + dice.randrange(20, 60)
+        until(lambda process=process, aim=aim: done(out) >= aim or process.poll() is not None)
+        if process.poll() is not None:
+            break
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=30)
+        kills += 1
+    assert process.returncode == 0, process.communicate()
+    process.communicate()
+    assert kills >= 4
+    found = lines(out.read_text())
+    assert sorted(line["n"] for line in found) == list(range(total))
+    ran = collections.Counter(map(int, effects.read_text().split()))
+    assert set(ran) == set(range(total))
+    assert sum(ran.values()) - total <= jobs * kills
