@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import select
 import shlex
 import signal
 import subprocess
@@ -207,20 +208,54 @@ def test_the_verdict_as_json(arguments: list[str], expected: dict[str, object]) 
 
 
 def test_the_kernel_need_not_list_children(monkeypatch: pytest.MonkeyPatch) -> None:
-    from calloff.cli import _tree
+    from calloff._os import proc
 
     child = subprocess.Popen(["sh", "-c", "sleep 300 & wait"])
     try:
         deadline = time.monotonic() + 10
-        while not _tree.descendants(child.pid) and time.monotonic() < deadline:
+        while not proc.descendants(child.pid) and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert len(_tree.descendants(child.pid)) == 1
-        assert _tree.descendants(child.pid) == _tree._by_scan(child.pid)
-        assert child.pid in _tree.descendants(os.getpid())
+        listed = proc.descendants(child.pid)
+        assert [parent for _, parent in listed] == [child.pid]
+        assert (child.pid, os.getpid()) in proc.descendants(os.getpid())
+        monkeypatch.setitem(proc._found, "children", False)
+        assert proc.descendants(child.pid) == listed
+        monkeypatch.setitem(proc._found, os.getpid(), False)
+        assert proc.descendants(os.getpid(), child.pid) == [(child.pid, os.getpid())], "and there need not be a /proc"
+        assert proc.descendants(os.getpid()) == []
     finally:
-        for pid in [*_tree.descendants(child.pid), child.pid]:
+        monkeypatch.undo()
+        for pid, _ in proc.descendants(child.pid):
             os.kill(pid, signal.SIGKILL)
+        child.kill()
         child.wait()
+
+
+def test_its_program_dies_when_it_is_killed(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    code = f"echo $$ > {file}; exec sleep 300"
+    ours = subprocess.Popen([sys.executable, "-m", "calloff", "timeout", "100", "sh", "-c", code])
+    deadline = time.monotonic() + 20
+    while not (file.exists() and file.read_text().strip()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    handle = os.pidfd_open(int(file.read_text()))
+    ours.kill()
+    ours.wait()
+    assert select.select([handle], [], [], 10)[0], "its program lives on"
+    os.close(handle)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="makes namespaces")
+@pytest.mark.parametrize("how", ["--mount sh -c 'umount -l /proc; exec \"$@\"' sh", "--pid --fork"])
+def test_a_proc_that_is_not_its_own(tmp_path: Path, how: str) -> None:
+    """Without /proc, or with that of another PID namespace: what descends from the program is found all the same."""
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("namespaces can't be made here")
+    nap = f"300.{os.getpid()}"
+    ours = f"{sys.executable} -m calloff timeout -v -k 0.3 0.5 sh -c 'setsid sleep {nap} & sleep {nap}'"
+    done = subprocess.run(f"unshare {how} {ours}", shell=True, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, "could not be killed" in done.stderr) == (124, False), done.stderr
+    assert subprocess.run(["pgrep", "-f", f"^sleep {nap}$"], capture_output=True, check=False).stdout == b""
 
 
 def test_it_loads_neither_argparse_nor_an_event_loop() -> None:

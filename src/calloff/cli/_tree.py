@@ -1,42 +1,57 @@
-"""The processes below this one, and the few system calls that keep them together.
+"""How `calloff timeout` starts its program, and keeps it and what descends from it together.
 
 A *child subreaper* is handed every orphan among its descendants, so that "no child is left" says that the whole tree is
-gone. What `/proc` lists is only used to know whom to signal next.
+gone. What is listed of the tree is only used to know whom to signal next.
 """
 
 import os
-import sys
+
+from .._os import proc
+from .._os.reaper import die_with_parent, subreaper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
     from collections.abc import Collection
-    from typing import Any
+    from typing import NoReturn
 else:
     import _signal
 
-__all__ = [
-    "become_reaper",
-    "descendants",
-    "in_our_group",
-    "kill",
-    "name_of",
-    "no_core_file",
-    "spawn",
-    "undo_coercion",
-]
+__all__ = ["become_reaper", "descendants", "in_our_group", "kill", "spawn", "undo_coercion"]
 
 
 def spawn(command: "list[str]", mask: "Collection[int]") -> int:
-    """Start the program with the signal dispositions that we were started with."""
-    restored = (_signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGTTIN, _signal.SIGTTOU)
-    settings: Any = {"setsigmask": mask, "setsigdef": restored}
+    """Start the program with the signal dispositions that we were started with; when we are killed it dies, too."""
+    told, tell = os.pipe()
+    parent = os.getpid()
+    pid = os.fork()
+    if not pid:
+        _become(command, mask, parent, tell)
+    os.close(tell)
+    number = os.read(told, 16)  # the end, as soon as the program runs
+    os.close(told)
+    if number:
+        os.waitpid(pid, 0)
+        raise OSError(int(number), os.strerror(int(number)))
+    return pid
+
+
+def _become(command: "list[str]", mask: "Collection[int]", parent: int, tell: int) -> "NoReturn":
     try:
-        return os.posix_spawnp(command[0], command, os.environ, **settings)
+        die_with_parent(parent)
+        for number in (_signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGTTIN, _signal.SIGTTOU):
+            _signal.signal(number, _signal.SIG_DFL)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+        try:
+            os.execvp(command[0], command)
+        except OSError as error:
+            if error.errno != 8:  # ENOEXEC: a script without a first line that says by what; a shell runs it
+                raise
+        os.execv("/bin/sh", ["/bin/sh", _resolved(command[0]), *command[1:]])
     except OSError as error:
-        if error.errno != 8:  # ENOEXEC: a script without a first line that says by what; a shell runs it
-            raise
-    return os.posix_spawn("/bin/sh", ["/bin/sh", _resolved(command[0]), *command[1:]], os.environ, **settings)
+        os.write(tell, str(error.errno).encode())
+    finally:
+        os._exit(127)
 
 
 def _resolved(program: str) -> str:
@@ -67,36 +82,8 @@ def become_reaper() -> bool:
     try:
         os.waitpid(-1, os.WNOHANG)
     except ChildProcessError:
-        return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        return subreaper()
     return False
-
-
-def no_core_file() -> None:
-    """Let this process end by any signal without leaving its memory on the disk."""
-    _prctl(_PR_SET_DUMPABLE, 0)
-
-
-_PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
-
-
-def _prctl(option: int, value: int) -> bool:
-    """The system call; whether it worked."""
-    if sys.platform != "linux":
-        return False
-    try:
-        import _ctypes  # the half of ctypes that is C: five times faster to load
-
-        libc: Any = _ctypes
-        address = libc.dlsym(libc.dlopen(None, 0), "prctl")
-        done: int = libc.call_function(address, (option, value, 0, 0, 0))
-    except (ImportError, AttributeError, OSError):
-        try:
-            import ctypes
-
-            done = ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
-        except (ImportError, AttributeError, OSError):
-            return False
-    return done == 0
 
 
 def kill(pid: int, number: int) -> bool:
@@ -118,51 +105,6 @@ def in_our_group(pid: int) -> bool:
         return True
 
 
-def descendants(root: int) -> "list[int]":
-    """The processes below this one now, parents first."""
-    if not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
-        return _by_scan(root)
-    found: list[int] = []
-    fresh = _children(root)
-    while fresh:
-        pid = fresh.pop(0)
-        if pid not in found:
-            found.append(pid)
-            fresh += _children(pid)
-    return found
-
-
-def _children(pid: int) -> "list[int]":
-    found: list[int] = []
-    try:
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/children") as file:
-                found += map(int, file.read().split())
-    except OSError:  # it has ended meanwhile
-        pass
-    return found
-
-
-def _by_scan(root: int) -> "list[int]":
-    """The same from the list of all processes: for kernels that don't list children."""
-    parents: dict[int, int] = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                with open(f"/proc/{entry}/stat") as file:
-                    parents[int(entry)] = int(file.read().rpartition(")")[2].split()[1])
-            except (OSError, ValueError):
-                continue
-    found = [root]
-    for pid in found:
-        found += [child for child, parent in parents.items() if parent == pid and child not in found]
-    return found[1:]
-
-
-def name_of(pid: int) -> str:
-    """The name of a process."""
-    try:
-        with open(f"/proc/{pid}/comm") as file:
-            return file.read().strip()
-    except OSError:
-        return "gone"
+def descendants(root: int, since: int) -> "list[int]":
+    """The processes below `root` now, parents first; `since` is the first child that we had."""
+    return [pid for pid, _ in proc.descendants(root, since)]

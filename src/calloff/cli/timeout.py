@@ -13,8 +13,10 @@ import os
 import sys
 from time import monotonic
 
+from .._os.proc import name_of
+from .._os.reaper import no_core_file
 from ._gnu_options import Options, Usage, complain, quote, say, signal_name
-from ._tree import become_reaper, descendants, in_our_group, kill, name_of, no_core_file, spawn, undo_coercion
+from ._tree import become_reaper, descendants, in_our_group, kill, spawn, undo_coercion
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -147,7 +149,7 @@ class Watch:
         if self._options.foreground:
             kill(self._pid, number)
         elif number == _signal.SIGKILL:
-            for pid in (self._pid, *descendants(self._pid)):
+            for pid in (self._pid, *descendants(self._pid, self._pid)):
                 kill(pid, number)
         else:
             self._send_group(number)
@@ -187,7 +189,7 @@ class Watch:
         first = self._sent or self._options.signal or int(_signal.SIGTERM)
         if first == _signal.SIGKILL:
             return False
-        fresh = [pid for pid in descendants(os.getpid()) if self._asked_at is None or not in_our_group(pid)]
+        fresh = [pid for pid in descendants(os.getpid(), self._pid) if self._asked_at is None or not in_our_group(pid)]
         for pid in fresh:  # the others have had it with their group
             kill(pid, first)
             kill(pid, _signal.SIGCONT)
@@ -210,12 +212,14 @@ class Watch:
     def _kill_all(self) -> None:
         """Kill every descendant until none is left; those that can't be killed are named."""
         if self._sent != _signal.SIGKILL and self._reap():
-            self._note_left(int(_signal.SIGKILL), descendants(os.getpid()))
+            self._note_left(int(_signal.SIGKILL), descendants(os.getpid(), self._pid))
         pause, due = 0.001, monotonic() + LAST
         while self._reap():
-            refused = [pid for pid in descendants(os.getpid()) if not kill(pid, _signal.SIGKILL)]
+            refused = [pid for pid in descendants(os.getpid(), self._pid) if not kill(pid, _signal.SIGKILL)]
             if monotonic() > due:
-                self._survivors = [f"{pid} ({name_of(pid)})" for pid in refused or descendants(os.getpid())]
+                self._survivors = [
+                    f"{pid} ({name_of(pid) or 'gone'})" for pid in refused or descendants(os.getpid(), self._pid)
+                ]
                 for survivor in self._survivors:
                     complain(f"process {survivor} could not be killed")
                 return

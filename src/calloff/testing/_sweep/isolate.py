@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, Generic, NoReturn, TypeVar
 
-from .leftovers import descendants_of
+from ..._os import proc
 
 __all__ = ["Died", "Server"]
 
@@ -192,7 +192,7 @@ def _make_it_speak(pid: int, reader: int) -> None:
 
 def _kill(pid: int) -> None:
     """The run and what it started."""
-    descendants = descendants_of(pid)
+    descendants = [below for below, _ in proc.descendants(pid)]
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
     for process in (pid, *descendants):

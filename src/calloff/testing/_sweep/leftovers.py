@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
+from ..._os import proc
 from .driver import Course, Driver, current_course
 from .opened import opened_at
 from .points import Stack, Step, is_ours, is_python, shown, stack_of
 
-__all__ = ["CLOSING", "Left", "Snapshot", "descendants_of"]
+__all__ = ["CLOSING", "Left", "Snapshot"]
 
 
 class Left(NamedTuple):
@@ -197,39 +198,11 @@ _RESOLVING = frozenset({"getaddrinfo", "getnameinfo"})
 
 def _child_processes() -> dict[int, str]:
     """The children of this process that have not ended, with the names of their programs."""
-    found: dict[int, str] = {}
-    for pid in _children_of("self"):
-        name, _, rest = _read(f"/proc/{pid}/stat").partition("(")[2].rpartition(")")
-        if rest and rest.split()[0] not in "ZX":
-            found[pid] = name
-    return found
+    return dict(proc.running_children(os.getpid()))
 
 
 def _has_ended(pid: int) -> bool:
     return pid not in _child_processes()
-
-
-def descendants_of(pid: int) -> list[int]:
-    """The children of a process, their children, and so on."""
-    found: list[int] = []
-    for child in _children_of(str(pid)):
-        found += [child, *descendants_of(child)]
-    return found
-
-
-def _children_of(pid: str) -> list[int]:
-    found: list[int] = []
-    for thread in _listed(f"/proc/{pid}/task"):
-        found += map(int, _read(f"/proc/{pid}/task/{thread}/children").split())
-    return found
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
 
 
 def _listed(path: str) -> list[str]:
