@@ -21,13 +21,14 @@ from math import inf
 from types import FrameType
 from typing import Any, Generic, TypeVar
 
+from .._operation.loops import adopt, forget
 from .._operation.operation import Operation, current_operation
 from .._operation.registry import live
 from .._places.daemon_executor import DaemonExecutor
 from .._places.task.body import TaskBody
 from .._places.task.interrupt import Interrupter
 from .._scopes.pool import pools
-from .._scopes.timers import known_timers, timers_of
+from .._scopes.timers import known_timers
 from .._words.duration import delay, limit
 from .._words.errors import StopForced
 from .._words.outcome import Abandoned, Cancelled, Failed, Outcome
@@ -156,7 +157,7 @@ class _Program(Generic[T]):
         interrupt: bool,
     ) -> None:
         self._loop = loop
-        self._timers = timers_of(loop)
+        self._timers = adopt(loop)
         self._begin = begin
         self._on_start = on_start
         self._grace = grace
@@ -320,8 +321,7 @@ def _new_loop(factory: Callable[[], AbstractEventLoop] | None) -> Generator[Abst
         loop.close()
         known_timers.pop(loop, None)
         pools.pop(loop, None)
-        for operation in [operation for operation in live if operation.get_loop() is loop]:
-            del live[operation]  # abandoned ones: with their loop closed they never go on
+        forget(loop, live)
 
 
 def _exposer(expose: bool | None) -> Callable[[AbstractEventLoop], AbstractContextManager[object]]:

@@ -14,7 +14,7 @@ from functools import partial
 from itertools import count
 from typing import Any, TypeVar, final
 
-from .._scopes.timers import NEVER, Entry, Timers, known_timers, timers_of
+from .._scopes.timers import NEVER, Entry, Timers
 from .._words.duration import delay, limit
 from .._words.errors import OperationCancelled, TimedOut
 from .._words.frame import Frame, RawStack, at_line
@@ -28,6 +28,7 @@ from .._words.state import State
 from .blocking import unblock
 from .history import recorder
 from .hooks import emit, hooks
+from .loops import CLOSING, forget, hosts, is_closing, timers_for
 from .plain import name_of, short, text_of
 from .sleeping import sleepers, wake
 from .stopping import Stop, frames_of, where_of
@@ -102,7 +103,7 @@ class Operation(Future[T]):
         _init(self, loop=loop)
         self.body: Body | None = body
         self._place = body.place
-        self.timers: Timers = known_timers.get(loop) or timers_of(loop)
+        self.timers: Timers = hosts.get(loop) or timers_for(loop, live)
         self.timer_at: float = NEVER
         self.timer_bucket: dict[Entry, None] | None = None
         self._number = next(_numbers)
@@ -254,6 +255,9 @@ class Operation(Future[T]):
             ``False`` if it was already done. A second call never makes the stop slower.
         """
         if self._ended_at is not None:
+            return False
+        if self._loop.is_closed():
+            forget(self._loop, live)
             return False
         if grace is None and self._awaited_by is not None and self._wakes_caller(reason if msg is _UNSET else msg):
             return True
@@ -543,6 +547,24 @@ class Operation(Future[T]):
             f"; still running: {left}" if left else "",
         )
         self._settle_stopped()
+        body = self.body
+        if body is not None and body.task is not None and is_closing():
+            body.task.cancel()  # whoever closes the loop waits for the task: let go of it
+
+    def lose_loop(self) -> None:
+        """Its loop was closed before it ended, and it can't go on: use force, and give up."""
+        body, now = self.body, self.timers.now()
+        stop = self._stop
+        if stop is None:
+            stop = self._stop = Stop(Kind.SHUTDOWN, CLOSING, None, now, 0.0, self._phase is not _PENDING)
+        stop.lose(self, body)
+        self._waiters = self._children = None
+        callbacks: Any = self._callbacks or ()
+        for callback, _ in tuple(callbacks):
+            self.remove_done_callback(callback)
+        _logger.warning("%s was abandoned: its event loop was closed before it ended", self.ref)
+        self._close(_ABANDONED)
+        self._settle_stopped()
 
     # --- what the body says (the Sink protocol)
 
@@ -560,8 +582,21 @@ class Operation(Future[T]):
 
     def located(self, where: RawStack) -> None:
         """The request has arrived in the body, which was there."""
-        if self._stop is not None and self._stop.where is None:
-            self._stop.where = where
+        stop, body = self._stop, self.body
+        if stop is None:
+            if body is None or not is_closing():
+                return
+            now = self.timers.now()
+            grace = min(self._grace, DEFAULT.grace)
+            stop = self._stop = Stop(Kind.SHUTDOWN, CLOSING, None, now, grace, self._phase is not _PENDING)
+            self._phase = _STOPPING
+            if self.timer_at != NEVER:
+                self.timers.remove(self)
+            stop.arm(self, body, now)
+            if hooks.asked:
+                emit(hooks.asked, self)
+        if stop.where is None:
+            stop.where = where
 
     def progressed(self, value: Any) -> None:
         """The body reported progress."""
@@ -607,8 +642,9 @@ class Operation(Future[T]):
         if stop is None:  # cancelled behind our back, or it raised CancelledError on its own
             now = self.timers.now()
             kind, text = self.overdue(now) or (
-                Kind.EXTERNAL,
-                "its task was cancelled, or it raised CancelledError itself",
+                (Kind.SHUTDOWN, CLOSING)
+                if is_closing()
+                else (Kind.EXTERNAL, "its task was cancelled, or it raised CancelledError itself")
             )
             stop = self._stop = Stop(kind, text, None, now, self._grace, self._phase is not _PENDING)
         if rung is not None:

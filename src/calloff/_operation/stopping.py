@@ -91,12 +91,8 @@ class Stop:
 
     def begin(self, operation: Stoppable, body: Body, now: float) -> None:
         """Arm the timer, ask the body, and note where it was."""
+        self.arm(operation, body, now)
         timers = operation.timers
-        insists = self._attempt(operation, _insists, body, default=False)
-        if insists and self.force_at - now > _FIRST_PAUSE:
-            timers.insisting.add(operation, now + _FIRST_PAUSE)
-        else:
-            timers.add(operation, self.force_at)
         where = self._attempt(operation, body.ask, self.text, default=None)
         if operation.timer_at == now:  # no grace at all: force comes in the next turn of the loop, behind the asking
             timers.remove(operation)
@@ -105,6 +101,23 @@ class Stop:
             where = where_of(body)
         if self.where is None:
             self.where = where
+
+    def arm(self, operation: Stoppable, body: Body, now: float) -> None:
+        """Wait for the step behind the first asking; alone, when somebody else has asked the body."""
+        insists = self._attempt(operation, _insists, body, default=False)
+        if insists and self.force_at - now > _FIRST_PAUSE:
+            operation.timers.insisting.add(operation, now + _FIRST_PAUSE)
+        else:
+            operation.timers.add(operation, self.force_at)
+
+    def lose(self, operation: Stoppable, body: Body | None) -> None:
+        """Use force without a loop, and note where the body is: nobody will hear of its end."""
+        self.rung = Rung.ABANDONED
+        self.stuck = where_of(body)
+        if self.where is None:
+            self.where = self.stuck
+        if body is not None and body.task is None:
+            self._attempt(operation, body.force, default=False)
 
     def _no_grace(self, operation: Stoppable) -> None:
         if not operation.done() and operation.timer_at == NEVER:

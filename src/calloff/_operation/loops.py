@@ -1,0 +1,159 @@
+"""The end of an event loop is the end of its operations.
+
+`calloff.run` ends what it leaves behind by itself. Under everything else (`asyncio.run`, `asyncio.Runner`, unittest's
+`IsolatedAsyncioTestCase`, pytest-asyncio, a loop made by hand) a loop ends in two steps, and both are recognised:
+
+- The runners of asyncio cancel all tasks, and wait for them without limit. An operation whose task is cancelled then climbs
+  its ladder from there on, with reason `shutdown`; what refuses force, too, is let go of with its task. (`is_closing` finds
+  that out by the stack: nothing else tells this cancel from any other.)
+- `loop.close` is wrapped on the instance, once per loop, when its first operation starts. Before the loop closes, it runs
+  once more until the operations that are left have ended, processes and commands among them, each by its ladder. No grace
+  is longer than the usual one here.
+
+Where even that can't be (a loop that takes no wrapper, or one that is closed while another loop runs in the same thread),
+the operations of a closed loop are ended at the next look: force is used where that needs no loop, and they are abandoned.
+"""
+
+import asyncio
+import asyncio.runners
+import contextlib
+import sys
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from functools import partial
+from types import FrameType
+from typing import Any, Protocol
+
+from .._scopes.timers import Timers, timers_of
+from .._words.place import Body
+from .._words.policy import DEFAULT
+from .._words.reason import Kind
+
+__all__ = ["CLOSING", "adopt", "forget", "forget_closed", "hosts", "is_closing", "timers_for"]
+
+CLOSING = "its event loop is being closed"
+#: how long after the end of its ladder an operation is waited for, should its place be broken
+_GUARD = 1.0
+#: turns of the loop in which a task that was let go of ends
+_TURNS = 3
+
+
+class Hosted(Protocol):
+    """An operation, as its loop ends."""
+
+    body: Body | None
+    _grace: float
+
+    def done(self) -> bool:
+        """Whether it has ended."""
+        ...
+
+    def get_loop(self) -> AbstractEventLoop:
+        """Its event loop."""
+        ...
+
+    def request(self, kind: Kind, text: str, by: str | None, grace: float, /) -> None:
+        """Begin the stop, or hasten the one on its way."""
+
+    def completion(self) -> "asyncio.Future[None]":
+        """A future that is done when it is."""
+        ...
+
+    def lose_loop(self) -> None:
+        """End it without a loop."""
+
+
+#: the loops on which operations were started, and their timers
+hosts: dict[AbstractEventLoop, Timers] = {}
+
+
+def timers_for(loop: AbstractEventLoop, live: dict[Any, None]) -> Timers:
+    """Return the timers of a loop on which an operation starts; the first one has the end of the loop watched."""
+    forget_closed(live)
+    timers = adopt(loop)
+    former = vars(loop).get("close") if hasattr(loop, "__dict__") else None
+    with contextlib.suppress(AttributeError, TypeError):  # a loop without attributes of its own: see `forget_closed`
+        loop.close = partial(_close, loop, live, loop.close, former)  # type: ignore[method-assign]  # on this instance
+    return timers
+
+
+def adopt(loop: AbstractEventLoop) -> Timers:
+    """Return the timers of a loop whose end the caller takes care of."""
+    return hosts.setdefault(loop, timers_of(loop))
+
+
+def is_closing() -> bool:
+    """Return whether the calling code runs in the last turns of a loop, on behalf of whoever closes it."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code in _CLOSERS:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def forget(loop: AbstractEventLoop, live: dict[Any, None]) -> None:
+    """End the operations of a loop that is closed: they never go on."""
+    hosts.pop(loop, None)
+    for operation in [known for known in tuple(live) if known.get_loop() is loop][::-1]:  # children first
+        if not operation.done():
+            operation.lose_loop()
+        live.pop(operation, None)
+
+
+def forget_closed(live: dict[Any, None]) -> None:
+    """End the operations of all loops that were closed without our knowledge."""
+    for loop in tuple(hosts):
+        if loop.is_closed():
+            forget(loop, live)
+
+
+def _close(loop: AbstractEventLoop, live: dict[Any, None], close: Callable[[], None], former: Any) -> None:
+    """Stands for ``loop.close()``: run the loop once more, until its operations have ended."""
+    if loop.is_running():
+        close()  # which refuses
+        return
+    with contextlib.suppress(AttributeError):
+        if former is None:
+            del loop.close
+        else:
+            loop.close = former  # type: ignore[method-assign]  # on this instance
+    try:
+        if not loop.is_closed() and asyncio._get_running_loop() is None and _of(loop, live):
+            loop.run_until_complete(_end(loop, live))
+    finally:
+        close()
+        forget(loop, live)
+
+
+def _of(loop: AbstractEventLoop, live: dict[Any, None]) -> list[Hosted]:
+    return [operation for operation in tuple(live) if operation.get_loop() is loop]
+
+
+async def _end(loop: AbstractEventLoop, live: dict[Any, None]) -> None:
+    until = loop.time() + max(min(operation._grace, DEFAULT.grace) for operation in _of(loop, live))
+    last = until + DEFAULT.last + _GUARD
+    asked: set[Hosted] = set()
+    while (now := loop.time()) < last:
+        running = [operation for operation in _of(loop, live) if not operation.done()]
+        for operation in running:  # also what clean-up code has started in the meantime
+            if operation not in asked:
+                asked.add(operation)
+                operation.request(Kind.SHUTDOWN, CLOSING, None, max(0.0, min(operation._grace, until - now)))
+        pending = [operation.completion() for operation in running if not operation.done()]
+        if not pending:
+            break
+        await asyncio.wait(pending, timeout=last - now, return_when=asyncio.FIRST_COMPLETED)
+    for operation in _of(loop, live):  # abandoned ones: let go of them with their tasks
+        task = None if operation.body is None else operation.body.task
+        if task is not None:
+            task.cancel()
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
+
+
+_CLOSERS = frozenset(
+    function.__code__
+    for function in (_close, getattr(asyncio.runners, "_cancel_all_tasks", None))
+    if function is not None
+)
