@@ -23,8 +23,8 @@ from typing import Any
 from .._operation.operation import Operation
 from .._operation.registry import live
 from .._places.daemon_executor import DaemonExecutor, stack_of_frame
-from .._places.task.body import TaskBody
-from .._places.task.bury import bury
+from .._places.task.body import body_of
+from .._places.task.immortal import keep_alive_forever
 from .._places.task.stack import is_handling, stack_of
 from .._scopes.timers import NEVER, Entry, timers_of
 from .._words.errors import StopForced
@@ -156,9 +156,9 @@ class Ending:
     def _give_up(self, tasks: list[asyncio.Task[Any]]) -> None:
         for task in tasks:
             self._left.add(task)
-            bury(task)
+            keep_alive_forever(task)
             coro = task.get_coro()
-            if not isinstance(coro, TaskBody):  # an operation's end was told when it was abandoned
+            if body_of(task) is None:  # an operation's end was told when it was abandoned
                 name = getattr(coro, "__qualname__", repr(coro))
                 at = _at(stack_of(coro))
                 _logger.warning("task %r (%s) does not end and was left%s", task.get_name(), name, at)
@@ -177,12 +177,12 @@ class Ending:
         self._wait((closing,), self._soon)
         for task in still_open:
             if not task.done():
-                bury(task)
+                keep_alive_forever(task)
                 coro = task.get_coro()
                 at = _at(stack_of(coro))
                 _logger.warning("async generator %s does not close and was left%s", _generator_name(coro), at)
         if not closing.done():
-            bury(closing)
+            keep_alive_forever(closing)
 
     # --- the default executor
 
@@ -280,8 +280,8 @@ def log_threads(before: Iterable[threading.Thread]) -> None:
 
 def _is_driver(task: "asyncio.Task[Any]") -> bool:
     """Whether an operation takes care of the end of this task."""
-    coro = task.get_coro()
-    return isinstance(coro, TaskBody) and not coro.given_up
+    body = body_of(task)
+    return body is not None and not body.given_up
 
 
 def _at(raw: RawStack) -> str:

@@ -25,7 +25,7 @@ from .._operation.loops import adopt, forget
 from .._operation.operation import Operation, current_operation
 from .._operation.registry import live
 from .._places.daemon_executor import DaemonExecutor
-from .._places.task.body import TaskBody
+from .._places.task.body import body_of
 from .._places.task.interrupt import Interrupter
 from .._scopes.pool import pools
 from .._scopes.timers import known_timers
@@ -289,9 +289,9 @@ class _Program(Generic[T]):
         now = self._loop.time()
         if now < self._ends_since:
             return None
-        coro = task.get_coro()
-        if isinstance(coro, TaskBody):
-            operation: Any = coro.sink
+        body = body_of(task)
+        if body is not None:
+            operation: Any = body.sink
             if now >= self._ends_at or operation._started_at <= self._ends_since:
                 name = self._signal_name or "the program ends"
                 operation.request(Kind.SHUTDOWN, name, name, max(0.0, self._ends_at - now))

@@ -97,8 +97,8 @@ class Stop:
         if operation.timer_at == now:  # no grace at all: force comes in the next turn of the loop, behind the asking
             timers.remove(operation)
             timers.loop.call_soon(self._no_grace, operation)
-        if operation._children and not operation.done():  # it may be waiting for one that is gone in a moment
-            where = where_of(body)
+        if operation._children and body.coro is not None and not operation.done():
+            where = where_of(body, wait=False)  # it may be waiting for one that is gone in a moment
         if self.where is None:
             self.where = where
 
@@ -166,7 +166,7 @@ class Stop:
                 self.rung = Rung.FORCED  # a body that turns out to have ended already knows better
                 self.refusals += bool(self._attempt(operation, body.force, default=False)) and reached
             else:
-                self.stuck = where_of(body)
+                self.stuck = where_of(body, wait=body.coro is None)
                 self.survivors = survivors_of(body)
                 self.refusals += bool(self._attempt(operation, body.abandon, default=True)) and reached
                 self.rung = Rung.ABANDONED
@@ -203,12 +203,15 @@ class Stop:
         )
 
 
-def where_of(body: Body | None) -> RawStack:
-    """Return where a body is, for people; never raises: without an answer, it is the empty stack."""
+def where_of(body: Body | None, *, wait: bool = True) -> RawStack:
+    """Return where a body is, for people; never raises: without an answer, it is the empty stack.
+
+    Not to `wait` means: only what is known without asking another process.
+    """
     if body is None:
         return ()
     try:
-        return body.where()
+        return body.where() if wait else body.known_where()
     except (Exception, CancelledError, StopForced):
         _logger.exception("a body could not tell where it is")
         return ()

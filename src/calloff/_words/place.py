@@ -149,6 +149,10 @@ class Body:
         """The stack of the body now, outermost first; empty when it has none."""
         raise NotImplementedError
 
+    def known_where(self) -> RawStack:
+        """The stack as far as it is known without waiting for another thread or process: what a stop notes of it."""
+        return self.where()
+
     def look(self) -> None:
         """`where` is about to be called of this body and of others: prepare it, so that nobody waits for one by one."""
 

@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 from .._operation.operation import Operation, current_operation
 from .._operation.registry import live
 from .._operation.snapshot import Facts, History, clock_of, facts_of, snatch
+from .._places.task.body import body_of
 from .._words.state import State
 from ._ids import best, numbers
 from ._lines import frames, innermost, line_of, stack_of_task, steps_of
@@ -107,7 +108,7 @@ class Registry:
         found: list[asyncio.Task[Any]] = []
         for loop in loops:
             if not loop.is_closed():
-                found += [task for task in asyncio.all_tasks(loop) if not hasattr(task.get_coro(), "sink")]
+                found += [task for task in asyncio.all_tasks(loop) if body_of(task) is None]
         for task in found:
             self._seen(task)
         return sorted(found, key=lambda task: self._seen(task)[0])

@@ -128,6 +128,10 @@ class ProcessBody(Body):
             return ()
         return worker.where() or self._first_line
 
+    def known_where(self) -> RawStack:
+        """The first line of the function, without asking the worker."""
+        return () if self.worker is None else self._first_line
+
     # --- what the worker tells
 
     def entered(self, worker: "Worker") -> None:

@@ -8,19 +8,38 @@ happens; and a body that was given up can be let go of when its task is cancelle
 """
 
 import asyncio
+import logging
 import sys
 from asyncio import CancelledError, _get_running_loop, get_running_loop
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 from ..._words.errors import StopForced
 from ..._words.frame import RawStack
 from ..._words.place import Body, Sink
 from ..._words.report import Rung
-from .bury import bury
-from .stack import chain_of, is_handling, is_suspended, leads_to, shield_on_stack, stack_of, stems_from
+from .forcing import is_awake, raise_in
+from .immortal import keep_alive_forever
+from .parts import Parts
+from .stack import (
+    arrived_at,
+    chain_of,
+    coro_of,
+    is_handling,
+    is_suspended,
+    leads_to,
+    parts_of,
+    shield_on_stack,
+    stack_of,
+    stems_from,
+)
 
-__all__ = ["TaskBody", "TaskWork"]
+__all__ = ["TaskBody", "TaskWork", "body_of"]
+
+_logger = logging.getLogger("calloff")
+#: seconds from force in the children until what waits for them is forced, too
+_CHILDREN_FIRST = 0.1
 
 
 class TaskWork:
@@ -46,6 +65,7 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
         "_forcing",
         "_given_up",
         "_interrupted",
+        "_parts",
         "_sink",
         "_started",
         "coro",
@@ -66,6 +86,7 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
         self._given_up = False
         self._interrupted = False
         self._asked_with: BaseException | None = None
+        self._parts: Parts | None = None
         self.task: asyncio.Task[None] | None = None
 
     @property
@@ -75,8 +96,8 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
 
     @property
     def reached(self) -> bool:  # type: ignore[override]  # computed when it is read
-        """Whether a `CancelledError` of the stop was thrown into the coroutine."""
-        return self._asked_with is not None
+        """Whether a `CancelledError` of the stop was thrown into the coroutine, or into a child task of it."""
+        return self._asked_with is not None or (self._parts is not None and self._parts.has_reached())
 
     # --- what the operation asks for
 
@@ -85,48 +106,107 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
         self._sink = sink
         task: asyncio.Task[None] = get_running_loop().create_task(self)
         if not task.done():
-            self.task = task
+            self._runs_in(task)
+
+    def _runs_in(self, task: "asyncio.Task[None]") -> None:
+        self.task = task
+        if coro_of(task) is not self:  # a task factory has wrapped it
+            _wrapped[task] = self
 
     def ask(self, text: str) -> RawStack | None:
         """Cancel the task. Where it waits is noted when the request arrives, unless others have to end before."""
         self._asked_with = None  # scopes of its own may have called off a block of it before
         if TaskBody._on_stack is not None and self._raise(CancelledError()):
-            return self.where()
+            return self.known_where()
         task = self.task
         assert task is not None
-        waiter = task._fut_waiter  # type: ignore[attr-defined]
-        where = None if waiter is None or type(waiter) is asyncio.Future else stack_of(self.coro)
+        waiter = task._fut_waiter  # type: ignore[attr-defined]  # private: not in the stubs
+        where = None
+        if waiter is not None:
+            if type(waiter) is not asyncio.Future:
+                where = stack_of(self.coro, ask=False)
+                self._collect()
+            elif len(waiter._callbacks or ()) > 1:  # somebody beside the task waits for it: perhaps an executor
+                self._collect()
         task.cancel(text or None)
+        if self._parts is not None:
+            self._parts.note_asked()
         return where
 
     def insist(self) -> bool:
-        """Cancel again, unless the body is in its clean-up."""
-        if self._obeying():
-            return False
-        if TaskBody._on_stack is None and self._asked_with is None and self._is_awake():
-            return False  # the loop is late: the first asking is still on its way
-        if TaskBody._on_stack is None or not self._raise(CancelledError()):
-            self._cancel()
-        return True
+        """Cancel again what was asked and went on: the body, or children that it waits for; no clean-up is disturbed."""
+        if self._is_blocking():
+            if self._obeying():
+                return False
+            if not self._raise(CancelledError()):
+                self._cancel()
+            return True
+        parts = self._collect()
+        refusing = self._refusing()
+        for task in refusing:
+            if task is self.task:
+                self._cancel()
+            else:
+                task.cancel()
+        if refusing:
+            parts.rung = Rung.INSISTED
+        return bool(refusing)
 
     def force(self) -> bool:
-        """Cancel once more; what arrives in the body is `StopForced`."""
-        obeying = self._obeying()
-        if TaskBody._on_stack is not self:
+        """Raise `StopForced` in the body; in its child tasks first, and in what waits for them when that did not help."""
+        if self._is_blocking():
+            obeying = self._obeying()
+            if TaskBody._on_stack is not self:
+                self._forcing = True
+                self._cancel()
+            self._raise(StopForced())
+            return not obeying
+        parts = self._collect()
+        refusing = self._refusing()
+        children = parts.tasks()
+        if children:
+            parts.force(parts.leaves())
+            get_running_loop().call_later(_CHILDREN_FIRST, self._force_rest)
+        task = self.task
+        if task is not None and not (children and parts.waits(self.coro, _waiter_of(task))):
             self._forcing = True
             self._cancel()
-        if TaskBody._on_stack is not None:
-            self._raise(StopForced())
-        return not obeying
+        if children or task is not None:
+            parts.rung = Rung.FORCED
+        return bool(refusing)
+
+    def _force_rest(self) -> None:
+        """The children were forced: raise `StopForced` in whatever still waits for one and has not heard of it by that."""
+        parts, task = self._parts, self.task
+        assert parts is not None
+        parts.force(child for child in parts.tasks() if not parts.is_unwinding(child))
+        if task is not None and not self._forcing and not is_awake(task) and not is_handling(self.coro, StopForced):
+            if raise_in(task, StopForced()):
+                self._asked_with = None
+            else:
+                self._forcing = True
+                self._cancel()
 
     def abandon(self) -> bool:
         """Let the body go on without anybody waiting for it."""
         self._given_up = True
         return not self._obeying()
 
+    def survivors(self) -> tuple[str, ...]:
+        """Return the child tasks and the calls in threads that go on, each with its line."""
+        return self._collect().survivors()
+
     def where(self) -> RawStack:
-        """The chain of awaits, outermost first."""
-        return stack_of(self.coro)
+        """Return the chain of awaits, outermost first, on into other threads and processes."""
+        return stack_of(self.coro) or self._stack_of_rest()
+
+    def known_where(self) -> RawStack:
+        """Return the chain of awaits, outermost first, in this thread."""
+        return stack_of(self.coro, ask=False) or self._stack_of_rest()
+
+    def _stack_of_rest(self) -> RawStack:
+        parts = self._parts
+        return parts.stack() if parts is not None and parts.outlive else ()
 
     def is_here(self) -> bool:
         """Whether the calling code runs in the body's own task."""
@@ -138,22 +218,51 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
         self._interrupted = False
         return False
 
-    def _is_awake(self) -> bool:
-        """Whether the task has a step before it, in which whatever was asked of it arrives."""
-        waiter = getattr(self.task, "_fut_waiter", None)
-        return waiter is None or waiter.done()
-
     def _cancel(self) -> None:
         assert self.task is not None
         self._asked_with = None  # this asking is on its way: until it has arrived it can't have been refused
         self.task.cancel()
 
+    def _is_blocking(self) -> bool:
+        """Return whether the loop is blocked by this body, or by a plain task that it waits for."""
+        blocking = TaskBody._on_stack
+        return blocking is not None and (blocking is self or self.waits_for(blocking))
+
     def _obeying(self) -> bool:
         if TaskBody._on_stack is self:
             return self._asked_with is not None and stems_from(sys.exception(), self._asked_with)
-        if TaskBody._on_stack is not None and self._waits_for(TaskBody._on_stack):
+        if self._is_blocking():
             return stems_from(sys.exception(), CancelledError)
-        return is_handling(self.coro, self._asked_with, behind=True)
+        return not self._refusing()
+
+    def _refusing(self) -> "list[asyncio.Task[Any]]":
+        """Return what was asked and went on: the task of the body, or child tasks."""
+        task = self.task
+        waiter = None if task is None else _waiter_of(task)
+        parts = self._parts or self._collect()
+        return parts.refusing(self.coro, waiter, task, self._asked_with)
+
+    # --- what it waits for
+
+    def _collect(self) -> Parts:
+        """Find what the body waits for and what is part of it; a failure of the search must not keep the stop up."""
+        parts = self._parts
+        if parts is None:
+            parts = self._parts = Parts(get_running_loop())
+        try:
+            parts.collect(self.coro, None if self.task is None else _waiter_of(self.task))
+        except Exception:
+            _logger.exception("what %r waits for could not be found out", self.name)
+        return parts
+
+    def _outlived(self, tell: Callable[[], object]) -> bool:
+        """Return whether parts of the body go on after its end: then `tell` is called when the last has ended."""
+        parts = self._parts
+        if parts is None or not parts.when_over(tell):
+            return False
+        parts.outlive = True
+        parts.ask_rest()
+        return True
 
     # --- the blocked loop
 
@@ -173,18 +282,21 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
         """Whether `task` waits for this body, which runs now, at whatever distance."""
         return is_held_up(task, self.coro, through_shields=through_shields)
 
-    def _waits_for(self, coro: object, *, through_shields: bool = True) -> bool:
-        if isinstance(coro, TaskBody) or self.task is None:
+    def waits_for(self, coro: object, *, through_shields: bool = True) -> bool:
+        """Return whether this body, or what goes on of it after its end, waits for the coroutine that runs now."""
+        if isinstance(coro, TaskBody):
             return False
-        return is_held_up(self.task, coro, through_shields=through_shields)
+        if self.task is not None:
+            return is_held_up(self.task, coro, through_shields=through_shields)
+        return self._parts is not None and any(is_held_up(task, coro) for task in self._parts.tasks())
 
     def _raise(self, error: BaseException) -> bool:
         """Have `error` raised in what is on the stack, if that is this body, or a plain task that it waits for."""
         if TaskBody._on_stack is self:
             if self._asked_with is None:
-                self._sink.located(self.where())
+                self._sink.located(self.known_where())
             self._asked_with = error
-        elif not self._waits_for(TaskBody._on_stack, through_shields=isinstance(error, StopForced)):
+        elif not self.waits_for(TaskBody._on_stack, through_shields=isinstance(error, StopForced)):
             return False
         TaskBody._raising = error
         self._interrupted = isinstance(error, CancelledError)
@@ -197,13 +309,14 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
             if self._started:
                 return self.coro.send(None)
             self._started = True
-            if self.task is None:  # an eager task, which runs its first step before anybody gets to know it
-                self.task = asyncio.current_task()
+            if self.task is None and (
+                task := asyncio.current_task()
+            ):  # an eager one, whose first step nobody waits for
+                self._runs_in(task)
             self._sink.entered()
             return self.coro.send(None)
         except StopIteration as stop:
-            self._sink.returned(stop.value)
-            self.task = None
+            self._returned(stop.value)
         except BaseException as error:
             self._ended(error)
         raise StopIteration
@@ -232,14 +345,18 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
                 self._let_go()
                 raise StopIteration
             if self._asked_with is None:
-                self._sink.located(stack_of(self.coro, arrived=True))
+                where, waits = arrived_at(self.coro)
+                self._sink.located(where)
+                if waits and self._sink.reason is not None:
+                    self._collect()
             self._asked_with = error
             self._interrupted = False
+        elif isinstance(error, StopForced):
+            self._asked_with = error
         try:
             return self.coro.throw(error)
         except StopIteration as stop:
-            self._sink.returned(stop.value)
-            self.task = None
+            self._returned(stop.value)
         except BaseException as error:
             self._ended(error)
         raise StopIteration
@@ -254,17 +371,38 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
     def __iter__(self) -> "TaskBody":
         return self
 
+    def _returned(self, value: Any) -> None:
+        if self._parts is None:
+            self._sink.returned(value)
+        elif not self._given_up:
+            self._sink.returned(value, survivors=self._parts.survivors())
+        elif not self._outlived(lambda: self._sink.returned(value)):
+            self._sink.returned(value)
+        self.task = None
+
     def _ended(self, error: BaseException) -> None:
         self._asked_with = None
         task, self.task = self.task, None
         if isinstance(error, (CancelledError, StopForced)) or _is_stopped_group(error):
-            self._sink.stopped(Rung.INTERRUPTED if self._interrupted and not isinstance(error, StopForced) else None)
+            rung = Rung.INTERRUPTED if self._interrupted and not isinstance(error, StopForced) else None
+            if self._parts is None or not self._outlived(lambda: self._stopped_late(rung)):
+                self._sink.stopped(rung)
             return
-        self._sink.raised(error)
+        if self._parts is None:
+            self._sink.raised(error)
+        elif not self._given_up:
+            self._sink.raised(error, survivors=self._parts.survivors())
+        elif not self._outlived(lambda: self._sink.raised(error)):
+            self._sink.raised(error)
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             if task is not None:
                 task.add_done_callback(asyncio.Task.exception)  # seen: no complaint that it was never retrieved
             raise error
+
+    def _stopped_late(self, rung: Rung | None) -> None:
+        """What went on after the end of the coroutine has ended: it decides which step of the ladder did it."""
+        assert self._parts is not None
+        self._sink.stopped(max(rung or Rung.ASKED, self._parts.rung))
 
     def _let_go(self) -> None:
         """Somebody else waits for the end of a task whose body refused everything: the body is never resumed."""
@@ -276,7 +414,7 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
             answer = error
         stuck = [part for part in chain if is_suspended(part)]
         for part in stuck:
-            bury(part)
+            keep_alive_forever(part)
         if answer is None or stuck:
             self._sink.stopped(Rung.ABANDONED)
         else:
@@ -331,12 +469,28 @@ def _is_stopped_group(error: BaseException) -> bool:
 
 def is_held_up(task: "asyncio.Task[Any]", coro: object, *, through_shields: bool = True) -> bool:
     """Whether `task` waits, at whatever distance, for the coroutine that runs now."""
-    waiting: Any = task.get_coro()
-    waiting = getattr(waiting, "coro", waiting)
-    if getattr(waiting, "cr_running", False):  # below it on the stack: it started the other one eagerly
-        return through_shields or not shield_on_stack(waiting.cr_frame)
+    waiting: Any = coro_of(task)
+    if isinstance(waiting, TaskBody):
+        waiting = waiting.coro
+    parts = parts_of(waiting)
+    if (
+        parts is not None and parts[0] is not None and parts[1]
+    ):  # below it on the stack: it started the other one eagerly
+        return through_shields or not shield_on_stack(parts[0])
     return leads_to(waiting, coro, through_shields=through_shields)
 
 
+def body_of(task: "asyncio.Task[Any]") -> TaskBody | None:
+    """Return the body that a task runs, also where a task factory has wrapped its coroutine."""
+    coro = coro_of(task)
+    return coro if isinstance(coro, TaskBody) else _wrapped.get(task)
+
+
+def _waiter_of(task: Any) -> Any:
+    return task._fut_waiter
+
+
+#: the bodies of tasks whose coroutine is not the body itself
+_wrapped: "WeakKeyDictionary[asyncio.Task[Any], TaskBody]" = WeakKeyDictionary()
 #: for the interrupter: the code objects below which the body's own frames begin
 DRIVING: tuple[Callable[..., Any], ...] = (TaskBody.__next__, TaskBody.throw)

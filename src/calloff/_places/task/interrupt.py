@@ -41,7 +41,7 @@ from ..._scopes.scope import overdue_scope
 from ..._scopes.timers import Timers, timers_of
 from ..._words.policy import DEFAULT, Policy
 from .body import DRIVING, TaskBody, interrupt_plain, is_held_up
-from .stack import stems_from
+from .stack import coro_of, parts_of, stems_from
 
 __all__ = ["Interrupter"]
 
@@ -174,7 +174,8 @@ class Interrupter:
             return
         self._again(now)
         task = asyncio.current_task(self._loop)
-        if task is None or not _is_on_top(frame, task.get_coro()):
+        coro = None if task is None else _on_top(frame, task)
+        if task is None or coro is None:
             return
         if task is not self._suspect and late_since < self._slack:
             self._suspect = task
@@ -185,24 +186,23 @@ class Interrupter:
             self._set(now + _MOMENT)
             return
         self._jumps = _JUMPS
-        error = self._decide(task, now)
+        error = self._decide(task, coro, now)
         if error is not None:
             raise error
 
     def _turned(self) -> None:
         self._suspect = None
 
-    def _decide(self, task: "asyncio.Task[Any]", now: float) -> BaseException | None:
-        """What is to be raised in the step of `task` that blocks the loop."""
-        coro = task.get_coro()
+    def _decide(self, task: "asyncio.Task[Any]", coro: Any, now: float) -> BaseException | None:
+        """What is to be raised in the step of `task`, whose body or coroutine is `coro`, that blocks the loop."""
         run = coro.interrupt if isinstance(coro, TaskBody) else partial(interrupt_plain, coro)
         resort = self.last_resort
         try:
-            error = run(partial(self._take_steps, task, now))
+            error = run(partial(self._take_steps, coro, now))
             if error is None and (scope := overdue_scope(now)):
                 error = scope.interrupting()
             if error is None and not isinstance(coro, TaskBody):
-                error = self._for_a_block(task, now)
+                error = self._for_a_block(task, coro, now)
             if error is None and resort is not None:
                 raised: list[BaseException | None] = []
                 error = run(lambda: raised.append(resort(task))) or raised[0]
@@ -211,19 +211,18 @@ class Interrupter:
             _logger.exception("interrupting what blocks the event loop failed")
             return None
 
-    def _take_steps(self, task: "asyncio.Task[Any]", now: float) -> None:
+    def _take_steps(self, coro: Any, now: float) -> None:
         """The operation whose body blocks, or waits for the task that does, takes the steps that are due."""
         self._run_calls()
-        coro = task.get_coro()
         if isinstance(coro, TaskBody):
             coro.sink.blocked(now)
         else:
             operation = self._current()
-            waiting = getattr(getattr(operation, "body", None), "task", None)
-            if waiting is not None and is_held_up(waiting, coro):
+            body = None if operation is None else operation.body
+            if isinstance(body, TaskBody) and body.waits_for(coro):
                 operation.blocked(now)
 
-    def _for_a_block(self, task: "asyncio.Task[Any]", now: float) -> BaseException | None:
+    def _for_a_block(self, task: "asyncio.Task[Any]", coro: Any, now: float) -> BaseException | None:
         """What is to be raised in a plain task that blocks, when a block of another one waits for it and is overdue.
 
         It is cancelled for that block, which can't be called off before the loop turns; and again, with back-off, where
@@ -232,7 +231,6 @@ class Interrupter:
         count, due = self._asked.get(task, (0, 0.0))
         if now < due or stems_from(sys.exception(), asyncio.CancelledError):
             return None
-        coro = task.get_coro()
         for entry in self._timers.late(now):
             host: asyncio.Task[Any] | None = getattr(entry, "timer_host", None)
             if host is not None and host is not task and is_held_up(host, coro, through_shields=False):
@@ -241,29 +239,32 @@ class Interrupter:
         return None
 
 
-def _is_on_top(frame: FrameType | None, coro: Any) -> bool:
-    """Whether `frame`, the one that a signal interrupted, belongs to the step of `coro` and may be left by an exception.
+def _on_top(frame: FrameType | None, task: "asyncio.Task[Any]") -> Any:
+    """Return the body or coroutine of `task` if `frame`, which a signal interrupted, may be left by an exception in it.
 
     Every frame from there to the coroutine's own must be one that an exception passes through in good order: code that
     awaits, of whatever origin, and the program's own. The synchronous parts of asyncio and calloff, and the import
-    system, are not.
+    system, are not. Where a task factory has wrapped a body, its driver is found on the way.
     """
-    base = getattr(coro, "cr_frame", None) or getattr(coro, "gi_frame", None)
+    coro = coro_of(task)
+    parts = parts_of(coro.coro if isinstance(coro, TaskBody) else coro)
+    base = None if parts is None else parts[0]
     step = frame
     while step is not None:
         code = step.f_code
         file = code.co_filename
         if file.startswith(_FRAGILE):
             if code in _DRIVERS:
-                return base is None and step is not frame and step.f_locals.get("self") is coro
+                body = step.f_locals.get("self")
+                return body if step is not frame and isinstance(body, TaskBody) and body.task is task else None
             if step is frame or not code.co_flags & _AWAITS:
-                return False
+                return None
         elif step is frame and file == logging.__file__ and code.co_name in _LOCKING:
-            return False
+            return None
         if step is base:
-            return True
+            return coro
         step = step.f_back
-    return False
+    return None
 
 
 def _is_at_jump(frame: FrameType) -> bool:

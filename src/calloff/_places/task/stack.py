@@ -4,117 +4,210 @@ A suspended coroutine knows what it awaits (`cr_await`, `gi_yieldfrom`, `ag_awai
 object of C that doesn't say (the iterator of a future, a step of an async generator), the garbage collector's view of
 its references does. At a future the chain goes on in whatever has to end first: the task behind it, the first pending
 member of a `gather` or a task group, the body of another operation.
+
+What a stop decides is read from frames alone: no other thread or process is asked, and no code of the program is run
+(`objects` says how). Only what is shown to people, `stack_of` with `ask`, goes on into bodies at other places.
 """
 
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncGenerator, Collection, Coroutine, Generator, Iterator
-from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
-from typing import Any, cast
+from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator
+from opcode import opmap
+from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
+from typing import Any
 
 from ..._words.frame import OURS, RawFrame, RawStack
 from ..._words.place import Body
+from .greenlets import greenlets_in, is_in_handlers
+from .objects import FUTURES, TASKS, children_of, context_of, fields, is_a, is_done, members_of, own_self
 
-__all__ = ["chain_of", "is_handling", "is_suspended", "leads_to", "shield_on_stack", "stack_of", "stems_from"]
+__all__ = [
+    "arrived_at",
+    "chain_of",
+    "is_greenlet_behind",
+    "is_handling",
+    "is_suspended",
+    "leads_to",
+    "shield_on_stack",
+    "stack_of",
+    "stems_from",
+]
 
 
 _LIMIT = 200
 _MOST = 10_000
 #: functions in which a group waits for its children
-_GROUP_WAITS = frozenset({"__aexit__", "_aexit"})
+GROUP_WAITS = frozenset({"__aexit__", "_aexit"})
 #: functions after which the chain may go on somewhere else than in what they await
-_WAITS = _GROUP_WAITS | {"__await__", "outcome", "stop"}
+WAITS = GROUP_WAITS | {"__await__", "outcome", "stop", "wait_for", "_cancel_and_wait", "run_sync_in_worker_thread"}
+
+#: codes by their `id` (their hash takes long), and what is to be known of each
+_kinds: dict[int, int] = {}
+_known: list[CodeType] = []
+_PLAIN, _OPENS, _WAITS = 0, 1, 2
+_OPENINGS = frozenset(opmap[name] for name in ("BEFORE_ASYNC_WITH", "LOAD_SPECIAL") if name in opmap)
 
 
-def stack_of(coro: object, *, arrived: bool = False) -> RawStack:
-    """The frames of a coroutine that is suspended or running, outermost first.
+def stack_of(coro: object, *, ask: bool = True) -> RawStack:
+    """Return the frames of a coroutine that is suspended or running, outermost first.
 
-    With `arrived`, the future at the end of the chain is known to be done: nothing is looked for behind it.
+    Args:
+        coro: what to look at.
+        ask: whether bodies at other places, at the end of the chain, may ask their process and wait for its answer.
     """
     found: list[Any] = []
-    current: object | None = coro
-    while type(current) is CoroutineType and not current.cr_running:  # the usual case, fast
-        frame = current.cr_frame
-        if frame is None or (code := frame.f_code).co_name in _WAITS:
-            break
-        found += (code, frame.f_lasti)
-        current = current.cr_await
-    if current is None or (arrived and type(current).__name__ == "FutureIter"):
-        return tuple(found)
+    current, _ = _fast(coro, found)
     seen: set[int] = set()
     while current is not None and id(current) not in seen and len(seen) < _LIMIT:
         seen.add(id(current))
+        if is_a(current, Body) and current.coro is None:
+            found.extend(current.where() if ask else current.known_where())
+            break
         current = _visit(current, found)
     return tuple(found)
 
 
-def _visit(current: object, found: list[Any]) -> Any:
-    """Note the frame of `current` and return what it waits for."""
-    if isinstance(current, CoroutineType):
-        frame, running, awaited = current.cr_frame, current.cr_running, current.cr_await
-    elif isinstance(current, GeneratorType):
-        frame, running, awaited = current.gi_frame, current.gi_running, current.gi_yieldfrom
-    elif isinstance(current, AsyncGeneratorType):
-        frame, running, awaited = current.ag_frame, current.ag_running, current.ag_await
-    elif isinstance(current, asyncio.Future):
-        return _behind(current)
-    elif hasattr(current, "insists"):  # the body of an operation at another place, which knows its own stack
-        found.extend(cast(Body, current).where())
-        return None
+def arrived_at(coro: object) -> tuple[RawStack, bool]:
+    """Return where a suspended coroutine is whose step has come, and whether child tasks or calls can be behind it."""
+    found: list[Any] = []
+    current, simple = _fast(coro, found)
+    if current is None or type(current).__name__ == "FutureIter":
+        return tuple(found), not simple
+    return tuple(found) + stack_of(current, ask=False), True
+
+
+def _fast(coro: object, found: list[Any]) -> tuple[Any, bool]:
+    """Follow plain coroutines, the usual case; return the first that is none, and whether no group was entered before."""
+    current: Any = coro
+    simple = True
+    while type(current) is CoroutineType and not current.cr_running:
+        frame = current.cr_frame
+        if frame is None:
+            break
+        code = frame.f_code
+        kind = _kinds.get(id(code))
+        if kind is None:
+            kind = kind_of(code)
+        if kind:
+            if kind is _WAITS:
+                break
+            simple = False
+        found += (code, frame.f_lasti)
+        current = current.cr_await
+    return current, simple
+
+
+def kind_of(code: CodeType) -> int:
+    """Return whether a function may open groups (1), waits for something that it does not await (2), or neither (0)."""
+    known = _kinds.get(id(code))
+    if known is not None:
+        return known
+    if len(_known) > _MOST:
+        _kinds.clear()
+        _known.clear()
+    if code.co_name in WAITS:
+        kind = _WAITS
     else:
-        return _inside(current)
-    if frame is None:
-        return None
-    if running:
-        inner = _running(frame)
-        if inner is not None:
-            found.extend(inner)
-            return None
-    found.append(_raw(frame))
-    return _held_by(frame) or awaited
+        kind = _OPENS if _OPENINGS.intersection(code.co_code[::2]) else _PLAIN
+    _known.append(code)  # as long as it is known by its id
+    _kinds[id(code)] = kind
+    return kind
 
 
-def _behind(future: "asyncio.Future[Any]") -> object | None:
-    """What has to end before `future` does."""
-    if future.done():
-        return None
-    if isinstance(future, asyncio.Task):
-        coro: object = future.get_coro()
-        inner: object = getattr(coro, "coro", coro)
-        return inner
-    body: object = getattr(future, "waits_in", None)  # an operation
-    if body is not None:
-        return body
-    members = getattr(future, "_children", None)  # asyncio.gather
-    return _first_pending(members) if members else None
-
-
-def _held_by(frame: FrameType) -> object | None:
-    """The first pending child when `frame` waits for others: a task group's end, or the wait for an operation."""
-    name = frame.f_code.co_name
-    if name in _GROUP_WAITS:
-        tasks = getattr(frame.f_locals.get("self"), "_tasks", None)
-        if tasks:
-            return _first_pending(tasks)
-    if frame.f_code.co_filename.startswith(OURS):
-        awaited: object = getattr(frame.f_locals.get("self"), "waits_in", None)
-        return awaited
+def parts_of(current: object) -> tuple[FrameType | None, bool, object | None] | None:
+    """Return the frame of a coroutine or generator, whether it runs, and what it awaits; ``None`` for anything else."""
+    if is_a(current, CoroutineType):
+        coro: Any = current
+        return coro.cr_frame, coro.cr_running, coro.cr_await
+    if is_a(current, GeneratorType):
+        generator: Any = current
+        return generator.gi_frame, generator.gi_running, generator.gi_yieldfrom
+    if is_a(current, AsyncGeneratorType):
+        steps: Any = current
+        return steps.ag_frame, steps.ag_running, steps.ag_await
     return None
 
 
-def _first_pending(members: object) -> object | None:
-    """The first member that has not ended; ``None`` when these are not the tasks of a group after all."""
-    if not isinstance(members, Collection):
+def _visit(current: object, found: list[Any] | None = None) -> Any:
+    """Note the frame of `current` and return what it waits for."""
+    parts = parts_of(current)
+    if parts is None:
+        if is_a(current, FUTURES):
+            return _behind(current)
+        if is_a(current, Body):  # of an operation: the coroutine that it drives, if it does
+            return current.coro  # type: ignore[attr-defined]  # told by its type just now
+        driven = fields(current).get("coro")  # somebody else's driver of a coroutine
+        return driven if type(driven) is CoroutineType else inside(current)
+    frame, running, awaited = parts
+    if frame is None:
         return None
-    return next((member for member in tuple(members) if isinstance(member, asyncio.Future) and not member.done()), None)
+    if found is not None:
+        if running:
+            inner = _running(frame)
+            if inner is not None:
+                found.extend(inner)
+                return None
+        found.append(_raw(frame))
+    return _held_by(frame) or awaited
 
 
-def _inside(opaque: object) -> Any:
-    """The generator or future that an opaque awaitable (of C, mostly) steps through."""
+def _behind(future: Any) -> Any:
+    """Return what has to end before `future` does."""
+    if is_done(future):
+        return None
+    if is_a(future, TASKS):
+        coro: object = coro_of(future)
+        return coro
+    if is_operation(future):
+        inner: object = future.waits_in
+        return inner
+    members = children_of(future)  # asyncio.gather
+    return members[0] if members else None
+
+
+def coro_of(task: Any) -> Any:
+    """Return the coroutine of a task, by asyncio's own method."""
+    kind: Any = TASKS[0] if is_a(task, TASKS[0]) else TASKS[1]
+    return kind.get_coro(task)
+
+
+def is_operation(future: object) -> bool:
+    """Return whether a future is an operation, which says itself what it waits in."""
+    module = sys.modules.get(_OPERATIONS)
+    kind = None if module is None else fields(module).get("Operation")
+    return kind is not None and issubclass(type(future), kind)
+
+
+def _held_by(frame: FrameType) -> Any:
+    """Return the first pending child when `frame` waits for others: a group's end, or the wait for an operation."""
+    code = frame.f_code
+    name = code.co_name
+    if name in GROUP_WAITS:
+        members = members_of(own_self(frame))
+        if members:
+            return members[0]
+    if name in WAITS and code.co_filename.startswith(OURS):
+        owner: Any = own_self(frame)
+        awaited: object = getattr(owner, "waits_in", None)  # of an operation or a shield, which are our own
+        return awaited
+    return waited_for(frame)
+
+
+def waited_for(frame: FrameType) -> Any:
+    """Return the future that a `asyncio.wait_for` of Python 3.11 waits for by way of another one, until it is done."""
+    if frame.f_code.co_name in WAITS and frame.f_code in _WAIT_FORS:
+        future = frame.f_locals.get("fut")
+        if is_a(future, FUTURES) and not is_done(future):
+            return future
+    return None
+
+
+def inside(opaque: object) -> Any:
+    """Return the generator or future that an opaque awaitable (of C, mostly) steps through."""
     parts = gc.get_referents(opaque)
     for part in parts:
-        if type(part) in _USUAL or isinstance(part, (Coroutine, Generator, AsyncGenerator, asyncio.Future)):
+        if type(part) in _USUAL or is_a(part, _AWAITED) or _is_coroutine(type(part)):
             return part
     for part in parts:
         if type(part).__name__ in _STEPS:
@@ -122,12 +215,24 @@ def _inside(opaque: object) -> Any:
     return None
 
 
+def _is_coroutine(kind: type) -> bool:
+    """Return whether it is somebody's own class of coroutines."""
+    try:
+        return issubclass(kind, _ABSTRACT)
+    except Exception:  # a metaclass may raise whatever it likes
+        return False
+
+
 _USUAL = frozenset({CoroutineType, asyncio.Future, asyncio.Task})  # asking abstract classes takes long
+_AWAITED = (CoroutineType, GeneratorType, AsyncGeneratorType, *FUTURES)
+_ABSTRACT = (Coroutine, Generator, AsyncGenerator)
 _STEPS = frozenset({"async_generator_asend", "async_generator_athrow", "coroutine_wrapper", "FutureIter"})
+_WAIT_FORS = {asyncio.wait_for.__code__, sys.modules["asyncio.tasks"]._cancel_and_wait.__code__}
+_OPERATIONS = f"{__name__.partition('.')[0]}._operation.operation"
 
 
 def _running(frame: FrameType) -> list[RawFrame] | None:
-    """The frames from `frame` inwards of the thread that runs it now, outermost first."""
+    """Return the frames from `frame` inwards of the thread that runs it now, outermost first."""
     for top in sys._current_frames().values():
         chain: list[RawFrame] = []
         step: FrameType | None = top
@@ -144,27 +249,28 @@ def _raw(frame: FrameType) -> RawFrame:
 
 
 def chain_of(coro: object) -> list[object]:
-    """The coroutines and generators of one task's stack, outermost first; nothing behind a future."""
+    """Return the coroutines and generators of one task's stack, outermost first; nothing behind a future."""
     chain: list[object] = []
     current: object | None = coro
-    while current is not None and not isinstance(current, asyncio.Future) and len(chain) < _LIMIT:
+    while current is not None and not is_a(current, FUTURES) and len(chain) < _LIMIT:
         chain.append(current)
-        current = _visit(current, [])
+        current = _visit(current)
     return chain
 
 
 def is_suspended(part: object) -> bool:
-    """Whether a coroutine or a generator can go on."""
-    return any(getattr(part, frame, None) is not None for frame in ("cr_frame", "gi_frame", "ag_frame"))
+    """Return whether a coroutine or a generator can go on."""
+    parts = parts_of(part)
+    return parts is not None and parts[0] is not None
 
 
 def leads_to(coro: object, other: object, *, through_shields: bool = True) -> bool:
-    """Whether `coro` waits for `other`, at whatever distance; not `through_shields`: and a cancel would reach it."""
+    """Return whether `coro` waits for `other`, at any distance; not `through_shields`: and a cancel would reach it."""
     return any(step is other for step, _ in _awaited(coro, through_shields))
 
 
 def is_handling(coro: object, error: BaseException | type[BaseException] | None, *, behind: bool = False) -> bool:
-    """Whether a suspended coroutine is still busy with `error`: in an ``except``, a ``finally`` or an ``__aexit__``.
+    """Return whether a suspended coroutine is still busy with `error`: in an ``except``, ``finally`` or ``__aexit__``.
 
     With `behind`, it is, too, when a task that it waits for is in its clean-up: that one was cancelled for it, with a
     `CancelledError` of its own; the request itself (then `error` may be ``None``) has perhaps not even arrived.
@@ -175,26 +281,30 @@ def is_handling(coro: object, error: BaseException | type[BaseException] | None,
     current: object = coro
     while type(current) is CoroutineType and not current.cr_running:  # the usual case, fast
         frame = current.cr_frame
-        if frame is None or frame.f_code.co_name in _WAITS:
+        if frame is None or frame.f_code.co_name in WAITS:
             break
         if error is not None and _holds(current, error):
             return True
         current = current.cr_await
-    if type(current).__name__ == "FutureIter" and type(_inside(current)) is asyncio.Future:
+    if type(current).__name__ == "FutureIter" and type(inside(current)) is asyncio.Future:
         return False  # nobody is known behind it
     for step, is_other_task in _awaited(current):
         sought = asyncio.CancelledError if is_other_task and behind else error
-        if sought is not None and isinstance(step, (CoroutineType, GeneratorType, AsyncGeneratorType)):
-            if _holds(step, sought):
-                return True
+        if sought is not None and parts_of(step) is not None and _holds(step, sought):
+            return True
     return False
 
 
 def _holds(step: object, error: BaseException | type[BaseException]) -> bool:
-    for part in gc.get_referents(step):  # noqa: SIM110 - a generator would cost more than all of it
-        if isinstance(part, BaseException) and stems_from(part, error):
+    for part in gc.get_referents(step):
+        if issubclass(type(part), BaseException) and stems_from(part, error):
             return True
-    return False
+    return "greenlet" in sys.modules and any(map(is_in_handlers, greenlets_in(step)))
+
+
+def is_greenlet_behind(coro: object) -> bool:
+    """Return whether sync code in a greenlet is part of the stack of a suspended coroutine."""
+    return "greenlet" in sys.modules and any(greenlets_in(step) for step in chain_of(coro))
 
 
 def _awaited(coro: object, through_shields: bool = True) -> Iterator[tuple[object, bool]]:
@@ -207,54 +317,50 @@ def _awaited(coro: object, through_shields: bool = True) -> Iterator[tuple[objec
             continue
         seen.add(id(current))
         yield current, is_other_task
-        if not through_shields and _is_shield(current):
-            continue
         if type(current) is asyncio.Future:
             continue  # nobody is known behind it
-        if type(current) is CoroutineType and not current.cr_running:  # the usual case, fast
+        frame: FrameType | None = None
+        if type(current) is CoroutineType:
             frame = current.cr_frame
-            if frame is None or frame.f_code.co_name not in _WAITS:
+            if not current.cr_running and (frame is None or frame.f_code.co_name not in WAITS):  # the usual case, fast
                 ahead.append((current.cr_await, is_other_task))
                 continue
-        members: object = None
-        if isinstance(current, CoroutineType) and current.cr_frame and current.cr_frame.f_code.co_name in _GROUP_WAITS:
-            members = getattr(current.cr_frame.f_locals.get("self"), "_tasks", None)
-        elif isinstance(current, asyncio.Future):
+            if not through_shields and is_shield(frame):
+                continue
+        members: tuple[Any, ...] = ()
+        if frame is not None and frame.f_code.co_name in GROUP_WAITS:
+            members = members_of(own_self(frame))
+        elif is_a(current, FUTURES):
             is_other_task = True
-            members = getattr(current, "_children", None)  # asyncio.gather
-        if members is not None and isinstance(members, Collection):
-            ahead += [(member, True) for member in tuple(members) if isinstance(member, asyncio.Future)]
-        ahead.append((_visit(current, []), is_other_task))
+            members = children_of(current)  # asyncio.gather
+        ahead += [(member, True) for member in members]
+        ahead.append((_visit(current), is_other_task))
 
 
 def shield_on_stack(outermost: FrameType) -> bool:
-    """Whether what runs now was started, eagerly, by a shield somewhere inside the frame `outermost`."""
+    """Return whether what runs now was started, eagerly, by a shield somewhere inside the frame `outermost`."""
     step: FrameType | None = sys._getframe()
     while step is not None and step is not outermost:
-        if _belongs_to_shield(step):
+        if is_shield(step):
             return True
         step = step.f_back
     return False
 
 
-def _is_shield(step: object) -> bool:
-    frame = step.cr_frame if isinstance(step, CoroutineType) else None
-    return frame is not None and _belongs_to_shield(frame)
-
-
-def _belongs_to_shield(frame: FrameType) -> bool:
-    if not frame.f_code.co_filename.startswith(OURS):
+def is_shield(frame: FrameType | None) -> bool:
+    """Return whether a frame is that of a shield of ours, which no cancel passes."""
+    if frame is None or not frame.f_code.co_filename.startswith(OURS):
         return False
-    return getattr(frame.f_locals.get("self"), "is_shield", False) is True
+    return getattr(own_self(frame), "is_shield", False) is True
 
 
 def stems_from(held: BaseException | None, error: BaseException | type[BaseException]) -> bool:
-    """Whether `held` is `error` (or an instance of it) or was raised while that was handled."""
+    """Return whether `held` is `error` (or an instance of it) or was raised while that was handled."""
     step: BaseException | None = held
     for _ in range(8):
         if step is None:
             return False
-        if step is error or (isinstance(error, type) and isinstance(step, error)):
+        if step is error or (isinstance(error, type) and issubclass(type(step), error)):
             return True
-        step = step.__cause__ or step.__context__
+        step = context_of(step)
     return False

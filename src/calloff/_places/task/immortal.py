@@ -9,12 +9,12 @@ back, not even the interpreter at its end, prevents that.
 import asyncio
 from typing import Any
 
-__all__ = ["bury"]
+__all__ = ["keep_alive_forever"]
 
-_kept: list[object] = []
+_held: list[object] = []
 
 
-def bury(stuck: object) -> None:
+def keep_alive_forever(stuck: object) -> None:
     """Keep a coroutine or a task that was given up as it is, for good; a task does not complain that it never ended."""
     if isinstance(stuck, asyncio.Task):
         task: Any = stuck
@@ -24,4 +24,4 @@ def bury(stuck: object) -> None:
 
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(stuck))
     except (ImportError, AttributeError):  # not CPython, or one without ctypes: then at least until the end
-        _kept.append(stuck)
+        _held.append(stuck)

@@ -1,0 +1,67 @@
+"""Raises an exception in a plain task, at its await, without touching its coroutine.
+
+A task waits for a future with a callback of its own: the wake-up. Taken off that future and called with one that has
+failed already, it makes the task's next step throw the error of that future, as if that was what it had waited for.
+"""
+
+import asyncio
+import sys
+from typing import Any
+
+from .objects import FUTURES, is_a, is_done
+
+__all__ = ["calm_anyio", "force_task", "is_awake", "raise_in"]
+
+#: how many turns of the loop a task with a step before it is waited for
+_TURNS = 20
+
+
+def is_awake(task: Any) -> bool:
+    """Return whether a task has a step before it, in which whatever was asked of it arrives."""
+    waiter = getattr(task, "_fut_waiter", None)
+    return waiter is None or (is_done(waiter) if is_a(waiter, FUTURES) else waiter.done())
+
+
+def raise_in(task: Any, error: BaseException) -> bool:
+    """Raise `error` in a task that waits, in its next step; ``False``, and nothing happens, when it can't be now."""
+    waiter: Any = task._fut_waiter
+    if is_awake(task) or task._must_cancel or not is_a(waiter, asyncio.Future):
+        return False
+    for callback, context in tuple(waiter._callbacks or ()):
+        if getattr(callback, "__self__", None) is task:
+            asyncio.Future.remove_done_callback(waiter, callback)
+            loop: asyncio.AbstractEventLoop = waiter.get_loop()
+            failed: asyncio.Future[None] = loop.create_future()
+            failed.set_exception(error)
+            failed.exception()  # seen: no complaint if the loop ends before the step
+            waiter.cancel()
+            loop.call_soon(callback, failed, context=context)
+            return True
+    return False
+
+
+def force_task(task: "asyncio.Task[Any]", kind: type[BaseException], turns: int = _TURNS) -> None:
+    """Raise an exception in a task at its await; where it has a step before it, once that is made.
+
+    One that never waits (it only yields to the loop) can't be reached; it is cancelled instead.
+    """
+    if task.done() or raise_in(task, kind()):
+        return
+    if turns:
+        task.get_loop().call_soon(force_task, task, kind, turns - 1)
+    else:
+        task.cancel()
+
+
+def calm_anyio(task: Any) -> None:
+    """End the cancelling of a task by its scopes of anyio, which do that anew in every turn of the loop.
+
+    Until then such a task always has a step before it, and whatever its clean-up awaits after force would be cancelled.
+    """
+    backend: Any = sys.modules.get("anyio._backends._asyncio")
+    state = None if backend is None else backend._task_states.get(task)
+    scope = None if state is None else state.cancel_scope
+    while scope is not None:
+        if scope._cancel_handle is not None:
+            scope._cancel_handle.cancel()
+        scope = scope._parent_scope

@@ -1,0 +1,128 @@
+"""Reads the objects that a program keeps in its frames without running any of their code.
+
+A walker meets proxies, mocks, half-made objects and objects that raise when they are looked at. So nothing here asks for
+an attribute, compares, or takes the length of an object of an unknown type: types are told by `type`, which no object can
+fake, and fields are read from the instance's own dict, past every property and ``__getattr__``.
+"""
+
+import asyncio
+import gc
+import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import AsyncGeneratorType, FrameType, FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType
+from typing import Any
+
+__all__ = [
+    "FUTURES",
+    "TASKS",
+    "children_of",
+    "context_of",
+    "entered",
+    "fields",
+    "is_a",
+    "is_done",
+    "members_of",
+    "own_self",
+    "pending",
+]
+
+_py_future: Any = sys.modules["asyncio.futures"]._PyFuture
+_py_task: Any = sys.modules["asyncio.tasks"]._PyTask
+_GATHERING: Any = sys.modules["asyncio.tasks"]._GatheringFuture
+FUTURES: tuple[type, ...] = (asyncio.Future, _py_future)
+TASKS: tuple[type, ...] = (asyncio.Task, _py_task)
+
+_mro = type.__dict__["__mro__"].__get__
+_own_dict = type.__dict__["__dict__"].__get__
+_cause = BaseException.__dict__["__cause__"].__get__
+_context = BaseException.__dict__["__context__"].__get__
+_SLOTS = (GetSetDescriptorType, MemberDescriptorType)
+_SEQUENCES = frozenset({set, frozenset, list, tuple, dict})
+_GENERATOR_MANAGER: type = type(asynccontextmanager(lambda: None)())  # type: ignore[arg-type, return-value]  # never entered
+
+
+def is_a(thing: object, kinds: type | tuple[type, ...]) -> bool:
+    """Return whether the type of `thing` is one of `kinds`, whatever `thing` says its ``__class__`` is."""
+    return issubclass(type(thing), kinds)
+
+
+def fields(thing: object) -> dict[str, Any]:
+    """Return the instance's own attributes; empty where it has no dict. No property or ``__getattr__`` is run."""
+    for kind in _mro(type(thing)):
+        found = _own_dict(kind).get("__dict__")
+        if found is not None:
+            own = found.__get__(thing) if type(found) in _SLOTS else None
+            return own if type(own) is dict else {}
+    return {}
+
+
+def own_self(frame: FrameType) -> object | None:
+    """Return what the frame calls ``self``."""
+    found: object | None = frame.f_locals.get("self")
+    return found
+
+
+def is_done(future: Any) -> bool:
+    """Return whether a future is done, by asyncio's own method, whatever its class has made of it."""
+    kind: Any = FUTURES[0] if issubclass(type(future), FUTURES[0]) else FUTURES[1]
+    done: bool = kind.done(future)
+    return done
+
+
+def members_of(group: object) -> tuple[Any, ...]:
+    """Return the tasks of a task group that have not ended: asyncio's, calloff's, anyio's, and what is built like them."""
+    return pending(fields(group).get("_tasks"))
+
+
+def children_of(future: object) -> tuple[Any, ...]:
+    """Return what a future of `asyncio.gather` waits for and has not ended; nothing for other futures."""
+    return pending(future._children) if type(future) is _GATHERING else ()  # type: ignore[attr-defined]  # told by its type
+
+
+def pending(members: Any) -> tuple[Any, ...]:
+    """Return those members of a container of a usual type that are futures which are not done."""
+    if type(members) not in _SEQUENCES:
+        return ()
+    return tuple(member for member in tuple(members) if is_a(member, FUTURES) and not is_done(member))
+
+
+def context_of(error: BaseException) -> BaseException | None:
+    """Return what an exception was raised from, or during the handling of."""
+    found: BaseException | None = _cause(error) or _context(error)
+    return found
+
+
+def entered(step: object, depth: int = 4) -> Iterator[object]:
+    """Return the objects whose ``async with`` blocks the frame of a suspended coroutine or generator is inside of.
+
+    Their ``__aexit__`` lies on the evaluation stack of the frame, which the garbage collector sees: as a bound method, or
+    from Python 3.14 on as a function with the object behind it. What was entered in a generator of `asynccontextmanager`
+    or through an `AsyncExitStack` counts, too.
+    """
+    parts = gc.get_referents(step)
+    for number, part in enumerate(parts):
+        if type(part) is MethodType:
+            function, owner = part.__func__, part.__self__
+        elif type(part) is FunctionType and number + 1 < len(parts):
+            function, owner = part, parts[number + 1]
+        else:
+            continue
+        if type(function) is not FunctionType or function.__name__ != "__aexit__" or depth < 0:
+            continue
+        yield from _opened(owner, depth - 1)
+
+
+def _opened(owner: object, depth: int) -> Iterator[object]:
+    if is_a(owner, _GENERATOR_MANAGER):
+        generator = fields(owner).get("gen")
+        if type(generator) is AsyncGeneratorType:
+            yield from entered(generator, depth)
+    elif is_a(owner, AsyncExitStack):
+        callbacks = fields(owner).get("_exit_callbacks")
+        for entry in tuple(callbacks) if type(callbacks) is deque else ():
+            if type(entry) is tuple and type(entry[-1]) is MethodType and depth > 0:
+                yield from _opened(entry[-1].__self__, depth - 1)
+    else:
+        yield owner
