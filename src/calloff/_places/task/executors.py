@@ -149,7 +149,8 @@ class AnyioCall:
 
 def executor_call(future: Any) -> ExecutorCall | None:
     """Return the call of an executor that an asyncio future, not done, stands for, if it does."""
-    for callback, _ in tuple(future._callbacks or ()):
+    callbacks: list[tuple[Any, Any]] = future._callbacks or []
+    for callback, _ in tuple(callbacks):
         if type(callback) is FunctionType and callback.__name__ == "_call_check_cancel":
             for cell in callback.__closure__ or ():
                 found = cell.cell_contents

@@ -27,7 +27,8 @@ def raise_in(task: Any, error: BaseException) -> bool:
     waiter: Any = task._fut_waiter
     if is_awake(task) or task._must_cancel or not is_a(waiter, asyncio.Future):
         return False
-    for callback, context in tuple(waiter._callbacks or ()):
+    callbacks: list[tuple[Any, Any]] = waiter._callbacks or []
+    for callback, context in tuple(callbacks):
         if getattr(callback, "__self__", None) is task:
             asyncio.Future.remove_done_callback(waiter, callback)
             loop: asyncio.AbstractEventLoop = waiter.get_loop()

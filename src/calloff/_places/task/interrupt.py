@@ -219,7 +219,7 @@ class Interrupter:
         else:
             operation = self._current()
             body = None if operation is None else operation.body
-            if isinstance(body, TaskBody) and body.waits_for(coro):
+            if operation is not None and isinstance(body, TaskBody) and body.waits_for(coro):
                 operation.blocked(now)
 
     def _for_a_block(self, task: "asyncio.Task[Any]", coro: Any, now: float) -> BaseException | None:
