@@ -3,6 +3,8 @@
 Names are loaded when they are first used, so that ``import calloff`` and the command line cost next to nothing.
 """
 
+import os as _os_module
+
 from ._door import lazy
 
 TYPE_CHECKING = False
@@ -47,6 +49,11 @@ if TYPE_CHECKING:
     from ._words.reason import Reason as Reason
     from ._words.report import Rung as Rung
     from ._words.report import StopReport as StopReport
+
+if "CALLOFF_KEEPER_OF" in _os_module.environ:  # see `calloff.freezing`
+    from .freezing import started_by_mistake
+
+    started_by_mistake()
 
 _HOMES = {
     "_api.group": ("group", "race"),

@@ -49,8 +49,8 @@ def main(argv: list[str] | None = None) -> NoReturn:
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     own = inherit.standing()[1]
     owner = _handle(owner_pid)
-    if os.getppid() == owner_pid:  # else it is gone already
-        _detach(owner_pid)
+    if os.getppid() == owner_pid or (argv is not None and not _has_hung_up(0)):  # else it is gone already
+        _detach()
         for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the end of the owner is our signal
             if signal.getsignal(each) is not signal.SIG_IGN:
                 signal.signal(each, lambda *_: None)
@@ -73,7 +73,14 @@ def _handle(pid: int) -> int:
         return -1
 
 
-def _detach(owner: int) -> None:
+def _has_hung_up(file: int) -> bool:
+    """Whether the other end of a socket is closed; for a packed program, which may have a parent of its own making."""
+    looking = select.poll()
+    looking.register(file, 0)
+    return bool(looking.poll(0))
+
+
+def _detach() -> None:
     """Go on in a child, whose parent ends at once; when this returns that has happened."""
     gone, mine = os.pipe()
     if os.fork():

@@ -18,16 +18,14 @@ from asyncio import AbstractEventLoop
 from collections import deque
 from contextvars import Context
 
-from .. import _child
+from .. import _child, freezing
 from .._child.wire import Letters, letter
 from .._os import fds, inherit, proc
 from .._os.fds import Files
 from .._words.errors import CalloffError
 
-__all__ = ["MARK", "QUIET", "Keeper", "refuse"]
+__all__ = ["QUIET", "Keeper", "refuse"]
 
-#: in the environment of a keeper that is being started: a program that finds it there is no keeper and must end at once
-MARK = "CALLOFF_KEEPER_OF"
 #: no signal for a socket that nobody reads any more
 QUIET = int(getattr(socket, "MSG_NOSIGNAL", 0))
 #: characters of what a keeper wrote that are shown
@@ -40,6 +38,13 @@ def refuse() -> None:
         raise CalloffError(
             f"calloff runs functions in processes and commands on POSIX systems only, and this is {sys.platform}: "
             "coroutines and threads work here"
+        )
+    if freezing.MARK in os.environ:
+        freezing.stop("calloff.freezing.freeze_support() was not called before anything was started")
+    if freezing.is_frozen() and not freezing.is_supported():
+        raise CalloffError(
+            "this program is packed into an executable of its own: for functions in processes and commands it has to call "
+            "calloff.freezing.freeze_support() first thing in its main module"
         )
     if not sys.executable:
         raise CalloffError("sys.executable is not set: there is no Python to run workers and commands with")
@@ -282,18 +287,23 @@ class Keeper:
 
 def _may_execute() -> bool:
     """Whether our interpreter, its library and calloff can be read by who we are now."""
+    if freezing.is_frozen():
+        return os.access(sys.executable, os.X_OK)
     where = ((sys.executable, os.X_OK), (os.__file__, os.R_OK), (__file__, os.R_OK))
     return all(os.access(path, mode, effective_ids=os.access in os.supports_effective_ids) for path, mode in where)
 
 
-def _spawn(control: int, words: int, foreground: bool) -> int:
+def _spawn(control: int, output: int, foreground: bool) -> int:
     flags = ["-I", "-S", "-X", f"utf8={int(sys.flags.utf8_mode)}"]
     if sys.dont_write_bytecode:
         flags.append("-B")
-    argv = [sys.executable, *flags, _child.__path__[0], str(os.getpid()), *(["foreground"] if foreground else [])]
-    actions = [(os.POSIX_SPAWN_DUP2, file, number) for number, file in enumerate((control, words, words))]
+    words = freezing.arguments(os.getpid()) if freezing.is_frozen() else [*flags, _child.__path__[0], str(os.getpid())]
+    argv = [sys.executable, *words, *(["foreground"] if foreground else [])]
+    actions = [(os.POSIX_SPAWN_DUP2, file, number) for number, file in enumerate((control, output, output))]
     try:
-        return os.posix_spawn(sys.executable, argv, {**os.environ, MARK: str(os.getpid())}, file_actions=actions)
+        return os.posix_spawn(
+            sys.executable, argv, {**os.environ, freezing.MARK: str(os.getpid())}, file_actions=actions
+        )
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
         raise CalloffError(
             f"calloff could not start its helper process with {sys.executable}: {error.strerror}"
