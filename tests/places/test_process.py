@@ -86,14 +86,15 @@ def test_errors_that_can_not_be_unpickled_arrive_all_the_same(arun):
         with pytest.raises(bodies.Odd, match="odd: 3") as caught:
             await call(bodies.raise_odd)
         assert (caught.value.number, caught.value.hint) == (3, "even")
-        with pytest.raises(RuntimeError, match=r"Local: local"):
+        with pytest.raises(Exception, match=r"^local$") as caught:
             await call(bodies.raise_unpicklable)
+        assert type(caught.value).__name__ == "Local"
         with pytest.raises(RuntimeError, match="StopIteration"):
             await call(bodies.raise_kind, "StopIteration")
         op = calloff.start(calloff.process(bodies.raise_kind, "SystemExit"))
         outcome = await op.outcome()
         assert isinstance(outcome, calloff.Failed)
-        assert isinstance(outcome.error, SystemExit)
+        assert isinstance(outcome.error, calloff.WorkerDied), "it is not our program that is to end"
 
     arun(main)
 
@@ -114,7 +115,7 @@ def test_what_can_not_be_sent_is_named_before_anything_starts(arun):
         with pytest.raises(TypeError, match=r"argument 'b' \(_thread.lock\)"):
             calloff.start(calloff.process(bodies.add, 1, b=threading.Lock()))
         lock = threading.Lock()
-        with pytest.raises(TypeError, match=r"the function can't be pickled"):
+        with pytest.raises(TypeError, match=r"the variable 'lock', which .*, can't be pickled"):
             calloff.start(calloff.process(lambda: lock))
         with pytest.raises(TypeError, match="result of lock can't be sent back"):
             await call(bodies.lock)

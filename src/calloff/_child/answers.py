@@ -40,21 +40,54 @@ def _dumps(value: Any, buffers: list[pickle.PickleBuffer] | None = None) -> byte
 
 
 def _packed_error(error: BaseException) -> bytes:
-    """The error (whole, or in parts, or as text: what can be sent) and the text of its traceback."""
-    lines = traceback.TracebackException(type(error), error, _users(error), compact=True).format()
-    text = "".join(lines)
-    whole: bytes | None
+    """The error, in the form in which it can be sent, and the text of its traceback."""
+    try:
+        lines = traceback.TracebackException(type(error), error, _users(error), compact=True).format()
+        text = "".join(lines)
+    except Exception:
+        text = f"{_name_of(error)}\n"
+    return pickle.dumps((_form(error), text), 5)
+
+
+def _form(error: BaseException) -> tuple[Any, ...]:
+    """An error as ``(form, ...)`` of bytes and texts: "whole", its "members" (of a group), its "parts", or as "text"."""
     try:
         whole = _dumps(error)
         pickle.loads(whole)  # many an exception can be pickled and not be unpickled
+        return "whole", whole
     except Exception:
-        whole = None
-    if whole is None:
-        try:
-            whole = _dumps((type(error), error.args, dict(error.__dict__)))
-        except Exception:
-            whole = _dumps(f"{type(error).__module__}.{type(error).__qualname__}: {error}")
-    return pickle.dumps((whole, text), 5)
+        pass
+    name = _name_of(error)
+    kind = _attempt(type(error))
+    state = {key: sent for key, value in vars(error).items() if (sent := _attempt(value)) is not None}
+    if isinstance(error, BaseExceptionGroup):
+        return "members", kind, name, error.message, [_form(member) for member in error.exceptions], state
+    args = [sent if (sent := _attempt(arg)) is not None else _dumps(_text(arg)) for arg in error.args]
+    if kind is None:
+        return "text", name, state
+    return "parts", kind, name, args, state
+
+
+def _attempt(value: Any) -> bytes | None:
+    """The pickle of something, if it can be pickled and unpickled again."""
+    try:
+        data = _dumps(value)
+        pickle.loads(data)
+    except Exception:
+        return None
+    return data
+
+
+def _text(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:
+        return f"<{type(value).__qualname__}>"
+
+
+def _name_of(error: BaseException) -> str:
+    """Type and text."""
+    return f"{type(error).__module__}.{type(error).__qualname__}: {_text(error)}"
 
 
 def _users(error: BaseException) -> Any:

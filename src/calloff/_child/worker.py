@@ -30,11 +30,12 @@ from _socket import socket as Socket
 from functools import partial
 from io import BufferedWriter, FileIO, TextIOWrapper
 from itertools import starmap
-from types import CodeType, CoroutineType, FrameType, ModuleType
+from types import CodeType, CoroutineType, FrameType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .._os import inherit, reaper
 from .answers import packed
+from .home import Home
 from .inside import operation
 from .page import Page
 from .wire import ASK, DUMP, LOOK, Reader, frame
@@ -77,13 +78,10 @@ def _start(details: dict[str, Any], files: list[int], page: Page) -> NoReturn:
     os.dup2(err, 2)
     os.close(out)
     os.close(err)
-    os.environ.clear()
-    os.environ.update(details["env"])
-    with contextlib.suppress(OSError):  # the owner's directory may be gone
-        os.chdir(details["cwd"])
-    sys.path[:] = details["path"]
-    sys.argv[:] = details["argv"]
-    sys.modules["__main__"] = ModuleType("__main__")
+    home = Home(details)
+    sys.modules["__main__"] = main = ModuleType("__main__")
+    if details["main"]:  # processes that are spawned from here import the script by that
+        main.__file__ = details["main"]
     for file, name in ((1, "stdout"), (2, "stderr")):
         binary = FileIO(file, "w", closefd=False)
         text = TextIOWrapper(BufferedWriter(binary), details["encoding"], "backslashreplace", line_buffering=True)
@@ -93,7 +91,7 @@ def _start(details: dict[str, Any], files: list[int], page: Page) -> NoReturn:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     for number in set(details["ignored"]) - {ASK, LOOK, DUMP, signal.SIGCHLD}:
         signal.signal(number, signal.SIG_IGN)
-    worker = _Worker(Socket(fileno=data), page, stacks)
+    worker = _Worker(Socket(fileno=data), page, stacks, home)
     operation.news = Socket(fileno=news)
     operation.page = page
     signal.signal(ASK, worker.asked)
@@ -107,12 +105,15 @@ def _start(details: dict[str, Any], files: list[int], page: Page) -> NoReturn:
             __import__(name)
         except Exception:
             traceback.print_exc()
+    home.note()
     worker.serve()
     os._exit(0)
 
 
 class _Worker:
-    def __init__(self, socket: Socket, page: Page, stacks: int) -> None:
+    def __init__(self, socket: Socket, page: Page, stacks: int, home: Home) -> None:
+        self._pid = os.getpid()
+        self._home = home
         self._socket = socket
         self._page = page
         self._stacks = stacks
@@ -145,7 +146,9 @@ class _Worker:
             self._work(*found)
 
     def _work(self, meta: tuple[Any, ...], body: Any, buffers: list[Any]) -> None:
-        number, id, name, left = meta
+        number, id, name, left, changes = meta
+        if changes:
+            self._home.change(changes)
         self._page.begun = number
         operation.begin(number, id, name, left)
         self._noted = False
@@ -157,7 +160,7 @@ class _Worker:
         told = operation.asked is not None
         self._box = []
         operation.number = 0
-        children = _has_descendants()
+        left_behind = self._home.restore() | _has_descendants()
         try:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -166,7 +169,7 @@ class _Worker:
         self._page.done = number
         kind, body, buffers = parts
         del value, parts
-        self._send(frame((number, kind, told, children, operation.told, self._spoiled), body, buffers))
+        self._send(frame((number, kind, told, left_behind, operation.told, self._spoiled), body, buffers))
 
     def _send(self, parts: list[Any]) -> None:
         for part in parts:
@@ -179,6 +182,7 @@ class _Worker:
         except Exception as error:
             error.add_note("while the function and its arguments were unpickled in the worker process")
             return "error", error
+        _populate_main(function, args)
         if kwargs:
             function = partial(function, **kwargs)
         kind, value = self._call(number, function, args, inspect.iscoroutinefunction(function))
@@ -197,14 +201,35 @@ class _Worker:
                 self.asked()
             self._box.extend(starmap(function, (args,)))
             self._running = 0
+            self._leave_if_forked(None)
         except BaseException as error:
             self._running = 0
+            self._leave_if_forked(error)
             if operation.asked is not None and isinstance(error, asyncio.CancelledError):
                 return "cancelled", None
             return "error", error
         if not self._box:  # to `extend` that error means the end
             return "error", RuntimeError("the function raised StopIteration, which nobody could tell from its end")
         return "value", self._box[0]
+
+    def _leave_if_forked(self, error: BaseException | None) -> None:
+        """End a child that the function has forked and that comes here: it must not answer for the function."""
+        if os.getpid() == self._pid:
+            return
+        status = 0
+        try:
+            if isinstance(error, SystemExit):
+                code = error.code
+                status = 0 if code is None else code if isinstance(code, int) else 1
+                if status and not isinstance(code, int):
+                    print(code, file=sys.stderr)
+            elif error is not None:
+                status = 1
+                traceback.print_exception(error)
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(status & 0xFF)
 
     # --- being asked, and being looked at
 
@@ -361,6 +386,23 @@ def _is_cancel(error: object) -> bool:
             return True
         error = error.__context__
     return False
+
+
+def _populate_main(function: Any, args: tuple[Any, ...]) -> None:
+    """Put what came by value from the owner's script where the script has it: pickles made here name it there."""
+    while isinstance(function, partial):
+        function = function.func
+    function = getattr(function, "__func__", function)
+    kinds = [type(function), *map(type, args)]
+    for part in (function, *kinds):
+        if not isinstance(part, (FunctionType, type)) or part.__module__ != "__main__":
+            continue
+        main = vars(sys.modules["__main__"])
+        for name, value in getattr(part, "__globals__", {}).items():
+            if getattr(value, "__module__", None) == "__main__" and not name.startswith("__"):
+                main[name] = value
+        if "." not in part.__qualname__:
+            main[part.__name__] = part
 
 
 def _itself(value: Any) -> Any:

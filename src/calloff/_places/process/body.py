@@ -11,8 +11,10 @@ from ..._words.errors import WorkerDied
 from ..._words.frame import RawStack
 from ..._words.place import Body, Sink, Work
 from ..._words.report import Rung
+from .facts import Stamp, stamp_of
 from .packing import Packed, pack, unpack_error
 from .pool import Pool, pool_of
+from .unpickling import attempt, may_block, unpickle_aside
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -41,10 +43,16 @@ class ProcessWork(Work[T]):
     def open(self) -> "ProcessBody":
         """The body; `TypeError` when something can't be sent."""
         packed = pack(self._function, self._args, self._kwargs, self.name)
-        return ProcessBody(packed, self.name, _first_line(self._function))
+        return ProcessBody(packed, self.name, _first_line(self._function), stamp_of(self._function))
 
     def __repr__(self) -> str:
         return f"<calloff.process {self.name}>"
+
+
+def _status(error: BaseException) -> int | None:
+    """The exit status that a process has which such an error ends."""
+    code = error.code if isinstance(error, SystemExit) else 1
+    return 0 if code is None else code if isinstance(code, int) else 1
 
 
 def _first_line(function: Any) -> RawStack:
@@ -60,16 +68,18 @@ def _first_line(function: Any) -> RawStack:
 class ProcessBody(Body):
     """Runs a function in a worker for an operation."""
 
-    __slots__ = ("_first_line", "_pool", "name", "packed", "reached", "sink", "tries", "worker")
+    __slots__ = ("_first_line", "_pool", "name", "packed", "reached", "sink", "stamp", "tries", "unpickling", "worker")
     place = "process"
     queued = True
 
-    def __init__(self, packed: Packed, name: str, first_line: RawStack) -> None:
+    def __init__(self, packed: Packed, name: str, first_line: RawStack, stamp: Stamp | None) -> None:
         self.name: str = name
         self._first_line = first_line
         self.packed: Packed | None = packed
+        self.stamp: Stamp | None = stamp
         self.reached: bool = False
         self.tries: int = 0
+        self.unpickling: bool = False
         self.worker: Worker | None = None
 
     @property
@@ -90,6 +100,8 @@ class ProcessBody(Body):
         """The worker raises `CancelledError` in the function; what waits for a worker never runs."""
         worker = self.worker
         if worker is None:
+            if self.unpickling:  # which nobody can stop; it may yet end in time
+                return self._first_line
             self._pool.withdraw(self)
             self.sink.stopped(Rung.ASKED)
             return ()
@@ -109,6 +121,10 @@ class ProcessBody(Body):
     def abandon(self) -> bool:
         """Something is out of reach of SIGKILL (it waits inside the kernel); the guard goes on trying."""
         return False
+
+    def survivors(self) -> tuple[str, ...]:
+        """The thread that unpickles the result, if it does not come to an end."""
+        return (f"the thread that unpickles the result of {self.name}",) if self.unpickling else ()
 
     def limited(self) -> None:
         """The deadline was changed."""
@@ -163,16 +179,33 @@ class ProcessBody(Body):
             sink.stopped(Rung.ASKED, survivors=survivors)
             return
         self._warn(survivors)
-        try:
-            found = pickle.loads(data, buffers=buffers) if kind == "value" else unpack_error(data, self.name)
-        except Exception as problem:
+        if kind == "value" and may_block(data):
+            self.unpickling = True
+            unpickle_aside(data, buffers, get_running_loop(), self._unpickled)
+            return
+        unpickle = partial(pickle.loads, buffers=buffers) if kind == "value" else partial(unpack_error, name=self.name)
+        self._deliver(kind, *attempt(unpickle, data))
+
+    def _unpickled(self, found: Any, problem: BaseException | None) -> None:
+        self.unpickling = False
+        self._deliver("value", found, problem)
+
+    def _deliver(self, kind: str, found: Any, problem: BaseException | None) -> None:
+        sink = self.sink
+        if problem is not None:
+            if not isinstance(problem, Exception):  # it would go through the event loop of the program
+                error = RuntimeError(f"{type(problem).__name__} was raised")
+                error.__cause__, problem = problem, error
             problem.add_note(f"while the result of {self.name} was unpickled")
             sink.raised(problem)
-            return
-        if kind == "value":
+        elif kind == "value":
             sink.returned(found)
         elif isinstance(found, CancelledError):  # it raised that by itself
             sink.stopped()
+        elif isinstance(found, (SystemExit, KeyboardInterrupt)):  # meant for the process that it ran in, not for ours
+            died = WorkerDied(f"{self.name} ended its process: it raised {found!r}", status=_status(found))
+            died.__cause__ = found.__cause__
+            sink.raised(died)
         else:
             sink.raised(found)
 

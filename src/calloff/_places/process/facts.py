@@ -4,11 +4,15 @@ import os
 import re
 import signal
 import sys
+from functools import partial
 from typing import Any
 
 from ..._words.frame import RawStack
 
-__all__ = ["details", "parse_stack", "seconds_run", "state_of", "why"]
+__all__ = ["Stamp", "Surroundings", "details", "parse_stack", "seconds_run", "stamp_of", "state_of", "why"]
+
+#: the name of a module, and when and how long its file was written
+Stamp = tuple[str, int, int]
 
 _LINE = re.compile(r'  File "(.*)", line (\d+) in (.*)')
 _HEADER, _OUTERMOST = "(most recent call first)", "_child/__main__.py"
@@ -66,17 +70,67 @@ def why(status: int | None) -> str:
     return f"the worker process was killed by {name}"
 
 
-def details(preload: tuple[str, ...]) -> dict[str, Any]:
-    """What a worker is told at its start: it is to be like us."""
+class Surroundings:
+    """What a worker was told of environment, directory, search path and arguments here, and what has changed since."""
+
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        self._seen = _surroundings()
+
+    def all(self) -> dict[str, Any]:
+        """Everything, for a worker that starts."""
+        return {name: _plain(value) for name, value in self._seen.items()}
+
+    def changes(self) -> dict[str, Any] | None:
+        """What has changed since this was asked last; ``None`` for nothing."""
+        seen, now = self._seen, _surroundings()
+        if seen == now:
+            return None
+        self._seen = now
+        return {name: _plain(value) for name, value in now.items() if value != seen[name]}
+
+
+def _surroundings() -> dict[str, Any]:
     try:
         cwd = os.getcwd()
     except OSError:
         cwd = "/"
+    raw: Any = getattr(os.environ, "_data", None)  # not decoded, which takes ten times as long
+    env = dict(os.environ) if raw is None else raw.copy()
+    return {"env": env, "cwd": cwd, "path": sys.path[:], "argv": list(getattr(sys, "argv", ("",)))}
+
+
+def _plain(value: Any) -> Any:
+    """As it is sent: plain texts, whatever somebody has put on the search path."""
+    if isinstance(value, dict):
+        return dict(os.environ)
+    return [str(entry) for entry in value] if isinstance(value, list) else value
+
+
+def details(preload: tuple[str, ...]) -> dict[str, Any]:
+    """What else a worker is told at its start: it is to be like us."""
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
     return {
-        "env": dict(os.environ),
-        "cwd": cwd,
-        "path": [str(entry) for entry in sys.path],
-        "argv": [str(arg) for arg in getattr(sys, "argv", [""])],
         "encoding": getattr(sys.stdout, "encoding", None) or "utf-8",
         "preload": preload,
+        "main": os.path.abspath(main) if isinstance(main, str) and main.endswith(".py") else None,
     }
+
+
+def stamp_of(function: Any) -> Stamp | None:
+    """The state of the file that a function is imported from; ``None`` where there is none, or Python's own."""
+    while isinstance(function, partial):
+        function = function.func
+    name = getattr(function, "__module__", None)
+    file = getattr(sys.modules.get(name), "__file__", None) if isinstance(name, str) else None
+    if not isinstance(file, str) or file.startswith(_PYTHONS):
+        return None
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return str(name), found.st_mtime_ns, found.st_size
+
+
+_PYTHONS = os.path.dirname(os.__file__) + os.sep

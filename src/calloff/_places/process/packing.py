@@ -1,14 +1,22 @@
 """What is sent to a worker and what comes back, as pickles; the other end of it is in `_child/worker.py`."""
 
+import contextlib
+import functools
 import io
+import os
 import pickle
+import sys
 from asyncio import CancelledError
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
+from importlib.machinery import PathFinder
 from pickle import PickleBuffer
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-__all__ = ["RemoteTraceback", "pack", "unpack_error"]
+from .culprits import culprit
+
+__all__ = ["RemoteTraceback", "by_value", "out_of_reach", "pack", "unpack_error"]
 
 #: from how many bytes on a `bytes` object is sent as it is, not as a part of the pickle
 _LARGE = 1 << 16
@@ -31,18 +39,20 @@ def pack(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     """
     args = tuple([PickleBuffer(arg) if type(arg) is bytes and len(arg) > _LARGE else arg for arg in args])
     call = (function, args, kwargs)
-    try:
-        buffers: list[PickleBuffer] = []
-        data = pickle.dumps(call, 5, buffer_callback=lambda buffer: _apart(buffer, buffers))
-        if b"__main__" not in data:
-            return data, buffers
-    except Exception:  # a lambda, a local function, or something that can't be sent at all
-        pass
+    apart = [module for part in (function, *args, *kwargs.values()) if (module := out_of_reach(part)) is not None]
+    if not apart:
+        try:
+            buffers: list[PickleBuffer] = []
+            data = pickle.dumps(call, 5, buffer_callback=lambda buffer: _apart(buffer, buffers))
+            if b"__main__" not in data:
+                return data, buffers
+        except Exception:  # a lambda, a local function, or something that can't be sent at all
+            pass
     try:
         buffers = []
-        return _by_value(call, buffers), buffers
+        return by_value(call, buffers, apart), buffers
     except Exception as error:
-        raise TypeError(_culprit(function, args, kwargs, name, error)) from error
+        raise TypeError(culprit(function, args, kwargs, name, error)) from error
 
 
 def _apart(buffer: PickleBuffer, buffers: list[PickleBuffer]) -> bool:
@@ -53,47 +63,108 @@ def _apart(buffer: PickleBuffer, buffers: list[PickleBuffer]) -> bool:
     return True
 
 
-def _by_value(value: Any, buffers: list[PickleBuffer]) -> bytes:
+def by_value(value: Any, buffers: list[PickleBuffer], apart: Iterable[ModuleType] = ()) -> bytes:
+    """Pickle with the code of functions and classes, if they are of the main script, local, or of a module `apart`."""
     cloudpickle: Any = import_module("cloudpickle")
     file = io.BytesIO()
-    cloudpickle.Pickler(file, 5, buffer_callback=lambda buffer: _apart(buffer, buffers)).dump(value)
+    registered = []
+    for module in apart:
+        if module.__name__ not in cloudpickle.list_registry_pickle_by_value():
+            cloudpickle.register_pickle_by_value(module)
+            registered.append(module)
+    try:
+        cloudpickle.Pickler(file, 5, buffer_callback=lambda buffer: _apart(buffer, buffers)).dump(value)
+    finally:
+        for module in registered:
+            cloudpickle.unregister_pickle_by_value(module)
     return file.getvalue()
 
 
-def _culprit(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str, error: Exception
-) -> str:
-    parts = [("the function", function)]
-    parts += [(f"argument {number}", arg) for number, arg in enumerate(args, 1)]
-    parts += [(f"argument {key!r}", arg) for key, arg in kwargs.items()]
-    for what, part in parts:
-        try:
-            _by_value(part, [])
-        except Exception as reason:
-            of = "" if part is function else f" ({type(part).__module__}.{type(part).__qualname__})"
-            return f"{name} can't be sent to a process: {what}{of} can't be pickled: {reason}"
-    return f"{name} can't be sent to a process: {error}"
+def out_of_reach(part: object) -> ModuleType | None:
+    """The module of a function or an object, if a worker could not import it by its name: it was loaded by its path."""
+    while isinstance(part, functools.partial):
+        part = part.func
+    name = getattr(part, "__module__", None) if isinstance(part, _NAMED) else type(part).__module__
+    if name in _FOUND:
+        return None
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    if module is None or name == "__main__" or _can_import(module):
+        if isinstance(name, str):
+            _FOUND.add(name)
+        return None
+    return module
+
+
+def _can_import(module: ModuleType) -> bool:
+    name, file = module.__name__, getattr(module, "__file__", None)
+    if file is None:
+        return True  # of C, or a namespace
+    parent = sys.modules.get(name.rpartition(".")[0])
+    path = getattr(parent, "__path__", None) if "." in name else None
+    if "." in name and path is None:
+        return False
+    try:
+        spec = PathFinder.find_spec(name, None if path is None else list(path))
+    except (ImportError, ValueError):
+        return False
+    if spec is None or spec.origin is None:
+        return False
+    return os.path.realpath(spec.origin) == os.path.realpath(file) and (parent is None or _can_import(parent))
+
+
+_NAMED = (FunctionType, BuiltinFunctionType, MethodType, type)
+#: names of modules that a worker can import
+_FOUND = {"builtins"}
 
 
 def unpack_error(data: Any, name: str) -> BaseException:
     """The error that the function raised, with its traceback there as the cause."""
-    whole, text = pickle.loads(data)
-    try:
-        found: Any = pickle.loads(whole)
-    except Exception as problem:
-        found = f"{text.strip().splitlines()[-1]} (the error itself can't be unpickled here: {problem})"
-    error: BaseException
-    if isinstance(found, BaseException):
-        error = found
-    elif isinstance(found, tuple):  # an error whose own pickle can't be unpickled
-        kind, args, state = found
-        error = kind.__new__(kind, *args)
-        error.args = args
-        error.__dict__.update(state)
-    else:
-        error = RuntimeError(found)
+    form, text = pickle.loads(data)
+    error = _rebuilt(form)
     if isinstance(error, StopIteration):  # a future can't hold it
         error = RuntimeError(f"{name} raised StopIteration")
     if not isinstance(error, CancelledError):
         error.__cause__ = RemoteTraceback(text)
     return error
+
+
+def _rebuilt(form: tuple[Any, ...]) -> BaseException:
+    """An error from the form in which it was sent (`_child/answers.py`)."""
+    sort, *rest = form
+    if sort == "whole":
+        try:
+            found = pickle.loads(rest[0])
+        except Exception as problem:
+            return RuntimeError(f"an error that can't be unpickled here: {problem}")
+        return found if isinstance(found, BaseException) else RuntimeError(repr(found))
+    if sort == "text":
+        return _with_state(RuntimeError(rest[0]), rest[1])
+    kind = _loaded(rest[0])
+    if sort == "members":
+        message, members, state = rest[2:]
+        errors = [_rebuilt(member) for member in members]
+        for make in (kind, BaseExceptionGroup):
+            try:
+                return _with_state(make(message, errors), state)
+            except Exception:
+                continue
+    name, args, state = rest[1:]
+    try:
+        made: BaseException = BaseException.__new__(kind, *map(_loaded, args))
+    except Exception:
+        return _with_state(RuntimeError(name), state)
+    return _with_state(made, state)
+
+
+def _with_state(error: BaseException, state: dict[str, bytes]) -> BaseException:
+    for key, value in state.items():
+        with contextlib.suppress(Exception):
+            error.__dict__[key] = pickle.loads(value)
+    return error
+
+
+def _loaded(data: bytes | None) -> Any:
+    try:
+        return None if data is None else pickle.loads(data)
+    except Exception:
+        return None

@@ -34,8 +34,8 @@ class Processes:
         Returns:
             Work for `start` and `call`. Those raise `TypeError` for what can't be sent, and say what it is. While as
             many functions run as there may be workers, a further one waits its turn, in state `pending`; its timeout
-            runs on. Errors of the function arrive with its traceback as their cause; `WorkerDied` says that the process
-            died by itself: the function's fault (a crash, `os._exit`, too much memory).
+            counts from its begin. Errors of the function arrive with its traceback as their cause; `WorkerDied` says
+            that the process died by itself: the function's fault (a crash, `sys.exit`, too much memory).
 
         Raises:
             TypeError: `fn` can't be called. The caller's fault.
@@ -77,6 +77,16 @@ class Processes:
             raise TypeError(f"preload must be a list of names of modules, not {preload!r}")
         jobs = SETTINGS.max_jobs if max_jobs is None else _whole(max_jobs, "max_jobs", 0) or None
         SETTINGS.size, SETTINGS.spares, SETTINGS.preload, SETTINGS.max_jobs = size, spares, names, jobs
+
+    def restart(self) -> None:
+        """Replace the workers: those that are idle now, the others when they have ended what they do.
+
+        Workers import modules once and keep them. A function whose own module was written anew gets a fresh worker by
+        itself; after changes to modules that it imports, call this.
+        """
+        for pool in list(pools.values()):
+            if not pool.loop.is_closed():
+                pool.restart()
 
     def counts(self) -> ProcessCounts:
         """How many workers run, idle, and how many functions wait for one, over all event loops."""

@@ -78,7 +78,7 @@ class Pool:
         if self.waiting or self.busy >= SETTINGS.size:
             self.waiting.append(body)
             return
-        worker = self._idle() or self._spawn()
+        worker = self._idle(body) or self._spawn()
         worker.take(body)
         if worker.ready:
             self._refill_later()
@@ -97,17 +97,21 @@ class Pool:
             self.workers.discard(worker)
             worker.retire()
             self._feed()
-        elif self.waiting and self.busy <= SETTINGS.size and worker.guarded.is_like_us():
+        elif self.waiting and self.busy <= SETTINGS.size and self._is_fit(worker, self.waiting[0]):
             worker.take(self.waiting.popleft())
         else:
             self.idle.append(worker)
             self._feed()
 
-    def _idle(self) -> Worker | None:
-        """A worker that waits for work, and would be the same if it were started now; the others are let go."""
+    def _is_fit(self, worker: Worker, body: "ProcessBody") -> bool:
+        """Whether a worker that is started now would be the same, as far as this function is concerned."""
+        return worker.guarded.is_like_us() and not worker.is_stale(body.stamp)
+
+    def _idle(self, body: "ProcessBody") -> Worker | None:
+        """A worker that waits for work and is fit for this function; those that are not are let go."""
         while self.idle:
             worker = self.idle.pop()
-            if worker.guarded.is_like_us():
+            if self._is_fit(worker, body):
                 return worker
             self.workers.discard(worker)
             worker.retire()
@@ -126,7 +130,7 @@ class Pool:
         while self.waiting and self.busy < SETTINGS.size:
             body = self.waiting.popleft()
             try:
-                worker = self._idle() or self._spawn()
+                worker = self._idle(body) or self._spawn()
             except (OSError, CalloffError) as error:
                 body.failed(error)
             else:
@@ -160,6 +164,17 @@ class Pool:
         worker = Worker(self, SETTINGS.preload)
         self.workers.add(worker)
         return worker
+
+    def restart(self) -> None:
+        """Let go of the idle workers, and of the others when they have ended what they do."""
+        for worker in tuple(self.workers):
+            worker.spoiled = True
+        for worker in self.idle:
+            self.workers.discard(worker)
+            worker.retire()
+        self.idle.clear()
+        self._feed()
+        self._refill_later()
 
     def close(self, heir: "Pool | None" = None) -> None:
         """The loop is closed: idle workers go to the heir, whatever runs is killed."""

@@ -19,7 +19,7 @@ from ..._words.frame import RawStack
 from ..._words.place import Sink
 from ..keeper import QUIET
 from ..kept import Guarded
-from .facts import details, parse_stack, seconds_run, state_of, why
+from .facts import Stamp, Surroundings, details, parse_stack, seconds_run, state_of, why
 
 if TYPE_CHECKING:
     from .body import ProcessBody
@@ -81,7 +81,9 @@ class Worker:
         self._data, self._news = data, news
         self._files = data.fileno(), news.fileno()
         self._reader = Reader(data)
-        self.guarded.write("start", details(preload))
+        self._surroundings = Surroundings()
+        self._modules: dict[str, Stamp] = {}
+        self.guarded.write("start", {**self._surroundings.all(), **details(preload)})
         self._listen()
 
     def _listen(self) -> None:
@@ -98,6 +100,10 @@ class Worker:
 
     # --- what the body asks for
 
+    def is_stale(self, stamp: "Stamp | None") -> bool:
+        """Whether the module of a function was written anew since this worker has imported it."""
+        return stamp is not None and self._modules.get(stamp[0], stamp) != stamp
+
     def take(self, body: "ProcessBody") -> None:
         """Run a function."""
         assert body.packed is not None
@@ -106,6 +112,8 @@ class Worker:
         self.jobs += 1
         self._number = number = next(_numbers)
         self._asked = self._refused = False
+        if body.stamp is not None:
+            self._modules[body.stamp[0]] = body.stamp
         if self._text:
             self._forget_stack()
         sink = body.sink
@@ -114,7 +122,7 @@ class Worker:
         body.entered(self)
         Context().run(sink.entered)
         left = None if sink.deadline is None else sink.deadline - loop.time()
-        self._send(frame((number, id, name, left), data, buffers))
+        self._send(frame((number, id, name, left, self._surroundings.changes()), data, buffers))
         if left is not None:
             self.limit(sink)
 
@@ -201,7 +209,8 @@ class Worker:
             return
         if found is None:
             return
-        (number, kind, heard, children, news, self.spoiled), data, buffers = found
+        (number, kind, heard, children, news, spoiled), data, buffers = found
+        self.spoiled = self.spoiled or spoiled
         heard = heard and not self._refused  # else it is counted already
         body = self.body
         if body is None or number != self._number or self._killing:

@@ -1,0 +1,103 @@
+"""What a worker is put back to between two jobs: surroundings, signals and timers, whatever a function has changed there.
+
+The owner tells with a job what it has changed itself since the last one: environment, directory, search path, arguments.
+What a function leaves behind that can't be put back (a thread, a process) is told, and the worker dies of it.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["Home"]
+
+#: seconds that threads which are about to end get for it
+_TIDY = 0.05
+#: those of C: the ones of `signal` make enums of each answer
+_getsignal: Callable[[int], object] = sys.modules["_signal"].getsignal
+_set_mask: Callable[[int, set[int]], object] = sys.modules["_signal"].pthread_sigmask
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+
+
+class Home:
+    """The state in which every job begins.
+
+    Args:
+        details: what the owner told at the start: `env`, `cwd`, `path`, `argv`.
+    """
+
+    def __init__(self, details: dict[str, Any]) -> None:
+        self._details = {name: details[name] for name in ("env", "cwd", "path", "argv")}
+        self._environment: dict[Any, Any] = {}
+        self._umask = os.umask(0)
+        os.umask(self._umask)
+        self._settle()
+        self._handlers: dict[int, Any] = {}
+        self._before: list[Any] = []
+        self._mask: set[int] = set()
+        self._threads: set[threading.Thread] = set()
+
+    def note(self) -> None:
+        """Everything is set up: this is how the jobs are to find it."""
+        numbers = sorted(set(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP})
+        self._handlers = {int(number): _getsignal(number) for number in numbers}
+        self._before = list(self._handlers.values())
+        self._mask = {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
+        self._threads = set(threading.enumerate())
+
+    def change(self, changes: dict[str, Any]) -> None:
+        """The owner has changed something."""
+        self._details.update(changes)
+        if "env" in changes:
+            self._environment = {}
+        self._settle()
+
+    def restore(self) -> bool:
+        """Put everything back after a job; whether the function has left a thread behind."""
+        for timer in _TIMERS:
+            signal.setitimer(timer, 0)
+        if list(map(_getsignal, self._handlers)) != self._before:
+            for number, handler in self._handlers.items():
+                if _getsignal(number) is not handler and handler is not None:
+                    signal.signal(number, handler)
+        _set_mask(signal.SIG_SETMASK, self._mask)
+        os.umask(self._umask)
+        self._settle()
+        return threading.active_count() > 1 and self._left_threads()
+
+    def _settle(self) -> None:
+        wanted = self._details
+        if _raw() != self._environment:
+            os.environ.clear()
+            os.environ.update(wanted["env"])
+            self._environment = dict(_raw())
+        try:
+            there = os.getcwd()
+        except OSError:
+            there = ""
+        if there != wanted["cwd"]:
+            with contextlib.suppress(OSError):  # the owner's directory may be gone
+                os.chdir(wanted["cwd"])
+        if sys.path != wanted["path"]:
+            sys.path[:] = wanted["path"]
+            sys.path_importer_cache.clear()
+        if sys.argv != wanted["argv"]:
+            sys.argv[:] = wanted["argv"]
+
+    def _left_threads(self) -> bool:
+        until = time.monotonic() + _TIDY
+        left = [thread for thread in threading.enumerate() if thread not in self._threads]
+        while left and time.monotonic() < until:
+            left[0].join(max(0.0, until - time.monotonic()))
+            left = [thread for thread in left if thread.is_alive()]
+        return bool(left)
+
+
+def _raw() -> dict[Any, Any]:
+    """The environment, not decoded where that can be had: it takes ten times as long."""
+    found: dict[Any, Any] | None = getattr(os.environ, "_data", None)
+    return dict(os.environ) if found is None else found

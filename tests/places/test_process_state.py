@@ -1,0 +1,457 @@
+"""What a worker has of the program, and what one function in it leaves for the next."""
+
+import asyncio
+import importlib
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import calloff
+
+pytestmark = pytest.mark.usefixtures("one_worker")
+
+
+@pytest.fixture
+def one_worker():
+    """One function at a time, so that one worker has all of them."""
+    calloff.process.configure(size=1)
+    yield
+    calloff.process.configure(size=max(4, os.cpu_count() or 1))
+
+
+async def call(fn, *args):
+    return await calloff.call(calloff.process(fn, *args), timeout=30)
+
+
+# --- what the program changed since
+
+
+def surroundings():
+    return os.environ.get("CALLOFF_TEST"), os.getcwd(), sys.argv[-1], os.getpid()
+
+
+def test_changes_of_the_program_are_seen_by_a_warm_worker(tmp_path, monkeypatch):
+    async def main():
+        before = await call(surroundings)
+        monkeypatch.setenv("CALLOFF_TEST", "two")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["program", "changed"])
+        after = await call(surroundings)
+        assert after[:3] == ("two", str(tmp_path), "changed")
+        assert after[3] == before[3], "the same worker"
+        monkeypatch.delenv("CALLOFF_TEST")
+        assert (await call(surroundings))[0] is None
+
+    asyncio.run(main())
+
+
+def test_a_module_that_was_written_anew_is_imported_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    file = tmp_path / "calloff_edited.py"
+
+    def write(text):
+        file.write_text(f"import os\ndef answer():\n    return {text!r}, os.getpid()\n")
+        importlib.invalidate_caches()
+
+    async def main():
+        await call(os.getpid)
+        monkeypatch.syspath_prepend(str(tmp_path))  # the worker runs already
+        write("version 1")
+        edited = importlib.import_module("calloff_edited")
+        first, worker = await call(edited.answer)
+        assert (await call(edited.answer)) == ("version 1", worker), "an unchanged one keeps its worker"
+        write("the second version")
+        importlib.reload(edited)
+        second, other = await call(edited.answer)
+        assert (first, second) == ("version 1", "the second version")
+        assert worker != other
+
+    try:
+        asyncio.run(main())
+    finally:
+        sys.modules.pop("calloff_edited", None)
+
+
+def test_restart_replaces_the_workers():
+    async def main():
+        before = await call(os.getpid)
+        assert await call(os.getpid) == before
+        calloff.process.restart()
+        assert await call(os.getpid) != before
+
+    asyncio.run(main())
+
+
+# --- what a function leaves behind
+
+
+def spoils():
+    os.environ["CALLOFF_LEFT"] = "1"
+    os.chdir("/")
+    os.umask(0o077)
+    sys.path.insert(0, "/left")
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+    signal.alarm(1)
+    signal.setitimer(signal.ITIMER_PROF, 1)
+    return os.getpid()
+
+
+def looks():
+    mask = os.umask(0)
+    os.umask(mask)
+    return (
+        os.getpid(),
+        os.environ.get("CALLOFF_LEFT"),
+        os.getcwd(),
+        mask,
+        "/left" in sys.path,
+        signal.getsignal(signal.SIGUSR1),
+        signal.SIGUSR2 in signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+        signal.getitimer(signal.ITIMER_REAL)[0] + signal.getitimer(signal.ITIMER_PROF)[0],
+    )
+
+
+def test_the_next_function_finds_the_worker_as_it_was():
+    async def main():
+        before = await call(looks)
+        assert await call(spoils) == before[0]
+        assert await call(looks) == before
+
+    asyncio.run(main())
+
+
+def leaves_a_thread(mark):
+    def beat():
+        while True:
+            with open(mark, "a") as file:
+                file.write(".")
+            time.sleep(0.005)
+
+    threading.Thread(target=beat, daemon=True).start()
+    while not os.path.exists(mark):
+        time.sleep(0.001)
+    return os.getpid()
+
+
+def test_a_thread_that_a_function_leaves_behind_is_dead_before_its_value_is_told(tmp_path):
+    async def main():
+        mark = tmp_path / "mark"
+        worker = await call(leaves_a_thread, str(mark))
+        beats = mark.stat().st_size
+        with pytest.raises(ProcessLookupError):
+            os.kill(worker, 0)
+        await asyncio.sleep(0.05)
+        assert mark.stat().st_size == beats
+        assert await call(os.getpid) != worker
+
+    asyncio.run(main())
+
+
+def ends_a_thread():
+    thread = threading.Thread(target=time.sleep, args=(0.01,))
+    thread.start()
+    return os.getpid()
+
+
+def test_a_thread_that_is_about_to_end_costs_no_worker():
+    async def main():
+        assert await call(ends_a_thread) == await call(os.getpid)
+
+    asyncio.run(main())
+
+
+# --- children that it forks
+
+
+def forks(how):
+    if not os.fork():
+        if how == "returns":
+            return "of the child"
+        if how == "exits":
+            sys.exit(3)
+        raise KeyError("of the child")
+    _, status = os.wait()
+    return "of the function", os.waitstatus_to_exitcode(status)
+
+
+@pytest.mark.parametrize(("how", "status"), [("returns", 0), ("exits", 3), ("raises", 1)])
+def test_a_forked_child_never_answers_for_its_function(how, status):
+    async def main():
+        assert await call(forks, how) == ("of the function", status)
+        assert await call(abs, -3) == 3
+
+    asyncio.run(main())
+
+
+# --- ends that are meant for the process
+
+
+def ends_its_process(kind, *args):
+    raise {"exit": SystemExit, "interrupt": KeyboardInterrupt}[kind](*args)
+
+
+@pytest.mark.parametrize(("kind", "args", "status"), [("exit", (3,), 3), ("exit", (), 0), ("interrupt", (), 1)])
+def test_the_program_of_the_caller_goes_on(arun, kind, args, status):
+    async def main():
+        outcome = await calloff.start(calloff.process(ends_its_process, kind, *args)).outcome()
+        assert isinstance(outcome, calloff.Failed)
+        assert isinstance(outcome.error, calloff.WorkerDied)
+        assert outcome.error.status == status
+        assert "ends_its_process ended its process" in str(outcome.error)
+        assert await call(abs, -3) == 3
+
+    arun(main)
+
+
+# --- what can't be sent, or not as it is
+
+
+class KeywordOnly(Exception):
+    def __init__(self, text, *, code):
+        super().__init__(text)
+        self.code = code
+
+
+class NewKeyword(Exception):
+    def __new__(cls, *args, code):
+        return super().__new__(cls, *args)
+
+    def __init__(self, *args, code):
+        super().__init__(*args)
+        self.code = code
+
+
+class HoldsLock(Exception):
+    def __init__(self, text):
+        super().__init__(text)
+        self.lock = threading.Lock()
+        self.hint = "kept"
+
+
+class BadText(Exception):
+    def __str__(self):
+        raise ValueError("no text")
+
+
+def raises_a_group():
+    error = KeywordOnly("inner", code=3)
+    error.add_note("the note")
+    raise ExceptionGroup("several", [ValueError(1), error, ExceptionGroup("more", [NewKeyword("new", code=4)])])
+
+
+def raises(kind):
+    makes = {"lock": lambda: HoldsLock("locked"), "text": BadText, "new": lambda: NewKeyword("new", code=4)}
+    raise makes[kind]()
+
+
+def test_errors_of_a_group_keep_type_text_notes_and_traceback(arun):
+    async def main():
+        with pytest.raises(ExceptionGroup, match="several") as caught:
+            await call(raises_a_group)
+        first, second, third = caught.value.exceptions
+        assert (type(first), first.args) == (ValueError, (1,))
+        assert (type(second), second.args, second.code) == (KeywordOnly, ("inner",), 3)
+        assert second.__notes__ == ["the note"]
+        assert (third.message, type(third.exceptions[0]), third.exceptions[0].code) == ("more", NewKeyword, 4)
+        assert "in raises_a_group" in str(caught.value.__cause__)
+
+    arun(main)
+
+
+def test_errors_keep_what_of_them_can_be_sent(arun):
+    async def main():
+        with pytest.raises(HoldsLock, match="locked") as caught:
+            await call(raises, "lock")
+        assert caught.value.hint == "kept"
+        assert not hasattr(caught.value, "lock")
+        with pytest.raises(NewKeyword, match="new"):
+            await call(raises, "new")
+        with pytest.raises(BadText):
+            await call(raises, "text")
+
+    arun(main)
+
+
+def test_a_module_that_was_loaded_by_its_path_is_sent_by_value(tmp_path):
+    file = tmp_path / "elsewhere.py"
+    file.write_text("FACTOR = 3\ndef inner(n):\n    return n * FACTOR\ndef triple(n):\n    return inner(n)\n")
+    spec = importlib.util.spec_from_file_location("calloff_plugin", file)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["calloff_plugin"] = module
+    try:
+        spec.loader.exec_module(module)
+        assert asyncio.run(call(module.triple, 4)) == 12
+    finally:
+        del sys.modules["calloff_plugin"]
+
+
+def run_script(tmp_path: Path, text: str) -> str:
+    file = tmp_path / "script.py"
+    file.write_text(textwrap.dedent(text))
+    done = subprocess.run([sys.executable, file], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_pools_and_pickles_inside_know_the_script(tmp_path):
+    out = run_script(
+        tmp_path,
+        """
+        import dataclasses, multiprocessing, pickle
+        import calloff
+
+        @dataclasses.dataclass
+        class Point:
+            x: int
+
+        def square(x):
+            return x * x
+
+        def pool(method):
+            with multiprocessing.get_context(method).Pool(1) as pool:
+                return pool.map(square, range(4))
+
+        def pickles():
+            return pickle.loads(pickle.dumps(Point(3)))
+
+        async def main():
+            for method in ("fork", "spawn"):
+                print(await calloff.call(calloff.process(pool, method), timeout=30))
+            point = await calloff.call(calloff.process(pickles))
+            print(type(point) is Point, point)
+
+        if __name__ == "__main__":
+            calloff.run(main())
+        """,
+    )
+    assert out.splitlines() == ["[0, 1, 4, 9]"] * 2 + ["True Point(x=3)"]
+
+
+def test_a_global_that_can_not_be_sent_is_named(tmp_path):
+    out = run_script(
+        tmp_path,
+        """
+        import threading
+        import calloff
+
+        lock = threading.Lock()
+
+        def with_lock():
+            with lock:
+                return 1
+
+        def deep():
+            return with_lock()
+
+        class Service:
+            def __init__(self):
+                self.client = threading.Lock()
+
+            def work(self):
+                return 1
+
+        async def main():
+            for function in (deep, Service().work):
+                try:
+                    await calloff.call(calloff.process(function))
+                except TypeError as error:
+                    print(error)
+
+        calloff.run(main())
+        """,
+    )
+    first, second = out.splitlines()
+    assert "deep can't be sent to a process: the global 'lock', which with_lock uses, a _thread.lock," in first
+    assert "the attribute 'client' of Service, a _thread.lock," in second
+
+
+# --- results that take long to unpickle
+
+
+class Blocks:
+    """Unpickling it takes until a file is there."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return wait_for, (self.file,)
+
+
+def wait_for(file):
+    while not os.path.exists(file):
+        time.sleep(0.005)
+    return "at last"
+
+
+def test_a_result_that_is_slow_to_unpickle_holds_up_only_its_own_operation(arun, tmp_path):
+    async def main():
+        calloff.process.configure(size=4)
+        file = tmp_path / "release"
+        slow = calloff.start(calloff.process(Blocks, str(file)), grace=0.05)
+        other = calloff.start(calloff.process(abs, -3))
+        assert await other == 3
+        while slow.body.worker is not None or not slow.body.unpickling:
+            await asyncio.sleep(0.005)
+        outcome = await slow.stop()
+        assert isinstance(outcome, calloff.Abandoned)
+        assert "the thread that unpickles the result" in outcome.report.survivors[0]
+        assert slow in calloff.operations()
+        file.touch()
+        while slow in calloff.operations():
+            await asyncio.sleep(0.005)
+
+    arun(main)
+
+
+class Hostile:
+    def __reduce__(self):
+        return ends_its_process, ("exit", 3)
+
+
+def test_a_result_that_raises_anything_while_it_is_unpickled(arun):
+    async def main():
+        with pytest.raises(RuntimeError, match="SystemExit was raised") as caught:
+            await call(Hostile)
+        assert "while the result of Hostile was unpickled" in caught.value.__notes__[0]
+
+    arun(main)
+
+
+# --- waiting for a worker
+
+
+def test_what_waits_for_a_worker_uses_up_no_limit(arun):
+    async def main():
+        operations = [calloff.start(calloff.process(time.sleep, 0.15), timeout=5, stall=5) for _ in range(4)]
+        await asyncio.sleep(0.05)
+        states = [str(operation.state) for operation in operations]
+        assert states.count("pending") == 3
+        last = operations[-1]
+        assert last.deadline is None
+        assert last.remaining is None
+        late = await last.stop("not needed")
+        assert isinstance(late, calloff.Cancelled)
+        assert late.report.started is False
+        await asyncio.gather(*operations[:-1])
+
+    arun(main)
+
+
+def test_a_limit_that_is_shorter_than_the_wait(arun):
+    async def main():
+        first = calloff.start(calloff.process(time.sleep, 0.6))
+        rest = [calloff.start(calloff.process(abs, -number), timeout=0.4) for number in range(5)]
+        assert await asyncio.gather(*rest) == [0, 1, 2, 3, 4]
+        await first
+
+    arun(main)
