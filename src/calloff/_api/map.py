@@ -10,6 +10,8 @@ from .._map.plan import Plan, Retry, Within, jobs_of
 from .._map.results import Map
 from .._map.singly import Singly
 from .._map.template import Template
+from .._map.window import Lane, Window
+from .._operation.operation import Operation
 from .._places.command.body import Finished
 from .._places.command.place import command
 from .._places.process.place import Processes, process
@@ -149,7 +151,21 @@ def map(
         journal = Journal(output, resume, key, target)
     elif resume or key is not None:
         raise ValueError("resume and key need an output")
-    return Map(plan, items, jobs_of(jobs), start, Singly, journal)
+    return Map(plan, items, jobs_of(jobs), start, _lane, journal)
+
+
+def _lane(window: Window, start: Callable[..., Operation[Any]]) -> Lane:
+    """One by one, or for a blocking function in processes, unless its ends are waited for singly, in batches."""
+    plan = window.plan
+    if plan.function is None:
+        return Singly(window, start)
+    from .._map.batches import Batches, Sent
+
+    sent = Sent(plan.function, plan.name)
+    if plan.batch == 1 or plan.stall is not None or plan.within is not None or is_async(plan.function):
+        plan.make = sent.one
+        return Singly(window, start)
+    return Batches(window, start, sent, plan.batch)
 
 
 def _work(fn: Any, place: Any) -> tuple[Callable[..., Any], str, str, Callable[[Any], Any] | None]:
@@ -170,7 +186,7 @@ def _work(fn: Any, place: Any) -> tuple[Callable[..., Any], str, str, Callable[[
     target = f"{getattr(inner, '__module__', None) or type(inner).__module__}:{name}"
     name = name.rpartition("<locals>.")[2]
     if place is None:
-        if not _is_async(inner):
+        if not is_async(inner) and getattr(inner, "__name__", "") != "<lambda>":  # it is believed until it is called
             raise TypeError(
                 f"{name} is a blocking function: say where it is to run, with place=calloff.thread or "
                 "place=calloff.process; a template of a command goes with place=calloff.command"
@@ -185,10 +201,8 @@ def _work(fn: Any, place: Any) -> tuple[Callable[..., Any], str, str, Callable[[
     raise TypeError(f"place must be calloff.thread, calloff.process, calloff.command or None, not {place!r}")
 
 
-def _is_async(fn: Any) -> bool:
-    """Whether it gives something to await, as far as that can be told; a lambda is believed until it is called."""
-    if getattr(fn, "__name__", "") == "<lambda>":
-        return True
+def is_async(fn: Any) -> bool:
+    """Whether it gives something to await, as far as that can be told."""
     if inspect.iscoroutinefunction(inspect.unwrap(fn)):
         return True
     return inspect.iscoroutinefunction(type(fn).__call__)

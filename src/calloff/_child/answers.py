@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["packed"]
+__all__ = ["in_one", "packed"]
 
 
 def packed(kind: str, value: Any, name: str) -> tuple[str, bytes, list[pickle.PickleBuffer]]:
@@ -21,6 +21,17 @@ def packed(kind: str, value: Any, name: str) -> tuple[str, bytes, list[pickle.Pi
     except Exception as error:
         wrong = TypeError(f"the result of {name} can't be sent back: {type(value).__qualname__}: {error}")
         return "error", _packed_error(wrong), []
+
+
+def in_one(kind: str, value: Any, name: str) -> tuple[bool, bytes]:
+    """Whether it is a value, and its pickle with everything in it."""
+    if kind == "error":
+        return False, _packed_error(value)
+    try:
+        return True, _dumps(value)
+    except Exception as error:
+        wrong = TypeError(f"the result of {name} can't be sent back: {type(value).__qualname__}: {error}")
+        return False, _packed_error(wrong)
 
 
 def _dumps(value: Any, buffers: list[pickle.PickleBuffer] | None = None) -> bytes:
@@ -98,4 +109,4 @@ def _users(error: BaseException) -> Any:
     return step or error.__traceback__
 
 
-_OURS = (__name__, f"{__package__}.worker")
+_OURS = (__name__, f"{__package__}.worker", "calloff._child.batch")

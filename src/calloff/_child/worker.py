@@ -327,7 +327,7 @@ class _Worker:
                 found.append((held.f_code, held.f_lineno))
                 step = getattr(step, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
         else:
-            while frame is not None and frame.f_code not in _OUTER:
+            while frame is not None and not _is_outer(frame):
                 found.insert(0, (frame.f_code, frame.f_lineno))
                 frame = frame.f_back
         lines = [f'  File "{code.co_filename}", line {line} in {code.co_name}\n' for code, line in found[-50:]]
@@ -359,6 +359,11 @@ class _Worker:
 _OUTER = (_Worker._call.__code__, _Worker._run.__code__)
 
 
+def _is_outer(frame: FrameType) -> bool:
+    """Whether the frame is ours, with those of the function above it on the stack."""
+    return frame.f_code in _OUTER or frame.f_globals.get("__name__") == "calloff._child.batch"
+
+
 #: by module, what has to be left in good order; a wait for a lock is not among it
 _LOCKING = {
     "logging": {"_acquireLock", "_releaseLock", "_prepareFork", "_afterFork", "acquire", "release", "handle"},
@@ -373,7 +378,7 @@ def _is_locking(frame: FrameType | None) -> bool:
 
 def _is_importing(frame: FrameType | None) -> bool:
     """Whether the function imports a module at `frame`."""
-    while frame is not None and frame.f_code not in _OUTER:
+    while frame is not None and not _is_outer(frame):
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
             return True
         frame = frame.f_back

@@ -8,7 +8,7 @@ closing of what is iterated to the garbage collector, and the items went on mean
 
 import asyncio
 from asyncio import CancelledError
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator, Sized
 from contextvars import copy_context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -74,6 +74,7 @@ class Map(Generic[Item, T]):
             window = self._window = Window(self._plan, self._jobs, loop, self._journal)
             if not hasattr(self._items, "__aiter__"):
                 window.source = iter(self._items)
+                window.total = len(self._items) if isinstance(self._items, Sized) else None
             window.streams = self._streams
             window._ordered = window._ordered or not self._streams
             window.lane = self._lane(window, self._start)

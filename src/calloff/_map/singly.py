@@ -68,6 +68,7 @@ class Singly:
 
     def _landed(self, operation: "Future[Any]") -> None:
         flight = self._flying.pop(operation)
+        flight.seconds = self._now() - flight.since
         window = self._window
         window.ended(flight, operation._outcome())  # type: ignore[attr-defined]  # it is an operation
         window.landed()
@@ -83,6 +84,7 @@ class Singly:
                 self._flying[operation] = flight
                 cancelled = await settled(lambda: (operation,), lambda error: self._call_off(operation, str(error)))
                 outcome = operation._outcome()
+                flight.seconds = self._now() - flight.since
                 del self._flying[operation]
                 if cancelled is not None:
                     raise cancelled

@@ -69,6 +69,8 @@ class Window:
         #: set by whoever opens the window
         self.lane: Lane
         self.source: Iterator[Any] | None = None
+        #: how many items there are, where that is known
+        self.total: int | None = None
         #: what an asynchronous source has given and was not started yet
         self.offered: deque[Any] = deque()
         self.more = True
@@ -195,7 +197,6 @@ class Window:
         """An item has ended; it is confirmed that nothing of it runs."""
         self._running -= 1
         completed = type(outcome) is Completed
-        flight.seconds = self.loop.time() - flight.since if flight.since else 0.0
         if not completed and self._tries_again(flight, outcome):
             return
         if completed:
@@ -228,6 +229,11 @@ class Window:
         """They were launched and never began."""
         self._running -= len(flights)
         self._again.extendleft(reversed(flights))
+
+    def ahead(self) -> int | None:
+        """How many items the source has left, where that is known."""
+        left = None if self.total is None else self.total - self._number
+        return left if left is None else max(0, left)
 
     def _tries_again(self, flight: Flight, outcome: Outcome[Any]) -> bool:
         if self.plan.retry is None or self.closed or not flight.attempt:

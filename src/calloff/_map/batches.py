@@ -1,0 +1,362 @@
+"""Several items in one operation of a process, with the limit, the stop and the outcome of each of them kept.
+
+A function that takes a microsecond costs a hundred when it is sent alone. So a worker is given as many items as take about
+50 ms, as long as they have no end of their own to wait for: `_child/batch.py` runs them and writes each result where it
+is read here as it comes. When the operation is stopped or dies, the item that ran is the only one to be lost; those behind
+it, which had not begun, go to another worker. The limit of an item is watched here, from the moment its function began.
+"""
+
+import contextlib
+import mmap
+import os
+import pickle
+import time
+import zlib
+from asyncio import Future, TimerHandle
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+from .._child.batch import HEAD, MARK, RECORD, one, run
+from .._operation.operation import Operation
+from .._places.process.body import ProcessBody, _first_line
+from .._places.process.packing import pack, unpack_error
+from .._words.outcome import Abandoned, Completed, Failed, Outcome
+from .._words.place import Sink, Work
+from .._words.reason import Kind, Reason
+from .flight import Flight
+from .window import Window
+
+__all__ = ["Batches", "Sent"]
+
+#: seconds that the items of a batch take together; with an output less, since what is not yet told is lost with us
+_WORTH, _WORTH_WRITTEN = 0.05, 0.005
+_MOST = 512
+#: seconds after a word of the worker, within which it gives another one before it begins with a further item
+_QUIET = 0.02
+#: how often a batch may come back without having begun before its first item is blamed
+_BARREN = 3
+
+
+class Sent:
+    """The function of a map as it is sent: once pickled, however many items there are."""
+
+    def __init__(self, function: Callable[[Any], Any], name: str) -> None:
+        data, _ = pack(function, (), {}, name)
+        self.data = zlib.compress(
+            data, 1
+        )  # also hides the name of the main script, for which the whole is pickled anew
+        self.name = name
+        self.first_line = _first_line(function)
+
+    def one(self, item: Any) -> "Call":
+        """Work that calls it with one item."""
+        return Call(self, partial(pack, one, (self.data, item), {}, self.name))
+
+
+class Call(Work[Any]):
+    """Work of our own in a worker that goes by the name of the user's function."""
+
+    __slots__ = ("_heard", "_pack", "_sent")
+    place = "process"
+
+    def __init__(self, sent: Sent, packing: Callable[[], Any], heard: Callable[[], object] | None = None) -> None:
+        self._sent = sent
+        self._pack = packing
+        self._heard = heard
+
+    def open(self) -> "_Body":
+        """The body; `TypeError` when something can't be sent."""
+        body = _Body(self._pack(), self._sent.name, self._sent.first_line)
+        body.heard = self._heard
+        return body
+
+
+class _Body(ProcessBody):
+    """A body that hears the words of a batch."""
+
+    heard: Callable[[], object] | None = None
+
+    def begin(self, sink: Sink) -> None:
+        """As ever, with an ear between."""
+        ear: Any = sink if self.heard is None else _Ear(sink, self.heard)
+        super().begin(ear)
+
+
+class _Ear:
+    """Passes on what the worker says, but for the words of a batch."""
+
+    def __init__(self, sink: Sink, heard: Callable[[], object]) -> None:
+        self._sink = sink
+        self._heard = heard
+
+    def progressed(self, value: Any) -> None:
+        """A report of the function, or a word of the batch."""
+        if value == MARK:
+            self._heard()
+        else:
+            self._sink.progressed(value)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sink, name)
+
+
+class Batches:
+    """A lane: up to `size` items in an operation of their own."""
+
+    owner: Operation[Any] | None = None
+
+    def __init__(
+        self, window: Window, start: Callable[..., Operation[Any]], sent: Sent, batch: int | Literal["auto"]
+    ) -> None:
+        self.window = window
+        self.start = start
+        self.sent = sent
+        self.limit = window.plan.timeout
+        self.grace = window.plan.grace
+        #: how far the clock of the loop is behind that of the workers
+        self.behind = time.monotonic() - window.loop.time()
+        self._fixed = None if batch == "auto" else batch
+        self._worth = _WORTH if window.journal is None else _WORTH_WRITTEN
+        self._mean: float | None = None
+        self._running: dict[Future[Any], _Batch] = {}
+        self._spools: list[_Spool] = []
+        self.barren = 0
+
+    @property
+    def size(self) -> int:
+        """As many as take about 50 ms; few at first, when nothing is known, and towards the end, for equal shares."""
+        if self._fixed is not None:
+            return self._fixed
+        if self._mean is None:
+            return 1
+        size = min(_MOST, int(self._worth / self._mean)) if self._mean > 0 else _MOST
+        left = self.window.ahead()
+        if left is not None:
+            size = min(size, left // (2 * self.window.jobs))
+        return max(1, size)
+
+    def took(self, seconds: float, items: int) -> None:
+        """So many items took so long: the next batches are made after it."""
+        mean = seconds / items
+        weight = min(1.0, items / 8) if self._mean is not None else 1.0
+        self._mean = mean if self._mean is None else self._mean + (mean - self._mean) * max(weight, 0.25)
+
+    def launch(self) -> bool:
+        """Start the next items."""
+        window = self.window
+        flights: list[Flight] = []
+        size = self.size
+        while len(flights) < size and (flight := window.draw()) is not None:
+            flights.append(flight)
+        if not flights:
+            return False
+        try:
+            batch = _Batch(self, flights, self._spools.pop() if self._spools else _Spool())
+        except Exception as error:
+            self._apart(flights, error)
+        else:
+            self._running[batch.operation] = batch
+            batch.operation.add_done_callback(self._landed, context=window.context)
+        return True
+
+    def _apart(self, flights: list[Flight], error: Exception) -> None:
+        """They could not be sent: those that can't fail, the others are to be sent without them."""
+        good: list[Flight] = []
+        for flight in flights:
+            try:
+                pack(one, (b"", flight.item), {}, self.sent.name)
+            except Exception as reason:
+                self.window.ended(flight, Failed(reason))
+            else:
+                good.append(flight)
+        if len(good) == len(flights):
+            self.window.ended(good.pop(0), Failed(error))
+        self.window.back(good)
+        self.window.loop.call_soon(self.window.landed, context=self.window.context)
+
+    def _landed(self, operation: "Future[Any]") -> None:
+        batch = self._running.pop(operation)
+        outcome: Outcome[Any] = operation._outcome()  # type: ignore[attr-defined]  # it is an operation
+        batch.land(outcome)
+        if isinstance(outcome, Abandoned):
+            batch.spool.close()  # something may still write to it
+        else:
+            self._spools.append(batch.spool)
+        self.window.landed()
+        if self.window.over.done():
+            while self._spools:
+                self._spools.pop().close()
+
+    def stop(self, text: str) -> None:
+        """Call off every operation that is in flight."""
+        by = None if self.owner is None else str(self.owner.ref)
+        for batch in tuple(self._running.values()):
+            batch.cancel(Reason(Kind.PARENT, text, by))
+
+
+class _Batch:
+    """Some items in one operation."""
+
+    def __init__(self, lane: Batches, flights: list[Flight], spool: "_Spool") -> None:
+        self._lane = lane
+        self._flights = flights
+        self.spool = spool
+        self._told = 0
+        self._asked = False
+        self._timer: TimerHandle | None = None
+        spool.clear()
+        sent = lane.sent
+        args = sent.data, [flight.item for flight in flights], spool.path, lane.limit, sent.name
+        work = Call(sent, partial(pack, run, args, {}, sent.name), self._heard)
+        try:
+            self.operation = lane.start(work, grace=lane.grace)
+        except BaseException:
+            spool.close()
+            raise
+
+    def cancel(self, reason: Reason) -> None:
+        """Ask for the stop; what has a result by now has it, and the rest is told when the operation has ended."""
+        self._tell()
+        self._asked = True
+        self._rest()
+        self.operation.cancel(reason)
+
+    def _heard(self) -> None:
+        """The worker has got on; within `_QUIET` it does so again, or the item that runs then is a slow one."""
+        self._look()
+        if not self._asked and not self.operation.done():
+            self._again(self._lane.window.loop.time() + _QUIET)
+
+    def _look(self) -> None:
+        """Tell what has ended, and see to the limit of the item that runs."""
+        if self._asked or self.operation.done():
+            return
+        self._tell()
+        limit = self._lane.limit
+        began, number = self.spool.head()
+        if limit is None or number <= self._told:
+            return
+        due = began - self._lane.behind + limit
+        now = self._lane.window.loop.time()
+        if now < due:
+            self._again(due)
+        else:  # and what follows is seen by `land`, since the worker goes no further once the limit has passed
+            self._asked = True
+            self._rest()
+            self.operation.cancel(Reason(Kind.DEADLINE, f"within {limit:g} s", None, now))
+
+    def _again(self, at: float) -> None:
+        self._rest()
+        loop, context = self._lane.window.loop, self._lane.window.context
+        self._timer = loop.call_at(at, self._look, context=context)
+
+    def _rest(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _tell(self, report: Any = None) -> None:
+        """Hand on the results that have come."""
+        found = self.spool.read()
+        if not found:
+            return
+        seconds, before = 0.0, self.spool.last
+        last = len(self._flights) - 1
+        for fine, ended, data in found:
+            flight = self._flights[self._told]
+            self._told += 1
+            flight.seconds = ended - before if before else ended - self.spool.head()[0]
+            flight.since = ended - self._lane.behind - flight.seconds
+            seconds += flight.seconds
+            before = ended
+            self._end(flight, fine, data, report if self._told > last or ended == found[-1][1] else None)
+        self.spool.last = before
+        self._lane.took(max(seconds, 1e-7), len(found))
+
+    def _end(self, flight: Flight, fine: bool, data: bytes, report: Any) -> None:
+        outcome: Outcome[Any]
+        try:
+            if fine:
+                outcome = Completed(pickle.loads(data), report)
+            else:
+                outcome = Failed(unpack_error(data, self._lane.sent.name), report)
+        except Exception as problem:
+            problem.add_note(f"while the result of {self._lane.sent.name} was unpickled")
+            outcome = Failed(problem, report)
+        self._lane.window.ended(flight, outcome)
+
+    def land(self, outcome: Outcome[Any]) -> None:
+        """The operation has ended: tell the rest, whose fault it was, and give back what had not begun."""
+        self._rest()
+        lane, report = self._lane, outcome.report
+        self._tell(report)
+        began, number = self.spool.head()
+        rest = self._flights[self._told :]
+        if isinstance(outcome, Completed):
+            if outcome.value is not None and rest:  # what it had left behind is gone now
+                fine, data = outcome.value
+                self._end(rest.pop(0), fine, data, report)
+                lane.took(0.01, 1)
+        else:
+            lane.barren = 0 if number else lane.barren + 1
+            if rest and (number > self._told or lane.barren > _BARREN):
+                flight = rest.pop(0)
+                if number:
+                    flight.since = began - lane.behind
+                    flight.seconds = lane.window.loop.time() - flight.since
+                lane.window.ended(flight, outcome)
+        lane.window.back(rest)
+
+
+class _Spool:
+    """A file in memory that a worker writes and we read: which item runs, and the results of those before it."""
+
+    def __init__(self) -> None:
+        self._file = os.memfd_create("calloff-spool", os.MFD_CLOEXEC)
+        os.ftruncate(self._file, HEAD.size)
+        self._head = mmap.mmap(self._file, HEAD.size)
+        self.path = f"/proc/{os.getpid()}/fd/{self._file}"
+        self._at = HEAD.size
+        #: when the last item ended whose result was read; 0 before the first
+        self.last = 0.0
+
+    def clear(self) -> None:
+        """For the next batch."""
+        os.ftruncate(self._file, HEAD.size)
+        HEAD.pack_into(self._head, 0, 0.0, 0)
+        self._at = HEAD.size
+        self.last = 0.0
+
+    def head(self) -> tuple[float, int]:
+        """Since when the last item that has begun runs, and how many have begun."""
+        while True:  # the two are not written at once
+            found = HEAD.unpack_from(self._head)
+            if found == HEAD.unpack_from(self._head):
+                return found[0], found[1]
+
+    def read(self) -> list[tuple[bool, float, bytes]]:
+        """The results that have come since the last look."""
+        size = os.fstat(self._file).st_size
+        if size <= self._at:
+            return []
+        data = os.pread(self._file, size - self._at, self._at)
+        found: list[tuple[bool, float, bytes]] = []
+        at = 0
+        while at + RECORD.size <= len(data):
+            length, fine, ended = RECORD.unpack_from(data, at)
+            if at + RECORD.size + length > len(data):
+                break
+            at += RECORD.size
+            found.append((fine, ended, data[at : at + length]))
+            at += length
+        self._at += at
+        return found
+
+    def close(self) -> None:
+        """Give back the memory."""
+        if self._file >= 0:
+            self._head.close()
+            with contextlib.suppress(OSError):
+                os.close(self._file)
+            self._file = -1
