@@ -63,3 +63,14 @@ def bad(item, kind, at=23):
             subprocess.Popen(["sleep", "3600"], start_new_session=True)
             return item
     return None
+
+
+def naps(item):
+    time.sleep(0.06)
+
+
+def kills_its_parent(item):
+    if item == 13:
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(3600)
+    return item

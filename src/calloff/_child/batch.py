@@ -1,11 +1,14 @@
 """Several items of a map in one job of a worker, each with its own result, limit and culprit.
 
-The results go into a *spool*, a file in memory that the owner has made: what is there is known, whatever becomes of the
-worker. At its head stand how many items have begun and since when the last one of them runs, so the owner can tell which
-item is to blame when the job is stopped or the worker dies, and when the limit of that item passes.
+The results go into a *spool*, memory that the owner shares with the worker: what is there is known, whatever becomes of
+the worker. At its head stand how far the results go and since when an item runs, zero between two items; so the owner can
+tell which item is to blame when the job is stopped or the worker dies, and when the limit of that item passes.
 
-The owner asks only when it has seen, after that point, that the item has no result. So an item that came to its end in
-time is followed by the next one, and an item that ended late ends the job: an asking never hits an innocent item.
+The owner asks only when it has seen, after that point, that the item has no result. After every result the worker looks
+whether the limit of that item has passed meanwhile, and goes no further then. So an asking never hits the next item.
+
+A result may be told when nothing is left of what its item has started. That is looked after every 10 ms, when the owner
+is told, too; up to where it is certain, the head says. When something is left, the job ends, so that it is killed.
 """
 
 import mmap
@@ -21,12 +24,16 @@ from typing import Any
 
 from .answers import in_one
 
-__all__ = ["HEAD", "MARK", "RECORD", "one", "run"]
+__all__ = ["HEAD", "MARK", "RECORD", "SIZE", "one", "run"]
 
-#: at the head of a spool: since when the last item that has begun runs; how many have begun
-HEAD = Struct("<dq")
-#: before each result: its length, whether it is a value, when the item ended
-RECORD = Struct("<q?d")
+#: at the head of a spool: where the results end; since when an item runs, else 0; where those end that may be told; since
+#: when the first item ran
+HEAD = Struct("@qdqd")
+_END, _BEGAN, _CERTAIN = Struct("@qd"), Struct("@d"), Struct("@q")
+#: before each result: when the item ended, the length of the result, whether it is a value
+RECORD = Struct("@dq?")
+#: the bytes of a spool
+SIZE = 1 << 20
 #: tells the owner that there is something to be read
 MARK = "calloff: a batch has got on"
 #: seconds between two such words
@@ -51,50 +58,62 @@ def run(function: bytes, items: list[Any], path: str, limit: float | None, name:
         name: that of the function, for errors.
 
     Returns:
-        The result of an item that left processes behind, which have to be killed before the result may be told; else
-        ``None``.
+        The result of an item for which the spool had no room; else ``None``.
     """
     call = _unpacked(function)
-    inside = sys.modules.get("_calloff._child.inside")
-    operation: Any = None if inside is None else inside.operation
-    left_behind: Any = sys.modules["_calloff._child.worker"]._has_descendants if inside is not None else bool
-    spool = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    inside: Any = sys.modules.get("_calloff._child.inside")
+    operation = None if inside is None else inside.operation
+    left_behind: Any = bool if inside is None else sys.modules["_calloff._child.worker"]._has_descendants
+    file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        with mmap.mmap(spool, HEAD.size) as head:
-            told = 0.0
-            began = monotonic()
-            for number, item in enumerate(items, 1):
-                HEAD.pack_into(head, 0, began, number)
-                due = began + (limit or 0.0)
-                if operation is not None:
-                    operation._deadline = None if limit is None else due
-                    if began - told >= _SILENCE:
-                        told = began
-                        operation._send(b"P", MARK)
-                answer = _answer(call, item, name)
-                ended = monotonic()
-                if left_behind():
-                    return answer
-                fine, data = answer
-                os.write(spool, RECORD.pack(len(data), fine, ended) + data)
-                began = monotonic()
-                if limit is not None and began >= due:
-                    break  # the owner may be about to ask
-                if operation is not None and operation.asked is not None:
-                    break  # it was asked and went on
+        spool = mmap.mmap(file, SIZE)
     finally:
-        os.close(spool)
+        os.close(file)
+    with spool:
+        at, dumps = HEAD.size, pickle.dumps
+        began = due = monotonic()
+        _BEGAN.pack_into(spool, 24, began)
+        for item in items:
+            if began >= due:
+                if left_behind():
+                    break  # with the end of the job it is killed
+                _CERTAIN.pack_into(spool, 16, at)
+                due = began + _SILENCE
+                if operation is not None:
+                    operation._send(b"P", MARK)
+            if limit is not None and operation is not None:
+                operation._deadline = began + limit
+            _BEGAN.pack_into(spool, 8, began)
+            try:
+                value = call(item)
+            except CancelledError:  # an asking, or the function's own: the job ends with it
+                raise
+            except BaseException as error:
+                fine, data = in_one("error", error, name)
+            else:
+                fine, data = True, b"__main__"
+                try:
+                    data = dumps(value, 5)
+                except Exception:
+                    pass
+                if b"__main__" in data:  # it has to be pickled by value, or can't be pickled at all
+                    fine, data = in_one("value", value, name)
+            ended = monotonic()
+            size = len(data)
+            after = at + RECORD.size + size
+            if after > SIZE:
+                return fine, data
+            RECORD.pack_into(spool, at, ended, size, fine)
+            spool[at + RECORD.size : after] = data
+            at = after
+            _END.pack_into(spool, 0, at, 0.0)
+            now = monotonic()
+            if limit is not None and now >= began + limit:
+                break  # the owner may be about to ask
+            if operation is not None and operation.asked is not None:
+                break  # it was asked and went on
+            began = now
     return None
-
-
-def _answer(call: Callable[[Any], Any], item: Any, name: str) -> tuple[bool, bytes]:
-    try:
-        value = call(item)
-    except CancelledError:  # an asking, or the function's own: the job ends with it
-        raise
-    except BaseException as error:
-        return in_one("error", error, name)
-    return in_one("value", value, name)
 
 
 def _unpacked(function: bytes) -> Callable[[Any], Any]:

@@ -13,11 +13,11 @@ import pickle
 import time
 import zlib
 from asyncio import Future, TimerHandle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Literal
 
-from .._child.batch import HEAD, MARK, RECORD, one, run
+from .._child.batch import HEAD, MARK, RECORD, SIZE, one, run
 from .._operation.operation import Operation
 from .._places.process.body import ProcessBody, _first_line
 from .._places.process.packing import pack, unpack_error
@@ -146,7 +146,7 @@ class Batches:
         """Start the next items."""
         window = self.window
         flights: list[Flight] = []
-        size = self.size
+        size = window.width = self.size
         while len(flights) < size and (flight := window.draw()) is not None:
             flights.append(flight)
         if not flights:
@@ -228,51 +228,61 @@ class _Batch:
         if not self._asked and not self.operation.done():
             self._again(self._lane.window.loop.time() + _QUIET)
 
-    def _look(self) -> None:
+    def _look(self, *, late: bool = False) -> None:
         """Tell what has ended, and see to the limit of the item that runs."""
         if self._asked or self.operation.done():
             return
-        self._tell()
+        self._tell(all_of_it=late and not _has_children(self.operation.body))
         limit = self._lane.limit
-        began, number = self.spool.head()
-        if limit is None or number <= self._told:
+        if limit is None or not (began := self.spool.began()):
             return
         due = began - self._lane.behind + limit
         now = self._lane.window.loop.time()
         if now < due:
             self._again(due)
-        else:  # and what follows is seen by `land`, since the worker goes no further once the limit has passed
+        elif self.spool.began() == began:  # seen after the limit has passed: the worker goes no further than this item
             self._asked = True
             self._rest()
             self.operation.cancel(Reason(Kind.DEADLINE, f"within {limit:g} s", None, now))
+        else:
+            self._again(now + _QUIET)
 
     def _again(self, at: float) -> None:
         self._rest()
         loop, context = self._lane.window.loop, self._lane.window.context
-        self._timer = loop.call_at(at, self._look, context=context)
+        self._timer = loop.call_at(at, partial(self._look, late=True), context=context)
 
     def _rest(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _tell(self, report: Any = None) -> None:
-        """Hand on the results that have come."""
-        found = self.spool.read()
-        if not found:
-            return
-        seconds, before = 0.0, self.spool.last
-        last = len(self._flights) - 1
-        for fine, ended, data in found:
-            flight = self._flights[self._told]
-            self._told += 1
-            flight.seconds = ended - before if before else ended - self.spool.head()[0]
-            flight.since = ended - self._lane.behind - flight.seconds
-            seconds += flight.seconds
-            before = ended
-            self._end(flight, fine, data, report if self._told > last or ended == found[-1][1] else None)
-        self.spool.last = before
-        self._lane.took(max(seconds, 1e-7), len(found))
+    def _tell(self, report: Any = None, *, all_of_it: bool = False) -> None:
+        """Hand on the results that have come and may be told."""
+        spool, behind = self.spool, self._lane.behind
+        first = before = spool.last or spool.first()
+        told = self._told
+        flights = self._flights
+        loads, ended = pickle.loads, self._lane.window.ended
+        for at, fine, data in spool.read(all_of_it=all_of_it):
+            flight = flights[told]
+            told += 1
+            flight.seconds = at - before
+            flight.since = before - behind
+            before = at
+            if fine and report is None:
+                try:
+                    value = loads(data)
+                except Exception:
+                    self._end(flight, fine, data, None)
+                else:
+                    ended(flight, Completed(value))
+            else:
+                self._end(flight, fine, data, report if told == len(flights) or not spool.has_more() else None)
+        if told > self._told:
+            self._lane.took(max(before - first, 1e-7), told - self._told)
+            self._told = told
+            spool.last = before
 
     def _end(self, flight: Flight, fine: bool, data: bytes, report: Any) -> None:
         outcome: Outcome[Any]
@@ -290,73 +300,87 @@ class _Batch:
         """The operation has ended: tell the rest, whose fault it was, and give back what had not begun."""
         self._rest()
         lane, report = self._lane, outcome.report
-        self._tell(report)
-        began, number = self.spool.head()
+        self._tell(report, all_of_it=True)
+        began = self.spool.began()
         rest = self._flights[self._told :]
         if isinstance(outcome, Completed):
-            if outcome.value is not None and rest:  # what it had left behind is gone now
+            if outcome.value is not None and rest:  # there was no room for it
+                flight = rest.pop(0)
+                flight.since, flight.seconds = began - lane.behind, lane.window.loop.time() + lane.behind - began
                 fine, data = outcome.value
-                self._end(rest.pop(0), fine, data, report)
+                self._end(flight, fine, data, report)
                 lane.took(0.01, 1)
         else:
-            lane.barren = 0 if number else lane.barren + 1
-            if rest and (number > self._told or lane.barren > _BARREN):
+            has_begun = began > 0 or self._told > 0
+            lane.barren = 0 if has_begun else lane.barren + 1
+            if rest and (began or lane.barren > _BARREN):
                 flight = rest.pop(0)
-                if number:
-                    flight.since = began - lane.behind
-                    flight.seconds = lane.window.loop.time() - flight.since
+                if began:
+                    flight.since, flight.seconds = began - lane.behind, lane.window.loop.time() + lane.behind - began
                 lane.window.ended(flight, outcome)
         lane.window.back(rest)
 
 
+def _has_children(body: Any) -> bool:
+    """Whether the worker has any process below it, so that a result may not be told before the end of the job."""
+    pid = None if body is None else body.pid
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                if file.read(1):
+                    return True
+    except OSError:
+        return True  # nobody can tell
+    return False
+
+
 class _Spool:
-    """A file in memory that a worker writes and we read: which item runs, and the results of those before it."""
+    """Memory that a worker writes and we read: which item runs, and the results of those before it."""
 
     def __init__(self) -> None:
         self._file = os.memfd_create("calloff-spool", os.MFD_CLOEXEC)
-        os.ftruncate(self._file, HEAD.size)
-        self._head = mmap.mmap(self._file, HEAD.size)
+        os.ftruncate(self._file, SIZE)
+        self._memory = mmap.mmap(self._file, SIZE)
         self.path = f"/proc/{os.getpid()}/fd/{self._file}"
+        self.clear()
+
+    def clear(self) -> None:
+        """For the next batch."""
+        HEAD.pack_into(self._memory, 0, HEAD.size, 0.0, HEAD.size, 0.0)
         self._at = HEAD.size
         #: when the last item ended whose result was read; 0 before the first
         self.last = 0.0
 
-    def clear(self) -> None:
-        """For the next batch."""
-        os.ftruncate(self._file, HEAD.size)
-        HEAD.pack_into(self._head, 0, 0.0, 0)
-        self._at = HEAD.size
-        self.last = 0.0
+    def first(self) -> float:
+        """Since when the first item ran."""
+        first: float = HEAD.unpack_from(self._memory)[3]
+        return first
 
-    def head(self) -> tuple[float, int]:
-        """Since when the last item that has begun runs, and how many have begun."""
-        while True:  # the two are not written at once
-            found = HEAD.unpack_from(self._head)
-            if found == HEAD.unpack_from(self._head):
-                return found[0], found[1]
+    def began(self) -> float:
+        """Since when an item runs, on the clock of the worker; 0 between two items."""
+        began: float = HEAD.unpack_from(self._memory)[1]
+        return began
 
-    def read(self) -> list[tuple[bool, float, bytes]]:
-        """The results that have come since the last look."""
-        size = os.fstat(self._file).st_size
-        if size <= self._at:
-            return []
-        data = os.pread(self._file, size - self._at, self._at)
-        found: list[tuple[bool, float, bytes]] = []
-        at = 0
-        while at + RECORD.size <= len(data):
-            length, fine, ended = RECORD.unpack_from(data, at)
-            if at + RECORD.size + length > len(data):
-                break
-            at += RECORD.size
-            found.append((fine, ended, data[at : at + length]))
-            at += length
-        self._at += at
-        return found
+    def has_more(self) -> bool:
+        """Whether there are results that were not read."""
+        end: int = HEAD.unpack_from(self._memory)[0]
+        return end > self._at
+
+    def read(self, *, all_of_it: bool) -> Iterator[tuple[float, bool, bytes]]:
+        """The results that have come since the last look: when the item ended, whether it is a value, its pickle."""
+        end, _, certain, _ = HEAD.unpack_from(self._memory)
+        end = end if all_of_it else certain
+        memory, unpack, size = self._memory, RECORD.unpack_from, RECORD.size
+        while self._at < end:
+            at = self._at + size
+            ended, length, fine = unpack(memory, self._at)
+            self._at = at + length
+            yield ended, fine, memory[at : self._at]
 
     def close(self) -> None:
         """Give back the memory."""
         if self._file >= 0:
-            self._head.close()
+            self._memory.close()
             with contextlib.suppress(OSError):
                 os.close(self._file)
             self._file = -1

@@ -20,8 +20,6 @@ __all__ = ["Singly"]
 class Singly:
     """A lane: every item in an operation of its own."""
 
-    size = 1
-
     def __init__(self, window: Window, start: Callable[..., Operation[Any]]) -> None:
         self._window = window
         self._start = start

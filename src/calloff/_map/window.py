@@ -41,11 +41,6 @@ class Lane(Protocol):
 
     owner: "Operation[Any] | None"
 
-    @property
-    def size(self) -> int:
-        """How many items the next launch may take."""
-        ...
-
     def launch(self) -> bool:
         """Draw what the next operation takes and start it; ``False`` when there is nothing to draw.
 
@@ -63,6 +58,8 @@ class Window:
     def __init__(self, plan: Plan, jobs: int, loop: AbstractEventLoop, journal: "Journal | None") -> None:
         self.plan = plan
         self.jobs = jobs
+        #: how many items the last launch was to take
+        self.width = 1
         self.loop = loop
         self.journal = journal
         self.context: Context | None = None
@@ -125,14 +122,13 @@ class Window:
 
     def wants(self) -> bool:
         """Whether a further item may be offered."""
-        return len(self.offered) < self.lane.size and self._launched < self.jobs and self._has_room()
+        return len(self.offered) < self.width and self._launched < self.jobs and self._has_room()
 
     def _has_room(self) -> bool:
         if self.streams:
-            results = len(self.results)
-            if results >= self.jobs and results >= self.lane.size:
+            if len(self.results) >= self.jobs * self.width:
                 return False
-            if self._held and len(self._held) >= max(self.jobs * _AHEAD, self.lane.size):
+            if self._held and len(self._held) >= self.jobs * max(_AHEAD, self.width):
                 return False
         return not self._waiting or self._waiting < self.jobs * _AHEAD
 
@@ -299,5 +295,5 @@ class Window:
 
     def taken(self) -> None:
         """The consumer has taken a result: there may be room for another item."""
-        if self._launched < self.jobs and not self.over.done() and self.context is not None:
+        if self._launched < self.jobs and (self.more or self._again or self.offered) and self.context is not None:
             self.context.run(self.fill)

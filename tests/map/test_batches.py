@@ -1,0 +1,262 @@
+"""Several items in one job of a worker: limits, culprits and results of each are kept."""
+
+import collections
+import functools
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from map import bodies
+
+import calloff
+from calloff import Cancelled, Completed, Failed
+
+
+def effects(folder):
+    found = collections.Counter()
+    for file in folder.iterdir():
+        found.update(map(int, file.read_text().split()))
+    return found
+
+
+def noted(item, folder, work):
+    """Note that the item ran, by whom, and do it."""
+    file = os.open(f"{folder}/{os.getpid()}", os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+    os.write(file, f"{item}\n".encode())
+    os.close(file)
+    return work(item)
+
+
+@pytest.mark.parametrize("kind", ["hang", "C loop", "crash", "refuse", "os._exit", "kill", "raise", "unpicklable"])
+def test_nothing_else_of_its_batch_is_lost_or_runs_twice(kind, tmp_path):
+    work = functools.partial(noted, folder=str(tmp_path), work=functools.partial(bodies.bad, kind=kind))
+    options = {"place": calloff.process, "jobs": 2, "batch": 40, "timeout": 0.7, "grace": 0.2}
+    outcomes = calloff.run(calloff.map(work, range(100), **options))
+    assert [item for item, outcome in enumerate(outcomes) if outcome != Completed(item)] == [23]
+    assert effects(tmp_path) == dict.fromkeys(range(100), 1)
+    if isinstance(outcomes[23], Cancelled):
+        assert outcomes[23].report.reason.kind == "deadline"
+        assert "within 0.7 s" in str(calloff._words.errors.ended_error(outcomes[23].operation, outcomes[23].report))
+
+
+def test_only_what_took_longer_than_its_limit_is_stopped():
+    limit = 0.02
+
+    async def main():
+        ends = collections.Counter()
+        options = {"place": calloff.process, "jobs": 2, "batch": 50, "timeout": limit, "grace": 1}
+        async with calloff.map(around, range(300), **options) as results:
+            async for item, outcome in results:
+                ends[type(outcome)] += 1
+                if item % 10 == 9:
+                    assert isinstance(outcome, Cancelled)
+                elif item % 2 == 0:
+                    assert outcome == Completed(item), "an innocent item was stopped"
+        assert sum(ends.values()) == 300
+        assert ends[Cancelled] >= 30
+
+    def around(item):
+        if item % 10 == 9:
+            time.sleep(3600)
+        if item % 2:
+            time.sleep(limit * (0.9 + 0.2 * (item % 10) / 10))
+        return item
+
+    calloff.run(main())
+
+
+def test_results_are_not_hidden_behind_a_slow_item_of_the_same_batch():
+    async def main():
+        calloff.process.configure(size=1)
+        early = 0
+        options = {"place": calloff.process, "jobs": 1, "batch": 100, "grace": 0}
+        async with calloff.map(slow_at_50, range(100), **options) as results:
+            async for item, _ in results:
+                assert item == early
+                early += 1
+                if early == 50:
+                    break
+
+    def slow_at_50(item):
+        time.sleep(3600 if item == 50 else 0.001)
+
+    size = calloff._places.process.pool.SETTINGS.size
+    try:
+        began = time.monotonic()
+        calloff.run(main())
+        assert time.monotonic() - began < 30
+    finally:
+        calloff.process.configure(size=size)
+
+
+def test_what_an_item_leaves_behind_is_dead_before_its_result_is_told(tmp_path):
+    async def main():
+        options = {"place": calloff.process, "jobs": 1, "batch": 20}
+        async with calloff.map(leaves, range(40), **options) as results:
+            async for item, outcome in results:
+                assert outcome == Completed(item)
+                if item == 7:
+                    (pid,) = tmp_path.iterdir()
+                    assert not os.path.exists(f"/proc/{pid.name}")
+
+    def leaves(item):
+        if item == 7:
+            child = subprocess.Popen(["sleep", "3600"], start_new_session=True)
+            (tmp_path / str(child.pid)).touch()
+        return item
+
+    calloff.run(main())
+
+
+def test_an_item_that_hangs_behind_one_that_left_a_child():
+    async def main():
+        options = {"place": calloff.process, "jobs": 1, "batch": 20, "timeout": 0.5, "grace": 0.2}
+        outcomes = await calloff.map(work, range(10), **options)
+        assert [type(outcome) for outcome in outcomes] == [Cancelled if item == 5 else Completed for item in range(10)]
+
+    def work(item):
+        if item == 4:
+            subprocess.Popen(["sleep", "3600"], start_new_session=True)
+        if item == 5:
+            time.sleep(3600)
+
+    calloff.run(main())
+
+
+def test_reports_of_progress_do_not_put_off_the_limit():
+    async def main():
+        outcomes = await calloff.map(chatters, range(6), place=calloff.process, batch=6, jobs=1, timeout=0.3, grace=0.2)
+        assert [type(outcome) for outcome in outcomes] == [Completed] * 3 + [Cancelled] + [Completed] * 2
+
+    def chatters(item):
+        while item == 3:
+            calloff.progress(item)
+            time.sleep(0.001)
+
+    calloff.run(main())
+
+
+def test_the_limit_is_seen_inside():
+    async def main():
+        outcomes = await calloff.map(left, range(3), place=calloff.process, batch=3, jobs=1, timeout=30)
+        assert all(29 < outcome.unwrap() <= 30 for outcome in outcomes)
+
+    def left(item):
+        return calloff.remaining()
+
+    calloff.run(main())
+
+
+def test_one_that_returns_a_value_although_it_was_asked():
+    async def main():
+        options = {"place": calloff.process, "batch": 5, "jobs": 1, "timeout": 0.2, "grace": 5}
+        outcomes = await calloff.map(stubborn, range(5), **options)
+        assert [outcome.unwrap() for outcome in outcomes] == [0, 1, "all the same", 3, 4]
+        assert [outcome.report is not None for outcome in outcomes] == [False, False, True, False, False]
+
+    def stubborn(item):
+        if item != 2:
+            return item
+        try:
+            time.sleep(3600)
+        except BaseException:
+            pass
+        return "all the same"
+
+    calloff.run(main())
+
+
+@pytest.mark.parametrize("size", [10, 100_000, 5_000_000])
+def test_results_of_any_size(size):
+    async def main():
+        outcomes = await calloff.map(blob, range(20), place=calloff.process, batch=20, jobs=1)
+        assert [outcome.unwrap() for outcome in outcomes] == [bytes([item]) * size for item in range(20)]
+
+    def blob(item):
+        return bytes([item]) * size
+
+    calloff.run(main())
+
+
+def test_an_item_that_can_not_be_sent_fails_alone():
+    async def main():
+        items = [0, 1, threading.Lock(), 3]
+        outcomes = await calloff.map(type_of, items, place=calloff.process, batch=4, jobs=1)
+        assert [type(outcome) for outcome in outcomes] == [Completed, Completed, Failed, Completed]
+        assert "can't be pickled" in str(outcomes[2].error)
+
+    def type_of(item):
+        return str(type(item))
+
+    calloff.run(main())
+
+
+def test_a_function_that_can_not_be_sent_is_refused_before_anything_runs():
+    lock = threading.Lock()
+
+    async def main():
+        with pytest.raises(TypeError, match="can't be pickled"):
+            await calloff.map(lambda item: lock, [1], place=calloff.process)
+
+    calloff.run(main())
+
+
+def test_the_traceback_of_an_error_begins_in_the_function():
+    async def main():
+        (outcome,) = await calloff.map(bodies.fails, [1], place=calloff.process, batch=2)
+        text = str(outcome.error.__cause__)
+        assert "in fails" in text
+        assert "calloff" not in text.split("in fails")[0].replace(os.path.dirname(bodies.__file__), "")
+
+    calloff.run(main())
+
+
+def test_where_it_was_is_the_line_of_the_function():
+    async def main():
+        (outcome,) = await calloff.map(naps, [1], place=calloff.process, batch=2, timeout=0.3)
+        assert [frame.function.rpartition(".")[2] for frame in outcome.report.where] == ["naps"]
+
+    def naps(item):
+        time.sleep(3600)
+
+    calloff.run(main())
+
+
+def test_batches_grow_with_what_items_take():
+    async def main():
+        async with calloff.map(bodies.fine, range(20_000), place=calloff.process, jobs=2) as results:
+            most = 0
+            async for _ in results:
+                most = max(most, results._window.width)
+        assert most > 100
+        async with calloff.map(bodies.naps, range(20), place=calloff.process, jobs=2) as results:
+            async for _ in results:
+                pass
+            assert results._window.width == 1
+
+    calloff.run(main())
+
+
+def test_functions_of_the_main_script(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import calloff\n"
+        "class Thing:\n    def __init__(self, n): self.n = n\n"
+        "def double(thing): return Thing(thing.n * 2)\n"
+        "async def main():\n"
+        "    outcomes = await calloff.map(double, map(Thing, range(100)), place=calloff.process, jobs=2)\n"
+        "    print(sum(outcome.unwrap().n for outcome in outcomes))\n"
+        "calloff.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("9900\n", "")
+
+
+def test_the_guard_of_a_worker_is_killed(tmp_path):
+    work = functools.partial(noted, folder=str(tmp_path), work=bodies.kills_its_parent)
+    outcomes = calloff.run(calloff.map(work, range(30), place=calloff.process, jobs=1, batch=10))
+    assert [item for item, outcome in enumerate(outcomes) if outcome != Completed(item)] == [13]
+    assert effects(tmp_path) == dict.fromkeys(range(30), 1)
