@@ -20,6 +20,7 @@ from typing import Any, Literal
 from .._child.batch import HEAD, MARK, RECORD, SIZE, one, run
 from .._operation.operation import Operation
 from .._places.process.body import ProcessBody, _first_line
+from .._places.process.facts import stamp_of
 from .._places.process.packing import pack, unpack_error
 from .._words.outcome import Abandoned, Completed, Failed, Outcome
 from .._words.place import Sink, Work
@@ -48,6 +49,7 @@ class Sent:
         )  # also hides the name of the main script, for which the whole is pickled anew
         self.name = name
         self.first_line = _first_line(function)
+        self.stamp = stamp_of(function)
 
     def one(self, item: Any) -> "Call":
         """Work that calls it with one item."""
@@ -67,7 +69,7 @@ class Call(Work[Any]):
 
     def open(self) -> "_Body":
         """The body; `TypeError` when something can't be sent."""
-        body = _Body(self._pack(), self._sent.name, self._sent.first_line)
+        body = _Body(self._pack(), self._sent.name, self._sent.first_line, self._sent.stamp)
         body.heard = self._heard
         return body
 
