@@ -242,7 +242,7 @@ def test_output_goes_where_ours_goes(arun, capfd):
     async def main():
         calloff.process.configure(max_jobs=1)
         await call(bodies.add, 1)
-        for _ in range(3):  # the workers of earlier tests have the outputs of then
+        for _ in range(20):  # the workers of earlier tests have the outputs of then
             await call(bodies.print_and_return, "here")
             if "here" in capfd.readouterr().out:
                 return
