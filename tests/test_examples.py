@@ -53,6 +53,12 @@ PRINTED = {
         "very slow was called off",
         "Timed out.",
     ],
+    "map.py": [
+        "7: deadline: within 0.5 s, at await asyncio.sleep(3600 if number % 1000 == 7 else 0.001)",
+        "{'Cancelled': 10, 'Completed': 9980, 'Failed': 10}",
+        "in order: [2, 4, '-']",
+    ],
+    "map_adaptive.py": ["500 answers; from the middle on never more than twenty at a time"],
     "see_and_stop.py": [
         "page-1, a task, is at: await asyncio.sleep(3600)",
         "page-2, a task, is at: await asyncio.sleep(3600)",
