@@ -37,7 +37,7 @@ def steps_of(stop: Stop, facts: Facts, unix: float) -> tuple[Step, ...]:
 def line_of(body: Any) -> Frame | None:
     """The line that a body stands at; of a command its command line."""
     argv = getattr(body, "argv", None)
-    if argv is not None:
+    if argv:  # a body that is no command has none
         return Frame(argv[0], 0, body.name, shlex.join(argv)[:_COMMAND])
     return innermost(body.where())
 
