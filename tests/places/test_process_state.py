@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import importlib.util
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -453,5 +454,72 @@ def test_a_limit_that_is_shorter_than_the_wait(arun):
         rest = [calloff.start(calloff.process(abs, -number), timeout=0.4) for number in range(5)]
         assert await asyncio.gather(*rest) == [0, 1, 2, 3, 4]
         await first
+
+    arun(main)
+
+
+# --- what can't be put back, and what is asked of code that blocks
+
+
+def changes_its_limits(how):
+    if how == "nice":
+        os.nice(1)
+    elif how == "limits":
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft - 1, hard))
+    return os.getpid()
+
+
+@pytest.mark.parametrize("how", ["nice", "limits"])
+def test_a_worker_that_has_become_another_gets_no_further_job(how):
+    async def main():
+        worker = await call(changes_its_limits, "")
+        assert await call(changes_its_limits, how) == worker
+        assert await call(os.getpid) != worker
+        assert await call(os.getpriority, os.PRIO_PROCESS, 0) == os.getpriority(os.PRIO_PROCESS, 0)
+
+    asyncio.run(main())
+
+
+def waits_like_a_driver(path, freed):
+    """As drivers of databases do: what the server does for it is called off at Ctrl-C."""
+    Path(path).touch()
+    try:
+        time.sleep(600)
+    except KeyboardInterrupt:
+        Path(freed).touch()
+        raise
+
+
+def test_code_that_waits_frees_what_it_holds_as_at_ctrl_c(arun, tmp_path):
+    async def main():
+        op = calloff.start(calloff.process(waits_like_a_driver, str(tmp_path / "in"), str(tmp_path / "freed")))
+        while not (tmp_path / "in").exists():
+            await asyncio.sleep(0.002)
+        outcome = await op.stop(grace=30)
+        assert isinstance(outcome, calloff.Cancelled)
+        assert outcome.report.rung is calloff.Rung.ASKED
+        assert (tmp_path / "freed").exists()
+
+    arun(main)
+
+
+def wraps(path):
+    Path(path).touch()
+    try:
+        time.sleep(600)
+    except asyncio.CancelledError as error:
+        raise BaseExceptionGroup("wrapped", [ValueError(1), error]) from None
+
+
+def test_the_asking_arrives_as_a_plain_cancel_when_it_is_sent_on(arun, tmp_path):
+    async def main():
+        op = calloff.start(calloff.process(wraps, str(tmp_path / "in")))
+        while not (tmp_path / "in").exists():
+            await asyncio.sleep(0.002)
+        op.cancel(grace=30)
+        with pytest.raises(BaseExceptionGroup, match="wrapped") as caught:
+            await op
+        assert [type(error) for error in caught.value.exceptions] == [ValueError, asyncio.CancelledError]
 
     arun(main)

@@ -26,7 +26,7 @@ from typing import Any
 
 from .._os import fds, inherit, proc, reaper
 from .page import Page
-from .wire import DEAF, DUMP, Letters, letter
+from .wire import Letters, letter
 
 __all__ = ["Guard", "Launch", "send", "wake_on_children"]
 
@@ -92,7 +92,6 @@ class Guard:
         self._reaper = reaper.Reaper()
         self._asked = False
         self._job = 0
-        self._ran = 0.0
         self._signal = 0
         self._again: float | None = None
         self._pausing = _AGAIN
@@ -228,7 +227,6 @@ class Guard:
             self._again = time.monotonic() + _AGAIN
             self._pausing = _AGAIN
             self._signal = signum
-            self._ran = proc.seconds_run(self._reaper.leader)
             self._signal_work(signum)
             return
         reach = os.kill if self.kind == "foreground" else os.killpg
@@ -250,9 +248,6 @@ class Guard:
             self._tell("refused", self._job)
         elif self._reaper.status is None and page.done < self._job:
             self._signal_work(self._signal)
-            if page.noted != self._job and proc.seconds_run(self._reaper.leader) - self._ran > DEAF:
-                self._signal_work(DUMP)  # no Python code runs, which would have noted it: C tells where it is, once
-                self._ran = inf
             self._pausing = min(2 * self._pausing, _LOOK_AT_MOST if page.heard == self._job else _AGAIN_AT_MOST)
             self._again = now + self._pausing
 

@@ -1,7 +1,8 @@
 """What a worker is put back to between two jobs: surroundings, signals and timers, whatever a function has changed there.
 
 The owner tells with a job what it has changed itself since the last one: environment, directory, search path, arguments.
-What a function leaves behind that can't be put back (a thread, a process) is told, and the worker dies of it.
+What a function leaves behind that can't be put back (a thread, a process) is told, and the worker dies of it. One whose
+function has changed its users, limits, niceness or processors gets no further job.
 """
 
 import contextlib
@@ -12,6 +13,8 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any
+
+from .._os import inherit
 
 __all__ = ["Home"]
 
@@ -40,6 +43,7 @@ class Home:
         self._before: list[Any] = []
         self._mask: set[int] = set()
         self._threads: set[threading.Thread] = set()
+        self._marks: tuple[Any, ...] = ()
 
     def note(self) -> None:
         """Everything is set up: this is how the jobs are to find it."""
@@ -48,6 +52,7 @@ class Home:
         self._before = list(self._handlers.values())
         self._mask = {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
         self._threads = set(threading.enumerate())
+        self._marks = inherit.marks(self._umask)
 
     def change(self, changes: dict[str, Any]) -> None:
         """The owner has changed something."""
@@ -68,6 +73,10 @@ class Home:
         os.umask(self._umask)
         self._settle()
         return threading.active_count() > 1 and self._left_threads()
+
+    def is_changed(self) -> bool:
+        """Whether a function has changed what can't always be put back: users, limits, niceness, processors."""
+        return inherit.marks(self._umask) != self._marks
 
     def _settle(self) -> None:
         wanted = self._details

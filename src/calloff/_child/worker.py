@@ -1,9 +1,10 @@
 """A worker: runs one function after the other for its owner.
 
-It is asked to stop by a signal. The handler raises `asyncio.CancelledError` right where the function is, and only
-there: the value of a function is kept in the very step of C in which the function returns (`list.extend` over
-`starmap`), between which and the handler no bytecode lies; so the handler can tell for certain whether the function
-is still running, and a late signal finds nothing to do. An asking for another job is not acted upon either.
+It is asked to stop by a signal. The handler raises `asyncio.CancelledError` right where the function is, in a form that
+is a `KeyboardInterrupt`, too (`_Cancelled`), and only there: the value of a function is kept in the very step of C in
+which the function returns (`list.extend` over `starmap`), between which and the handler no bytecode lies; so the handler
+can tell for certain whether the function is still running, and a late signal finds nothing to do. An asking for another
+job is not acted upon either.
 
 There are moments at which an exception would do harm or be lost: a lock of `logging` would stay taken, a `Condition`
 would give back what it has not, a module would stay half imported, which the jobs that follow would find. Then nothing
@@ -97,7 +98,7 @@ def _start(details: dict[str, Any], files: list[int], page: Page) -> NoReturn:
     signal.signal(ASK, worker.asked)
     signal.signal(LOOK, worker.look)
     sys.unraisablehook = worker.unraisable
-    # Only used where no answer comes, since C code runs on, and before a kill: in the middle of Python code it crashes.
+    # In the middle of Python code that may crash: only for a worker that is killed next, or surely is inside C.
     faulthandler.register(DUMP, stacks, all_threads=False)
     signal.pthread_sigmask(signal.SIG_SETMASK, set(details["blocked"]) - {ASK, LOOK, DUMP})
     for name in details["preload"]:
@@ -108,6 +109,18 @@ def _start(details: dict[str, Any], files: list[int], page: Page) -> NoReturn:
     home.note()
     worker.serve()
     os._exit(0)
+
+
+class _Cancelled(asyncio.CancelledError, KeyboardInterrupt):
+    """What is raised in a function that blocks.
+
+    Code that waits in C (drivers of databases, `subprocess`, pools) frees what it holds at a `KeyboardInterrupt`, for that
+    is what a signal has always raised there; of `CancelledError` it knows nothing. Sent anywhere, it is a plain
+    `CancelledError`.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return asyncio.CancelledError, self.args
 
 
 class _Worker:
@@ -161,6 +174,7 @@ class _Worker:
         self._box = []
         operation.number = 0
         left_behind = self._home.restore() | _has_descendants()
+        self._spoiled = self._spoiled or self._home.is_changed()
         try:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -268,7 +282,7 @@ class _Worker:
         if not (_is_locking(frame) or _is_importing(frame)) or self._waited_enough():
             operation.asked = self._page.reason
             self._page.heard = number
-            raise asyncio.CancelledError(*self._words())
+            raise _Cancelled(*self._words())
 
     def _is_obeying(self) -> bool:
         """Whether the function is in its clean-up, or waits for others that were asked in its place."""
@@ -313,7 +327,12 @@ class _Worker:
             self._page.heard = self._running
 
     def look(self, signum: int, frame: FrameType | None) -> None:
-        """Write the stack of the function: its frames, or its awaits while it is suspended."""
+        """Write the stack of the function: its frames, or its awaits while it is suspended.
+
+        First of all an empty line says that Python code runs, so that nobody has C write it (see `faulthandler`).
+        """
+        with contextlib.suppress(OSError):
+            os.write(self._stacks, b"\n")
         found: list[tuple[CodeType, int]] = []
         step: Any = self._coro
         if not self._running or self._box:

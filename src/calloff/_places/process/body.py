@@ -138,7 +138,7 @@ class ProcessBody(Body):
             worker.look()
 
     def where(self) -> RawStack:
-        """The stack of the function in its worker; asked there, and waited for at most 20 ms. From any thread."""
+        """The stack of the function in its worker; asked there, and waited for at most 60 ms. From any thread."""
         worker = self.worker
         if worker is None:
             return ()

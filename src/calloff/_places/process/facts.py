@@ -9,7 +9,7 @@ from typing import Any
 
 from ..._words.frame import RawStack
 
-__all__ = ["Stamp", "Surroundings", "details", "parse_stack", "seconds_run", "stamp_of", "state_of", "why"]
+__all__ = ["Stamp", "Surroundings", "details", "has_threads", "parse_stack", "seconds_run", "stamp_of", "state_of", "why"]
 
 #: the name of a module, and when and how long its file was written
 Stamp = tuple[str, int, int]
@@ -46,6 +46,15 @@ def state_of(pid: int | None) -> str:
             return file.read(512).rpartition(b")")[2].split()[0].decode()
     except (OSError, IndexError):
         return ""
+
+
+def has_threads(pid: int | None) -> bool:
+    """Whether a process has more than one thread, or the system does not tell."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            return int(file.read(1024).rpartition(b")")[2].split()[17]) > 1
+    except (OSError, IndexError, ValueError):
+        return True
 
 
 def seconds_run(pid: int | None) -> float:

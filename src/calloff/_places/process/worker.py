@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+from asyncio import TimerHandle
 from collections import deque
 from contextlib import ExitStack
 from contextvars import Context
@@ -19,7 +20,7 @@ from ..._words.frame import RawStack
 from ..._words.place import Sink
 from ..keeper import QUIET
 from ..kept import Guarded
-from .facts import Stamp, Surroundings, details, parse_stack, seconds_run, state_of, why
+from .facts import Stamp, Surroundings, details, has_threads, parse_stack, seconds_run, state_of, why
 
 if TYPE_CHECKING:
     from .body import ProcessBody
@@ -48,6 +49,7 @@ class Worker:
         self.jobs: int = 0
         self._number = 0
         self._killing = False
+        self._last_look: TimerHandle | None = None
         self._held: tuple[ProcessBody, str, Any, list[Any], bool] | None = None
         self._asked = False
         self._text = ""
@@ -154,9 +156,31 @@ class Worker:
             self._readable()  # what has ended already has ended
         if self.body is not None and not self._killing:
             self._killing = True
-            self._look_last()
+            if self._stack() is None and state_of(self.pid) in ("R", "S") and self._signal(DUMP):
+                # C finds the frames half made, and crashes, when Python code is just making them: now that does not matter
+                loop = self.pool.loop
+                self._last_look = Context().run(loop.call_later, _LAST_LOOK, self._kill)
+                Context().run(loop.add_reader, self._stacks, self._shown)
+            else:
+                self._kill()
+
+    def _shown(self) -> None:
+        """Something of the last stack has come."""
+        if self._stack() is not None:
+            self._kill()
+
+    def _kill(self) -> None:
+        self._end_last_look()
+        if not self.dead:
             self._signal(signal.SIGKILL)  # the guard does it, too, but has to wake up first
             self.guarded.write("kill")
+
+    def _end_last_look(self) -> None:
+        if self._last_look is not None:
+            self._last_look.cancel()
+            self._last_look = None
+            if self._stacks >= 0 and not self.pool.loop.is_closed():
+                self.pool.loop.remove_reader(self._stacks)
 
     def retire(self) -> None:
         """It is not needed any more."""
@@ -327,6 +351,7 @@ class Worker:
 
     def _close(self) -> None:
         self.dead = True
+        self._end_last_look()
         if hasattr(self, "guarded"):
             self.guarded.close()
         loop = self.pool.loop
@@ -373,8 +398,9 @@ class Worker:
         with self._looking:
             if self._looked_at or self.look():
                 self._await_stack(max(0.001, self._looked_at + _PATIENCE - time.monotonic()))
-                if state_of(self.pid) == "S" or seconds_run(self.pid) - self._ran > DEAF:
-                    self._look_last(_PATIENCE)
+                state = state_of(self.pid)
+                if state == "S" or (state == "R" and seconds_run(self.pid) - self._ran > DEAF):
+                    self._look_from_outside()
             self._looked_at = 0.0
             return self._stack() or ()
 
@@ -383,13 +409,24 @@ class Worker:
         while self._stack() is None and self._stacks >= 0 and (left := until - time.monotonic()) > 0:
             is_readable(self._stacks, left)
 
-    def _look_last(self, patience: float = _LAST_LOOK) -> None:
-        """Have C write the stack of one that does not answer, unless it is stopped or dead.
+    def _look_from_outside(self) -> None:
+        """Have C write the stack of one that does not answer, and is to live.
 
-        That crashes a process whose Python code runs on: so this is for one that is to be killed, or is known to be in C.
+        It is stopped for that. The first thing that Python code does after a signal is to say that it runs; where that has
+        not been said, the process is inside C, and is so still when it goes on. With several threads it isn't known
+        which one would be met.
         """
-        if self._stack() is None and state_of(self.pid) in ("R", "S") and self._signal(DUMP):
-            self._await_stack(patience)
+        if self._stack() is not None or has_threads(self.pid) or not self._signal(signal.SIGSTOP):
+            return
+        try:
+            until = time.monotonic() + _PATIENCE
+            while (state := state_of(self.pid)) != "T" and state and time.monotonic() < until:
+                time.sleep(0.0005)
+            if state == "T" and self._stack() is None and not self._text:
+                self._signal(DUMP)
+        finally:
+            self._signal(signal.SIGCONT)
+        self._await_stack(_PATIENCE)
 
     def _stack(self) -> RawStack | None:
         """The last whole stack that has come from it; empty where only C code runs, ``None`` when none has come."""
