@@ -523,3 +523,32 @@ def test_the_asking_arrives_as_a_plain_cancel_when_it_is_sent_on(arun, tmp_path)
         assert [type(error) for error in caught.value.exceptions] == [ValueError, asyncio.CancelledError]
 
     arun(main)
+
+
+# --- the interpreter
+
+
+def test_a_worker_has_the_interpreter_that_the_program_has(tmp_path):
+    file = tmp_path / "script.py"
+    file.write_text(
+        textwrap.dedent(
+            """
+            import sys, warnings
+            import calloff
+
+            def tell():
+                return sys.flags.optimize, sys.flags.dev_mode, sys._xoptions.get("mine"), hash("calloff"), sys.warnoptions
+
+            async def main():
+                there, here = await calloff.call(calloff.process(tell)), tell()
+                print(there[:1] + there[3:] == here[:1] + here[3:] and there[0] == 1, there, here)
+
+            if __name__ == "__main__":
+                calloff.run(main())
+            """
+        )
+    )
+    command = [sys.executable, "-O", "-W", "error::UserWarning", file]
+    environment = {**os.environ, "PYTHONHASHSEED": "123", "PYTHONPATH": str(tmp_path / "elsewhere")}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert done.stdout.startswith("True"), done.stdout + done.stderr

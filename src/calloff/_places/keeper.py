@@ -293,16 +293,34 @@ def _may_execute() -> bool:
     return all(os.access(path, mode, effective_ids=os.access in os.supports_effective_ids) for path, mode in where)
 
 
+def _flags() -> list[str]:
+    """Options with which workers have the interpreter that we have (``-O``, ``-W``, ``-X``), as `multiprocessing` does.
+
+    Nothing of the user's is imported before a worker wants it: no site, no directory of the script.
+    """
+    from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]  # the one that multiprocessing uses
+
+    return ["-s", "-P", "-S", "-X", f"utf8={int(sys.flags.utf8_mode)}", *_args_from_interpreter_flags()]
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without what would have another Python code run there; a worker gets the whole of it later."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON") or name in _PYTHONS}
+
+
+#: what can be said to an interpreter by its environment alone
+_PYTHONS = {"PYTHONHASHSEED", "PYTHONHOME", "PYTHONMALLOC", "PYTHONPYCACHEPREFIX"}
+
+
 def _spawn(control: int, output: int, foreground: bool) -> int:
-    flags = ["-I", "-S", "-X", f"utf8={int(sys.flags.utf8_mode)}"]
-    if sys.dont_write_bytecode:
-        flags.append("-B")
-    words = freezing.arguments(os.getpid()) if freezing.is_frozen() else [*flags, _child.__path__[0], str(os.getpid())]
+    words = (
+        freezing.arguments(os.getpid()) if freezing.is_frozen() else [*_flags(), _child.__path__[0], str(os.getpid())]
+    )
     argv = [sys.executable, *words, *(["foreground"] if foreground else [])]
     actions = [(os.POSIX_SPAWN_DUP2, file, number) for number, file in enumerate((control, output, output))]
     try:
         return os.posix_spawn(
-            sys.executable, argv, {**os.environ, freezing.MARK: str(os.getpid())}, file_actions=actions
+            sys.executable, argv, {**_environment(), freezing.MARK: str(os.getpid())}, file_actions=actions
         )
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
         raise CalloffError(

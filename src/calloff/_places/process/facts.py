@@ -9,7 +9,17 @@ from typing import Any
 
 from ..._words.frame import RawStack
 
-__all__ = ["Stamp", "Surroundings", "details", "has_threads", "parse_stack", "seconds_run", "stamp_of", "state_of", "why"]
+__all__ = [
+    "Stamp",
+    "Surroundings",
+    "details",
+    "has_threads",
+    "parse_stack",
+    "seconds_run",
+    "stamp_of",
+    "state_of",
+    "why",
+]
 
 #: the name of a module, and when and how long its file was written
 Stamp = tuple[str, int, int]
