@@ -194,6 +194,7 @@ class _Program(Generic[T]):
         try:
             self._operation = operation = self._begin()
             operation.add_done_callback(self._main_ended)
+            _mark_root(operation)
             if self.signum is not None:  # it came before there was anything to ask
                 self._shut_down(self._loop.time())
             if self._on_start is not None:
@@ -265,7 +266,8 @@ class _Program(Generic[T]):
             self._forced_at = now
         elif now > self._forced_at + DEFAULT.last:  # nothing has helped
             signal.signal(signum, signal.SIG_DFL)
-            os.kill(os.getpid(), signum)
+            signal.raise_signal(signum)
+            os._exit(128 + signum)  # the first process of a container: no default action ends it
         self._timers.call(self._shut_down, now)
 
     def _shut_down(self, asked_at: float) -> None:
@@ -303,6 +305,18 @@ class _Program(Generic[T]):
             return None
         self._hit[task] = now
         return asyncio.CancelledError() if last is None else StopForced()
+
+
+def _mark_root(operation: Operation[Any]) -> None:
+    """Give the main task the callback that ``loop.run_until_complete`` gives it.
+
+    anyio looks for it to find the root task, whose life is that of its worker threads. Without one they live as long as the
+    task that needs them, and each request of a server starts a thread of its own.
+    """
+    task = None if operation.body is None else operation.body.task
+    mark = getattr(asyncio.base_events, "_run_until_complete_cb", None)
+    if task is not None and mark is not None:
+        task.add_done_callback(mark)  # which stops the loop; that has been done then
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from .._words.frame import OURS, RawFrame, RawStack
+from .left import keep_stdin
 
 __all__ = ["DaemonExecutor", "Stuck", "stack_of_frame"]
 
@@ -81,13 +82,23 @@ class DaemonExecutor(ThreadPoolExecutor):
         self._when_idle: Callable[[], object] | None = None
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Run ``fn(*args, **kwargs)`` in a thread of the pool."""
+        """Run ``fn(*args, **kwargs)`` in a thread of the pool.
+
+        Raises:
+            RuntimeError: the pool is closed, or the system refuses a thread while there is none.
+        """
         job = _Job(self, functools.partial(fn, *args, **kwargs), _caller(sys._getframe(1)))
         with self._lock:
             if self._shutdown:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             self._waiting.append(job)
-            self._staff()
+            try:
+                self._staff()
+            except BaseException:
+                if self._is_manned():  # a thread that works now, or is idle, takes it later
+                    return job
+                self._waiting.remove(job)
+                raise
         return job
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -114,6 +125,8 @@ class DaemonExecutor(ThreadPoolExecutor):
     def leave(self) -> list[Stuck]:
         """Take no more jobs, wait for none, and tell which ones are left behind."""
         frames = sys._current_frames()
+        if self._running:
+            keep_stdin()
         with self._lock:
             stuck = [
                 Stuck(_name(job.function), True, stack_of_frame(frames.get(job.thread)), job.caller)
@@ -138,23 +151,38 @@ class DaemonExecutor(ThreadPoolExecutor):
         return not self._released and bool(self._running or self._waiting)
 
     def _staff(self) -> None:
-        """There is something to do; the lock is held."""
+        """Have a thread for what there is to do; the lock is held. Raises what the system says when it refuses one."""
         if len(self._waiting) <= self._idle:
             self._lock.notify()
         elif len(self._crew) < min(self._limit + len(self._abandoned), MOST_THREADS):
             self._born += 1
             name = f"{self._thread_name_prefix}-{self._born}"
             thread = threading.Thread(target=self._work, name=name, daemon=True)
-            self._crew.add(thread)
             thread.start()
+            self._crew.add(thread)  # once it runs: it needs the lock for its first step
+
+    def _is_manned(self) -> bool:
+        """Whether there is a thread that somebody waits for, or an idle one; the lock is held."""
+        return len(self._crew) > len(self._abandoned)
 
     def _left(self, job: _Job) -> None:
         """Nobody waits for a running job any longer: it makes room for another one."""
+        keep_stdin()
+        stranded: list[_Job] = []
         with self._lock:
             if job in self._running:
                 self._abandoned.add(job)
                 if self._waiting:
-                    self._staff()
+                    try:
+                        self._staff()
+                    except Exception as error:
+                        refusal = error
+                        if not self._is_manned():
+                            stranded = list(self._waiting)
+                            self._waiting.clear()
+        for each in stranded:
+            if each.set_running_or_notify_cancel():
+                each.set_exception(refusal)
 
     def _work(self) -> None:
         me = threading.get_ident()

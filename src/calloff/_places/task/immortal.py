@@ -9,9 +9,9 @@ back, not even the interpreter at its end, prevents that.
 import asyncio
 from typing import Any
 
-__all__ = ["keep_alive_forever"]
+from ..left import keep_for_good
 
-_held: list[object] = []
+__all__ = ["keep_alive_forever"]
 
 
 def keep_alive_forever(stuck: object) -> None:
@@ -19,9 +19,4 @@ def keep_alive_forever(stuck: object) -> None:
     if isinstance(stuck, asyncio.Task):
         task: Any = stuck
         task._log_destroy_pending = False
-    try:
-        import ctypes
-
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(stuck))
-    except (ImportError, AttributeError):  # not CPython, or one without ctypes: then at least until the end
-        _held.append(stuck)
+    keep_for_good(stuck)

@@ -17,7 +17,9 @@ Blocking calls of Python are left at once, loops and many long calculations in C
 C code is left as soon as it returns, and by its line in the report one sees who held everything up.
 
 Nothing is done to what has no limit, and nothing to code in other threads or in other tasks. A program that uses SIGALRM
-itself keeps it: then there is no interrupt. (Before one of the `os.exec` family, which keeps the timer but not the
+itself keeps it: then there is no interrupt. That goes for `signal.alarm` with its default action, too. It takes the very
+timer that is used here, which is known by its interval of its own (`_INTERVAL`); a signal that was not ordered here is
+given back, and has the effect that it would have had. (Before one of the `os.exec` family, which keeps the timer but not the
 handler, call ``signal.setitimer(signal.ITIMER_REAL, 0)``.)
 """
 
@@ -47,9 +49,13 @@ __all__ = ["Interrupter"]
 
 _logger = logging.getLogger("calloff")
 _LONGEST_PAUSE = 0.1
-_TOLERANCE = 0.25
 _MOMENT = 0.001
 _JUMPS = 10
+#: no other timer has this interval (seconds); it never comes to that, and longer waits are cut to the half of it
+_INTERVAL = 131072.5
+_HALF = _INTERVAL / 2
+#: seconds after which a signal has arrived, if the main thread has handled a later one
+_OLD = 5.0
 
 
 class Interrupter:
@@ -78,6 +84,10 @@ class Interrupter:
         self._asked: WeakKeyDictionary[asyncio.Task[Any], tuple[int, float]] = WeakKeyDictionary()
         self._calls: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
         self._called_at = 0.0
+        #: when `_call` has sent signals that have not arrived; as some arrive as one, an old entry means nothing
+        self._sent: deque[float] = deque(maxlen=64)
+        #: whether the kernel's timer has fired and the handler has not run yet
+        self._fired = False
         #: the task that ran at the last look, until the loop turns
         self._suspect: asyncio.Task[Any] | None = None
         #: how many looks may still find the main thread at a jump
@@ -134,14 +144,20 @@ class Interrupter:
         if _getsignal(signal.SIGALRM) is not self._handler:
             self._stand_down()
             return
-        now = self._now()
-        expected = 0.0 if self._fires_at == inf else max(0.0, self._fires_at - now)
-        self._fires_at = at
-        found, interval = signal.setitimer(signal.ITIMER_REAL, 0.0 if at == inf else max(at - now, 1e-4))
-        if interval or (found and abs(found - expected) > _TOLERANCE):
+        if at == inf:
+            self._fires_at = at
+            found, interval = signal.setitimer(signal.ITIMER_REAL, 0.0)
+            self._fires_at = at  # the handler may have run in between
+        else:
+            after = min(max(at - self._now(), 1e-4), _HALF)
+            found, interval = signal.setitimer(signal.ITIMER_REAL, after, _INTERVAL)
+            self._fires_at = at  # from here on, the timer is known to be ours or to have been taken
+        if found and interval != _INTERVAL:
             signal.signal(signal.SIGALRM, self._former)
             signal.setitimer(signal.ITIMER_REAL, found, interval)
             self._stand_down()
+        elif found > _HALF:
+            self._fired = True
 
     def _stand_down(self) -> None:
         _logger.debug("a blocked loop is not interrupted any more: the program uses SIGALRM or its timer")
@@ -155,6 +171,7 @@ class Interrupter:
         self._called_at = self._now()
         self._loop.call_soon_threadsafe(self._run_calls)
         if _getsignal(signal.SIGALRM) is self._handler:
+            self._sent.append(self._called_at)
             signal.pthread_kill(self._main_thread, signal.SIGALRM)
 
     def _run_calls(self) -> None:
@@ -166,6 +183,9 @@ class Interrupter:
     # --- the look
 
     def _on_alarm(self, signum: int, frame: FrameType | None) -> None:
+        if not self._ordered():
+            self._give_back(signum)
+            return
         now = self._now()
         late_since = now - self._fires_at
         late_at = self._late_at(self._timers.wake, 0.0)
@@ -189,6 +209,31 @@ class Interrupter:
         error = self._decide(task, coro, now)
         if error is not None:
             raise error
+
+    def _ordered(self) -> bool:
+        """Whether the signal comes from our own timer, or was sent by `_call`."""
+        left, interval = signal.getitimer(signal.ITIMER_REAL)
+        sent = self._sent
+        fired = self._fired or (left > _HALF and interval == _INTERVAL)
+        ordered = fired or bool(sent)
+        if ordered and not fired:
+            sent.popleft()
+        old = self._now() - _OLD
+        while sent and sent[0] < old:
+            sent.popleft()
+        taken = self._fires_at < inf and interval != _INTERVAL  # by `alarm` or `setitimer`; left is 0 when it has fired
+        return ordered and not (taken and (left or not sent))
+
+    def _give_back(self, signum: int) -> None:
+        """The program uses SIGALRM: let the signal have the effect that it would have without us."""
+        signal.signal(signum, self._former)
+        left, interval = signal.getitimer(signal.ITIMER_REAL)
+        if interval == _INTERVAL:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            left = 0.0
+        self._stand_down()
+        if not left:
+            signal.raise_signal(signum)
 
     def _turned(self) -> None:
         self._suspect = None

@@ -1,7 +1,7 @@
 """A blocking function as the body of an operation."""
 
 from asyncio import AbstractEventLoop, CancelledError, TimerHandle, get_running_loop
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, TypeVar
@@ -149,7 +149,13 @@ class ThreadBody(Body):
         self._let_be()
         call = self.call
         if call.value:
-            self._sink.returned(call.value[0])
+            value = call.value[0]
+            if isinstance(value, Coroutine):  # nothing of it has run, and nobody would ever run it
+                value.close()
+                text = f"{self.name} returned a coroutine, which runs in a task: calloff.start({self.name}(...))"
+                self._sink.raised(TypeError(text))
+                return
+            self._sink.returned(value)
             return
         error = call.error
         call.error = None  # its traceback leads back here

@@ -28,10 +28,11 @@ class Threads:
 
         Returns:
             Work for `start` and `call`, which raise `CalloffError` when too many threads are abandoned. While as many
-            calls run as there may be threads, a further one waits its turn, in state `pending`; its timeout runs on.
+            calls run as there may be threads, a further one is `pending`; its limits count from the start of the call.
 
         Raises:
-            TypeError: `fn` can't be called, or is an async function. The caller's fault.
+            TypeError: `fn` can't be called, or is an async function. The caller's fault. A call that returns a
+                coroutine all the same, behind a decorator, ends with `TypeError`.
 
         When the operation is asked to stop, `checkpoint` raises in the function. After its grace, `StopForced` is
         raised in it at its next bytecode: Python code ends there, also inside a ``with`` block or a clean-up. A call
@@ -41,7 +42,7 @@ class Threads:
         if not callable(fn):
             raise TypeError(f"thread() needs a function, not {fn!r}")
         name = _name(fn)
-        if inspect.iscoroutinefunction(fn):
+        if inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(type(fn).__call__):
             raise TypeError(f"{name} is an async function, which runs in a task: calloff.start({name}(...))")
         return ThreadWork(partial(fn, *args, **kwargs), name, POOL)
 

@@ -21,6 +21,7 @@ from typing import NamedTuple, Protocol
 
 from ..._words.errors import CalloffError
 from ..._words.frame import at_line, develop
+from ..left import keep_stdin
 from .call import Call
 
 __all__ = ["Pool", "ThreadCounts", "Worker"]
@@ -155,9 +156,14 @@ class Pool:
             if worker is None:
                 try:
                     worker = Worker(self)
-                except RuntimeError as error:  # the system refuses a further thread
+                except (RuntimeError, MemoryError) as error:  # the system refuses a further thread
                     with self._lock:
                         self._running -= 1
+                        if self._running:  # one of those takes it when it is free
+                            jobs = self._waiting.setdefault(loop, jobs)
+                            jobs[job] = None
+                            jobs.move_to_end(job, last=False)
+                            return
                     failure = CalloffError(f"no thread could be started for the call: {error}")
                     failure.__cause__ = error
                     job.fail(failure)
@@ -174,6 +180,7 @@ class Pool:
             self._running -= 1
             self._abandoned[worker] = call
             abandoned = len(self._abandoned)
+        keep_stdin()
         _logger.warning("threads with work that could not be stopped: %d, at most %d", abandoned, self.max_abandoned)
         self._wake_loops()
 

@@ -1,0 +1,32 @@
+"""What a thread that is left behind may still hold when the interpreter ends.
+
+A thread that waits for standard input holds the lock of that stream. At its end the interpreter gives back the last
+references to ``sys.stdin``: closing it takes that lock, and not to get it there is a fatal error (``_enter_buffered_busy``,
+SIGABRT). One more reference that nobody gives back prevents the closing.
+"""
+
+import sys
+
+__all__ = ["keep_for_good", "keep_stdin"]
+
+_kept: list[object] = []
+_streams: set[int] = set()
+
+
+def keep_for_good(what: object) -> None:
+    """Keep an object as it is: never destroyed, not even at the end of the interpreter."""
+    try:
+        import ctypes
+
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(what))
+    except (ImportError, AttributeError):  # not CPython, or one without ctypes: then at least until the end
+        _kept.append(what)
+
+
+def keep_stdin() -> None:
+    """Keep standard input open at the end of the interpreter: a thread is left behind that may wait for a line."""
+    for stream in (sys.stdin, sys.__stdin__):
+        for part in (stream, getattr(stream, "buffer", None)):
+            if part is not None and id(part) not in _streams:
+                _streams.add(id(part))
+                keep_for_good(part)
