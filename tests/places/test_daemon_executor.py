@@ -156,3 +156,60 @@ def test_names_of_what_asyncio_hands_in(arun: object) -> None:
         return names
 
     assert arun(main) == ["time.sleep"]  # type: ignore[operator]
+
+
+@pytest.fixture
+def refuse(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
+    """Its only item says whether the system refuses threads now."""
+    refused = [False]
+    start = threading.Thread.start
+
+    def starting(self: threading.Thread) -> None:
+        if refused[0] and self.name.startswith("calloff-"):
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", starting)
+    yield refused
+    refused[0] = False
+
+
+def test_a_thread_that_the_system_refuses_is_told_and_not_counted(pool: DaemonExecutor, refuse: list[bool]) -> None:
+    ran: list[int] = []
+    refuse[0] = True
+    for number in range(5):
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            pool.submit(ran.append, number)
+    refuse[0] = False
+    assert not wait([pool.submit(ran.append, number) for number in range(5, 10)], 10).not_done
+    assert sorted(ran) == [5, 6, 7, 8, 9]  # what was refused is not run behind the caller's back
+    refuse[0] = True
+    assert pool.leave() == []
+
+
+def test_where_there_is_a_thread_a_refusal_only_makes_a_job_wait(pool: DaemonExecutor, refuse: list[bool]) -> None:
+    gate = threading.Event()
+    first = pool.submit(gate.wait)
+    eventually(first.running)
+    refuse[0] = True
+    second = pool.submit(int, "2")
+    assert not second.done()
+    gate.set()
+    assert second.result(10) == 2
+
+
+def test_jobs_behind_a_thread_that_was_given_up_are_told_of_the_refusal(
+    pool: DaemonExecutor, refuse: list[bool]
+) -> None:
+    gate = threading.Event()
+    jobs = [pool.submit(gate.wait) for _ in range(2)]
+    eventually(lambda: all(job.running() for job in jobs))
+    waiting = pool.submit(int, "3")
+    refuse[0] = True
+    for job in jobs:
+        job.cancel()
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        waiting.result(10)
+    refuse[0] = False
+    assert pool.submit(int, "4").result(10) == 4
+    gate.set()

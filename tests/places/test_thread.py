@@ -207,15 +207,14 @@ def test_a_waiting_call_is_pending_and_never_runs_once_it_is_stopped(arun: Run) 
         calloff.thread.configure(size=1)
         first = calloff.start(calloff.thread(hold, inside, release))
         await until(inside.is_set)
-        waiting = calloff.start(calloff.thread(ran.set), timeout=0.1)
+        waiting = calloff.start(calloff.thread(ran.set))
         last = calloff.start(calloff.thread(int))
         await asyncio.sleep(0.01)
         assert str(waiting.state) == "pending"
         assert calloff.thread.counts().waiting == 2
-        outcome = await waiting.outcome()
+        outcome = await waiting.stop("no longer needed")
         assert isinstance(outcome, calloff.Cancelled)
         assert not outcome.report.started
-        assert outcome.reason.kind == "deadline"
         release.set()
         assert await first == "late"
         assert await last == 0
@@ -307,7 +306,9 @@ def test_a_loop_that_was_closed_meanwhile() -> None:
 
     hook, threading.excepthook = threading.excepthook, failed.append
     try:
-        asyncio.run(main())
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(main())
+        type(loop).close(loop)  # behind our back: nothing is asked to end
         release.set()
 
         async def again() -> int:
@@ -408,3 +409,102 @@ def test_a_forked_child_has_threads_of_its_own() -> None:
         print("over at", time.time())
     """)
     assert done.returncode == 0, done.stderr
+
+
+# --- threads that the system refuses, and the queue
+
+
+def test_a_refused_thread_is_an_error_where_there_is_none(arun: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> None:
+        POOL.reset()
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refusing)
+            with pytest.raises(calloff.CalloffError, match="no thread could be started"):
+                await calloff.call(calloff.thread(int, "1"))
+        assert POOL.counts() == (0, 0, 0, 0)
+        assert await calloff.call(calloff.thread(int, "2")) == 2
+
+    arun(main)
+
+
+def test_a_refused_thread_makes_a_call_wait_for_another_one(arun: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> None:
+        POOL.reset()
+        gate = threading.Event()
+        order: list[int] = []
+        first = calloff.start(calloff.thread(gate.wait))
+        await until(lambda: POOL.counts().running == 1)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refusing)
+            others = [calloff.start(calloff.thread(order.append, number)) for number in range(3)]
+            await until(lambda: POOL.counts().waiting == 3)
+            assert {str(other.state) for other in others} == {"pending"}
+            gate.set()
+            await first
+            for other in others:
+                await other
+        assert order == [0, 1, 2]
+
+    arun(main)
+
+
+def test_limits_are_not_used_up_by_waiting_for_a_free_thread(arun: Run) -> None:
+    async def main() -> None:
+        calloff.thread.configure(size=1)
+        gate = threading.Event()
+        first = calloff.start(calloff.thread(gate.wait))
+        await until(lambda: str(first.state) == "running")
+        second = calloff.start(calloff.thread(time.sleep, 0.1), timeout=0.2)
+        stalls = calloff.start(calloff.thread(time.sleep, 0.1), stall=0.2)
+        limited = calloff.start(calloff.thread(checks), timeout=0.2)
+        await asyncio.sleep(0.4)
+        waiting = (second, stalls, limited)
+        assert [(str(each.state), each.deadline, each.reason) for each in waiting] == [("pending", None, None)] * 3
+        gate.set()
+        await first
+        await second
+        await stalls
+        with pytest.raises(calloff.TimedOut):  # and from its start on the limit holds
+            await limited
+
+    def checks() -> None:
+        while True:
+            calloff.checkpoint(0.01)
+
+    arun(main)
+
+
+# --- coroutines
+
+
+def test_a_call_that_returns_a_coroutine_is_no_success(arun: Run) -> None:
+    ran: list[int] = []
+
+    async def work() -> None:
+        ran.append(1)
+
+    def decorated() -> Any:
+        return work()
+
+    class Service:
+        async def __call__(self) -> None:
+            ran.append(1)
+
+    async def main() -> None:
+        with pytest.raises(TypeError, match=r"decorated returned a coroutine.*calloff\.start\(.*decorated"):
+            await calloff.call(calloff.thread(decorated))
+        with pytest.raises(TypeError, match="returned a coroutine"):
+            await calloff.call(calloff.thread(lambda: work()))
+        with pytest.raises(TypeError, match="async function"):
+            calloff.thread(Service())
+        with pytest.raises(TypeError, match="async function"):
+            calloff.thread(partial(partial(work)))
+
+    arun(main)
+    assert ran == []

@@ -15,6 +15,7 @@ import gc
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from types import AsyncGeneratorType
@@ -268,14 +269,17 @@ def log_threads(before: Iterable[threading.Thread]) -> None:
     """Tell which threads of the program, started in the meantime, will hold up the exit of the interpreter."""
     known = set(before)
     frames = sys._current_frames()
+    until = time.monotonic() + _LITTLE
     for thread in threading.enumerate():
         if thread in known or thread.daemon or thread is threading.current_thread():
             continue
         frame = frames.get(thread.ident or 0)
         if frame is not None and frame.f_code.co_filename == _POOL:
             continue  # a thread of a pool that has nothing to do: it goes when it is told so
-        at = _at(stack_of_frame(frame))
-        _logger.warning("thread %r is not a daemon and will hold up the exit of the interpreter%s", thread.name, at)
+        thread.join(max(0.0, until - time.monotonic()))  # it may be on its way out
+        if thread.is_alive():
+            at = _at(stack_of_frame(sys._current_frames().get(thread.ident or 0)))
+            _logger.warning("thread %r is not a daemon and will hold up the exit of the interpreter%s", thread.name, at)
 
 
 def _is_driver(task: "asyncio.Task[Any]") -> bool:

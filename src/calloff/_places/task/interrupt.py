@@ -18,9 +18,9 @@ C code is left as soon as it returns, and by its line in the report one sees who
 
 Nothing is done to what has no limit, and nothing to code in other threads or in other tasks. A program that uses SIGALRM
 itself keeps it: then there is no interrupt. That goes for `signal.alarm` with its default action, too. It takes the very
-timer that is used here, which is known by its interval of its own (`_INTERVAL`); a signal that was not ordered here is
-given back, and has the effect that it would have had. (Before one of the `os.exec` family, which keeps the timer but not the
-handler, call ``signal.setitimer(signal.ITIMER_REAL, 0)``.)
+timer that is used here, which is known by an interval of its own (`_INTERVAL`); a signal that was not ordered here is
+given back, and has the effect that it would have had. (Before one of the `os.exec` family, which keeps the timer but
+not the handler, call ``signal.setitimer(signal.ITIMER_REAL, 0)``.)
 """
 
 import asyncio
@@ -144,14 +144,9 @@ class Interrupter:
         if _getsignal(signal.SIGALRM) is not self._handler:
             self._stand_down()
             return
-        if at == inf:
-            self._fires_at = at
-            found, interval = signal.setitimer(signal.ITIMER_REAL, 0.0)
-            self._fires_at = at  # the handler may have run in between
-        else:
-            after = min(max(at - self._now(), 1e-4), _HALF)
-            found, interval = signal.setitimer(signal.ITIMER_REAL, after, _INTERVAL)
-            self._fires_at = at  # from here on, the timer is known to be ours or to have been taken
+        after = 0.0 if at == inf else min(max(at - self._now(), 1e-4), _HALF)
+        self._fires_at = at
+        found, interval = signal.setitimer(signal.ITIMER_REAL, after, _INTERVAL)
         if found and interval != _INTERVAL:
             signal.signal(signal.SIGALRM, self._former)
             signal.setitimer(signal.ITIMER_REAL, found, interval)
@@ -191,8 +186,10 @@ class Interrupter:
         late_at = self._late_at(self._timers.wake, 0.0)
         if now < late_at or self._timers.on_arm is None:
             self._set(late_at)
+            self._fired = False
             return
         self._again(now)
+        self._fired = False
         task = asyncio.current_task(self._loop)
         coro = None if task is None else _on_top(frame, task)
         if task is None or coro is None:
@@ -213,16 +210,15 @@ class Interrupter:
     def _ordered(self) -> bool:
         """Whether the signal comes from our own timer, or was sent by `_call`."""
         left, interval = signal.getitimer(signal.ITIMER_REAL)
+        if self._fired or (left > _HALF and interval == _INTERVAL):
+            return True
         sent = self._sent
-        fired = self._fired or (left > _HALF and interval == _INTERVAL)
-        ordered = fired or bool(sent)
-        if ordered and not fired:
+        if not sent:
+            return False
+        sent.popleft()
+        while sent and sent[0] < self._now() - _OLD:
             sent.popleft()
-        old = self._now() - _OLD
-        while sent and sent[0] < old:
-            sent.popleft()
-        taken = self._fires_at < inf and interval != _INTERVAL  # by `alarm` or `setitimer`; left is 0 when it has fired
-        return ordered and not (taken and (left or not sent))
+        return True
 
     def _give_back(self, signum: int) -> None:
         """The program uses SIGALRM: let the signal have the effect that it would have without us."""
