@@ -169,6 +169,7 @@ class DaemonExecutor(ThreadPoolExecutor):
         """Nobody waits for a running job any longer: it makes room for another one."""
         keep_stdin()
         stranded: list[_Job] = []
+        refusal: Exception | None = None
         with self._lock:
             if job in self._running:
                 self._abandoned.add(job)
