@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ._scopes.timeout import timeout as timeout
     from ._scopes.timeout import timeout_at as timeout_at
     from ._scopes.wait_for import wait_for as wait_for
+    from ._version import __version__ as __version__
     from ._words.errors import CalloffError as CalloffError
     from ._words.errors import CommandFailed as CommandFailed
     from ._words.errors import OperationCancelled as OperationCancelled
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from ._words.outcome import Completed as Completed
     from ._words.outcome import Failed as Failed
     from ._words.outcome import Outcome as Outcome
+    from ._words.reason import Kind as Kind
     from ._words.reason import Reason as Reason
     from ._words.report import Rung as Rung
     from ._words.report import StopReport as StopReport
@@ -73,10 +75,11 @@ _HOMES = {
     "_scopes.taskgroup": ("TaskGroup",),
     "_scopes.timeout": ("timeout", "timeout_at"),
     "_scopes.wait_for": ("wait_for",),
+    "_version": ("__version__",),
     "_words.errors": ("CalloffError", "CommandFailed", "OperationCancelled", "StopForced", "TimedOut", "WorkerDied"),
     "_words.frame": ("Frame",),
     "_words.outcome": ("Abandoned", "Cancelled", "Completed", "Failed", "Outcome"),
-    "_words.reason": ("Reason",),
+    "_words.reason": ("Kind", "Reason"),
     "_words.report": ("Rung", "StopReport"),
 }
 

@@ -280,3 +280,29 @@ def test_the_reason_is_handed_through_nested_calls(arun):
         assert ops[0].reason.text == "within 0.02 s"
 
     arun(main)
+
+
+def test_a_decorated_async_function_is_awaited_all_the_same(arun):
+    def logged(function):
+        @functools.wraps(function)
+        def inner():
+            return function()
+
+        return inner
+
+    @logged
+    async def works():
+        return "ran"
+
+    @functools.wraps(works)
+    def forgets():
+        return 3
+
+    async def main():
+        assert await calloff.call(works) == "ran"
+        with pytest.raises(TypeError, match="returned 3, which can't be awaited"):
+            calloff.start(forgets)
+        with pytest.raises(TypeError, match="If it returns a coroutine, call it"):
+            calloff.start(lambda: works())
+
+    arun(main)

@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from asyncio import get_running_loop
+from asyncio import _get_running_loop
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from types import CoroutineType
@@ -52,7 +52,11 @@ def start(
             name = name_of(name)
         if grace != 5.0:
             grace = min(delay(grace, "grace"), Operation.policy.longest_grace)
-        loop = get_running_loop()
+        loop = _get_running_loop()
+        if loop is None:
+            raise RuntimeError(
+                "no running event loop: call start() in an async function, or give the work to calloff.run()"
+            )
         body = body_of(work)
     except BaseException:
         give_back(work)
@@ -98,15 +102,18 @@ def body_of(work: Any) -> Body:
 
 def _called(function: Callable[..., Any]) -> Coroutine[Any, Any, Any]:
     """The coroutine of an async function; a blocking function must say where it is to run."""
-    target = function.func if isinstance(function, partial) else function
+    target = inspect.unwrap(function.func if isinstance(function, partial) else function)
+    name = getattr(function, "__qualname__", None) or short(function)
     if not (inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(type(target).__call__)):
-        name = getattr(function, "__qualname__", repr(function))
         raise TypeError(
             f"{name} is a blocking function: say where it is to run, with calloff.thread({name}, ...), "
-            f"calloff.process({name}, ...), or calloff.command(...) for a program"
+            f"calloff.process({name}, ...), or calloff.command(...) for a program. (If it returns a coroutine, call it: "
+            f"{name}().)"
         )
-    coro: Coroutine[Any, Any, Any] = function()
-    return coro
+    found: Any = function()
+    if not inspect.isawaitable(found):  # what decorates an async function has made a blocking one of it
+        raise TypeError(f"{name}() returned {short(found)}, which can't be awaited")
+    return found if asyncio.iscoroutine(found) else _awaited(found)
 
 
 async def _awaited(awaitable: Awaitable[T]) -> T:

@@ -9,11 +9,11 @@ def limit(value: float | None, name: str) -> float | None:
     """A time limit in seconds: zero or more; ``None`` and infinity mean no limit."""
     if value is None:
         return None
-    seconds = delay(value, name)
+    seconds = delay(value, name, or_none=" or None")
     return None if seconds == math.inf else seconds
 
 
-def delay(value: float, name: str) -> float:
+def delay(value: float, name: str, *, or_none: str = "") -> float:
     """A duration in seconds: zero or more, infinity included.
 
     Raises:
@@ -21,7 +21,7 @@ def delay(value: float, name: str) -> float:
         ValueError: negative or not-a-number. The caller's fault.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of seconds (0 or more) or None, not {value!r}")
+        raise TypeError(f"{name} must be a number of seconds (0 or more){or_none}, not {value!r}")
     if not value >= 0:  # also true for NaN
         raise ValueError(f"{name} must be 0 or more seconds, not {value!r}")
     return float(value)

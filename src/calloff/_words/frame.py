@@ -2,6 +2,7 @@
 
 import linecache
 import os
+import stat
 import sysconfig
 from types import CodeType
 from typing import NamedTuple, cast
@@ -51,10 +52,21 @@ def develop(stack: RawStack) -> tuple[Frame, ...]:
                 _locate(part[0], part[1]) if isinstance(part[0], CodeType) else Frame(*cast(tuple[str, int, str], part))
             )
     return tuple(
-        frame._replace(source=frame.source or linecache.getline(frame.file, frame.line).strip())
+        frame._replace(source=frame.source or _source(frame.file, frame.line))
         for frame in located
         if not frame.file.startswith(OURS)
     )
+
+
+def _source(file: str, line: int) -> str:
+    """The text of a line. Read only from what is known, or is a plain file: a pipe or a device could hold up the loop."""
+    if file not in linecache.cache and not file.startswith("<"):
+        try:
+            if not stat.S_ISREG(os.stat(file).st_mode):
+                return ""
+        except (OSError, ValueError):
+            pass  # it may lie in an archive, or below the search path
+    return linecache.getline(file, line).strip()
 
 
 def _locate(code: CodeType, offset: int) -> Frame:

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Generic, NoReturn, TypeAlias, TypeVar
 
 from .errors import ended_error
-from .reason import Reason
+from .reason import Reason, why
 from .ref import Ref
-from .report import StopReport
+from .report import StopReport, how, places
 
-__all__ = ["Abandoned", "Cancelled", "Completed", "Failed", "Outcome"]
+__all__ = ["Abandoned", "Cancelled", "Completed", "Failed", "Outcome", "verdict"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -25,6 +25,9 @@ class Completed(Generic[T_co]):
         """The value."""
         return self.value
 
+    def __str__(self) -> str:
+        return "; ".join((f"completed with {_cut(self.value)}", *verdict(self)))
+
 
 @dataclass(frozen=True, slots=True)
 class Failed:
@@ -36,6 +39,9 @@ class Failed:
     def unwrap(self) -> NoReturn:
         """Raise the body's error."""
         raise self.error
+
+    def __str__(self) -> str:
+        return "; ".join((f"failed: {_cut(self.error)}", *verdict(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,9 @@ class Cancelled:
         """Raise `TimedOut` for a deadline or stall, else `OperationCancelled`."""
         raise ended_error(self.operation, self.report)
 
+    def __str__(self) -> str:
+        return "; ".join(verdict(self, self.operation))
+
 
 @dataclass(frozen=True, slots=True)
 class Abandoned:
@@ -71,5 +80,34 @@ class Abandoned:
         """Raise `TimedOut` for a deadline or stall, else `OperationCancelled`."""
         raise ended_error(self.operation, self.report)
 
+    def __str__(self) -> str:
+        return "; ".join(verdict(self, self.operation))
+
 
 Outcome: TypeAlias = Completed[T] | Failed | Cancelled | Abandoned
+
+
+def verdict(outcome: "Outcome[object]", ref: Ref | None = None) -> list[str]:
+    """Say in words what ended an operation, how hard that was, and where it was: a line each.
+
+    Nothing for an ending that nobody asked for: the value or the error says all. `ref` is the operation, to name it.
+    """
+    report = outcome.report
+    if report is None:
+        return []
+    own_end = ""
+    if isinstance(outcome, Completed):
+        own_end = "came to its own end all the same,"
+    elif isinstance(outcome, Failed):
+        own_end = f"raised {type(outcome.error).__name__}"
+    name = "it" if ref is None else repr(ref.name)
+    return [f"{name} {why(report.reason)}: {how(report, own_end)}", *places(report)]
+
+
+def _cut(value: object) -> str:
+    """The repr of a value of the program, which may fail, and may be long."""
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 200 else f"{text[:199]}…"

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import NamedTuple
 
-__all__ = ["LIMITS", "Kind", "Reason"]
+__all__ = ["LIMITS", "Kind", "Reason", "why"]
 
 
 class Kind(StrEnum):
@@ -41,3 +41,14 @@ class Reason(NamedTuple):
     def __str__(self) -> str:
         words = f"{self.kind}: {self.text}" if self.text else str(self.kind)
         return f"{words} (by {self.by})" if self.by else words
+
+
+def why(reason: Reason) -> str:
+    """Say in words what happened to an operation: ``did not end within 3 s``, ``was called off [not needed]``."""
+    if reason.kind is Kind.DEADLINE:
+        return f"did not end {reason.text}"
+    if reason.kind is Kind.STALLED:
+        return f"made no progress {reason.text}"
+    words = "was called off" if reason.kind is Kind.REQUESTED else f"was called off ({reason.kind})"
+    told = ", ".join(part for part in (reason.text, reason.by and f"by {reason.by}") if part)
+    return f"{words} [{told}]" if told else words

@@ -3,10 +3,11 @@
 from enum import IntEnum
 from typing import NamedTuple
 
-from .frame import Frame
-from .reason import Reason
+from .durations_text import spoken
+from .frame import Frame, at_line
+from .reason import Reason, why
 
-__all__ = ["Rung", "StopReport"]
+__all__ = ["ENDS", "Rung", "StopReport", "how", "places"]
 
 
 class Rung(IntEnum):
@@ -49,7 +50,44 @@ class StopReport(NamedTuple):
     stuck_at: tuple[Frame, ...] = ()
     survivors: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        return "; ".join((f"{why(self.reason)}: {how(self)}", *places(self)))
+
     @property
     def seconds(self) -> float:
         """How long the stop took."""
         return self.ended_at - self.requested_at
+
+
+#: what each rung says to people
+ENDS = {
+    Rung.ASKED: "it stopped when asked",
+    Rung.INSISTED: "it stopped when asked again",
+    Rung.INTERRUPTED: "it was blocking the event loop and was interrupted",
+    Rung.FORCED: "ended by force",
+    Rung.TERMINATED: "it ended when asked by a signal",
+    Rung.KILLED: "killed",
+    Rung.ABANDONED: "it could not be stopped and was given up",
+}
+
+
+def how(report: StopReport, own_end: str = "") -> str:
+    """Say in words how a stop ended, and when; `own_end`, where the body did not obey, is what it did instead."""
+    if not report.started:
+        return "it never began to run"
+    after = "at once" if report.seconds < 0.005 else f"{spoken(report.seconds)} after the request"
+    refused = {0: "", 1: ", 1 refusal"}.get(report.refusals, f", {report.refusals} refusals")
+    if own_end:
+        return f"asked to stop, it {own_end} {after}{refused}"
+    return f"{ENDS[report.rung]} ({report.rung}) {after}{refused}"
+
+
+def places(report: StopReport) -> list[str]:
+    """Say where it is stuck, or where it was when it was asked; and what goes on all the same."""
+    found: list[str] = []
+    stuck, asked = at_line(report.stuck_at), at_line(report.where)
+    if stuck:
+        found.append(f"stuck at {stuck}")
+    elif asked:
+        found.append(f"it was at {asked}")
+    return found + [f"still running: {survivor}" for survivor in report.survivors]

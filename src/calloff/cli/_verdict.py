@@ -1,18 +1,17 @@
-"""The ending of a run as an exit status, as one or two lines for people, and as one JSON document."""
+"""The ending of a run as an exit status and as one JSON document."""
 
 import json
 from typing import Any
 
-from .._words.durations_text import spoken
 from .._words.errors import CalloffError, CommandFailed
-from .._words.frame import Frame, at_line
+from .._words.frame import Frame
 from .._words.outcome import Abandoned, Cancelled, Completed, Failed, Outcome
-from .._words.reason import LIMITS, Kind, Reason
+from .._words.reason import LIMITS, Kind
 from .._words.ref import Ref
-from .._words.report import Rung, StopReport
+from .._words.report import Rung
 from ._traceback import frames_of
 
-__all__ = ["ENDS", "as_json", "exit_status", "plain_value", "verdict"]
+__all__ = ["as_json", "exit_status", "plain_value"]
 
 #: The steps that are not a request any more.
 BY_FORCE = frozenset({Rung.FORCED, Rung.KILLED, Rung.ABANDONED})
@@ -49,57 +48,6 @@ def _status_of_error(error: BaseException) -> int:
         code = error.code
         return code & 0xFF if isinstance(code, int) else 0 if code is None else 1
     return 1
-
-
-def verdict(outcome: Outcome[Any], ref: Ref) -> list[str]:
-    """What ended it, how hard that was, and where it was: lines for people. Nothing for an undisturbed ending."""
-    report = outcome.report
-    if report is None:
-        return []
-    lines = [f"{ref.name!r} {_why(report.reason)}: {_how(outcome, report)}"]
-    stuck = at_line(report.stuck_at)
-    if stuck:
-        lines.append(f"stuck at {stuck}")
-    elif report.where:
-        lines.append(f"it was at {at_line(report.where)}")
-    lines += [f"still running: {survivor}" for survivor in report.survivors]
-    return lines
-
-
-def _why(reason: Reason) -> str:
-    if reason.kind is Kind.DEADLINE:
-        return f"did not end {reason.text}"
-    if reason.kind is Kind.STALLED:
-        return f"made no progress {reason.text}"
-    words = "was called off" if reason.kind is Kind.REQUESTED else f"was called off ({reason.kind})"
-    told = ", ".join(part for part in (reason.text, reason.by and f"by {reason.by}") if part)
-    return f"{words} [{told}]" if told else words
-
-
-def _how(outcome: Outcome[Any], report: StopReport) -> str:
-    after = "at once" if report.seconds < 0.005 else f"{spoken(report.seconds)} after the request"
-    refused = {0: "", 1: ", 1 refusal"}.get(report.refusals, f", {report.refusals} refusals")
-    match outcome:
-        case Completed():
-            return f"asked to stop, it came to its own end all the same, {after}{refused}"
-        case Failed(error):
-            return f"asked to stop, it raised {type(error).__name__} {after}{refused}"
-        case _ if not report.started:
-            return "it never began to run"
-        case _:
-            return f"{ENDS[report.rung]} ({report.rung}) {after}{refused}"
-
-
-#: what each rung says to people
-ENDS = {
-    Rung.ASKED: "it stopped when asked",
-    Rung.INSISTED: "it stopped when asked again",
-    Rung.INTERRUPTED: "it was blocking the event loop and was interrupted",
-    Rung.FORCED: "ended by force",
-    Rung.TERMINATED: "it ended when asked by a signal",
-    Rung.KILLED: "killed",
-    Rung.ABANDONED: "it could not be stopped and was given up",
-}
 
 
 def plain_value(value: Any) -> tuple[Any, bool]:

@@ -5,6 +5,7 @@ import argparse
 import msgspec
 
 from .._words.durations_text import spoken
+from .._words.report import ENDS
 from ..control._client import Client
 from ..control._records import Stopped
 from ._control import NOTHING, add_filters, answer, query_of
@@ -12,7 +13,6 @@ from ._listing import at
 from ._options import duration, parser
 from ._refusal import Refused
 from ._text import clean
-from ._verdict import ENDS
 
 __all__ = ["main"]
 

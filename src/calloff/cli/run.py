@@ -20,14 +20,14 @@ from typing import Any, NoReturn
 
 from .._operation.operation import Operation
 from .._words.errors import CalloffError, CommandFailed
-from .._words.outcome import Abandoned, Completed, Failed, Outcome
+from .._words.outcome import Abandoned, Completed, Failed, Outcome, verdict
 from .._words.ref import Ref
 from ._live import LiveLine, describe, looks_live
 from ._options import Parser, duration, parser
 from ._refusal import Refused
 from ._target import OTHER_NAME, bind, load, read_arguments
 from ._traceback import traceback_text
-from ._verdict import as_json, exit_status, plain_value, verdict
+from ._verdict import as_json, exit_status, plain_value
 
 __all__ = ["main"]
 

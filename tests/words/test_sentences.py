@@ -1,0 +1,84 @@
+"""What an ending says of itself: the sentence that the command line prints."""
+
+import os
+
+import pytest
+
+import calloff
+from calloff import Abandoned, Cancelled, Completed, Failed, Frame, Kind, Reason, Rung, StopReport
+from calloff._words.frame import develop
+from calloff._words.ref import Ref
+
+REF = Ref("7", "load")
+LINE = Frame("/app/load.py", 3, "load", "await get()")
+
+
+def report(rung, kind=Kind.REQUESTED, text="", by=None, seconds=1.0, **rest):
+    return StopReport(Reason(kind, text, by, 10.0), rest.pop("started", True), 10.0, 10.0 + seconds, rung, **rest)
+
+
+SENTENCES = [
+    (Completed(3), "completed with 3"),
+    (Failed(ValueError("no")), "failed: ValueError('no')"),
+    (
+        Cancelled(REF, report(Rung.ASKED, seconds=0.0, where=(LINE,))),
+        "'load' was called off: it stopped when asked (ASKED) at once; it was at load (/app/load.py:3): await get()",
+    ),
+    (
+        Cancelled(REF, report(Rung.FORCED, Kind.DEADLINE, "within 2 s", refusals=5)),
+        "'load' did not end within 2 s: ended by force (FORCED) 1.0 s after the request, 5 refusals",
+    ),
+    (
+        Cancelled(REF, report(Rung.ASKED, Kind.SHUTDOWN, "over", "SIGTERM", started=False)),
+        "'load' was called off (shutdown) [over, by SIGTERM]: it never began to run",
+    ),
+    (
+        Abandoned(REF, report(Rung.ABANDONED, Kind.STALLED, "for 1 s", stuck_at=(LINE,), survivors=("thread A",))),
+        "'load' made no progress for 1 s: it could not be stopped and was given up (ABANDONED) 1.0 s after the request; "
+        "stuck at load (/app/load.py:3): await get(); still running: thread A",
+    ),
+    (
+        Completed("x", report(Rung.ASKED, refusals=1, seconds=0.5)),
+        "completed with 'x'; it was called off: asked to stop, it came to its own end all the same, 0.50 s after the "
+        "request, 1 refusal",
+    ),
+    (
+        Failed(KeyError("k"), report(Rung.ASKED, seconds=0.0)),
+        "failed: KeyError('k'); it was called off: asked to stop, it raised KeyError at once",
+    ),
+]
+
+
+@pytest.mark.parametrize(("outcome", "sentence"), SENTENCES, ids=range(len(SENTENCES)))
+def test_the_sentence(outcome, sentence):
+    assert str(outcome) == sentence
+    assert sentence not in repr(outcome), "which is data"
+
+
+def test_of_a_report():
+    assert str(report(Rung.KILLED, Kind.PARENT, "its parent ended")) == (
+        "was called off (parent) [its parent ended]: killed (KILLED) 1.0 s after the request"
+    )
+
+
+def test_a_value_that_has_no_text():
+    class Bad:
+        def __repr__(self):
+            raise ValueError
+
+    assert str(Completed(Bad())) == "completed with <Bad>"
+    assert len(str(Completed("x" * 10_000))) < 300
+
+
+def test_source_is_read_from_plain_files_only(tmp_path):
+    """A pipe as the file of some code would hold up the event loop for as long as nobody writes into it."""
+    pipe = tmp_path / "pipe.py"
+    os.mkfifo(pipe)
+    code = compile("def body():\n    return 1\n", str(pipe), "exec")
+    (frame,) = develop(((code.co_consts[0], 0),))
+    assert (frame.file, frame.source) == (str(pipe), "")
+
+
+def test_the_kinds_are_public():
+    assert calloff.Kind("deadline") is Kind.DEADLINE
+    assert f"{calloff.Kind.STALLED}" == "stalled"
