@@ -131,7 +131,7 @@ def test_the_whole_door_needs_the_standard_library_only():
 
 
 def test_a_star_import_gives_the_list():
-    code = "from calloff import *; print(sorted(name for name in dir() if not name.startswith('_') or name == '__version__'))"
+    code = "from calloff import *; print(sorted(name for name in dir() if name[0] != '_' or name == '__version__'))"
     assert in_a_new_python(code).strip() == str(sorted(NAMES, key=str))
 
 
