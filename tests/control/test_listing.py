@@ -320,7 +320,7 @@ def test_progress_that_cannot_be_shown() -> None:
 
     assert "Broken" in plain(Broken())
     assert plain(1 << 60) == str(1 << 60)
-    assert plain(range(3)) == "range(0, 3)"
+    assert plain(range(3)) == "<range>", "the code of an object is not run to show it"
     assert len(plain([0] * 10**6)) < 100
 
 

@@ -349,3 +349,17 @@ async def test_a_small_terminal(pilot, app, fake):
     assert all(len(line) <= 60 for line in lines(app))
     await pilot.resize_terminal(160, 40)
     await until(lambda: "PROGRESS" in lines(app)[0])
+
+
+@screen([row(1, "job [/nothing] [x"), row(2, "job [bold]b[/bold]")])
+async def test_a_name_is_never_markup(pilot, app, fake):
+    pane = app.query_one(Pane)
+    for number, name in ((1, "job [/nothing] [x"), (2, "job [bold]b[/bold]")):
+        await move_to(app, pilot, name)
+        await pilot.press("enter")
+        await until(lambda title=f"4312.{number} {name}": pane._border_title and pane._border_title.plain == title)
+        await pilot.press("escape", "c")
+        await until(lambda: isinstance(app.screen, Ask))
+        assert app.screen.query_one("Vertical")._border_title.plain == f"Call off 4312.{number} {name}?"
+        await pilot.press("escape")
+        await until(lambda: not isinstance(app.screen, Ask))

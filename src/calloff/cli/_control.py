@@ -12,6 +12,7 @@ from ..control._records import PLACES, STATES, Query
 from ._listing import command_line
 from ._options import Parser, duration
 from ._refusal import Refused
+from ._text import clean
 
 __all__ = ["NOTHING", "add_filters", "answer", "complain_of", "query_of"]
 
@@ -56,11 +57,11 @@ def answer(work: Coroutine[Any, Any, int]) -> int:
     try:
         return asyncio.run(work)
     except ControlError as problem:
-        raise Refused(str(problem), 3 if isinstance(problem, Unreachable) else NOTHING) from None
+        raise Refused(clean(str(problem)), 3 if isinstance(problem, Unreachable) else NOTHING) from None
 
 
 def complain_of(silent: Sequence[Process], verb: str) -> None:
     """Name the processes that did not answer."""
     for process in silent:
         name = command_line(process.argv) or "?"
-        print(f"calloff {verb}: process {process.pid} ({name}) does not answer", file=sys.stderr)
+        print(f"calloff {verb}: process {process.pid} ({clean(name)}) does not answer", file=sys.stderr)

@@ -19,7 +19,7 @@ def at(frame: Frame | None) -> str:
         return ""
     if not frame.line:
         return clean(frame.source or frame.function)
-    place = f"{frame.function} ({short(frame.file)}:{frame.line})"
+    place = f"{frame.function} ({clean(short(frame.file))}:{frame.line})"
     return clean(f"{place}: {frame.source}" if frame.source else place)
 
 

@@ -116,7 +116,9 @@ def _clock(at: float) -> str:
 def _stack(stack: tuple[Frame, ...]) -> Iterator[str]:
     for frame in stack:
         yield (
-            f"    {clean(frame.function)} ({short(frame.file)}:{frame.line})" if frame.line else f"    {frame.function}"
+            f"    {clean(frame.function)} ({clean(short(frame.file))}:{frame.line})"
+            if frame.line
+            else f"    {clean(frame.function)}"
         )
         if frame.source:
             yield f"      {clean(frame.source)}"

@@ -38,7 +38,11 @@ _LONGEST = 86400.0 * 365
 
 
 class Impossible(Exception):
-    """The request can't be carried out; one sentence."""
+    """The request can't be carried out; one sentence, and the code of the refusal."""
+
+    def __init__(self, text: str, *, code: str = "invalid") -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class Exchange(Protocol):
@@ -91,7 +95,7 @@ def _seconds(value: float, name: str, least: float = 0.0) -> float:
 def _found(connection: "Connection", id: str) -> Any:
     found = connection.service.registry.find(id)
     if found is None:
-        raise Impossible(f"there is no operation {id[:100]!r}")
+        raise Impossible(f"there is no operation {id[:100]!r}", code="not_found")
     return found
 
 

@@ -6,9 +6,10 @@ from functools import lru_cache
 from typing import Any
 
 from .._operation.snapshot import Facts
-from .._operation.stopping import Stop
+from .._operation.stopping import Stop, frames_of, where_of
 from .._places.task.stack import stack_of
-from .._words.frame import RawStack, culprit, develop
+from .._words.frame import RawStack, culprit
+from .._words.place import Body
 from .._words.report import Rung
 from .._words.state import State
 from ._records import Frame, Step
@@ -34,12 +35,11 @@ def steps_of(stop: Stop, facts: Facts, unix: float) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def line_of(body: Any) -> Frame | None:
+def line_of(body: Body) -> Frame | None:
     """The line that a body stands at; of a command its command line."""
-    argv = getattr(body, "argv", None)
-    if argv:  # a body that is no command has none
-        return Frame(argv[0], 0, body.name, shlex.join(argv)[:_COMMAND])
-    return innermost(body.where())
+    if body.argv:
+        return Frame(body.argv[0], 0, body.name, shlex.join(body.argv)[:_COMMAND])
+    return innermost(where_of(body))
 
 
 def innermost(stack: RawStack) -> Frame | None:
@@ -49,13 +49,13 @@ def innermost(stack: RawStack) -> Frame | None:
 
 @lru_cache(maxsize=1024)
 def _innermost(stack: RawStack) -> Frame | None:
-    frame = culprit(develop(stack))
+    frame = culprit(frames_of(stack))
     return None if frame is None else Frame(frame.file, frame.line, frame.function, frame.source[:_SOURCE])
 
 
 def frames(stack: RawStack) -> tuple[Frame, ...]:
     """A stack for the wire."""
-    found = develop(stack)[-_STACK:]
+    found = frames_of(stack)[-_STACK:]
     return tuple(Frame(frame.file, frame.line, frame.function, frame.source[:_SOURCE]) for frame in found)
 
 

@@ -204,8 +204,10 @@ def deaf(process: Process) -> Unreachable:
 def expect(answer: Any, kind: Any) -> Any:
     """The answer, if it is of that kind, else the error that it means."""
     if isinstance(answer, Refused):
-        if answer.text.startswith("there is no operation"):
+        if answer.code == "not_found":
             raise NotFound(answer.text)
+        if answer.code == "failed":
+            raise Unreachable(answer.text)
         raise ValueError(answer.text)
     if not isinstance(answer, kind):
         raise Unreachable(f"an answer was not understood: {answer!r:.100}")

@@ -211,6 +211,12 @@ class Stopped(Answer, frozen=True, tag="stopped"):
 
 
 class Refused(Answer, frozen=True, tag="refused"):
-    """The request can't be carried out; one sentence."""
+    """The request can't be carried out.
+
+    Attributes:
+        text: one sentence for people.
+        code: for programs: ``not_found``, ``invalid`` (the client's fault) or ``failed``; empty from older servers.
+    """
 
     text: str = ""
+    code: str = ""

@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 from .._operation.operation import Operation, current_operation
 from .._operation.registry import live
 from .._operation.snapshot import Facts, History, clock_of, facts_of, snatch
+from .._operation.stopping import where_of
 from .._places.task.body import body_of
 from .._words.state import State
 from ._ids import best, numbers
@@ -160,9 +161,9 @@ class Registry:
         """The rows of these."""
         if where:
             for each in page:
-                look = getattr(getattr(each, "body", None), "look", None)
-                if look is not None:
-                    look()
+                body = each.body if isinstance(each, Operation) else None
+                if body is not None:
+                    body.look()
         for each in page:
             yield self.row(each, where=where)
 
@@ -174,7 +175,7 @@ class Registry:
             return self._row(each, time.monotonic())
         body = each.body
         place = None if body is None or not where else line_of(body)
-        return self._row(facts_of(each), clock_of(each), place, getattr(body, "pid", None), _depth(each))
+        return self._row(facts_of(each), clock_of(each), place, None if body is None else body.pid, _depth(each))
 
     def _row(
         self, facts: Facts, now: float, where: Frame | None = None, worker: int | None = None, depth: int = 0
@@ -236,12 +237,12 @@ class Registry:
         if isinstance(each, asyncio.Task):
             return Detail(row=row, stack=frames(stack_of_task(each)), argv=argv)
         facts = each if isinstance(each, Facts) else facts_of(each)
-        body = getattr(each, "body", None)
+        body = each.body if isinstance(each, Operation) else None
         stop = facts.stop
         children = snatch(lambda: tuple(each._children or ())) if isinstance(each, Operation) else ()
         return Detail(
             row=row,
-            stack=frames(() if body is None else body.where()) or frames(() if stop is None else stop.where or ()),
+            stack=frames(where_of(body)) or frames(() if stop is None else stop.where or ()),
             children=tuple(self.id_of(child) for child in children),
             grace=facts.grace,
             stall=facts.stall,

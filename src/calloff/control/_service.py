@@ -20,11 +20,13 @@ from typing import Any
 
 import msgspec
 
+from .._operation.plain import short
 from .._operation.snapshot import History
 from . import _exchanges
 from ._peer import Peer, started_at
 from ._records import LONGEST, Answer, Cancel, Hello, List, Refused, Show, Watch
 from ._rows import Registry
+from ._valid import valid
 
 __all__ = ["Connection", "Service"]
 
@@ -180,7 +182,7 @@ class Connection:
             line, found, rest = self._came.partition(b"\n")
             if len(line) > LONGEST:
                 self._ending = True
-                self.answer(Refused(text=f"a request may not be longer than {LONGEST} bytes"))
+                self.answer(Refused(text=f"a request may not be longer than {LONGEST} bytes", code="invalid"))
                 break
             if not found:
                 break
@@ -194,15 +196,15 @@ class Connection:
         try:
             request = _decode(line)
         except Exception as problem:
-            self.answer(Refused(text=f"not a request: {str(problem)[:300]}"))
+            self.answer(Refused(text=f"not a request: {str(problem)[:300]}", code="invalid"))
             return
         try:
             self._exchange = _exchanges.begin(request, self)
         except _exchanges.Impossible as problem:
-            self.answer(Refused(text=str(problem)))
+            self.answer(Refused(text=str(problem), code=problem.code))
         except Exception as problem:
             _logger.exception("a request at the control socket failed: %.200r", request)
-            self.answer(Refused(text=f"it failed: {problem!r:.300}"))
+            self.answer(Refused(text=f"it failed: {short(problem)}", code="failed"))
 
     # --- what goes out
 
@@ -210,7 +212,10 @@ class Connection:
         """Send an answer; the last one of an exchange ends it."""
         if self.closed:
             return
-        data = _encode(answer) + b"\n"
+        try:
+            data = _encode(answer) + b"\n"
+        except UnicodeEncodeError:  # a name that is no valid text, as those of files may be, must not hide all others
+            data = _encode(valid(msgspec.to_builtins(answer))) + b"\n"
         if answer.last:
             self._exchange = None
         self._rest.append(memoryview(data))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -64,7 +65,7 @@ class Ask(ModalScreen[Order | None]):
             )
         where = line(row.where)
         with Vertical() as box:
-            box.border_title = f"Call off {row.id} {clean(row.name)}?"
+            box.border_title = Text(f"Call off {row.id} {clean(row.name)}?")
             yield Static(f"{about}\n{where}" if where else about, markup=False)
             yield Label("Reason")
             yield Input(placeholder="arrives in its report", id="reason")

@@ -40,12 +40,12 @@ class Pane(VerticalScroll):
     def show(self, detail: Detail) -> None:
         """Everything about one."""
         row = detail.row
-        self.border_title = clean(f"{row.id} {row.name}")
+        self.border_title = Text(clean(f"{row.id} {row.name}"))
         self._text.update(told(detail))
 
     def say(self, title: str, text: str) -> None:
         """There are no details."""
-        self.border_title = title
+        self.border_title = Text(title)
         self._text.update(text)
 
 
