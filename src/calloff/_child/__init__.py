@@ -27,7 +27,7 @@ letter                              from    means; what its absence means, and w
 ``split, 0, m, credentials``        O to K  fork a keeper for an owner that has dropped its privileges
 ``inherit, settings``               O to G  umask, limits, ... that the work is to have
 ``start, details``                  O to G  start the work
-``born, pid`` (and a pidfd)         G to O  it runs. As long as that is awaited, O looks 4 times a second after K: one
+``born, pid, own`` (and a pidfd)    G to O  it runs. As long as that is awaited, O looks 4 times a second after K: one
                                             that is stopped is continued, and killed when that does not help in 0.7 s
 ``failed, errno, text``             G to O  it could not be started; the last letter
 ``limit, n, at, deadline, asking``  O to G  when to kill, what the work is told of its deadline, and how to ask it should

@@ -145,9 +145,9 @@ class Guard:
         try:
             handle = os.pidfd_open(pid)
         except (OSError, AttributeError):  # the system has none: the owner has to leave the killing to us
-            self._tell("born", pid)
+            self._tell("born", pid, os.getpid())
         else:
-            self._tell("born", pid, handle=handle)
+            self._tell("born", pid, os.getpid(), handle=handle)
             os.close(handle)
         return ""
 

@@ -245,6 +245,7 @@ class _Keeper:
         self._let_go()
         reaper.subreaper()
         reaper.name_process("calloff-guard")
+        reaper.go_on_without_parent()
         control = Socket(fileno=files[0])
         control.setblocking(False)
         launch: Launch = launch_program
@@ -279,7 +280,7 @@ class _Keeper:
                 for lost in self._lost.values():
                     lost.statuses[pid] = code
             elif code:
-                self._lost[number] = _Lost()
+                self._lost.setdefault(number, _Lost()).survivors = None  # only now its orphans come here
                 self._pause = _PAUSE
                 self._until = time.monotonic() + _PATIENCE
 
@@ -317,15 +318,16 @@ class _Keeper:
         """The owner has seen the guard's end: it is told, in the guard's place, as soon as there is something to tell."""
         control = Socket(fileno=file)
         control.setblocking(False)
-        lost = self._lost.setdefault(number, _Lost())
         if number in self._guards.values():  # its end has not come to us yet, or it has only closed its socket
             self._reap()
             for pid in [pid for pid, known in self._guards.items() if known == number]:
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
+        lost = self._lost.setdefault(number, _Lost())
         lost.control, lost.leader = control, leader
         self._pause = _PAUSE
         self._until = time.monotonic() + _PATIENCE
+        self._tell(number)  # it may all be over
 
     def _tell(self, number: int) -> None:
         lost = self._lost[number]

@@ -67,6 +67,11 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
+def go_on_without_parent() -> None:
+    """Have a SIGCONT sent to this process when its parent dies: should it be stopped then, nobody else would."""
+    _prctl(_PR_SET_PDEATHSIG, int(_signal.SIGCONT))
+
+
 def no_core_file() -> None:
     """Let this process end by any signal without leaving its memory on the disk."""
     _prctl(_PR_SET_DUMPABLE, 0)

@@ -98,7 +98,8 @@ class Keeper:
                 if former is None or _may_execute():
                     self._starter = _spawn(theirs.fileno(), words, foreground)
                 else:  # one that may do more than we has the interpreter loaded: it forks one that may do as much as we
-                    former.split(loop, credentials, [fds.copied(theirs.fileno()), fds.copied(words)])
+                    with contextlib.suppress(OSError):  # the end of the socket tells
+                        former.split(loop, credentials, [theirs.fileno(), words])
             except BaseException:
                 ours.close()
                 raise
@@ -117,7 +118,7 @@ class Keeper:
             self._post(loop, letter("prepare", details), [])
 
     def fork(self, loop: AbstractEventLoop, kind: str, files: list[int]) -> int:
-        """Have a guard forked; the files are given away, unless this raises.
+        """Have a guard forked, and send it copies of the files.
 
         Returns:
             The number by which the keeper knows it.
@@ -130,7 +131,7 @@ class Keeper:
         return self._count
 
     def tell(self, loop: AbstractEventLoop, number: int, file: int, leader: int) -> None:
-        """Have it say, in the place of a guard that is gone, what became of the work; the file is given away.
+        """Have it say, in the place of a guard that is gone, what became of the work, on a copy of this socket.
 
         Raises:
             OSError: the keeper is gone, too.
@@ -138,12 +139,8 @@ class Keeper:
         self._post(loop, letter("tell", number, 1, leader), [file])
 
     def split(self, loop: AbstractEventLoop, credentials: inherit.Credentials, files: list[int]) -> None:
-        """Have a keeper forked that has these credentials, with a socket and a pipe for its words; given away."""
-        try:
-            self._post(loop, letter("split", 0, len(files), credentials), files)
-        except OSError:
-            for file in files:
-                os.close(file)
+        """Have a keeper forked that has these credentials, with copies of a socket and of a pipe for its words."""
+        self._post(loop, letter("split", 0, len(files), credentials), files)
 
     # --- sending
 
@@ -153,7 +150,11 @@ class Keeper:
             if not self._backlog:
                 data, files = self._send(data, files)
             if data:
-                self._backlog.append((data, files))
+                with Files() as copies:
+                    for file in files:
+                        copies.copy(file)
+                    self._backlog.append((data, copies.numbers))
+                    copies.give()
                 self._listen_locked(loop)
 
     def _send(self, data: bytes, files: list[int]) -> tuple[bytes, list[int]]:
@@ -163,8 +164,6 @@ class Keeper:
             sent = self._socket.sendmsg([data], extra, QUIET)
         except (BlockingIOError, InterruptedError):
             return data, files
-        for file in files:
-            os.close(file)
         return data[sent:], []
 
     def _flush(self, loop: AbstractEventLoop) -> None:
@@ -178,11 +177,15 @@ class Keeper:
 
     def _flush_locked(self, loop: AbstractEventLoop) -> None:
         while self._backlog:
+            data, files = self._backlog[0]
             try:
-                rest = self._send(*self._backlog[0])
+                rest = self._send(data, files)
             except OSError:
                 self._drop()
                 raise
+            if len(rest[0]) < len(data):  # the files go with the first byte
+                for file in files:
+                    os.close(file)
             if rest[0]:
                 self._backlog[0] = rest
                 self._listen_locked(loop)

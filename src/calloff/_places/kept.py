@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Protocol
 
 from .._child.wire import Letters, letter
 from .._os import fds, inherit, proc
+from .._os.fds import Files
 from .._words.errors import CalloffError
 from .keeper import QUIET, Keeper
 
@@ -31,6 +32,10 @@ _CLOEXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
 _LOOK = 0.25
 #: seconds that a keeper has to come up, and after which one that is stopped again and again is killed
 _UP, _STOPPED = 5.0, 0.7
+#: seconds that a process which was killed gets to be dead, where nobody is left to reap it for us
+_DYING = 0.2
+#: how often a start is tried when keepers are killed
+_TRIES = 3
 #: seconds that credentials which were read count as those of now, for workers that are warm
 _FRESH = 0.01
 
@@ -67,29 +72,38 @@ class Guarded:
         self._letters = Letters()
         self._rest = b""
         self._ended = False
-        self._born = False
-        self._pid = 0
+        self._kind = kind
+        #: until it is born, what was sent, to be sent to another guard if this one never comes to it
+        self._sent: list[bytes] | None = []
+        self._given: list[int] = []
+        self._tries = 1
+        self._unread = False
+        self._pid = self._guard = 0
         self._since = monotonic()
         self.loop: AbstractEventLoop = loop
         credentials, wanted = inherit.standing()
         _seen.note(credentials)
         self._umask: int = wanted["umask"]
         self._marks = inherit.marks(self._umask) if kind == "worker" else None
-        ours, theirs = fds.pair()
-        try:
-            ours.setblocking(False)
-            self.keeper, self._number = _fork(loop, kind, credentials, theirs.fileno(), files)
-        except BaseException:
-            ours.close()
-            theirs.close()
-            raise
-        theirs.detach()
-        self._socket = ours
-        self._file = ours.fileno()
+        self._fork(credentials, files)
+        self._given = list(files)
         _open.add(self)
         self._listen()
         self.write("inherit", wanted)
         _Watch.of(loop).add(self)
+
+    def _fork(self, credentials: inherit.Credentials, files: list[int]) -> None:
+        ours, theirs = fds.pair()
+        try:
+            ours.setblocking(False)
+            self.keeper, self._number = _fork(self.loop, self._kind, credentials, theirs.fileno(), files)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._socket = ours
+        self._file = ours.fileno()
 
     def _listen(self) -> None:
         Context().run(self.loop.add_reader, self._file, self._readable)
@@ -105,7 +119,7 @@ class Guarded:
         The rest of the credentials changes once in a program's life if ever, and takes longer to read than a function
         takes to be sent and back: what was read of it counts for a moment.
         """
-        if inherit.marks(self._umask) != self._marks:
+        if self.keeper is not _keeper or inherit.marks(self._umask) != self._marks:
             return False
         if monotonic() - _seen.at > _FRESH:
             _seen.note(inherit.standing()[0])
@@ -119,6 +133,8 @@ class Guarded:
             self._since = monotonic()
             _Watch.of(self.loop).add(self)
         data = letter(*parts)
+        if self._sent is not None:
+            self._sent.append(data)
         if self._rest:
             self._rest += data
             return
@@ -130,6 +146,9 @@ class Guarded:
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:  # it ended: its last letter is on its way
+            self._unread = self._unread or (
+                self._sent is not None and len(self._sent) <= 2
+            )  # it never heard of the start
             return
         if sent < len(data):
             self._rest = data[sent:]
@@ -146,11 +165,14 @@ class Guarded:
                 data, extras, _, _ = self._socket.recvmsg(1 << 16, _SPACE, _CLOEXEC)
             except (BlockingIOError, InterruptedError):
                 return
-            except OSError:
+            except OSError as error:
                 data, extras = b"", []
+                unread = isinstance(error, ConnectionResetError)
+            else:
+                unread = False
             handle = _handle_in(extras)
             if not data:
-                self._guard_is_gone()
+                self._guard_is_gone(unread)
                 return
             for mail in self._letters.feed(data):
                 self._hear(mail, handle if mail[0] == "born" else None)
@@ -158,8 +180,8 @@ class Guarded:
     def _hear(self, mail: tuple[Any, ...], handle: int | None) -> None:
         kind = mail[0]
         if kind == "born":
-            self._born = True
-            self._pid = mail[1]
+            self._pid, self._guard = mail[1:]
+            self._settle()
             self.keeper.look()
             _Watch.of(self.loop).done(self)
         elif kind == "failed":
@@ -174,8 +196,20 @@ class Guarded:
             self.close()
         self._listener.heard(mail, handle)
 
-    def _guard_is_gone(self) -> None:
-        """Without a last word. The keeper kills what is left, and tells; if it can."""
+    def _settle(self) -> None:
+        """It is known what became of the start."""
+        self._sent = None
+        given, self._given = self._given, []
+        for file in given:
+            os.close(file)
+
+    def _guard_is_gone(self, unread: bool) -> None:
+        """Without a last word. The keeper kills what is left, and tells; if it can.
+
+        Args:
+            unread: whether something that was sent was never read.
+        """
+        self._unread = unread or self._unread
         number, self._number = self._number, -1
         try:
             if number < 0:  # the keeper was to tell, and is gone, too
@@ -189,10 +223,10 @@ class Guarded:
             self.keeper.tell(self.loop, number, theirs.fileno(), self._pid)
         except OSError:
             ours.close()
-            theirs.close()
             self._all_are_gone()
             return
-        theirs.detach()
+        finally:
+            theirs.close()
         self._unlisten()
         self._socket.close()
         self._socket, self._file, self._rest, self._letters = ours, ours.fileno(), b"", Letters()
@@ -202,13 +236,42 @@ class Guarded:
 
     def _all_are_gone(self) -> None:
         _dead(self.keeper)
+        if self._sent is not None and self._unread and self.keeper.pid and self._start_again():
+            return
         words = self.keeper.words()
+        unborn = self._sent is not None
         self.close()
-        if not self._born:
+        if unborn:
             self._listener.failed(CalloffError(f"nothing was started: {words}"))
             return
         _kill_tree(self._pid)
         self._listener.lost()
+
+    def _start_again(self) -> bool:
+        """The keeper was killed before it came to this; nothing was started, so another one can."""
+        letters = self._sent
+        if letters is None or self._tries >= _TRIES:
+            return False
+        former = self.keeper
+        self._unlisten()
+        self._socket.close()
+        try:
+            self._fork(inherit.standing()[0], self._given)
+        except (OSError, CalloffError):
+            self._ended = True  # and closed
+            _open.discard(self)
+            self._settle()
+            _Watch.of(self.loop).done(self)
+            self._listener.failed(CalloffError(f"nothing was started: {former.words()}"))
+            return True
+        finally:
+            _release(former)
+        self._tries += 1
+        self._rest, self._letters, self._unread, self._since = b"", Letters(), False, monotonic()
+        self._listen()
+        self._send(b"".join(letters))
+        _Watch.of(self.loop).add(self)
+        return True
 
     def look_after(self, now: float, state: str) -> bool:
         """It is waited for, and its keeper was in that state: whether waiting has a point."""
@@ -216,6 +279,9 @@ class Guarded:
         if (waited > _UP and not keeper.pid) or (waited > _STOPPED and state in ("T", "t")):
             keeper.kill()
             return False
+        if self._guard and self._number >= 0 and not self._ended:
+            with contextlib.suppress(OSError):  # its keeper continues it, if there is one
+                os.kill(self._guard, signal.SIGCONT)
         return not self._ended
 
     def born(self) -> tuple[int, int] | None:
@@ -238,6 +304,7 @@ class Guarded:
             return
         self._ended = True
         _open.discard(self)
+        self._settle()
         self._unlisten()
         self._socket.close()
         _Watch.of(self.loop).done(self)
@@ -258,12 +325,15 @@ def _handle_in(extras: Sequence[tuple[int, int, bytes]]) -> int | None:
 
 
 def _kill_tree(root: int) -> None:
-    """Both helpers of a command were killed: end what can be found of it."""
-    for pid in (root, *(pid for pid, _ in proc.descendants(root))):
+    """Both helpers of some work were killed: end what can be found of it."""
+    with contextlib.suppress(OSError, AttributeError), Files() as files:
+        handle = files.add(os.pidfd_open(root))
+        for pid in (root, *(pid for pid, _ in proc.descendants(root))):
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
-    with contextlib.suppress(OSError):
-        os.killpg(root, signal.SIGKILL)
+            os.killpg(root, signal.SIGKILL)
+        fds.is_readable(handle, _DYING)
 
 
 class _Watch:
@@ -386,7 +456,7 @@ def _dead(keeper: Keeper) -> None:
 def _fork(
     loop: AbstractEventLoop, kind: str, credentials: inherit.Credentials, control: int, files: list[int]
 ) -> tuple[Keeper, int]:
-    """Have a guard forked, by a new keeper if the one before was killed. The files are given away, unless this raises."""
+    """Have a guard forked, with copies of the files, by a new keeper if the one before was killed."""
     words = ""
     for _ in range(2):
         mine = _keeper_for(loop, credentials, kind == "foreground")
@@ -410,7 +480,9 @@ _hooked: list[bool] = []
 def _shut_down() -> None:
     """At exit: nothing of ours stays behind."""
     global _keeper, _foreground
+    now = monotonic()
     for guarded in tuple(_open):
+        guarded.look_after(now, "")
         guarded.close()
     mine = keepers()
     _keeper = _foreground = None
@@ -432,6 +504,7 @@ def _forget() -> None:
     _Watch.all.clear()
     for guarded in tuple(_open):
         guarded._ended = True
+        guarded._settle()
         guarded._socket.close()
     _open.clear()
     for let_go in _forgetters:

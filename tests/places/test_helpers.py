@@ -1,0 +1,218 @@
+"""Every helper process may be killed or stopped at any moment.
+
+The verdict is true and comes in time, and the next start works.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+import uuid
+
+import pytest
+from places.process_table import gone, marked, state, until
+
+import calloff
+from calloff._places import kept
+
+NAP = "1000"
+SLACK = 3.0
+
+
+@pytest.fixture
+def marker():
+    return f"helpers-{uuid.uuid4().hex}"
+
+
+def parent(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[1])
+
+
+def tree(marker, folder):
+    """In a worker: a child and a daemon, and then nothing for long."""
+    import subprocess
+
+    for begin in ([], ["setsid"]):
+        subprocess.Popen([*begin, "sh", "-c", f"trap '' TERM; : {marker}; sleep {NAP}"])
+    open(f"{folder}/ready", "w").close()
+    time.sleep(float(NAP))
+
+
+def work_of(place, marker, folder):
+    if place == "process":
+        return calloff.process(tree, marker, str(folder))
+    line = f"trap '' TERM; : {marker}; (setsid sh -c \": {marker}; sleep {NAP}\" &); touch {folder}/ready; sleep {NAP}"
+    return calloff.command("sh", "-c", line)
+
+
+async def running(place, marker, tmp_path, **limits):
+    """An operation that runs, with its processes: the work, its guard, the keeper."""
+    op = calloff.start(work_of(place, marker, tmp_path), **limits)
+    for _ in range(2000):
+        if (tmp_path / "ready").exists() and op.body.pid:
+            break
+        await asyncio.sleep(0.01)
+    assert len(marked(marker)) >= 2
+    pid = op.body.pid
+    return op, {
+        "work": pid,
+        "guard": parent(pid),
+        "keeper": op.body.worker.guarded.keeper.pid if place == "process" else kept._keeper.pid,
+    }
+
+
+async def next_starts_work():
+    assert (await calloff.call(calloff.command("echo", "x"), timeout=20)).text == "x\n"
+    assert await calloff.call(calloff.process(len, "abc"), timeout=20) == 3
+
+
+@pytest.mark.parametrize("victim", ["work", "guard", "keeper"])
+@pytest.mark.parametrize("place", ["command", "process"])
+def test_killed(arun, tmp_path, marker, place, victim):
+    async def main():
+        op, pids = await running(place, marker, tmp_path)
+        os.kill(pids[victim], signal.SIGKILL)
+        if victim == "keeper":  # the work goes on, and can be stopped
+            await next_starts_work()
+            assert not op.done()
+            outcome = await op.stop(grace=0)
+            assert isinstance(outcome, calloff.Cancelled)
+        else:
+            outcome = await asyncio.wait_for(op.outcome(), SLACK)
+            assert isinstance(outcome, calloff.Failed)
+            assert isinstance(outcome.error, calloff.CommandFailed if place == "command" else calloff.WorkerDied)
+            assert victim == "work" or "guard" in str(outcome.error)
+        assert marked(marker) == [], "when it is told that it has ended, all of it is dead"
+        await next_starts_work()
+
+    arun(main)
+
+
+@pytest.mark.parametrize("place", ["command", "process"])
+def test_a_guard_that_is_killed_while_its_work_is_called_off(arun, tmp_path, marker, place):
+    async def main():
+        op, pids = await running(place, marker, tmp_path)
+        op.cancel("enough", grace=30)
+        os.kill(pids["guard"], signal.SIGKILL)
+        outcome = await asyncio.wait_for(op.outcome(), SLACK)
+        assert isinstance(outcome, (calloff.Cancelled, calloff.Failed))
+        assert marked(marker) == []
+
+    arun(main)
+
+
+@pytest.mark.parametrize("place", ["command", "process"])
+def test_keeper_and_guard_killed(arun, tmp_path, marker, place):
+    async def main():
+        op, pids = await running(place, marker, tmp_path)
+        files = len(os.listdir("/proc/self/fd"))
+        for victim in ("keeper", "guard"):
+            os.kill(pids[victim], signal.SIGKILL)
+        outcome = await asyncio.wait_for(op.outcome(), SLACK)
+        assert isinstance(outcome, calloff.Failed)
+        assert gone(pids["work"])
+        assert len(os.listdir("/proc/self/fd")) < files
+        await next_starts_work()
+
+    try:
+        arun(main)
+    finally:  # what was detached has no guard any more: that is what the error says
+        for pid in marked(marker):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("victims", [("guard",), ("keeper",), ("guard", "keeper")], ids="-".join)
+@pytest.mark.parametrize("place", ["command", "process"])
+def test_stopped(arun, tmp_path, marker, place, victims):
+    async def main():
+        op, pids = await running(place, marker, tmp_path)
+        for victim in victims:
+            os.kill(pids[victim], signal.SIGSTOP)
+        began = time.monotonic()
+        outcome = await op.stop(grace=0.3)
+        assert isinstance(outcome, calloff.Cancelled)
+        assert time.monotonic() - began < 0.3 + 1 + SLACK
+        assert marked(marker) == []
+        await next_starts_work()
+        assert until(lambda: all(state(pids[victim]) != "T" for victim in victims))
+
+    arun(main)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+def test_a_keeper_that_is_hit_before_a_start(arun, number):
+    async def main():
+        await next_starts_work()
+        for _ in range(3):
+            os.kill(kept._keeper.pid, number)
+            await next_starts_work()
+
+    arun(main)
+
+
+def test_a_spare_that_is_killed(arun):
+    async def main():
+        await next_starts_work()
+        for _ in range(3):
+            pid = await calloff.call(calloff.process(os.getpid))
+            os.kill(pid, signal.SIGKILL)
+            await next_starts_work()
+
+    arun(main)
+
+
+def test_a_guard_that_is_stopped_again_and_again_is_killed(arun, tmp_path, marker):
+    code = f"import os, signal, time\nwhile True: os.kill(os.getppid(), signal.SIGSTOP); time.sleep(0.02)  # {marker}"
+
+    async def main():
+        outcome = await calloff.start(calloff.command(sys.executable, "-c", code), timeout=2, grace=0.3).outcome()
+        assert not isinstance(outcome, calloff.Abandoned)
+        assert marked(marker) == []
+        await next_starts_work()
+
+    arun(main)
+
+
+def test_nothing_survives_an_owner_that_is_killed_while_a_guard_is_stopped(arun, tmp_path, marker):
+    line = f": {marker}; kill -STOP $PPID; touch {tmp_path}/ready; sleep {NAP}"
+    code = f"import asyncio, calloff; asyncio.run(calloff.call(calloff.command('sh', '-c', {line!r})))"
+
+    async def main():
+        owner = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stderr=asyncio.subprocess.DEVNULL)
+        while not (tmp_path / "ready").exists():
+            await asyncio.sleep(0.01)
+        owner.kill()
+        await owner.wait()
+        assert until(lambda: not marked(marker), SLACK)
+
+    arun(main)
+
+
+@pytest.mark.parametrize("place", ["command", "process"])
+def test_it_is_asked_in_place_of_an_owner_that_is_held_up(arun, tmp_path, place):
+    """From before the deadline until after the grace nothing of the owner runs."""
+
+    def polite(path):
+        try:
+            open(f"{path}/begun", "w").close()
+            time.sleep(1000)
+        except BaseException:
+            open(f"{path}/asked", "w").close()
+            raise
+
+    line = f"trap 'touch {tmp_path}/asked; exit 0' TERM; touch {tmp_path}/begun; while :; do sleep 0.02; done"
+
+    async def main():
+        work = calloff.command("sh", "-c", line) if place == "command" else calloff.process(polite, str(tmp_path))
+        op = calloff.start(work, timeout=1.5, grace=0.5)
+        while not (tmp_path / "begun").exists():
+            await asyncio.sleep(0.01)
+        time.sleep(max(0.0, op.remaining) + 0.5 + 0.4)
+        outcome = await op.outcome()
+        assert isinstance(outcome, calloff.Cancelled)
+        assert str(outcome.report.reason.kind) == "deadline"
+        assert (tmp_path / "asked").exists()
+
+    arun(main, timeout=60)
