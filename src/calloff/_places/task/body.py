@@ -106,12 +106,9 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
         self._sink = sink
         task: asyncio.Task[None] = get_running_loop().create_task(self)
         if not task.done():
-            self._runs_in(task)
-
-    def _runs_in(self, task: "asyncio.Task[None]") -> None:
-        self.task = task
-        if coro_of(task) is not self:  # a task factory has wrapped it
-            _wrapped[task] = self
+            self.task = task
+            if task.get_coro() is not self:  # a task factory has wrapped it
+                _wrapped[task] = self
 
     def ask(self, text: str) -> RawStack | None:
         """Cancel the task. Where it waits is noted when the request arrives, unless others have to end before."""
@@ -312,7 +309,9 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
             if self.task is None and (
                 task := asyncio.current_task()
             ):  # an eager one, whose first step nobody waits for
-                self._runs_in(task)
+                self.task = task
+                if coro_of(task) is not self:
+                    _wrapped[task] = self
             self._sink.entered()
             return self.coro.send(None)
         except StopIteration as stop:

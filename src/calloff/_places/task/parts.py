@@ -66,10 +66,10 @@ class Parts:
     def collect(self, coro: object, waiter: object) -> None:
         """Find what a suspended coroutine, and what it waits for, waits for; `waiter` is the future at its end."""
         ahead: list[Any] = self.tasks()
-        ahead += [part for part in _behind(coro, waiter) if self._note(part)]
+        ahead += [part for part in _behind(coro, waiter, self._asked) if self._note(part)]
         while ahead and len(self._tasks) < _MOST:
             task = ahead.pop()
-            ahead += [part for part in _behind(coro_of(task), _waiter_of(task)) if self._note(part)]
+            ahead += [part for part in _behind(coro_of(task), _waiter_of(task), self._asked) if self._note(part)]
 
     def _note(self, part: Any) -> bool:
         """Note a task or call; whether it is a task that was not known."""
@@ -185,7 +185,7 @@ class Parts:
         return found
 
     def _asked_children(self, coro: object, waiter: object) -> list[Any]:
-        tasks = [part for part in _behind(coro, waiter, entered_too=False) if is_a(part, TASKS)]
+        tasks = [part for part in _behind(coro, waiter, self._asked, entered_too=False) if is_a(part, TASKS)]
         return [task for task in tasks if task in self._asked or task.cancelling()]
 
     def _is_obeying(self, coro: object, error: BaseException | type[BaseException] | None) -> bool:
@@ -209,19 +209,20 @@ class Parts:
 
     def waits(self, coro: object, waiter: object) -> bool:
         """Return whether it waits for child tasks that have not ended."""
-        return any(is_a(part, TASKS) for part in _behind(coro, waiter, entered_too=False))
+        return any(is_a(part, TASKS) for part in _behind(coro, waiter, self._asked, entered_too=False))
 
     def is_unwinding(self, task: "asyncio.Task[Any]") -> bool:
         """Return whether a task that was forced is in its clean-up, or about to be."""
         return is_awake(task) or is_handling(coro_of(task), StopForced)
 
 
-def _behind(coro: object, waiter: object, *, entered_too: bool = True) -> Iterator[Any]:
+def _behind(coro: object, waiter: object, asked: set[Any], *, entered_too: bool = True) -> Iterator[Any]:
     """Return the tasks and calls that one suspended coroutine waits for by itself.
 
     Args:
         coro: the coroutine.
         waiter: the future that its task waits for; ``None`` where it is to be found out.
+        asked: filled with the tasks of groups that have cancelled theirs.
         entered_too: also the tasks of groups whose blocks it is inside of, which end with the block.
     """
     current: Any = coro
@@ -248,7 +249,11 @@ def _behind(coro: object, waiter: object, *, entered_too: bool = True) -> Iterat
             if is_shield(frame):
                 return
             if code.co_name in GROUP_WAITS:
-                yield from filter(_is_plain_task, members_of(own_self(frame)))
+                group = own_self(frame)
+                members = tuple(filter(_is_plain_task, members_of(group)))
+                if fields(group).get("_aborting") is True:  # asyncio's and ours
+                    asked.update(members)
+                yield from members
             elif code.co_name == "run_sync_in_worker_thread":
                 call = anyio_call(frame)
                 if call is not None:

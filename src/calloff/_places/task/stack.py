@@ -71,9 +71,25 @@ def stack_of(coro: object, *, ask: bool = True) -> RawStack:
 def arrived_at(coro: object) -> tuple[RawStack, bool]:
     """Return where a suspended coroutine is whose step has come, and whether child tasks or calls can be behind it."""
     found: list[Any] = []
-    current, simple = _fast(coro, found)
+    current: Any = coro
+    behind = False
+    while type(current) is CoroutineType:  # the loop of `_fast`, written out: every cancel comes by here
+        frame = current.cr_frame
+        if frame is None or current.cr_running:
+            break
+        code = frame.f_code
+        try:
+            kind = _kinds[id(code)]
+        except KeyError:
+            kind = kind_of(code)
+        if kind:
+            if kind is _WAITS:
+                break
+            behind = True
+        found += (code, frame.f_lasti)
+        current = current.cr_await
     if current is None or type(current).__name__ == "FutureIter":
-        return tuple(found), not simple
+        return tuple(found), behind
     return tuple(found) + stack_of(current, ask=False), True
 
 
