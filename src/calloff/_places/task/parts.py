@@ -197,10 +197,11 @@ class Parts:
 
     def force(self, tasks: "Iterable[asyncio.Task[Any]]") -> None:
         """Raise `StopForced` in tasks, at their awaits."""
-        for task in tasks:
-            task.add_done_callback(_seen)
+        for task in self.tasks():
             with suppress(Exception):  # another version of anyio may be built in another way
                 calm_anyio(task)
+        for task in tasks:
+            task.add_done_callback(_seen)
             force_task(task, StopForced)
 
     def leaves(self) -> "list[asyncio.Task[Any]]":
@@ -212,8 +213,8 @@ class Parts:
         return any(is_a(part, TASKS) for part in _behind(coro, waiter, self._asked, entered_too=False))
 
     def is_unwinding(self, task: "asyncio.Task[Any]") -> bool:
-        """Return whether a task that was forced is in its clean-up, or about to be."""
-        return is_awake(task) or is_handling(coro_of(task), StopForced)
+        """Return whether a task that was forced is in its clean-up."""
+        return is_handling(coro_of(task), StopForced)
 
 
 def _behind(coro: object, waiter: object, asked: set[Any], *, entered_too: bool = True) -> Iterator[Any]:

@@ -1,0 +1,342 @@
+"""What belongs to an operation beside its coroutine: child tasks are asked again and forced with it, and told of truly."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import anyio
+import pytest
+
+import calloff
+from calloff import Abandoned, Cancelled, Completed, Rung
+
+Way = Callable[..., Coroutine[Any, Any, Any]]
+
+
+@pytest.fixture(autouse=True)
+def short_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from calloff._operation.operation import Operation
+
+    monkeypatch.setattr(Operation, "policy", replace(Operation.policy, last=0.5))
+
+
+class Child:
+    """A child task of each kind, and what became of it."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.ended = False
+        self.release = asyncio.Event()
+
+    async def refuses(self) -> None:
+        """Swallow every cancel; force ends it."""
+        try:
+            while True:
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    self.asked += 1
+        finally:
+            self.ended = True
+
+    async def refuses_and_uncancels(self) -> None:
+        """Swallow every cancel as the documentation of asyncio asks those who do to."""
+        try:
+            while True:
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    self.asked += 1
+                    task = asyncio.current_task()
+                    assert task is not None
+                    task.uncancel()
+        finally:
+            self.ended = True
+
+    async def outlives(self) -> None:
+        """Swallow everything until it is released."""
+        while not self.release.is_set():
+            try:
+                await self.release.wait()
+            except BaseException:
+                self.asked += 1
+        self.ended = True
+
+    async def cleans(self) -> None:
+        """Obey, and take its time."""
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.15)
+            self.ended = True
+
+    async def spawns(self) -> None:
+        """Start another one that refuses whenever it is asked."""
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            self.asked += 1
+            await asyncio.create_task(self.refuses())
+
+
+async def in_a_task(*work: Any) -> None:
+    for other in work[1:]:
+        other.close()
+    await asyncio.create_task(work[0])
+
+
+async def in_a_gather(*work: Awaitable[Any]) -> None:
+    await asyncio.gather(*work)
+
+
+async def in_a_wait_for(*work: Awaitable[Any]) -> None:
+    await asyncio.wait_for(in_a_gather(*work), 60)
+
+
+async def in_a_group(*work: Any) -> None:
+    async with asyncio.TaskGroup() as group:
+        for each in work:
+            group.create_task(each)
+
+
+async def in_the_block_of_a_group(*work: Any) -> None:
+    async with asyncio.TaskGroup() as group:
+        for each in work:
+            group.create_task(each)
+        await asyncio.sleep(60)
+
+
+async def in_a_group_of_ours(*work: Any) -> None:
+    async with calloff.TaskGroup() as group:
+        for each in work:
+            group.create_task(each)
+
+
+async def in_a_group_of_anyio(*work: Any) -> None:
+    async def run(each: Awaitable[Any]) -> None:
+        await each
+
+    async with anyio.create_task_group() as group:
+        for each in work:
+            group.start_soon(run, each)
+
+
+async def deep(*work: Any) -> None:
+    await in_a_gather(in_a_group(in_a_gather(*work)), asyncio.sleep(60))
+
+
+WAYS = [
+    in_a_task,
+    in_a_gather,
+    in_a_wait_for,
+    in_a_group,
+    in_the_block_of_a_group,
+    in_a_group_of_ours,
+    in_a_group_of_anyio,
+    deep,
+]
+ways = pytest.mark.parametrize("way", WAYS)
+
+
+async def stopped(work: Coroutine[Any, Any, Any], grace: float = 0.2) -> tuple[Any, "calloff.Operation[Any]"]:
+    op = calloff.start(work, grace=grace)
+    await asyncio.sleep(0.05)
+    return await op.stop(), op
+
+
+@ways
+def test_a_child_that_refuses_is_asked_again_and_forced(arun: Callable[..., Any], way: Way) -> None:
+    async def main() -> None:
+        child = Child()
+        outcome, op = await stopped(way(child.refuses(), asyncio.sleep(60)))
+        assert child.ended
+        assert isinstance(outcome, Cancelled)
+        assert outcome.report.rung is Rung.FORCED
+        assert outcome.report.survivors == ()
+        assert child.asked > 1
+        assert op not in calloff.operations()
+
+    arun(main)
+
+
+@ways
+def test_one_that_gives_its_cancels_back_is_asked_again(arun: Callable[..., Any], way: Way) -> None:
+    async def main() -> None:
+        child = Child()
+        outcome, _ = await stopped(way(child.refuses_and_uncancels()))
+        assert child.ended
+        assert child.asked > 1
+        assert outcome.report.rung is Rung.FORCED
+
+    arun(main)
+
+
+@ways
+def test_the_clean_up_of_one_child_is_let_alone_while_another_refuses(arun: Callable[..., Any], way: Way) -> None:
+    if way is in_a_task or way is in_a_group_of_anyio:  # one child only; anyio itself cancels clean-up all the time
+        return
+
+    async def main() -> None:
+        polite, child = Child(), Child()
+        outcome, _ = await stopped(way(polite.cleans(), child.refuses()), grace=0.4)
+        assert polite.ended
+        assert child.ended
+        assert child.asked > 1
+        assert outcome.report.rung is Rung.FORCED
+
+    arun(main)
+
+
+@ways
+def test_a_child_that_outlives_force_is_named_and_listed(
+    arun: Callable[..., Any], way: Way, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        child = Child()
+        outcome, op = await stopped(way(child.outlives()), grace=0.1)
+        assert isinstance(outcome, Abandoned)
+        assert outcome.report.rung is Rung.ABANDONED
+        assert not child.ended
+        assert len(outcome.report.survivors) == 1
+        assert "task " in outcome.report.survivors[0]
+        assert " in outlives (" in outcome.report.survivors[0]
+        assert any(frame.function == "outlives" for frame in outcome.report.stuck_at)
+        assert op in calloff.operations()
+        assert any(frame.function == "outlives" for frame in op.where())
+        child.release.set()
+        while op in calloff.operations():
+            await asyncio.sleep(0)
+        assert child.ended
+        assert any("ended" in record.getMessage() for record in caplog.records)
+
+    arun(main)
+
+
+@ways
+def test_what_a_child_starts_when_it_is_asked_belongs_to_it(arun: Callable[..., Any], way: Way) -> None:
+    async def main() -> None:
+        child = Child()
+        outcome, op = await stopped(way(child.spawns()))
+        assert child.ended or way is in_a_group_of_anyio  # which cancels that one before its first step
+        assert isinstance(outcome, Cancelled)
+        assert op not in calloff.operations()
+
+    arun(main)
+
+
+def test_force_at_once(arun: Callable[..., Any]) -> None:
+    async def main() -> None:
+        for way in WAYS:
+            child = Child()
+            outcome, _ = await stopped(way(child.refuses()), grace=0)
+            assert child.ended
+            assert outcome.report.rung is Rung.FORCED
+
+    arun(main)
+
+
+def test_a_body_that_waits_for_one_deaf_to_force_is_forced_itself(arun: Callable[..., Any]) -> None:
+    async def main() -> None:
+        child = Child()
+        cleaned: list[str] = []
+
+        async def body() -> None:
+            try:
+                await asyncio.create_task(child.outlives())
+            except calloff.StopForced:
+                cleaned.append("forced")
+                raise
+
+        outcome, op = await stopped(body(), grace=0.1)
+        assert cleaned == ["forced"]
+        assert isinstance(outcome, Abandoned)  # since the child goes on
+        child.release.set()
+        while op in calloff.operations():
+            await asyncio.sleep(0)
+
+    arun(main)
+
+
+def test_no_shield_is_passed(arun: Callable[..., Any]) -> None:
+    async def main() -> None:
+        for shield in (asyncio.shield, calloff.shield):
+            child = Child()
+            work = asyncio.create_task(child.outlives())
+
+            async def body(shield: Any = shield, work: Any = work) -> None:
+                await shield(work)
+
+            op = calloff.start(body(), grace=0.1)
+            await asyncio.sleep(0.05)
+            op.cancel()
+            await asyncio.sleep(0.05)
+            assert child.asked == 0
+            child.release.set()
+            await asyncio.wait([work])
+            assert isinstance(await op.outcome(), Cancelled)
+
+    arun(main)
+
+
+def test_a_sibling_that_nobody_has_cancelled_is_cancelled_with_the_body(arun: Callable[..., Any]) -> None:
+    """A gather ends with the first error and lets the others run on: not so when it is a stop that has ended it."""
+
+    async def main() -> None:
+        polite = Child()
+
+        async def obeys_at_once() -> None:
+            await asyncio.sleep(60)
+
+        async def body() -> None:
+            others = [asyncio.ensure_future(obeys_at_once()), asyncio.ensure_future(polite.cleans())]
+            await asyncio.gather(*others)
+
+        outcome, _ = await stopped(body(), grace=1)
+        assert polite.ended
+        assert outcome.report.rung is Rung.ASKED
+        assert outcome.report.refusals == 0
+
+    arun(main)
+
+
+def test_a_value_in_spite_of_the_stop_names_what_goes_on(arun: Callable[..., Any]) -> None:
+    async def main() -> None:
+        release = threading.Event()
+
+        async def body() -> int:
+            try:
+                await asyncio.to_thread(release.wait)
+            except asyncio.CancelledError:
+                pass
+            return 5
+
+        outcome, _ = await stopped(body())
+        release.set()
+        assert isinstance(outcome, Completed)
+        assert outcome.value == 5
+        assert outcome.report is not None
+        assert len(outcome.report.survivors) == 1
+
+    arun(main)
+
+
+def test_no_complaint_about_forced_tasks(arun: Callable[..., Any]) -> None:
+    """Whoever waited for them may have ended before: their error is the stop itself, which is told elsewhere."""
+
+    async def main() -> None:
+        import gc
+
+        complaints: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
+        for way in WAYS:
+            child = Child()
+            await stopped(way(child.refuses(), asyncio.sleep(60)), grace=0.05)
+            assert child.ended
+        gc.collect()
+        await asyncio.sleep(0)
+        assert complaints == []
+
+    arun(main)

@@ -1,0 +1,232 @@
+"""Calls in threads and processes that a body waits for: waited for during the stop, and named when they go on."""
+
+import asyncio
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+import anyio.to_thread
+import pytest
+
+import calloff
+from calloff import Abandoned, Cancelled, Rung
+
+
+@pytest.fixture(autouse=True)
+def short_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from calloff._operation.operation import Operation
+
+    monkeypatch.setattr(Operation, "policy", replace(Operation.policy, last=0.2))
+
+
+class Call:
+    """A blocking call that tells when it has begun and ends when it is let."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.let = threading.Event()
+
+    def crunch(self) -> None:
+        self.begun.set()
+        assert self.let.wait(30)
+
+
+async def by_to_thread(function: Callable[[], Any]) -> None:
+    await asyncio.to_thread(function)
+
+
+async def by_default_executor(function: Callable[[], Any]) -> None:
+    await asyncio.get_running_loop().run_in_executor(None, function)
+
+
+async def by_executor(function: Callable[[], Any]) -> None:
+    executor = ThreadPoolExecutor(1, thread_name_prefix="mine")
+    try:
+        await asyncio.get_running_loop().run_in_executor(executor, function)
+    finally:
+        executor.shutdown(wait=False)
+
+
+async def by_anyio(function: Callable[[], Any]) -> None:
+    await anyio.to_thread.run_sync(function)
+
+
+async def by_anyio_abandoned(function: Callable[[], Any]) -> None:
+    await anyio.to_thread.run_sync(function, abandon_on_cancel=True)
+
+
+async def in_a_gather(function: Callable[[], Any]) -> None:
+    await asyncio.gather(by_to_thread(function), asyncio.sleep(60))
+
+
+async def in_the_block_of_a_group(function: Callable[[], Any]) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(by_to_thread(function))
+        await asyncio.sleep(60)
+
+
+async def in_a_group(function: Callable[[], Any]) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(by_anyio(function))
+
+
+async def in_a_wait_for(function: Callable[[], Any]) -> None:
+    await asyncio.wait_for(asyncio.to_thread(function), 60)
+
+
+Way = Callable[[Callable[[], Any]], Coroutine[Any, Any, None]]
+ways = pytest.mark.parametrize(
+    "way",
+    [
+        by_to_thread,
+        by_default_executor,
+        by_executor,
+        by_anyio,
+        by_anyio_abandoned,
+        in_a_gather,
+        in_the_block_of_a_group,
+        in_a_group,
+        in_a_wait_for,
+    ],
+)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@ways
+def test_cancelled_is_said_when_the_call_has_ended(arun: Callable[..., Any], way: Way) -> None:
+    async def main() -> None:
+        call = Call()
+        op = calloff.start(way(call.crunch), grace=20)
+        await until(call.begun.is_set)
+        op.cancel()
+        await asyncio.sleep(0.1)
+        assert not op.done()
+        assert op.state.value == "stopping"
+        assert any(frame.function == "crunch" for frame in op.where())
+        call.let.set()
+        outcome = await op.outcome()
+        assert isinstance(outcome, Cancelled)
+        assert outcome.report.rung is Rung.ASKED
+        assert outcome.report.refusals == 0
+
+    arun(main)
+
+
+@ways
+def test_a_call_that_goes_on_is_named_with_its_line(arun: Callable[..., Any], way: Way) -> None:
+    async def main() -> None:
+        call = Call()
+        op = calloff.start(way(call.crunch), grace=0.1)
+        await until(call.begun.is_set)
+        outcome = await op.stop()
+        assert isinstance(outcome, Abandoned)
+        (survivor,) = outcome.report.survivors
+        assert survivor.startswith("thread ")
+        assert f" in crunch ({__file__}:" in survivor or " in crunch (tests/places/test_task_threads.py:" in survivor
+        assert outcome.report.stuck_at
+        assert op in calloff.operations()
+        call.let.set()
+        await until(lambda: op not in calloff.operations())
+
+    arun(main)
+
+
+def test_a_function_of_c_is_named(arun: Callable[..., Any]) -> None:
+    async def main() -> None:
+        op = calloff.start(asyncio.to_thread(time.sleep, 0.6), grace=0)
+        await asyncio.sleep(0.1)
+        outcome = await op.stop()
+        assert isinstance(outcome, Abandoned)
+        (survivor,) = outcome.report.survivors
+        assert survivor.endswith(" in sleep")
+        await until(lambda: op not in calloff.operations())
+
+    arun(main)
+
+
+def test_a_call_that_has_not_begun_never_does(arun: Callable[..., Any]) -> None:
+    async def main() -> None:
+        first, second = Call(), Call()
+        with ThreadPoolExecutor(1) as executor:
+            loop = asyncio.get_running_loop()
+            busy = loop.run_in_executor(executor, first.crunch)
+            await until(first.begun.is_set)
+
+            async def body() -> None:
+                await loop.run_in_executor(executor, second.crunch)
+
+            op = calloff.start(body())
+            await asyncio.sleep(0.02)
+            outcome = await op.stop()
+            assert isinstance(outcome, Cancelled)
+            assert outcome.report.survivors == ()
+            assert outcome.report.seconds < 5
+            first.let.set()
+            await busy
+        assert not second.begun.is_set()
+
+    arun(main)
+
+
+def nap(path: str) -> None:
+    open(path, "w").close()
+    while os.path.exists(path):
+        time.sleep(0.01)
+
+
+def test_a_call_in_a_pool_of_processes(arun: Callable[..., Any], tmp_path: Any) -> None:
+    path = tmp_path / "begun"
+
+    async def main() -> None:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+
+            async def body() -> None:
+                await asyncio.get_running_loop().run_in_executor(executor, nap, str(path))
+
+            op = calloff.start(body(), grace=0.1)
+            await until(path.exists)
+            outcome = await op.stop()
+            assert isinstance(outcome, Abandoned)
+            (survivor,) = outcome.report.survivors
+            assert "process" in survivor
+            assert " in nap (" in survivor
+            path.unlink()
+            await until(lambda: op not in calloff.operations())
+
+    arun(main)
+
+
+def test_looking_up_a_name_is_left_behind(arun: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It changes nothing, nobody can end it, and everybody who has a timeout for a connection relies on leaving it."""
+    call = Call()
+
+    def lookup(*_: object) -> list[Any]:
+        call.crunch()
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+
+    async def main() -> None:
+        async def body() -> None:
+            await asyncio.get_running_loop().run_in_executor(None, socket.getaddrinfo, "example.org", 80)
+
+        op = calloff.start(body())
+        await until(call.begun.is_set)
+        outcome = await op.stop()
+        assert isinstance(outcome, Cancelled)
+        assert outcome.report.seconds < 2
+        call.let.set()
+
+    arun(main)
