@@ -7,7 +7,7 @@ import os as _os_module
 
 from ._door import lazy
 
-TYPE_CHECKING = False
+TYPE_CHECKING = bool()  # noqa: UP018  # Jedi would skip what stands behind a plain False
 if TYPE_CHECKING:
     from ._api.group import group as group
     from ._api.group import race as race

@@ -87,12 +87,16 @@ def test_the_command_line_of_a_silent_process_is_data(tmp_path, monkeypatch):
     import sys
 
     from calloff.cli._control import complain_of
-    from calloff.control import Process
+    from calloff.control import Overview, Process
 
     out = io.StringIO()
     monkeypatch.setattr(sys, "stderr", out)
-    complain_of([Process(7, ("python", f"work{ESCAPE}.py"), 0.0, "/run/7.sock")], "ps")
+    complain_of(
+        Overview(silent=(Process(7, ("python", f"work{ESCAPE}.py"), 0.0, "/run/7.sock"),), failed={8: f"no{ESCAPE}"}),
+        "ps",
+    )
     assert "process 7" in out.getvalue()
+    assert "process 8" in out.getvalue()
     assert "\x1b" not in out.getvalue()
 
 

@@ -3,11 +3,11 @@
 import argparse
 import asyncio
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from typing import Any
 
+from ..control._client import Overview
 from ..control._errors import ControlError, Unreachable
-from ..control._links import Process
 from ..control._records import PLACES, STATES, Query
 from ._listing import command_line
 from ._options import Parser, duration
@@ -60,8 +60,10 @@ def answer(work: Coroutine[Any, Any, int]) -> int:
         raise Refused(clean(str(problem)), 3 if isinstance(problem, Unreachable) else NOTHING) from None
 
 
-def complain_of(silent: Sequence[Process], verb: str) -> None:
-    """Name the processes that did not answer."""
-    for process in silent:
+def complain_of(overview: Overview, verb: str) -> None:
+    """Name the processes that did not answer, and those that answered with something else than rows."""
+    for pid, problem in overview.failed.items():
+        print(f"calloff {verb}: process {pid} can't be listed: {clean(problem)}", file=sys.stderr)
+    for process in overview.silent:
         name = command_line(process.argv) or "?"
         print(f"calloff {verb}: process {process.pid} ({clean(name)}) does not answer", file=sys.stderr)

@@ -26,7 +26,7 @@ def ps(argv: list[str]) -> int:
         async with Client() as client:
             overview = await client.list(query)
         tell(overview, as_json=options.json, tree=options.sort == "tree")
-        return 3 if overview.silent else 0
+        return 3 if overview.silent or overview.failed else 0
 
     return answer(look())
 
@@ -61,7 +61,7 @@ def tell(overview: Overview, *, as_json: bool, tree: bool) -> None:
     else:
         what = "nothing matches" if overview.processes else "nothing runs that can be seen"
         print(f"calloff ps: {what}", file=sys.stderr)
-    complain_of(overview.silent, "ps")
+    complain_of(overview, "ps")
 
 
 def _width() -> int:

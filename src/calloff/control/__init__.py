@@ -5,7 +5,7 @@ Names are loaded when they are first used: a program that is exposed pays for no
 
 from .._door import lazy
 
-TYPE_CHECKING = False
+TYPE_CHECKING = bool()  # noqa: UP018  # Jedi would skip what stands behind a plain False
 if TYPE_CHECKING:
     from ._client import Client as Client
     from ._client import Overview as Overview

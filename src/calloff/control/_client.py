@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ._errors import Ambiguous, NotFound
+from ._errors import Ambiguous, ControlError, NotFound
 from ._ids import best
 from ._links import PATIENCE, Lost, Process, Server, deaf, expect, process_of, reachable
 from ._peer import started_at
@@ -35,6 +35,7 @@ class Overview(Struct, frozen=True):
         counts: how many of them are in each state.
         silent: the processes that did not answer in time.
         processes: all processes, the silent ones included.
+        failed: for processes that answered with something else than rows, by their number: what.
     """
 
     rows: tuple[Row, ...] = ()
@@ -42,6 +43,7 @@ class Overview(Struct, frozen=True):
     counts: dict[str, int] = {}
     silent: tuple[Process, ...] = ()
     processes: tuple[Process, ...] = ()
+    failed: dict[int, str] = {}
 
 
 class Client:
@@ -100,21 +102,22 @@ class Client:
         """
         query = Query() if query is None else query
         servers = self._known()
-        answers, silent = await _ask_all(dict.fromkeys(servers, _first(query, len(servers))))
+        failed: dict[int, str] = {}
+        answers, silent = await _ask_all(dict.fromkeys(servers, _first(query, len(servers))), failed)
         total = sum(answer.total for answer in answers.values())
         counts: dict[str, int] = {}
         for answer in answers.values():
             for state, number in answer.counts.items():
                 counts[state] = counts.get(state, 0) + number
         if len(servers) > 1 and query.limit is not None and query.sort == "tree":
-            answers, _ = await _ask_all(_pages(answers, query))
+            answers, _ = await _ask_all(_pages(answers, query), failed)
         rows = [row for answer in answers.values() for row in answer.rows]
         if len(servers) > 1 and (query.sort != "tree" or query.limit is None):
             if query.sort != "tree":
                 rows.sort(key=_KEYS[query.sort], reverse=query.reverse)
             rows = rows[query.offset : None if query.limit is None else query.offset + query.limit]
         every = tuple(server.process for server in servers if not server.ended)
-        return Overview(tuple(rows), total, counts, silent, every)
+        return Overview(tuple(rows), total, counts, silent, every, failed)
 
     async def show(self, id: str) -> Detail:
         """Everything about one operation, its stack included.
@@ -275,8 +278,10 @@ def _pages(counted: "dict[Server, Listing]", query: Query) -> "dict[Server, Quer
     return pages
 
 
-async def _ask_all(queries: dict[Server, Query]) -> tuple[dict[Server, Listing], tuple[Process, ...]]:
-    """The answers of all that answer in time, and those that do not."""
+async def _ask_all(
+    queries: dict[Server, Query], failed: dict[int, str]
+) -> tuple[dict[Server, Listing], tuple[Process, ...]]:
+    """The answers of all that answer in time, and those that do not; in `failed` what others answered instead."""
     asked: dict[asyncio.Task[Any], Server] = {}
     silent: list[Process] = []
     for server, query in queries.items():
@@ -304,10 +309,13 @@ async def _ask_all(queries: dict[Server, Query]) -> tuple[dict[Server, Listing],
         if isinstance(error, Lost):  # it has ended
             server.ended = True
             server.close()
-        elif error is not None:
+        elif error is not None and not isinstance(error, (ControlError, OSError)):
             raise error
         else:
-            answers[server] = expect(task.result(), Listing)
+            try:
+                answers[server] = expect(task.result(), Listing)
+            except (ControlError, OSError) as problem:  # one that fails must not hide the others
+                failed[server.process.pid] = str(problem)
     return answers, tuple(silent)
 
 

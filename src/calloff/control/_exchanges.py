@@ -27,7 +27,7 @@ from ._records import SORTS, Accepted, Cancel, Details, List, Listing, Query, Ro
 if TYPE_CHECKING:
     from ._service import Connection
 
-__all__ = ["Exchange", "Impossible", "begin"]
+__all__ = ["Cancelling", "Exchange", "Impossible", "begin"]
 
 _TEXT = 1000
 _logger = logging.getLogger("calloff")
@@ -73,7 +73,7 @@ def begin(request: List | Show | Watch | Cancel, connection: "Connection") -> Ex
             watching = _Watching(connection, _found(connection, id), _seconds(every, "every", _SHORTEST))
             return watching if watching.look() else None
         case Cancel():
-            return _Cancelling(connection, request).start()
+            return Cancelling(connection, request).start()
     return None
 
 
@@ -146,7 +146,7 @@ class _Watching:
             _on_loop(self._watched.get_loop(), partial(self._watched.remove_done_callback, self._done))
 
 
-class _Cancelling:
+class Cancelling:
     """One cancel of any number of operations, until all have ended or the wait is over."""
 
     def __init__(self, connection: "Connection", request: Cancel) -> None:

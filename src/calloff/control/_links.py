@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from ._directory import Unusable, sockets
-from ._errors import NotFound, Unreachable
+from ._errors import ControlError, NotFound, Unreachable
 from ._peer import Peer, command_of, started_at
 from ._records import Accepted, Details, Hello, Listing, Refused, Request, Stopped
 
@@ -130,7 +130,13 @@ class _Link:
             line = b""
         if not line.endswith(b"\n"):
             raise Lost
-        return _decode(line)
+        try:
+            return _decode(line)
+        except msgspec.MsgspecError as problem:
+            raise ControlError(
+                f"an answer was not understood ({problem}): that process may run another version of calloff, whose "
+                f"client is to be used"
+            ) from None
 
     def close(self) -> None:
         """Hang up."""
@@ -208,7 +214,9 @@ def expect(answer: Any, kind: Any) -> Any:
             raise NotFound(answer.text)
         if answer.code == "failed":
             raise Unreachable(answer.text)
-        raise ValueError(answer.text)
+        if answer.code == "invalid":
+            raise ValueError(answer.text)
+        raise ControlError(answer.text)  # busy; or a code of a version that is not ours
     if not isinstance(answer, kind):
         raise Unreachable(f"an answer was not understood: {answer!r:.100}")
     return answer

@@ -215,7 +215,8 @@ class Refused(Answer, frozen=True, tag="refused"):
 
     Attributes:
         text: one sentence for people.
-        code: for programs: ``not_found``, ``invalid`` (the client's fault) or ``failed``; empty from older servers.
+        code: for programs: ``not_found``, ``invalid`` (the client's fault), ``busy`` (let go for others),
+            ``failed``; empty from older servers, and others may come: then the text is all there is.
     """
 
     text: str = ""

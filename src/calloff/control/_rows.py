@@ -6,11 +6,14 @@ asked for. All of it happens in the thread of the server: the event loop is not 
 """
 
 import asyncio
+import logging
 import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from fnmatch import translate
+from functools import partial
 from itertools import count, islice
 from math import inf
 from operator import attrgetter
@@ -18,19 +21,23 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from .._operation.operation import Operation, current_operation
+from .._operation.plain import in_words
 from .._operation.registry import live
 from .._operation.snapshot import Facts, History, clock_of, facts_of, snatch
 from .._operation.stopping import where_of
 from .._places.task.body import body_of
 from .._words.state import State
-from ._ids import best, numbers
+from ._ids import Index, best, numbers
 from ._lines import frames, innermost, line_of, stack_of_task, steps_of
 from ._records import Cause, Detail, Frame, Listing, Query, Row
 
 __all__ = ["Registry"]
 
+_logger = logging.getLogger("calloff")
 _STATES = tuple(State)
 _DEEPEST = 50
+#: so many ids are looked up one by one; for more of them an index is made
+_FEW = 8
 _LOOP, _PHASE = attrgetter("_loop"), attrgetter("_phase")
 
 
@@ -81,9 +88,9 @@ class Registry:
             if len(whole) == len(wanted):
                 return whole
         known = [(self.id_of(each), each) for each in found]
-        exact = dict(known)
-        fitting = ([exact[text]] if text in exact else best(known, text) for text in texts)
-        return list(dict.fromkeys(each for some in fitting for each in some))
+        texts = list(dict.fromkeys(texts))
+        look_up = Index(known).best if len(texts) > _FEW else partial(best, known)
+        return list(dict.fromkeys(each for text in texts for each in look_up(text)))
 
     def _conditions(self, query: Query) -> Iterator[Callable[[Any], bool]]:
         if query.states:
@@ -163,9 +170,27 @@ class Registry:
             for each in page:
                 body = each.body if isinstance(each, Operation) else None
                 if body is not None:
-                    body.look()
+                    with suppress(Exception):
+                        body.look()
         for each in page:
-            yield self.row(each, where=where)
+            try:
+                yield self.row(each, where=where)
+            except Exception as problem:  # one that can't be looked at must not hide the others
+                yield self._unknown(each, problem)
+
+    def _unknown(self, each: Any, problem: Exception) -> Row:
+        """The row of one that can't be looked at: what is known without asking anything of the program."""
+        _logger.debug("%s can't be shown", self.id_of(each), exc_info=problem)
+        return Row(
+            id=self.id_of(each),
+            pid=self.pid,
+            name=name_of(each),
+            place=place_of(each),
+            state=phase_of(each).value,
+            started_at=time.time() - self.age_of(each),
+            age=self.age_of(each),
+            error=f"it can't be looked at: {in_words(problem)}",
+        )
 
     def row(self, each: Any, *, where: bool = True) -> Row:
         """The row of one."""

@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
@@ -24,7 +24,7 @@ from .._operation.plain import short
 from .._operation.snapshot import History
 from . import _exchanges
 from ._peer import Peer, started_at
-from ._records import LONGEST, Answer, Cancel, Hello, List, Refused, Show, Watch
+from ._records import LONGEST, VERSION, Answer, Cancel, Hello, List, Refused, Show, Watch
 from ._rows import Registry
 from ._valid import valid
 
@@ -119,14 +119,18 @@ class Service:
             accepted.close()
             return
         if len(self._connections) >= _CONNECTIONS:
-            idle = next((other for other in self._connections if not other.busy), None)
-            if idle is None:
-                accepted.close()
-                return
-            idle.close()
+            self._make_room()
         connection = Connection(self, accepted, peer)
         self._connections[connection] = None
         connection.answer(Hello(last=False, pid=os.getpid(), argv=self.argv, started_at=self.started_at))
+
+    def _make_room(self) -> None:
+        """Close a connection for a new one: an idle one, else that of whoever has the most, watchers before cancels."""
+        held = Counter(connection.peer.pid for connection in self._connections)
+        least = min(self._connections, key=lambda each: (each.busy, -held[each.peer.pid], each.cancels))
+        if least.busy:
+            least.answer(Refused(text="too many clients look at this process: this one was let go", code="busy"))
+        least.close()
 
 
 class Connection:
@@ -150,6 +154,11 @@ class Connection:
     def busy(self) -> bool:
         """Whether an exchange is going on or an answer is on its way."""
         return self._exchange is not None or bool(self._rest)
+
+    @property
+    def cancels(self) -> bool:
+        """Whether a cancel is under way, whose answer somebody waits for."""
+        return isinstance(self._exchange, _exchanges.Cancelling)
 
     # --- what comes in
 
@@ -196,7 +205,8 @@ class Connection:
         try:
             request = _decode(line)
         except Exception as problem:
-            self.answer(Refused(text=f"not a request: {str(problem)[:300]}", code="invalid"))
+            text = f"not a request: {str(problem)[:300]} (this process speaks version {VERSION} of the protocol)"
+            self.answer(Refused(text=text, code="invalid"))
             return
         try:
             self._exchange = _exchanges.begin(request, self)

@@ -1,0 +1,162 @@
+"""One client, one process or one operation that is trouble never hides or locks out the others."""
+
+import asyncio
+import json
+import time
+from pathlib import Path
+
+import pytest
+from control.programs import Program, cli, eventually, running
+from control.raw import Raw
+from hypothesis import given
+from hypothesis import strategies as st
+
+import calloff
+from calloff.control import Client, ControlError, expose
+from calloff.control._ids import Index, best
+from calloff.control._links import expect
+from calloff.control._records import Refused
+from calloff.control._rows import Registry
+
+SLEEPER = """
+async def main():
+    await calloff.start(asyncio.sleep(3600), name="sleeper")
+"""
+
+
+def watcher(sockets: Path, pid: int, id: str) -> Raw:
+    raw = Raw(sockets, pid)
+    raw.hear()
+    assert raw.ask(verb="watch", id=id, every=1000)["answer"] == "listing"
+    return raw
+
+
+def test_watchers_that_stay_do_not_lock_out_a_cancel(sockets: Path, tmp_path: Path) -> None:
+    with Program(tmp_path, SLEEPER) as program:
+        sleeper = eventually(running(2)).rows[1].id
+        watchers = [watcher(sockets, program.pid, sleeper) for _ in range(80)]
+        try:
+            with Raw(sockets, program.pid) as raw:
+                assert raw.hear()["answer"] == "hello"
+                assert raw.ask(verb="list")["total"] == 2
+            let_go = watchers[0].hear()
+            assert (let_go["answer"], let_go["code"], watchers[0].hear()) == ("refused", "busy", None)
+            assert cli("cancel", sleeper).returncode == 0
+        finally:
+            for raw in watchers:
+                raw.socket.close()
+
+
+def test_a_cancel_under_way_is_kept_when_watchers_can_go(sockets: Path, tmp_path: Path) -> None:
+    source = """
+    async def stubborn():
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                pass
+    async def main():
+        await calloff.start(stubborn(), name="stubborn", grace=3600)
+    """
+    with Program(tmp_path, source) as program:
+        stubborn = eventually(running(2)).rows[1].id
+        with Raw(sockets, program.pid) as raw:
+            raw.hear()
+            assert raw.ask(verb="cancel", query={"ids": [stubborn]}, wait=3600)["answer"] == "accepted"
+            watchers = [watcher(sockets, program.pid, stubborn) for _ in range(80)]
+            raw.socket.settimeout(0.2)
+            with pytest.raises(TimeoutError):  # neither told nor hung up on
+                raw.hear()
+            for one in watchers:
+                one.socket.close()
+
+
+def test_thousands_of_ids_are_looked_up_at_once(sockets: Path, tmp_path: Path) -> None:
+    source = """
+    async def main():
+        for n in range(2000):
+            calloff.start(asyncio.sleep(3600), name=f"op{n}")
+        await asyncio.sleep(3600)
+    """
+    with Program(tmp_path, source) as program:
+        eventually(running(2001))
+        with Raw(sockets, program.pid) as raw:
+            raw.hear()
+            for ids in (
+                [f"{n}." for n in range(7000)],
+                [f"{program.pid}"] * 3000,
+                [f"{program.pid}.1", "7", *"abcdefgh"],
+            ):
+                began = time.monotonic()
+                answer = raw.ask(verb="list", query={"ids": ids, "where": False, "limit": 0})
+                assert answer["answer"] == "listing"
+                assert time.monotonic() - began < 5  # one by one it is a minute
+
+
+@given(st.lists(st.text("12.t", max_size=4), max_size=12), st.text("12.t", max_size=4))
+def test_the_index_finds_what_looking_one_by_one_does(ids: list[str], text: str) -> None:
+    known = [(id, place) for place, id in enumerate(dict.fromkeys(ids))]
+    assert Index(known).best(text) == best(known, text)
+
+
+def test_an_operation_that_cannot_be_looked_at_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Registry.row
+
+    def row(self: Registry, each: "calloff.Operation[None]", *, where: bool = True) -> object:
+        if each.name == "glass":
+            raise KeyError("no")
+        return whole(self, each, where=where)
+
+    async def main() -> None:
+        works = [calloff.start(asyncio.sleep(3600), name=name) for name in ("one", "glass", "two")]
+        with expose():
+            async with Client() as client:
+                rows = {row.name: row for row in (await client.list()).rows}
+        assert set(rows) == {"one", "glass", "two"}
+        assert rows["glass"].error == "it can't be looked at: KeyError: 'no'"
+        assert rows["glass"].state == "running"
+        for work in works:
+            await work.stop()
+
+    monkeypatch.setattr(Registry, "row", row)
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "answer", [{"answer": "refused", "text": "it failed", "code": "failed"}, {"answer": "songs"}, []]
+)
+def test_a_process_that_fails_does_not_hide_the_others(sockets: Path, tmp_path: Path, answer: object) -> None:
+    """A stand-in for a process with another version, or with a fault: it greets, and answers with something else."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'{"answer":"hello"}\n')
+        while await reader.readline():
+            writer.write(json.dumps(answer).encode() + b"\n")
+        writer.close()
+
+    async def main() -> None:
+        async with await asyncio.start_unix_server(serve, sockets / "1.sock"), Client() as client:
+            overview = await client.list()
+            assert overview.counts == {"running": 2}
+            assert list(overview.failed) == [1]
+            told = await asyncio.to_thread(cli, "ps")
+            assert told.returncode == 3
+            assert "sleeper" in told.stdout
+            assert "process 1 can't be listed: " in told.stderr
+
+    with Program(tmp_path, SLEEPER):
+        eventually(running(2))
+        asyncio.run(main())
+
+
+def test_a_code_of_a_later_version_is_an_error_with_its_sentence() -> None:
+    for code in ("busy", "of tomorrow", ""):
+        with pytest.raises(ControlError, match="^words$"):
+            expect(Refused(text="words", code=code), Refused)
+
+
+def test_what_is_not_understood_is_told_with_the_version(sockets: Path) -> None:
+    with expose(), Raw(sockets) as raw:
+        raw.hear()
+        answer = raw.ask(verb="of tomorrow", version=99)
+        assert (answer["code"], "version 1 of the protocol" in answer["text"]) == ("invalid", True)
