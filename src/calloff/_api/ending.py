@@ -51,6 +51,7 @@ class Ending:
         until: the point on the loop's clock at which grace is over.
         text: why everything ends, for the reports.
         by: who asked for it.
+        run_loop: runs the loop until it is stopped.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Ending:
         until: float,
         text: str,
         by: str | None,
+        run_loop: Callable[[], None],
         policy: Policy = DEFAULT,
     ) -> None:
         self._loop = loop
@@ -67,6 +69,7 @@ class Ending:
         self._until = until
         self._text = text
         self._by = by
+        self._run_loop = run_loop
         self._policy = policy
         #: an exception that went through the loop meanwhile: KeyboardInterrupt or SystemExit of some callback
         self.stray: BaseException | None = None
@@ -243,7 +246,7 @@ class Ending:
         while not condition() and self._loop.time() < at():
             self._timers.add(self, at())
             try:
-                self._loop.run_forever()
+                self._run_loop()
             except (KeyboardInterrupt, SystemExit) as error:
                 self.stray = self.stray or error
             finally:

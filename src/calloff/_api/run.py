@@ -2,7 +2,7 @@
 
 The main coroutine becomes an operation like any other, so that its limits, its children and its stop are those of every
 operation. Around it: a loop with a default executor that can't hold up the exit, the interrupter for what blocks the
-loop, two signal handlers, and the `Ending` of whatever is still there afterwards.
+loop, the signals (`SignalWatch`), and the `Ending` of whatever is still there afterwards.
 
 A handler of a signal does nothing but hand a call to the loop (`Timers.call`, which reaches a blocked loop, too).
 """
@@ -18,7 +18,6 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from functools import partial
 from importlib import import_module
 from math import inf
-from types import FrameType
 from typing import Any, Generic, TypeVar
 
 from .._operation.loops import adopt, forget
@@ -28,18 +27,21 @@ from .._places.daemon_executor import DaemonExecutor
 from .._places.task.body import body_of
 from .._places.task.interrupt import Interrupter
 from .._scopes.pool import pools
-from .._scopes.timers import known_timers
+from .._scopes.timers import NEVER, Entry, known_timers
 from .._words.duration import delay, limit
 from .._words.errors import StopForced
 from .._words.outcome import Abandoned, Cancelled, Failed, Outcome
 from .._words.policy import DEFAULT
 from .._words.reason import Kind
 from .ending import Ending, log_threads
+from .signals import SignalWatch
 from .start import AsyncWork, give_back, start
 
 __all__ = ["run", "run_outcome"]
 
 T = TypeVar("T")
+#: the part of the grace that somebody else who has taken a signal has for it, before `main` is asked to stop
+_PATIENCE = 0.75
 
 
 def run(
@@ -79,9 +81,13 @@ def run(
         RuntimeError: called inside a running event loop. The caller's fault; nothing was started.
 
     SIGINT and SIGTERM ask `main` to stop, with kind `shutdown`; the second of them uses force. If `main` completes all
-    the same, its value is returned. Handlers that the program has set before are left alone, and those of `run` are taken
-    away at the end. A third signal, more than a second after the second, ends the process as if there were no handler:
-    for a loop that is blocked beyond help, by code that catches every exception, or by a callback.
+    the same, its value is returned. A program that has set a handler before `run` keeps that signal for itself. Where a
+    library takes a signal while `main` runs, as web servers do, its handler has three quarters of the grace to end the
+    program; then `main` is asked to stop, and the bound is the same.
+
+    A third signal, more than a second after the second, ends the process as if there were no handler: for a loop that is
+    blocked beyond help, by code that catches every exception, or by a callback. The handlers of `run` are taken away at
+    the end.
 
         calloff.run(main(), timeout=60)
     """
@@ -137,7 +143,7 @@ def run_outcome(
     try:
         with _new_loop(loop_factory) as loop:
             program: _Program[T] = _Program(loop, begin, on_start, grace, interrupt)
-            with exposed(loop), program.signal_handlers():
+            with exposed(loop), program.watch.installed():
                 return program.run()
     finally:
         give_back(main)
@@ -169,6 +175,13 @@ class _Program(Generic[T]):
         #: the first signal that asked for the end
         self.signum: int | None = None
         self._signals = 0
+        self._first_at = inf
+        #: how many signals others have taken, and have not handed on; and how long they may take for the first
+        self._not_handed_on = 0
+        self._patience_at = inf
+        self.timer_at = NEVER
+        self.timer_bucket: dict[Entry, None] | None = None
+        self.watch = SignalWatch(loop, self._on_signal, self._on_foreign_signal)
         self._forced_at = inf
         #: since when everything is to end, and the point at which it is to be over
         self._ends_since = inf
@@ -185,7 +198,7 @@ class _Program(Generic[T]):
                 stack.callback(self._interrupter.remove)
             loop.call_soon(self._start, context=contextvars.copy_context())
             try:
-                loop.run_forever()
+                self.watch.run_loop()
             except (KeyboardInterrupt, SystemExit) as error:
                 self._error = error
             return self._end(), self.signum
@@ -222,7 +235,8 @@ class _Program(Generic[T]):
         self._ends_since = min(self._ends_since, now)
         self._ends_at = min(self._ends_at, since + self._grace)
         name = self._signal_name
-        self._ending = Ending(loop, self._executor, self._ends_at, name or why, name)
+        self._timers.remove(self)
+        self._ending = Ending(loop, self._executor, self._ends_at, name or why, name, self.watch.run_loop)
         self._ending.run()
         outcome = None if operation is None or not operation.done() else operation._outcome()
         error = self._error or self._ending.stray
@@ -238,49 +252,59 @@ class _Program(Generic[T]):
     def _signal_name(self) -> str | None:
         return None if self.signum is None else signal.Signals(self.signum).name
 
-    @contextmanager
-    def signal_handlers(self) -> Generator[None]:
-        """Hear SIGINT and SIGTERM, in the main thread, where the program has not set handlers of its own."""
-        ours = self._on_signal
-        formers: dict[int, Any] = {}
-        defaults: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-        if threading.current_thread() is threading.main_thread():
-            for signum, default in defaults.items():
-                if signal.getsignal(signum) == default:
-                    formers[signum] = signal.signal(signum, ours)
-        try:
-            yield
-        finally:
-            for signum, former in formers.items():
-                if signal.getsignal(signum) == ours:  # the program may have set its own meanwhile
-                    signal.signal(signum, former)
+    def _on_signal(self, signum: int) -> None:
+        """In the handler: a signal came, or one that somebody else took at first was handed on."""
+        if self._loop.is_closed():
+            return
+        if self._not_handed_on:
+            self._not_handed_on -= 1
+            self._timers.call(self._shut_down, self._first_at)
+            return
+        self._count_signal(signum)
+        self._timers.call(self._shut_down, self._loop.time())
 
-    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+    def _on_foreign_signal(self, signum: int) -> None:
+        """On the loop: a signal came for whose handler somebody else cares, who has most of the grace for it."""
+        self._not_handed_on += 1
+        self._count_signal(signum)
+        now = self._loop.time()
+        if self._signals > 1 or self._ending is not None:
+            self._shut_down(now)
+        else:
+            self._ends_at = min(self._ends_at, now + self._grace)
+            self._patience_at = now + self._grace * _PATIENCE
+            self._timers.add(self, self._patience_at)
+
+    def timer_due(self, now: float) -> None:
+        """Whoever took the signal has had time enough."""
+        self._shut_down(self._first_at)
+
+    def _count_signal(self, signum: int) -> None:
+        now = self._loop.time()
         self._signals += 1
         if self.signum is None:
             self.signum = signum
-        if self._loop.is_closed():
-            return
-        now = self._loop.time()
+            self._first_at = now
         if self._signals == 2:
             self._forced_at = now
         elif now > self._forced_at + DEFAULT.last:  # nothing has helped
             signal.signal(signum, signal.SIG_DFL)
             signal.raise_signal(signum)
             os._exit(128 + signum)  # the first process of a container: no default action ends it
-        self._timers.call(self._shut_down, now)
 
     def _shut_down(self, asked_at: float) -> None:
         """Ask the main operation to stop, or hasten what is going on; on the loop's thread."""
         now = self._loop.time()
+        self._patience_at = inf
+        self._timers.remove(self)
         force = self._signals > 1 or self._ending is not None
         self._ends_since = min(self._ends_since, asked_at)
-        self._ends_at = min(self._ends_at, now if force else now + self._grace)
+        self._ends_at = min(self._ends_at, now if force else asked_at + self._grace)
         # when its first step runs eagerly, there is no handle yet: then it is the first one of this loop
         main = self._operation or next((operation for operation in live if operation.get_loop() is self._loop), None)
         if main is not None:
             name = self._signal_name or ""
-            main.request(Kind.SHUTDOWN, name, name, 0.0 if force else self._grace)
+            main.request(Kind.SHUTDOWN, name, name, 0.0 if force else max(0.0, asked_at + self._grace - now))
         if self._ending is not None:
             self._ending.hasten()
 
@@ -289,6 +313,8 @@ class _Program(Generic[T]):
     def _unblock(self, task: "asyncio.Task[Any]") -> BaseException | None:
         """Stop what blocks the loop: an operation of before the end was asked for at once, the rest when it is due."""
         now = self._loop.time()
+        if now >= self._patience_at:
+            self._shut_down(self._first_at)
         if now < self._ends_since:
             return None
         body = body_of(task)

@@ -16,6 +16,7 @@ from types import CodeType, FrameType, FunctionType
 from typing import Any, Protocol
 
 from ..._words.frame import Frame, RawFrame, RawStack, culprit, develop
+from ..daemon_executor import stack_of_frame
 from .objects import fields, is_a
 
 __all__ = ["Call", "anyio_call", "executor_call"]
@@ -179,8 +180,8 @@ def _thread_of(future: "Future[Any]") -> tuple[str, RawStack] | None:
         step: FrameType | None = top
         while step is not None:
             if number == ident or _runs(step, future):
-                own = frames if number != ident else list(_frames(top))
-                return f"thread {_name_of(number)}", tuple(own if number == ident else reversed(own))
+                own = stack_of_frame(top) if number == ident else tuple(reversed(frames))
+                return f"thread {_name_of(number)}", own
             frames.append((step.f_code, step.f_lasti))
             step = step.f_back
     return None
