@@ -37,7 +37,8 @@ class StopReport(NamedTuple):
         refusals: how often the body was asked and went on.
         where: the stack of the body at the request, outermost first.
         stuck_at: the stack of the body when it was abandoned, else empty.
-        survivors: processes out of reach, with the reason why.
+        survivors: what goes on all the same, in words: child tasks and calls in threads with their line, processes out of
+            reach with the reason why.
     """
 
     reason: Reason

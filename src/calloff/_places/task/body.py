@@ -38,8 +38,6 @@ from .stack import (
 __all__ = ["TaskBody", "TaskWork", "body_of"]
 
 _logger = logging.getLogger("calloff")
-#: seconds from force in the children until what waits for them is forced, too
-_CHILDREN_FIRST = 0.1
 
 
 class TaskWork:
@@ -162,8 +160,7 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
         refusing = self._refusing()
         children = parts.tasks()
         if children:
-            parts.force(parts.leaves())
-            get_running_loop().call_later(_CHILDREN_FIRST, self._force_rest)
+            parts.force(parts.leaves(), self._force_rest)
         task = self.task
         if task is not None and not (children and parts.waits(self.coro, _waiter_of(task))):
             self._forcing = True
@@ -245,7 +242,7 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
         """Find what the body waits for and what is part of it; a failure of the search must not keep the stop up."""
         parts = self._parts
         if parts is None:
-            parts = self._parts = Parts(get_running_loop())
+            parts = self._parts = Parts(get_running_loop() if self.task is None else self.task.get_loop())
         try:
             parts.collect(self.coro, None if self.task is None else _waiter_of(self.task))
         except Exception:

@@ -42,6 +42,8 @@ _MOST = 100_000
 _LIMIT = 200
 #: seconds that code behind a greenlet has for its clean-up at least, before it is asked again
 _UNSEEN = 0.25
+#: seconds from force in the children until what waits for them is forced, too
+_CHILDREN_FIRST = 0.1
 
 
 class Parts:
@@ -195,14 +197,18 @@ class Parts:
 
     # --- force
 
-    def force(self, tasks: "Iterable[asyncio.Task[Any]]") -> None:
-        """Raise `StopForced` in tasks, at their awaits."""
+    def force(self, tasks: "Iterable[asyncio.Task[Any]]", then: Callable[[], object] | None = None) -> None:
+        """Raise `StopForced` in tasks, at their awaits, and call `then` when they have had time to hear of it."""
+        if self._loop.is_closed():
+            return
         for task in self.tasks():
             with suppress(Exception):  # another version of anyio may be built in another way
                 calm_anyio(task)
         for task in tasks:
             task.add_done_callback(_seen)
             force_task(task, StopForced)
+        if then is not None:
+            self._loop.call_later(_CHILDREN_FIRST, then)
 
     def leaves(self) -> "list[asyncio.Task[Any]]":
         """Return the child tasks that wait for no further ones."""
