@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import importlib.util
 import os
+import pickle
 import resource
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import calloff
+from calloff._child import by_value
 
 pytestmark = pytest.mark.usefixtures("one_worker")
 
@@ -552,3 +554,51 @@ def test_a_worker_has_the_interpreter_that_the_program_has(tmp_path):
     environment = {**os.environ, "PYTHONHASHSEED": "123", "PYTHONPATH": str(tmp_path / "elsewhere")}
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
     assert done.stdout.startswith("True"), done.stdout + done.stderr
+
+
+# --- the operation, as the function sees it
+
+
+def looks_at_its_operation():
+    op = calloff.current()
+    assert op is not None
+    public = """done cancelled result exception add_done_callback remove_done_callback cancel stop outcome watch where
+        reschedule deadline remaining elapsed id name place parent children state reason report progress ref get_loop
+        __await__"""
+    missing = [name for name in public.split() if not (hasattr(op, name) and hasattr(calloff.Operation, name))]
+    texts = {}
+    for name, arguments in {"result": (), "reschedule": (3,), "watch": (), "add_done_callback": (print,)}.items():
+        try:
+            getattr(op, name)(*arguments)
+        except (RuntimeError, asyncio.InvalidStateError) as error:
+            texts[name] = str(error)
+    for waits in (op.stop, op.outcome):
+        try:
+            asyncio.run(waits())
+        except RuntimeError as error:
+            texts[waits.__name__] = str(error)
+    return missing, texts, op.where()[-1].function, op.state, op.done()
+
+
+def test_the_operation_in_a_worker_has_all_of_one_or_says_why_not(arun):
+    async def main():
+        missing, texts, function, state, done = await call(looks_at_its_operation)
+        assert missing == []
+        assert (function, str(state), done) == ("looks_at_its_operation", "running", False)
+        assert texts["result"] == "'looks_at_its_operation' has not ended"
+        assert texts["stop"] == texts["outcome"] == "'looks_at_its_operation' can't wait for its own end"
+        for name in ("reschedule", "watch", "add_done_callback"):
+            assert texts[name].startswith(f"{name}() works in the program that has started")
+
+    arun(main)
+
+
+# --- the code of functions that are sent by value
+
+
+def test_code_keeps_its_file_whatever_cloudpickle_makes_of_it():
+    """cloudpickle 3.1.3 has one name for the files of all code that it sends."""
+    code = looks_at_its_operation.__code__
+    reduced = by_value._code(lambda code: (type(code), (1, "<dynamic-code>", code.co_name)))(code)
+    assert reduced == (type(code), (1, __file__, "looks_at_its_operation"))
+    assert pickle.loads(by_value.dumps(lambda: 3)).__code__.co_filename == __file__

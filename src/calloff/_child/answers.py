@@ -5,6 +5,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from . import by_value
+
 __all__ = ["in_one", "packed"]
 
 
@@ -42,12 +44,9 @@ def _dumps(value: Any, buffers: list[pickle.PickleBuffer] | None = None) -> byte
             return data
     except Exception:
         pass
-    from importlib import import_module
-
     if buffers is not None:
         buffers.clear()
-    by_value: bytes = import_module("cloudpickle").dumps(value, 5, buffer_callback=callback)
-    return by_value
+    return by_value.dumps(value, callback)
 
 
 def _packed_error(error: BaseException) -> bytes:

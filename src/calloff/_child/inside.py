@@ -7,12 +7,14 @@
 import contextlib
 import os
 import pickle
+import sys
 import time
 from _socket import MSG_DONTWAIT
 from _socket import socket as Socket
 from math import inf
 from struct import Struct
-from typing import Any
+from types import CodeType, FrameType
+from typing import Any, NoReturn
 
 from .page import Page
 
@@ -23,6 +25,8 @@ _NUMBER = Struct("<Q")
 
 class InsideOperation:
     """Stands in the worker for the operation that it works for.
+
+    It has all that an operation has. What only the program can do that has started it is refused in one sentence.
 
     Attributes:
         id: the operation's id in the owner.
@@ -94,6 +98,72 @@ class InsideOperation:
     def cancelled(self) -> bool:
         """Never, as long as somebody is there to ask."""
         return False
+
+    def result(self) -> NoReturn:
+        """Never there yet: as of any operation that has not ended."""
+        self._not_done()
+
+    def exception(self) -> NoReturn:
+        """Never there yet: as of any operation that has not ended."""
+        self._not_done()
+
+    def _not_done(self) -> NoReturn:
+        from asyncio import InvalidStateError
+
+        raise InvalidStateError(f"{self.name!r} has not ended")
+
+    def where(self) -> tuple[Any, ...]:
+        """Where the calling code is, outermost first."""
+        from calloff._words.frame import develop
+
+        step: FrameType | None = sys._getframe(1)
+        found: list[tuple[CodeType, int]] = []
+        while step is not None and step.f_globals.get("__name__") != f"{__package__}.worker":
+            found.append((step.f_code, step.f_lineno))
+            step = step.f_back
+        frames: tuple[Any, ...] = develop(tuple((code.co_filename, line, code.co_name) for code, line in found[::-1]))
+        return frames
+
+    def __await__(self) -> NoReturn:
+        raise RuntimeError(f"{self.name!r} can't wait for its own end")
+
+    async def outcome(self) -> NoReturn:
+        """Not from the work itself, which can't wait for its own end."""
+        self.__await__()
+
+    async def stop(self, reason: object = None, *, grace: float | None = None) -> NoReturn:
+        """Not from the work itself, which can't wait for its own end; `cancel` asks for the stop."""
+        self.__await__()
+
+    def reschedule(self, timeout: float | None) -> NoReturn:
+        """Not from here."""
+        self._elsewhere("reschedule")
+
+    def watch(self, every: float = 1.0) -> NoReturn:
+        """Not from here."""
+        self._elsewhere("watch")
+
+    def add_done_callback(self, fn: object, *, context: object = None) -> NoReturn:
+        """Not from here."""
+        self._elsewhere("add_done_callback")
+
+    def remove_done_callback(self, fn: object) -> NoReturn:
+        """Not from here."""
+        self._elsewhere("remove_done_callback")
+
+    def set_result(self, result: object) -> NoReturn:
+        """Not for operations: only the body ends them."""
+        raise RuntimeError("an operation is ended by its body: set_result() is not supported")
+
+    def set_exception(self, exception: object) -> NoReturn:
+        """Not for operations: only the body ends them."""
+        raise RuntimeError("an operation is ended by its body: set_exception() is not supported")
+
+    def _elsewhere(self, what: str) -> NoReturn:
+        raise RuntimeError(
+            f"{what}() works in the program that has started {self.name!r}, and this is its worker process: here there are "
+            "cancel(), name, deadline, remaining, reason, where() and calloff.progress()"
+        )
 
     @property
     def ref(self) -> Any:

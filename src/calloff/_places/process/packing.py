@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import io
 import os
 import pickle
 import sys
@@ -14,6 +13,7 @@ from pickle import PickleBuffer
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+from ..._child.by_value import dumps
 from .culprits import culprit
 
 __all__ = ["RemoteTraceback", "by_value", "out_of_reach", "pack", "unpack_error"]
@@ -66,18 +66,16 @@ def _apart(buffer: PickleBuffer, buffers: list[PickleBuffer]) -> bool:
 def by_value(value: Any, buffers: list[PickleBuffer], apart: Iterable[ModuleType] = ()) -> bytes:
     """Pickle with the code of functions and classes, if they are of the main script, local, or of a module `apart`."""
     cloudpickle: Any = import_module("cloudpickle")
-    file = io.BytesIO()
     registered = []
     for module in apart:
         if module.__name__ not in cloudpickle.list_registry_pickle_by_value():
             cloudpickle.register_pickle_by_value(module)
             registered.append(module)
     try:
-        cloudpickle.Pickler(file, 5, buffer_callback=lambda buffer: _apart(buffer, buffers)).dump(value)
+        return dumps(value, lambda buffer: _apart(buffer, buffers))
     finally:
         for module in registered:
             cloudpickle.unregister_pickle_by_value(module)
-    return file.getvalue()
 
 
 def out_of_reach(part: object) -> ModuleType | None:
