@@ -1,8 +1,11 @@
 """`calloff top` as a verb: on real processes, once in a real terminal, and where it can't run."""
 
 import asyncio
+import contextlib
 import os
+import pty
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -121,6 +124,57 @@ def test_a_signal_leaves_the_terminal_as_it_was(tmp_path, monkeypatch):
     terminal.expect(pexpect.EOF)
     terminal.close()
     assert (terminal.exitstatus, terminal.signalstatus) == (143, None)
+
+
+#: a screen whose loop is stuck, as it is when nobody takes what it writes
+STUCK = """
+import sys, time
+from calloff.cli import main
+from calloff.top._app import Top
+def stuck(self):
+    print("STUCK", flush=True)
+    while True:
+        time.sleep(600)
+Top._tell_counts = Top._say = lambda *_: stuck(None)
+sys.exit(main(["top"]))
+"""
+
+
+@pytest.mark.parametrize("how", ["hang up", "signal"])
+@pytest.mark.parametrize("code", [STUCK, "import sys; from calloff.cli import main; sys.exit(main(['top']))"])
+def test_it_ends_when_its_terminal_is_gone_or_it_is_told_to_even_when_stuck(tmp_path, monkeypatch, how, code):
+    monkeypatch.setenv("CALLOFF_SOCKETS", str(tmp_path / "none"))
+    monkeypatch.setenv("TERM", "xterm-256color")
+    ready = tmp_path / "ready"
+    monkeypatch.setenv("READY", str(ready))
+    code = code.replace('print("STUCK", flush=True)', "open(__import__('os').environ['READY'], 'w').close()")
+    process, terminal = pty.fork()
+    if not process:
+        os.execv(sys.executable, [sys.executable, "-c", code])
+    shown, deadline = b"", time.monotonic() + 40
+    try:
+        while not (ready.exists() if code.startswith("\nimport") else b"No operation runs" in shown):
+            assert time.monotonic() < deadline, shown
+            if select.select([terminal], [], [], 0.05)[0]:
+                shown += os.read(terminal, 65536)
+    finally:
+        if how == "signal":
+            os.kill(process, signal.SIGTERM)
+        else:
+            os.close(terminal)
+        deadline = time.monotonic() + 20
+        while not (done := os.waitpid(process, os.WNOHANG))[0]:
+            if how == "signal" and select.select([terminal], [], [], 0.05)[0]:
+                with contextlib.suppress(OSError):
+                    os.read(terminal, 65536)
+            if time.monotonic() > deadline:
+                os.kill(process, signal.SIGKILL)
+                os.waitpid(process, 0)
+                pytest.fail("it did not end")
+            time.sleep(0.02)
+        if how == "signal":
+            os.close(terminal)
+    assert os.waitstatus_to_exitcode(done[1]) == (143 if how == "signal" else 129)
 
 
 def run_verb(*args, code="import sys; from calloff.cli import main; sys.exit(main(sys.argv[1:]))"):

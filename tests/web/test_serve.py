@@ -120,3 +120,30 @@ def test_help_needs_nothing(tmp_path: Path) -> None:
     done = run("--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert "--host" in done.stdout
+
+
+def test_connections_that_ask_nothing_lock_nobody_out(tmp_path: Path) -> None:
+    """Any user of the machine may open them; the one who has the token is let in all the same."""
+    process = start(tmp_path, "--port", "0")
+    idle: list[socket.socket] = []
+    try:
+        assert process.stdout is not None
+        link, _, token = process.stdout.readline().strip().partition("/#token=")
+        port = int(link.rpartition(":")[2])
+        request = urllib.request.Request(f"{link}/api/events", headers={"Authorization": f"Bearer {token}"})
+        with urllib.request.urlopen(request, timeout=20) as stream:
+            assert stream.readline() == b"event: listing\n"
+            for _ in range(400):
+                idle.append(socket.create_connection(("127.0.0.1", port), timeout=20))
+                idle[-1].sendall(b"GET / HTTP/1.1\r\n")  # and never more
+            for _ in range(3):
+                with urllib.request.urlopen(f"{link}/", timeout=20) as answer:
+                    assert answer.status == 200
+            with urllib.request.urlopen(request, timeout=20) as other:
+                assert other.readline() == b"event: listing\n"
+            assert stream.readline().startswith(b"data: ")  # what asked before goes on
+    finally:
+        for one in idle:
+            one.close()
+        process.kill()
+        process.communicate()

@@ -2,16 +2,28 @@
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
+import threading
+import time
+from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from ..control._records import SORTS
 from ._options import duration, parser
 from ._refusal import Refused
 
+if TYPE_CHECKING:
+    from ..top._app import Top
+
 __all__ = ["main"]
+
+_ENDS = (signal.SIGTERM, signal.SIGHUP)
+#: seconds that leaving the screen may take after a signal
+_HELD_UP = 2.0
 
 USAGE = "calloff top [--every D] [--wait D] [--name PATTERN] [--sort BY] [--tasks] [--no-mouse]"
 EPILOG = """\
@@ -38,10 +50,26 @@ async def _run(options: argparse.Namespace) -> int:
         screen = Top(
             client, every=options.every, wait=options.wait, name=options.name, sort=options.sort, tasks=options.tasks
         )
-        for signum in (signal.SIGTERM, signal.SIGHUP):  # the terminal is to be left as it was found
-            asyncio.get_running_loop().add_signal_handler(signum, partial(screen.exit, return_code=128 + signum))
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # also in the threads of the screen, which begin below
+        leaving = partial(_leave, asyncio.get_running_loop(), screen)
+        threading.Thread(target=leaving, name="calloff top leaves", daemon=True).start()
         await screen.run_async(mouse=not options.no_mouse)
         return screen.return_code or 0
+
+
+def _leave(loop: asyncio.AbstractEventLoop, screen: "Top") -> None:
+    """Leave the screen, and the terminal as it was found; or, where that is held up, leave at once.
+
+    In a thread of its own: when the terminal is gone, nobody takes what the screen writes, and the event loop waits; and
+    the hang-up may be heard by whichever thread, or by none.
+    """
+    while not (came := signal.sigtimedwait(_ENDS, 1.0)) and os.isatty(0):
+        pass
+    status = 128 + (came.si_signo if came else signal.SIGHUP)
+    with suppress(RuntimeError):  # the loop is closed, and the interpreter about to end
+        loop.call_soon_threadsafe(partial(screen.exit, return_code=status))
+    time.sleep(_HELD_UP)
+    os._exit(status)
 
 
 def _read(argv: list[str]) -> argparse.Namespace:

@@ -36,7 +36,8 @@ _logger = logging.getLogger("calloff")
 _HISTORY = 1000
 #: how long a program has to have little to do until what answers clients is loaded
 _SECOND = 1.0
-_BACKLOG = 128
+#: clients that may wait to be let in: one more would be refused, as if nobody were there
+_BACKLOG = 1024
 #: seconds that the end of a program waits at most, for clients to hear how what they cancelled has ended
 _FAREWELL = 1.25
 

@@ -106,11 +106,12 @@ class Service:
             self.loop.stop()
 
     def _accept(self) -> None:
-        try:
-            accepted, _ = self._listener.accept()
-        except OSError:  # gone again, or there is no file to be had
-            return
-        self._welcome(accepted)
+        for _count in range(_CONNECTIONS):  # a crowd must not fill the queue in which the others wait
+            try:
+                accepted, _ = self._listener.accept()
+            except OSError:  # no more, gone again, or there is no file to be had
+                return
+            self._welcome(accepted)
 
     def _welcome(self, accepted: socket.socket) -> None:
         peer = Peer.of(accepted)

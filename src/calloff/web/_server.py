@@ -11,12 +11,14 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ._app import make_app
 from ._source import Source
 
 __all__ = ["bind", "link", "make_server"]
 
+_MOST = 256  # connections
 _LEAVE = 2  # seconds that open requests have at the end
 
 
@@ -45,6 +47,21 @@ def link(bound: socket.socket, token: str) -> str:
     if host in ("0.0.0.0", "::"):
         host = socket.gethostname()
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/#token={token}"
+
+
+class _Protocol(H11Protocol):
+    """A connection. Where there are too many, the one that has asked nothing for longest makes room for the new one.
+
+    Any user of the machine may connect, and hold what was opened without asking; whoever has the token is let in.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        super().connection_made(transport)
+        self._made_at = self.loop.time()
+        if len(self.connections) > _MOST:
+            others = [each for each in self.connections if isinstance(each, _Protocol) and each is not self]
+            idle = [each for each in others if each.cycle is None or each.cycle.response_complete]
+            min(idle, key=lambda each: each._made_at, default=self).transport.abort()
 
 
 class _Server(uvicorn.Server):
@@ -80,14 +97,13 @@ def make_server(
     stopping = asyncio.Event()
     config = uvicorn.Config(
         make_app(connect, token=token, hosts=hosts, stopping=stopping),
-        http="h11",
+        http=_Protocol,
         ws="none",
         lifespan="on",
         log_level="warning",
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=256,
         timeout_graceful_shutdown=_LEAVE,
     )
     return _Server(config, started, stopping)
