@@ -2,8 +2,8 @@
 
 Libraries take these signals while the program runs (a web server does, with `signal.signal` or `loop.add_signal_handler`)
 and then wait without limit. So the handlers that are set here at the beginning are not all. CPython writes the number of
-each signal that has a handler in Python, whosever it is, to the file that `signal.set_wakeup_fd` names: here a pair of
-sockets that the loop reads. What our own handler was called for is left out; the rest was somebody else's.
+each signal that has a handler in Python, whosever it is, to the file that `signal.set_wakeup_fd` names: here a pipe
+that the loop reads. What our own handler was called for is left out; the rest was somebody else's.
 
 There is only one such file, and event loops use it, too: asyncio's from the first `add_signal_handler` on, uvloop whenever
 it begins to run. So ours is set again behind each of these, and what arrives is handed on to the file that was found. A
@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import threading
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Generator
@@ -47,7 +46,7 @@ class SignalWatch:
         self._formers: dict[int, Any] = {}
         #: how often the handler was called for a number that has not been read
         self._seen: dict[int, int] = {}
-        self._sockets: tuple[socket.socket, socket.socket] | None = None
+        self._pipe: tuple[int, int] | None = None
         #: where what is read is handed on to
         self._next = _NONE
 
@@ -72,7 +71,7 @@ class SignalWatch:
 
     def run_loop(self) -> None:
         """Run the loop until it is stopped."""
-        if self._sockets is not None and not isinstance(self._loop, asyncio.BaseEventLoop):
+        if self._pipe is not None and not isinstance(self._loop, asyncio.BaseEventLoop):
             self._next = _NONE  # uvloop has another one each time
             self._loop.call_soon(self._chain)
         self._loop.run_forever()
@@ -88,16 +87,14 @@ class SignalWatch:
         if theirs != _NONE:  # the program uses it
             signal.set_wakeup_fd(theirs)
             return
-        reader, writer = socket.socketpair()
-        reader.setblocking(False)
-        writer.setblocking(False)
+        self._pipe = reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
         try:
             self._loop.add_reader(reader, self._read)
         except NotImplementedError:
-            reader.close()
-            writer.close()
+            self._close_pipe()
             return
-        self._sockets = reader, writer
         _listening.add(self)
         self._chain()
         for name in ("add_signal_handler", "remove_signal_handler"):
@@ -105,28 +102,31 @@ class SignalWatch:
                 setattr(self._loop, name, self._behind(getattr(self._loop, name)))
 
     def _stop_listening(self) -> None:
-        if self._sockets is None:
+        if self._pipe is None:
             return
-        reader, writer = self._sockets
-        self._sockets = None
+        reader, writer = self._pipe
         _listening.discard(self)
         for name in ("add_signal_handler", "remove_signal_handler"):
             with contextlib.suppress(AttributeError):
                 delattr(self._loop, name)
         found = signal.set_wakeup_fd(_NONE)  # as it was; what a loop has put there ends with that loop
-        if found != writer.fileno():
+        if found != writer:
             signal.set_wakeup_fd(found)
         if not self._loop.is_closed():
             self._loop.remove_reader(reader)
-        reader.close()
-        writer.close()
+        self._close_pipe()
+
+    def _close_pipe(self) -> None:
+        for file in self._pipe or ():
+            os.close(file)
+        self._pipe = None
 
     def leave_to_parent(self) -> None:
         """In a forked child: its signals are not the parent's."""
-        if self._sockets is not None:
+        if self._pipe is not None:
             with contextlib.suppress(ValueError):  # not the main thread
                 found = signal.set_wakeup_fd(_NONE)
-                if found != self._sockets[1].fileno():
+                if found != self._pipe[1]:
                     signal.set_wakeup_fd(found)
 
     def _behind(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -136,7 +136,7 @@ class SignalWatch:
             try:
                 return function(*args, **kwargs)
             finally:
-                if self._sockets is not None:
+                if self._pipe is not None:
                     self._chain()
                     for signum in self._formers:
                         if signal.getsignal(signum) == _DEFAULTS[signum]:
@@ -146,18 +146,18 @@ class SignalWatch:
 
     def _chain(self) -> None:
         """Be the one that is written to, and hand on to whoever was."""
-        if self._sockets is not None:
-            mine = self._sockets[1].fileno()
+        if self._pipe is not None:
+            mine = self._pipe[1]
             found = signal.set_wakeup_fd(mine, warn_on_full_buffer=False)
             if found != mine:
                 self._next = found
 
     def _read(self) -> None:
-        if self._sockets is None:
+        if self._pipe is None:
             return
         numbers = bytearray()
         with contextlib.suppress(BlockingIOError, InterruptedError):
-            while found := self._sockets[0].recv(4096):
+            while found := os.read(self._pipe[0], 4096):
                 numbers += found
         if self._next != _NONE:
             with contextlib.suppress(OSError):

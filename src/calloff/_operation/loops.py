@@ -132,18 +132,18 @@ def _of(loop: AbstractEventLoop, live: dict[Any, None]) -> list[Hosted]:
 
 async def _end(loop: AbstractEventLoop, live: dict[Any, None]) -> None:
     until = loop.time() + max(min(operation._grace, DEFAULT.grace) for operation in _of(loop, live))
-    last = until + DEFAULT.last + _GUARD
     asked: set[Hosted] = set()
-    while (now := loop.time()) < last:
-        running = [operation for operation in _of(loop, live) if not operation.done()]
-        for operation in running:  # also what clean-up code has started in the meantime
-            if operation not in asked:
-                asked.add(operation)
-                operation.request(Kind.SHUTDOWN, CLOSING, None, max(0.0, min(operation._grace, until - now)))
-        pending = [operation.completion() for operation in running if not operation.done()]
-        if not pending:
-            break
-        await asyncio.wait(pending, timeout=last - now, return_when=asyncio.FIRST_COMPLETED)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout_at(until + DEFAULT.last + _GUARD):
+            while running := [operation for operation in _of(loop, live) if not operation.done()]:
+                for operation in running:  # the second time, what clean-up code has started in the meantime
+                    if operation not in asked:
+                        asked.add(operation)
+                        grace = min(operation._grace, max(0.0, until - loop.time()))
+                        operation.request(Kind.SHUTDOWN, CLOSING, None, grace)
+                for operation in running:
+                    if not operation.done():
+                        await operation.completion()
     for operation in _of(loop, live):  # abandoned ones: let go of them with their tasks
         task = None if operation.body is None else operation.body.task
         if task is not None:
