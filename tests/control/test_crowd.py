@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,20 @@ def test_thousands_of_ids_are_looked_up_at_once(sockets: Path, tmp_path: Path) -
                 assert time.monotonic() - began < 5  # one by one it is a minute
 
 
+def test_a_crowd_that_comes_at_once_is_answered_one_and_all(sockets: Path, tmp_path: Path) -> None:
+    def ask(_: int) -> str:
+        together.wait(30)
+        with Raw(sockets, program.pid) as raw:
+            raw.hear()
+            answer: str = raw.ask(verb="list")["answer"]
+            return answer
+
+    together = threading.Barrier(100)
+    with Program(tmp_path, SLEEPER) as program, ThreadPoolExecutor(100) as threads:
+        eventually(running(2))
+        assert list(threads.map(ask, range(100))) == ["listing"] * 100
+
+
 @given(st.lists(st.text("12.t", max_size=4), max_size=12), st.text("12.t", max_size=4))
 def test_the_index_finds_what_looking_one_by_one_does(ids: list[str], text: str) -> None:
     known = [(id, place) for place, id in enumerate(dict.fromkeys(ids))]
@@ -129,10 +145,12 @@ def test_a_process_that_fails_does_not_hide_the_others(sockets: Path, tmp_path: 
     """A stand-in for a process with another version, or with a fault: it greets, and answers with something else."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b'{"answer":"hello"}\n')
-        while await reader.readline():
-            writer.write(json.dumps(answer).encode() + b"\n")
-        writer.close()
+        try:
+            writer.write(b'{"answer":"hello"}\n')
+            while await reader.readline():
+                writer.write(json.dumps(answer).encode() + b"\n")
+        finally:
+            writer.close()
 
     async def main() -> None:
         async with await asyncio.start_unix_server(serve, sockets / "1.sock"), Client() as client:

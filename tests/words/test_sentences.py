@@ -1,6 +1,7 @@
 """What an ending says of itself: the sentence that the command line prints."""
 
 import os
+from asyncio import CancelledError
 
 import pytest
 
@@ -68,6 +69,29 @@ def test_a_value_that_has_no_text():
 
     assert str(Completed(Bad())) == "completed with <Bad>"
     assert len(str(Completed("x" * 10_000))) < 300
+
+
+@pytest.mark.parametrize("error", [ValueError(), CancelledError(), SystemExit(3)])
+def test_a_value_whose_text_raises_anything(error):
+    class Bad:
+        def __repr__(self):
+            raise error
+
+    assert str(Completed(Bad())) == "completed with <Bad>"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\x1b]0;OWNED\x07", "two\nlines", "\u202eright to left", "caf\udce9"],
+    ids=["escape", "line", "order", "half"],
+)
+def test_texts_of_others_are_data(text):
+    """No terminal obeys them, and each verdict stays in its line."""
+    evidence = report(
+        Rung.ABANDONED, Kind.REQUESTED, text, stuck_at=(calloff.Frame(text, 3, text, text),), survivors=(text,)
+    )
+    for told in (Abandoned(Ref("1", text), evidence), Failed(ValueError(text)), evidence):
+        assert str(told).isprintable()
 
 
 def test_source_is_read_from_plain_files_only(tmp_path):

@@ -7,6 +7,7 @@ from .errors import ended_error
 from .reason import Reason, why
 from .ref import Ref
 from .report import StopReport, how, places
+from .text import clean
 
 __all__ = ["Abandoned", "Cancelled", "Completed", "Failed", "Outcome", "verdict"]
 
@@ -101,13 +102,16 @@ def verdict(outcome: "Outcome[object]", ref: Ref | None = None) -> list[str]:
     elif isinstance(outcome, Failed):
         own_end = f"raised {type(outcome.error).__name__}"
     name = "it" if ref is None else repr(ref.name)
-    return [f"{name} {why(report.reason)}: {how(report, own_end)}", *places(report)]
+    return [clean(line) for line in (f"{name} {why(report.reason)}: {how(report, own_end)}", *places(report))]
 
 
 def _cut(value: object) -> str:
     """The repr of a value of the program, which may fail, and may be long."""
     try:
         text = repr(value)
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # a cancel, too, that its own code raises there
         text = f"<{type(value).__name__}>"
+    text = clean(text)
     return text if len(text) <= 200 else f"{text[:199]}…"

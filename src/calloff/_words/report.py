@@ -6,6 +6,7 @@ from typing import NamedTuple
 from .durations_text import spoken
 from .frame import Frame, at_line
 from .reason import Reason, why
+from .text import clean
 
 __all__ = ["ENDS", "Rung", "StopReport", "how", "places"]
 
@@ -52,7 +53,7 @@ class StopReport(NamedTuple):
     survivors: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return "; ".join((f"{why(self.reason)}: {how(self)}", *places(self)))
+        return clean("; ".join((f"{why(self.reason)}: {how(self)}", *places(self))))
 
     @property
     def seconds(self) -> float:

@@ -3,17 +3,9 @@
 import unicodedata
 from typing import Any
 
+from .._words.text import clean, printable
+
 __all__ = ["cells", "clean", "fit", "printable", "progress_text"]
-
-
-def clean(text: str) -> str:
-    """In one line, and nothing that a terminal would obey."""
-    return printable(" ".join(text.split()))
-
-
-def printable(text: str) -> str:
-    """Nothing that a terminal would obey."""
-    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def progress_text(value: Any, bar: int) -> str:

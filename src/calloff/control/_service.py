@@ -32,6 +32,8 @@ __all__ = ["Connection", "Service"]
 
 _logger = logging.getLogger("calloff")
 _CONNECTIONS = 64
+#: seconds in which one that has come may ask for the first time, before it has to make room for others
+_FRESH = 0.25
 _CHUNK = 1 << 16
 _PIECES = 100
 #: seconds that answers on their way get when the process ends
@@ -107,11 +109,19 @@ class Service:
 
     def _accept(self) -> None:
         for _count in range(_CONNECTIONS):  # a crowd must not fill the queue in which the others wait
+            if not self._has_room():
+                self.loop.remove_reader(self._listener)
+                self.loop.call_later(_FRESH / 5, self._accept_again)
+                return
             try:
                 accepted, _ = self._listener.accept()
             except OSError:  # no more, gone again, or there is no file to be had
                 return
             self._welcome(accepted)
+
+    def _accept_again(self) -> None:
+        if not self._is_over():
+            self.loop.add_reader(self._listener, self._accept)
 
     def _welcome(self, accepted: socket.socket) -> None:
         peer = Peer.of(accepted)
@@ -125,10 +135,17 @@ class Service:
         self._connections[connection] = None
         connection.answer(Hello(last=False, pid=os.getpid(), argv=self.argv, started_at=self.started_at))
 
+    def _has_room(self) -> bool:
+        """Whether one more can be let in. One that has just come and is about to ask is not sent away for the next."""
+        if len(self._connections) < _CONNECTIONS:
+            return True
+        quiet = [connection for connection in self._connections if not connection.busy]
+        return not quiet or not all(connection.fresh for connection in quiet)
+
     def _make_room(self) -> None:
         """Close a connection for a new one: an idle one, else that of whoever has the most, watchers before cancels."""
         held = Counter(connection.peer.pid for connection in self._connections)
-        least = min(self._connections, key=lambda each: (each.busy, -held[each.peer.pid], each.cancels))
+        least = min(self._connections, key=lambda each: (each.busy, each.fresh, each.cancels, -held[each.peer.pid]))
         if least.busy:
             least.answer(Refused(text="too many clients look at this process: this one was let go", code="busy"))
         least.close()
@@ -143,6 +160,7 @@ class Connection:
         self.peer = peer
         self.socket = accepted
         self.closed = False
+        self._came_at: float | None = service.loop.time()
         self._exchange: Any = None
         self._file = accepted.fileno()
         self._came = bytearray()
@@ -155,6 +173,11 @@ class Connection:
     def busy(self) -> bool:
         """Whether an exchange is going on or an answer is on its way."""
         return self._exchange is not None or bool(self._rest)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it has just come, and not asked anything yet."""
+        return self._came_at is not None and self.service.loop.time() < self._came_at + _FRESH
 
     @property
     def cancels(self) -> bool:
@@ -203,6 +226,7 @@ class Connection:
             self._read_on()
 
     def _begin(self, line: bytes) -> None:
+        self._came_at = None
         try:
             request = _decode(line)
         except Exception as problem:
