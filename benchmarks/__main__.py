@@ -19,6 +19,7 @@ NAMES = (
     "memory",
     "importing",
     "processes",
+    "mapping",
     "killing",
     "commands",
     "control",

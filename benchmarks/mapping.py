@@ -1,0 +1,237 @@
+"""One function over many items: what an item costs as a coroutine and in two processes, and what one bad item does.
+
+Coroutines run in fresh interpreters, a hundred in flight: processor time for an item, and by how much memory has grown.
+Processes: processor time for an item, of all processes together, of a function that does nothing.
+"""
+
+import asyncio
+import json
+import os
+import resource
+import subprocess
+import sys
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from time import process_time
+from typing import Any
+
+import aiometer
+import aiostream
+import anyio
+import joblib
+import loky
+import mpire
+import pebble
+import psutil
+
+import calloff
+
+from . import _bodies
+from ._alone import take_turns_alone
+from ._rounds import interleave
+from ._rows import AtMost, Below, Row, compare
+
+JOBS, WORKERS = 100, 2
+
+
+async def nothing(item: int) -> int:
+    return item
+
+
+# --- coroutines
+
+
+async def ours(items: range) -> None:
+    async with calloff.map(nothing, iter(items), jobs=JOBS, timeout=30) as results:
+        async for _ in results:
+            pass
+
+
+async def group_and_queue(items: range, *, limit: bool = False) -> None:
+    queue: asyncio.Queue[int | None] = asyncio.Queue(JOBS)
+
+    async def work() -> None:
+        while (item := await queue.get()) is not None:
+            if limit:
+                async with asyncio.timeout(30):
+                    await nothing(item)
+            else:
+                await nothing(item)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(JOBS):
+            group.create_task(work())
+        for item in items:
+            await queue.put(item)
+        for _ in range(JOBS):
+            await queue.put(None)
+
+
+async def by_aiometer(items: range) -> None:
+    async with aiometer.amap(nothing, items, max_at_once=JOBS) as results:
+        async for _ in results:
+            pass
+
+
+async def by_aiostream(items: range) -> None:
+    results: Any = aiostream.stream.map(aiostream.stream.iterate(items), nothing, ordered=False, task_limit=JOBS)
+    async with results.stream() as stream:
+        async for _ in stream:
+            pass
+
+
+async def by_anyio(items: range) -> None:
+    send, receive = anyio.create_memory_object_stream[int](JOBS)
+    told, heard = anyio.create_memory_object_stream[int](JOBS)
+
+    async def work(receive: AsyncIterator[int], told: Any) -> None:
+        async with told:
+            async for item in receive:
+                await told.send(await nothing(item))
+
+    async def feed() -> None:
+        async with send:
+            for item in items:
+                await send.send(item)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(feed)
+        for _ in range(JOBS):
+            group.start_soon(work, receive.clone(), told.clone())
+        receive.close()
+        told.close()
+        async for _ in heard:
+            pass
+
+
+COROUTINES: dict[str, Callable[[range], Awaitable[None]]] = {
+    "calloff.map, with a limit each": ours,
+    "TaskGroup + queue": group_and_queue,
+    "TaskGroup + queue, with asyncio.timeout": partial(group_and_queue, limit=True),
+    "aiometer": by_aiometer,
+    "anyio streams": by_anyio,
+    "aiostream": by_aiostream,
+}
+
+
+async def measure(contender: str, count: int) -> dict[str, float]:
+    """For one interpreter: microseconds of processor time for an item, and MiB by which the process has grown."""
+    work = COROUTINES[contender]
+    await work(range(300))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = process_time()
+    await work(range(count))
+    took = process_time() - began
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return {"us": took / count * 1e6, "MiB": max(0.1, grown / 1024)}
+
+
+# --- processes
+
+
+def by_map(count: int, batch: Any = "auto") -> None:
+    async def main() -> None:
+        results = calloff.map(_bodies.same, range(count), jobs=WORKERS, place=calloff.process, batch=batch, timeout=30)
+        async with results:
+            async for _ in results:
+                pass
+
+    calloff.run(main())
+
+
+def by_executor(count: int, chunk: int) -> None:
+    with ProcessPoolExecutor(WORKERS) as pool:
+        for _ in pool.map(_bodies.same, range(count), chunksize=chunk):
+            pass
+
+
+def by_loky(count: int) -> None:
+    for _ in loky.get_reusable_executor(WORKERS).map(_bodies.same, range(count), chunksize=64):
+        pass
+
+
+def by_pebble(count: int) -> None:
+    with pebble.ProcessPool(WORKERS) as pool:
+        for _ in pool.map(_bodies.same, range(count), chunksize=64, timeout=30).result():
+            pass
+
+
+def by_joblib(count: int) -> None:
+    joblib.Parallel(WORKERS)(joblib.delayed(_bodies.same)(item) for item in range(count))
+
+
+def by_mpire(count: int) -> None:
+    with mpire.WorkerPool(WORKERS) as pool:
+        for _ in pool.imap_unordered(_bodies.same, range(count), iterable_len=count, task_timeout=30):
+            pass
+
+
+BATCHES: dict[str, Callable[[int], None]] = {
+    "calloff.map": by_map,
+    "ProcessPoolExecutor, chunks of 64": partial(by_executor, chunk=64),
+    "joblib": by_joblib,
+    "loky, chunks of 64": by_loky,
+    "pebble, chunks of 64": by_pebble,
+    "mpire": by_mpire,
+}
+ONE_BY_ONE: dict[str, Callable[[int], None]] = {
+    "calloff.map, batch=1": partial(by_map, batch=1),
+    "ProcessPoolExecutor, chunks of 1": partial(by_executor, chunk=1),
+}
+
+
+def spent() -> float:
+    """Seconds of processor time of this process and all below it, those that have ended included."""
+    total = 0.0
+    for process in (here := psutil.Process(), *here.children(recursive=True)):
+        try:
+            times: Any = process.cpu_times()
+        except psutil.Error:
+            continue
+        total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def alone(contender: str, count: int) -> float:
+    """Microseconds of processor time for an item, the start of the workers included."""
+    began = spent()
+    (BATCHES | ONE_BY_ONE)[contender](count)
+    return (spent() - began) / count * 1e6
+
+
+async def in_a_fresh_interpreter(contender: str, count: int) -> float:
+    code = f"from benchmarks.mapping import alone; print(alone({contender!r}, {count}))"
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=300).stdout
+    return float(json.loads(answer.splitlines()[-1]))
+
+
+def run(quick: bool) -> list[Row]:
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    rounds = 3 if quick else 7
+    count = 20_000 if quick else 100_000
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = take_turns_alone("benchmarks.mapping", dict.fromkeys(COROUTINES, count), rounds)
+        costs = {name: figures["us"] for name, figures in found.items()}
+        mine, plain, limited, *peers = costs
+        goals: dict[str, Any] = {plain: None, limited: AtMost(2.5), **dict.fromkeys(peers, Below())}
+        grown = {name: figures["MiB"] for name, figures in found.items()}
+        batches, singly = (
+            asyncio.run(interleave({n: n for n in names}, partial(in_a_fresh_interpreter, count=count // by), rounds))
+            for names, by in ((BATCHES, 1), (ONE_BY_ONE, 20))
+        )
+    rest = {name: None for name in batches if name != "calloff.map"}
+    return [
+        *compare(f"{count} coroutines, an item", "us", costs, mine, goals),
+        *compare("the same, growth", "MiB", grown, mine, dict.fromkeys([plain, limited, *peers])),
+        *compare(f"{count} calls in processes, an item", "us", batches, "calloff.map", rest),
+        *compare("one by one in processes, an item", "us", singly, *singly_goals()),
+    ]
+
+
+def singly_goals() -> tuple[str, dict[str, Any]]:
+    ours, peer = ONE_BY_ONE
+    return ours, {peer: None}
