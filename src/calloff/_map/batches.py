@@ -147,10 +147,8 @@ class Batches:
     def launch(self) -> bool:
         """Start the next items."""
         window = self.window
-        flights: list[Flight] = []
-        size = window.width = self.size
-        while len(flights) < size and (flight := window.draw()) is not None:
-            flights.append(flight)
+        window.width = self.size
+        flights = window.draw_many(window.width)
         if not flights:
             return False
         try:

@@ -184,7 +184,13 @@ class Map(Generic[Item, T]):
         return self
 
     async def __anext__(self) -> tuple[Item, Outcome[T]]:
-        flight, outcome = await self._take()
+        window = self._window
+        if window is None or not window.results:
+            flight, outcome = await self._take()
+        else:  # most are there by the time they are asked for
+            flight, outcome = window.results.popleft()
+            if window._launched < window.jobs:
+                window.taken()
         return flight.item, outcome
 
     async def _take(self) -> tuple[Flight, Outcome[T]]:

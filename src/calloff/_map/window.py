@@ -12,6 +12,7 @@ from asyncio import AbstractEventLoop, Future
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import Context
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .._words.duration import delay
@@ -155,17 +156,51 @@ class Window:
                 item = self.offered.popleft()
             else:
                 return None
+            if type(item) is Wrong:
+                self._refuse(item)
+                continue
             flight = Flight(item, self._number, self._drawn)
             self._number += 1
-            if type(item) is Wrong:
-                flight.item = item.text
             if self.journal is None or self._is_missing(self.journal, flight):
                 self._drawn += 1
                 self._running += 1
-                if type(item) is not Wrong:
-                    return flight
-                flight.attempt = 0
-                self.ended(flight, Failed(item.error))
+                return flight
+
+    def draw_many(self, most: int) -> list[Flight]:
+        """The next items, up to so many."""
+        flights: list[Flight] = []
+        source = self.source
+        if source is not None and self.journal is None and not self._again and self.more and self._has_room():
+            number, drawn = self._number, self._drawn
+            try:
+                for item in islice(source, most):
+                    if type(item) is Wrong:  # seldom: the slow way
+                        self._number, self._drawn = number, drawn
+                        self._running += len(flights)
+                        self._refuse(item)
+                        return flights
+                    flights.append(Flight(item, number, drawn))
+                    number += 1
+                    drawn += 1
+                self.more = len(flights) == most
+            except Exception as error:
+                self.fail(error)
+            self._number, self._drawn = number, drawn
+            self._running += len(flights)
+            return flights
+        while len(flights) < most and (flight := self.draw()) is not None:
+            flights.append(flight)
+        return flights
+
+    def _refuse(self, wrong: Wrong) -> None:
+        """What is no item fails, under its number."""
+        flight = Flight(wrong.text, self._number, self._drawn)
+        flight.attempt = 0
+        self._number += 1
+        if self.journal is None or self._is_missing(self.journal, flight):
+            self._drawn += 1
+            self._running += 1
+            self.ended(flight, Failed(wrong.error))
 
     def _is_missing(self, journal: "Journal", flight: Flight) -> bool:
         """Whether no earlier run has done it."""
@@ -193,6 +228,12 @@ class Window:
         """An item has ended; it is confirmed that nothing of it runs."""
         self._running -= 1
         completed = type(outcome) is Completed
+        if completed and not self._ordered and self.journal is None:  # nearly all of them
+            self._completed += 1
+            self.results.append((flight, outcome))
+            if self._waiter is not None:
+                self._wake()
+            return
         if not completed and self._tries_again(flight, outcome):
             return
         if completed:
