@@ -74,3 +74,21 @@ def kills_its_parent(item):
         os.kill(os.getppid(), signal.SIGKILL)
         time.sleep(3600)
     return item
+
+
+class Trap:
+    """Raises when it is unpickled."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __reduce__(self):
+        return spring, (self.error,)
+
+
+def spring(error):
+    raise error
+
+
+def sets_a_trap(item):
+    return Trap({1: SystemExit(3), 2: ValueError("sprung"), 3: GeneratorExit()}[item]) if item in (1, 2, 3) else item

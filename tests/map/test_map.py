@@ -4,6 +4,9 @@ import asyncio
 import collections
 import contextvars
 import itertools
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -609,3 +612,33 @@ def test_a_plain_block_in_a_loop_is_refused(arun):
                 pass
 
     arun(main)
+
+
+CTRL_C = """
+import itertools, time, calloff
+
+def work(item):
+    time.sleep(3600 if item % 5 == 0 else 0.001)
+    return item
+
+with calloff.map(work, itertools.count(1), jobs=4, place=calloff.process, grace=1) as results:
+    try:
+        for item, outcome in results:
+            if item == 4:
+                print("ready", flush=True)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+        raise
+"""
+
+
+def test_ctrl_c_in_a_plain_block(tmp_path):
+    (tmp_path / "script.py").write_text(CTRL_C)
+    command = [sys.executable, str(tmp_path / "script.py")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert out == "interrupted\n"
+    assert err.rstrip().endswith("KeyboardInterrupt")
+    assert process.returncode == -signal.SIGINT

@@ -273,7 +273,7 @@ class _Batch:
             if fine and report is None:
                 try:
                     value = loads(data)
-                except Exception:
+                except BaseException:  # once more, and it is told
                     self._end(flight, fine, data, None)
                 else:
                     ended(flight, Completed(value))
@@ -291,7 +291,7 @@ class _Batch:
                 outcome = Completed(pickle.loads(data), report)
             else:
                 outcome = Failed(unpack_error(data, self._lane.sent.name), report)
-        except Exception as problem:
+        except BaseException as problem:  # a pickle runs what it likes
             problem.add_note(f"while the result of {self._lane.sent.name} was unpickled")
             outcome = Failed(problem, report)
         self._lane.window.ended(flight, outcome)
