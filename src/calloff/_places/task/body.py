@@ -19,7 +19,7 @@ from ..._words.errors import StopForced
 from ..._words.frame import RawStack
 from ..._words.place import Body, Sink
 from ..._words.report import Rung
-from .forcing import is_awake, raise_in
+from .forcing import is_awake, raise_in, waiter_of
 from .immortal import keep_alive_forever
 from .parts import Parts
 from .stack import (
@@ -115,7 +115,7 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
             return self.known_where()
         task = self.task
         assert task is not None
-        waiter = task._fut_waiter  # type: ignore[attr-defined]  # private: not in the stubs
+        waiter = waiter_of(task)
         where = None
         if waiter is not None:
             if type(waiter) is not asyncio.Future:
@@ -162,7 +162,7 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
         if children:
             parts.force(parts.leaves(), self._force_rest)
         task = self.task
-        if task is not None and not (children and parts.waits(self.coro, _waiter_of(task))):
+        if task is not None and not (children and parts.waits(self.coro, waiter_of(task))):
             self._forcing = True
             self._cancel()
         if children or task is not None:
@@ -232,9 +232,13 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
     def _refusing(self) -> "list[asyncio.Task[Any]]":
         """Return what was asked and went on: the task of the body, or child tasks."""
         task = self.task
-        waiter = None if task is None else _waiter_of(task)
+        waiter = None if task is None else waiter_of(task)
         parts = self._parts or self._collect()
-        return parts.refusing(self.coro, waiter, task, self._asked_with)
+        try:
+            return parts.refusing(self.coro, waiter, task, self._asked_with)
+        except Exception:
+            _logger.exception("whether %r is in its clean-up could not be found out", self.name)
+            return [] if task is None else [task]
 
     # --- what it waits for
 
@@ -244,7 +248,7 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
         if parts is None:
             parts = self._parts = Parts(get_running_loop() if self.task is None else self.task.get_loop())
         try:
-            parts.collect(self.coro, None if self.task is None else _waiter_of(self.task))
+            parts.collect(self.coro, None if self.task is None else waiter_of(self.task))
         except Exception:
             _logger.exception("what %r waits for could not be found out", self.name)
         return parts
@@ -480,10 +484,6 @@ def body_of(task: "asyncio.Task[Any]") -> TaskBody | None:
     """Return the body that a task runs, also where a task factory has wrapped its coroutine."""
     coro = coro_of(task)
     return coro if isinstance(coro, TaskBody) else _wrapped.get(task)
-
-
-def _waiter_of(task: Any) -> Any:
-    return task._fut_waiter
 
 
 #: the bodies of tasks whose coroutine is not the body itself

@@ -6,37 +6,47 @@ failed already, it makes the task's next step throw the error of that future, as
 
 import asyncio
 import sys
+from contextlib import suppress
+from types import BuiltinMethodType, MethodType
 from typing import Any
 
 from .objects import FUTURES, is_a, is_done
 
-__all__ = ["calm_anyio", "force_task", "is_awake", "raise_in"]
+__all__ = ["calm_anyio", "force_task", "is_awake", "raise_in", "waiter_of"]
 
 #: how many turns of the loop a task with a step before it is waited for
 _TURNS = 20
+#: what the wake-up of a task is, in C and in Python
+_METHODS = (BuiltinMethodType, MethodType)
+
+
+def waiter_of(task: Any) -> Any:
+    """Return the future that a task waits for; ``None`` when it has a step before it."""
+    return getattr(task, "_fut_waiter", None)
 
 
 def is_awake(task: Any) -> bool:
     """Return whether a task has a step before it, in which whatever was asked of it arrives."""
-    waiter = getattr(task, "_fut_waiter", None)
-    return waiter is None or (is_done(waiter) if is_a(waiter, FUTURES) else waiter.done())
+    waiter = waiter_of(task)
+    return waiter is None or (is_a(waiter, FUTURES) and is_done(waiter))
 
 
 def raise_in(task: Any, error: BaseException) -> bool:
     """Raise `error` in a task that waits, in its next step; ``False``, and nothing happens, when it can't be now."""
-    waiter: Any = task._fut_waiter
+    waiter: Any = waiter_of(task)
     if is_awake(task) or task._must_cancel or not is_a(waiter, asyncio.Future):
         return False
     callbacks: list[tuple[Any, Any]] = waiter._callbacks or []
     for callback, context in tuple(callbacks):
-        if getattr(callback, "__self__", None) is task:
+        if type(callback) in _METHODS and callback.__self__ is task:
             asyncio.Future.remove_done_callback(waiter, callback)
             loop: asyncio.AbstractEventLoop = waiter.get_loop()
             failed: asyncio.Future[None] = loop.create_future()
             failed.set_exception(error)
             failed.exception()  # seen: no complaint if the loop ends before the step
-            waiter.cancel()
             loop.call_soon(callback, failed, context=context)
+            with suppress(Exception):  # of somebody's own class of futures
+                waiter.cancel()
             return True
     return False
 

@@ -17,9 +17,10 @@ from typing import Any
 
 from ..._words.errors import StopForced
 from ..._words.frame import RawStack, culprit, develop
+from ..._words.place import Body
 from ..._words.report import Rung
 from .executors import Call, anyio_call, executor_call
-from .forcing import calm_anyio, force_task, is_awake
+from .forcing import calm_anyio, force_task, is_awake, waiter_of
 from .objects import FUTURES, TASKS, children_of, entered, fields, is_a, is_done, members_of, own_self
 from .stack import (
     GROUP_WAITS,
@@ -71,7 +72,7 @@ class Parts:
         ahead += [part for part in _behind(coro, waiter, self._asked) if self._note(part)]
         while ahead and len(self._tasks) < _MOST:
             task = ahead.pop()
-            ahead += [part for part in _behind(coro_of(task), _waiter_of(task), self._asked) if self._note(part)]
+            ahead += [part for part in _behind(coro_of(task), waiter_of(task), self._asked) if self._note(part)]
 
     def _note(self, part: Any) -> bool:
         """Note a task or call; whether it is a task that was not known."""
@@ -179,7 +180,7 @@ class Parts:
             if child not in self._asked or is_awake(child):
                 continue
             inner = coro_of(child)
-            children = self._asked_children(inner, _waiter_of(child))
+            children = self._asked_children(inner, waiter_of(child))
             if children:
                 ahead += children
             elif not self._is_obeying(inner, asyncio.CancelledError):
@@ -212,7 +213,7 @@ class Parts:
 
     def leaves(self) -> "list[asyncio.Task[Any]]":
         """Return the child tasks that wait for no further ones."""
-        return [task for task in self.tasks() if not self.waits(coro_of(task), _waiter_of(task))]
+        return [task for task in self.tasks() if not self.waits(coro_of(task), waiter_of(task))]
 
     def waits(self, coro: object, waiter: object) -> bool:
         """Return whether it waits for child tasks that have not ended."""
@@ -292,11 +293,7 @@ def _in_future(future: Any) -> Iterator[Any]:
 
 def _is_plain_task(task: object) -> bool:
     """Whether a future is a task that no operation drives: those have a ladder of their own."""
-    return is_a(task, TASKS) and not hasattr(type(coro_of(task)), "given_up")
-
-
-def _waiter_of(task: Any) -> Any:
-    return task._fut_waiter
+    return is_a(task, TASKS) and not is_a(coro_of(task), Body)
 
 
 def _seen(task: "asyncio.Task[Any]") -> None:
