@@ -92,3 +92,14 @@ def spring(error):
 
 def sets_a_trap(item):
     return Trap({1: SystemExit(3), 2: ValueError("sprung"), 3: GeneratorExit()}[item]) if item in (1, 2, 3) else item
+
+
+class Slow:
+    """Takes for ever to be unpickled."""
+
+    def __reduce__(self):
+        return time.sleep, (3600,)
+
+
+def slow_to_unpickle(item):
+    return Slow() if item == 2 else item

@@ -251,6 +251,35 @@ def test_results_that_raise_when_they_are_unpickled_fail_alone():
     calloff.run(main())
 
 
+def test_a_result_that_takes_for_ever_to_be_unpickled_holds_up_nobody():
+    async def main():
+        options = {"place": calloff.process, "batch": 6, "jobs": 1, "timeout": 0.5, "grace": 0.5}
+        outcomes = await calloff.map(bodies.slow_to_unpickle, range(6), **options)
+        assert [type(outcome) for outcome in outcomes] == [Completed, Completed, Failed, *[Completed] * 3]
+        assert "was not unpickled within 2 s" in str(outcomes[2].error)
+        del options["timeout"]
+        taken = 0
+        async with calloff.map(bodies.slow_to_unpickle, range(6), **options) as results:
+            async for _ in results:
+                taken += 1
+                if taken == 5:
+                    break
+        assert calloff.operations() == (calloff.current(),)
+
+    calloff.run(main())
+
+
+def test_no_file_is_left_open():
+    async def main():
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(3):
+            await calloff.map(bodies.fine, [1, 2, threading.Lock()], place=calloff.process, batch=3, jobs=1)
+        return len(os.listdir("/proc/self/fd")) - before
+
+    calloff.run(main())
+    assert calloff.run(main()) <= 2
+
+
 def test_functions_of_the_main_script(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(

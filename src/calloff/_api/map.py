@@ -159,7 +159,8 @@ def _lane(window: Window, start: Callable[..., Operation[Any]]) -> Lane:
     plan = window.plan
     if plan.function is None:
         return Singly(window, start)
-    from .._map.batches import Batches, Sent
+    from .._map.batches import Batches
+    from .._map.sent import Sent
 
     sent = Sent(plan.function, plan.name)
     if plan.batch == 1 or plan.stall is not None or plan.within is not None or is_async(plan.function):

@@ -6,29 +6,26 @@ is read here as it comes. When the operation is stopped or dies, the item that r
 it, which had not begun, go to another worker. The limit of an item is watched here, from the moment its function began.
 """
 
-import contextlib
-import mmap
-import os
 import pickle
 import time
-import zlib
 from asyncio import Future, TimerHandle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
-from .._child.batch import HEAD, MARK, RECORD, SIZE, one, run
+from .._child.batch import one, run
 from .._operation.operation import Operation
-from .._places.process.body import ProcessBody, _first_line
-from .._places.process.facts import stamp_of
 from .._places.process.packing import pack, unpack_error
+from .._places.process.unpickling import may_block, unpickle_aside
+from .._words.errors import CalloffError
 from .._words.outcome import Abandoned, Completed, Failed, Outcome
-from .._words.place import Sink, Work
 from .._words.reason import Kind, Reason
 from .flight import Flight
+from .sent import Call, Sent
+from .spool import Spool, has_children
 from .window import Window
 
-__all__ = ["Batches", "Sent"]
+__all__ = ["Batches"]
 
 #: seconds that the items of a batch take together; with an output less, since what is not yet told is lost with us
 _WORTH, _WORTH_WRITTEN = 0.05, 0.005
@@ -37,70 +34,6 @@ _MOST = 512
 _QUIET = 0.02
 #: how often a batch may come back without having begun before its first item is blamed
 _BARREN = 3
-
-
-class Sent:
-    """The function of a map as it is sent: once pickled, however many items there are."""
-
-    def __init__(self, function: Callable[[Any], Any], name: str) -> None:
-        data, _ = pack(function, (), {}, name)
-        self.data = zlib.compress(
-            data, 1
-        )  # also hides the name of the main script, for which the whole is pickled anew
-        self.name = name
-        self.first_line = _first_line(function)
-        self.stamp = stamp_of(function)
-
-    def one(self, item: Any) -> "Call":
-        """Work that calls it with one item."""
-        return Call(self, partial(pack, one, (self.data, item), {}, self.name))
-
-
-class Call(Work[Any]):
-    """Work of our own in a worker that goes by the name of the user's function."""
-
-    __slots__ = ("_heard", "_pack", "_sent")
-    place = "process"
-
-    def __init__(self, sent: Sent, packing: Callable[[], Any], heard: Callable[[], object] | None = None) -> None:
-        self._sent = sent
-        self._pack = packing
-        self._heard = heard
-
-    def open(self) -> "_Body":
-        """The body; `TypeError` when something can't be sent."""
-        body = _Body(self._pack(), self._sent.name, self._sent.first_line, self._sent.stamp)
-        body.heard = self._heard
-        return body
-
-
-class _Body(ProcessBody):
-    """A body that hears the words of a batch."""
-
-    heard: Callable[[], object] | None = None
-
-    def begin(self, sink: Sink) -> None:
-        """As ever, with an ear between."""
-        ear: Any = sink if self.heard is None else _Ear(sink, self.heard)
-        super().begin(ear)
-
-
-class _Ear:
-    """Passes on what the worker says, but for the words of a batch."""
-
-    def __init__(self, sink: Sink, heard: Callable[[], object]) -> None:
-        self._sink = sink
-        self._heard = heard
-
-    def progressed(self, value: Any) -> None:
-        """A report of the function, or a word of the batch."""
-        if value == MARK:
-            self._heard()
-        else:
-            self._sink.progressed(value)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sink, name)
 
 
 class Batches:
@@ -122,7 +55,9 @@ class Batches:
         self._worth = _WORTH if window.journal is None else _WORTH_WRITTEN
         self._mean: float | None = None
         self._running: dict[Future[Any], _Batch] = {}
-        self._spools: list[_Spool] = []
+        #: those that have ended, but for results that are still unpickled aside
+        self._late: set[_Batch] = set()
+        self._spools: list[Spool] = []
         self.barren = 0
 
     @property
@@ -152,7 +87,7 @@ class Batches:
         if not flights:
             return False
         try:
-            batch = _Batch(self, flights, self._spools.pop() if self._spools else _Spool())
+            batch = _Batch(self, flights, self._spools.pop() if self._spools else Spool())
         except Exception as error:
             self._apart(flights, error)
         else:
@@ -183,28 +118,43 @@ class Batches:
             batch.spool.close()  # something may still write to it
         else:
             self._spools.append(batch.spool)
-        self.window.landed()
-        if self.window.over.done():
-            while self._spools:
-                self._spools.pop().close()
+        if batch.aside:
+            self._late.add(batch)
+        else:
+            self.window.landed()
+
+    def unpickled(self, batch: "_Batch") -> None:
+        """The last result of a batch that was unpickled aside is there."""
+        if batch in self._late:
+            self._late.discard(batch)
+            self.window.landed()
 
     def stop(self, text: str) -> None:
         """Call off every operation that is in flight."""
         by = None if self.owner is None else str(self.owner.ref)
         for batch in tuple(self._running.values()):
             batch.cancel(Reason(Kind.PARENT, text, by))
+        for batch in tuple(self._late):
+            batch.wait_no_longer("the map was called off")
+
+    def close(self) -> None:
+        """Everything has ended: give back the memory."""
+        while self._spools:
+            self._spools.pop().close()
 
 
 class _Batch:
     """Some items in one operation."""
 
-    def __init__(self, lane: Batches, flights: list[Flight], spool: "_Spool") -> None:
+    def __init__(self, lane: Batches, flights: list[Flight], spool: "Spool") -> None:
         self._lane = lane
         self._flights = flights
         self.spool = spool
         self._told = 0
         self._asked = False
         self._timer: TimerHandle | None = None
+        #: results that are unpickled in a thread, since that may take long
+        self.aside: dict[Flight, Any] = {}
         spool.clear()
         sent = lane.sent
         args = sent.data, [flight.item for flight in flights], spool.path, lane.limit, sent.name
@@ -232,7 +182,7 @@ class _Batch:
         """Tell what has ended, and see to the limit of the item that runs."""
         if self._asked or self.operation.done():
             return
-        self._tell(all_of_it=late and not _has_children(self.operation.body))
+        self._tell(all_of_it=late and not has_children(self.operation.body))
         limit = self._lane.limit
         if limit is None or not (began := self.spool.began()):
             return
@@ -270,7 +220,9 @@ class _Batch:
             flight.seconds = at - before
             flight.since = before - behind
             before = at
-            if fine and report is None:
+            if fine and may_block(data):
+                self._unpickle_aside(flight, data, report if told == len(flights) or not spool.has_more() else None)
+            elif fine and report is None:
                 try:
                     value = loads(data)
                 except BaseException:  # once more, and it is told
@@ -284,9 +236,44 @@ class _Batch:
             self._told = told
             spool.last = before
 
+    def _unpickle_aside(self, flight: Flight, data: bytes, report: Any) -> None:
+        """In a thread: a pickle that names classes runs their code, and nobody else is to wait for that."""
+        lane = self._lane
+        loop = lane.window.loop
+        self.aside[flight] = report
+
+        def told(value: Any, problem: BaseException | None) -> None:
+            loop.call_soon(self._unpickled, flight, value, problem, context=lane.window.context)
+
+        unpickle_aside(data, [], loop, told)
+        if lane.limit is not None:
+            patience = lane.limit + lane.grace + 1
+            text = f"its result was not unpickled within {patience:g} s"
+            loop.call_later(patience, self._unpickled, flight, None, CalloffError(text), context=lane.window.context)
+
+    def _unpickled(self, flight: Flight, value: Any, problem: BaseException | None) -> None:
+        if flight not in self.aside:
+            return
+        report = self.aside.pop(flight)
+        if problem is None:
+            self._lane.window.ended(flight, Completed(value, report))
+        else:
+            problem.add_note(f"while the result of {self._lane.sent.name} was unpickled")
+            self._lane.window.ended(flight, Failed(problem, report))
+        if not self.aside:
+            self._lane.unpickled(self)
+
+    def wait_no_longer(self, why: str) -> None:
+        """What is still being unpickled is given up."""
+        for flight in tuple(self.aside):
+            self._unpickled(flight, None, CalloffError(f"its result was not unpickled: {why}"))
+
     def _end(self, flight: Flight, fine: bool, data: bytes, report: Any) -> None:
         outcome: Outcome[Any]
         try:
+            if fine and may_block(data):
+                self._unpickle_aside(flight, data, report)
+                return
             if fine:
                 outcome = Completed(pickle.loads(data), report)
             else:
@@ -319,68 +306,3 @@ class _Batch:
                     flight.since, flight.seconds = began - lane.behind, lane.window.loop.time() + lane.behind - began
                 lane.window.ended(flight, outcome)
         lane.window.back(rest)
-
-
-def _has_children(body: Any) -> bool:
-    """Whether the worker has any process below it, so that a result may not be told before the end of the job."""
-    pid = None if body is None else body.pid
-    try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
-                if file.read(1):
-                    return True
-    except OSError:
-        return True  # nobody can tell
-    return False
-
-
-class _Spool:
-    """Memory that a worker writes and we read: which item runs, and the results of those before it."""
-
-    def __init__(self) -> None:
-        self._file = os.memfd_create("calloff-spool", os.MFD_CLOEXEC)
-        os.ftruncate(self._file, SIZE)
-        self._memory = mmap.mmap(self._file, SIZE)
-        self.path = f"/proc/{os.getpid()}/fd/{self._file}"
-        self.clear()
-
-    def clear(self) -> None:
-        """For the next batch."""
-        HEAD.pack_into(self._memory, 0, HEAD.size, 0.0, HEAD.size, 0.0)
-        self._at = HEAD.size
-        #: when the last item ended whose result was read; 0 before the first
-        self.last = 0.0
-
-    def first(self) -> float:
-        """Since when the first item ran."""
-        first: float = HEAD.unpack_from(self._memory)[3]
-        return first
-
-    def began(self) -> float:
-        """Since when an item runs, on the clock of the worker; 0 between two items."""
-        began: float = HEAD.unpack_from(self._memory)[1]
-        return began
-
-    def has_more(self) -> bool:
-        """Whether there are results that were not read."""
-        end: int = HEAD.unpack_from(self._memory)[0]
-        return end > self._at
-
-    def read(self, *, all_of_it: bool) -> Iterator[tuple[float, bool, bytes]]:
-        """The results that have come since the last look: when the item ended, whether it is a value, its pickle."""
-        end, _, certain, _ = HEAD.unpack_from(self._memory)
-        end = end if all_of_it else certain
-        memory, unpack, size = self._memory, RECORD.unpack_from, RECORD.size
-        while self._at < end:
-            at = self._at + size
-            ended, length, fine = unpack(memory, self._at)
-            self._at = at + length
-            yield ended, fine, memory[at : self._at]
-
-    def close(self) -> None:
-        """Give back the memory."""
-        if self._file >= 0:
-            self._memory.close()
-            with contextlib.suppress(OSError):
-                os.close(self._file)
-            self._file = -1

@@ -120,6 +120,7 @@ class Map(Generic[Item, T]):
                     await asyncio.shield(window.over)
                 except CancelledError as error:
                     held = error
+            window.lane.close()
             progress(str(window.counts))
             if held is not None:
                 raise held

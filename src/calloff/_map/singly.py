@@ -113,3 +113,6 @@ class Singly:
         for operation in tuple(self._flying):
             assert isinstance(operation, Operation)
             self._call_off(operation, text)
+
+    def close(self) -> None:
+        """Everything has ended."""

@@ -52,6 +52,9 @@ class Lane(Protocol):
     def stop(self, text: str, /) -> None:
         """Call off everything that is in flight."""
 
+    def close(self) -> None:
+        """Everything has ended."""
+
 
 class Window:
     """The items of one map between their source and their consumer."""

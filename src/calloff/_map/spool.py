@@ -1,0 +1,76 @@
+"""The memory that a worker and its owner share while a batch runs; `_child/batch.py` is the other end of it."""
+
+import contextlib
+import mmap
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from .._child.batch import HEAD, RECORD, SIZE
+
+__all__ = ["Spool", "has_children"]
+
+
+def has_children(body: Any) -> bool:
+    """Whether the worker has any process below it, so that a result may not be told before the end of the job."""
+    pid = None if body is None else body.pid
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                if file.read(1):
+                    return True
+    except OSError:
+        return True  # nobody can tell
+    return False
+
+
+class Spool:
+    """Memory that a worker writes and we read: which item runs, and the results of those before it."""
+
+    def __init__(self) -> None:
+        self._file = os.memfd_create("calloff-spool", os.MFD_CLOEXEC)
+        os.ftruncate(self._file, SIZE)
+        self._memory = mmap.mmap(self._file, SIZE)
+        self.path = f"/proc/{os.getpid()}/fd/{self._file}"
+        self.clear()
+
+    def clear(self) -> None:
+        """For the next batch."""
+        HEAD.pack_into(self._memory, 0, HEAD.size, 0.0, HEAD.size, 0.0)
+        self._at = HEAD.size
+        #: when the last item ended whose result was read; 0 before the first
+        self.last = 0.0
+
+    def first(self) -> float:
+        """Since when the first item ran."""
+        first: float = HEAD.unpack_from(self._memory)[3]
+        return first
+
+    def began(self) -> float:
+        """Since when an item runs, on the clock of the worker; 0 between two items."""
+        began: float = HEAD.unpack_from(self._memory)[1]
+        return began
+
+    def has_more(self) -> bool:
+        """Whether there are results that were not read."""
+        end: int = HEAD.unpack_from(self._memory)[0]
+        return end > self._at
+
+    def read(self, *, all_of_it: bool) -> Iterator[tuple[float, bool, bytes]]:
+        """The results that have come since the last look: when the item ended, whether it is a value, its pickle."""
+        end, _, certain, _ = HEAD.unpack_from(self._memory)
+        end = end if all_of_it else certain
+        memory, unpack, size = self._memory, RECORD.unpack_from, RECORD.size
+        while self._at < end:
+            at = self._at + size
+            ended, length, fine = unpack(memory, self._at)
+            self._at = at + length
+            yield ended, fine, memory[at : self._at]
+
+    def close(self) -> None:
+        """Give back the memory."""
+        if self._file >= 0:
+            self._memory.close()
+            with contextlib.suppress(OSError):
+                os.close(self._file)
+            self._file = -1
