@@ -82,3 +82,27 @@ def test_a_child_of_another_user_is_named(tmp_path, place, expected):
         if file.exists() and (text := file.read_text().strip()):
             os.kill(int(text), signal.SIGKILL)
             assert until(lambda: gone(int(text)), 10)
+
+
+@needs_root
+@pytest.mark.parametrize("place", ["command", "process"])
+def test_an_abandoned_operation_is_listed_until_its_survivors_are_gone(tmp_path, place):
+    program, file = tmp_path / "program.py", tmp_path / "pid"
+    waits = """
+        assert op in calloff.operations()
+        sys.stdout.flush()
+        while op in calloff.operations():
+            await asyncio.sleep(0.01)
+        print("gone", flush=True)
+    """
+    text = textwrap.dedent(PROGRAM)
+    at = text.index("\nasyncio.run(")
+    program.write_text(text[:at] + textwrap.indent(textwrap.dedent(waits), "    ") + text[at:])
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join(entry for entry in sys.path if entry))
+    command = [sys.executable, program, place, file]
+    with subprocess.Popen(
+        command, env=env, preexec_fn=without_the_right_to_kill, stdout=subprocess.PIPE, text=True
+    ) as owner:
+        assert json.loads(owner.stdout.readline())[0] == "Abandoned"
+        os.kill(int(file.read_text()), signal.SIGKILL)
+        assert owner.communicate(timeout=30)[0] == "gone\n"

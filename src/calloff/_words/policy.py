@@ -30,7 +30,7 @@ class Policy:
     slack: float = 0.02
     longest_grace: float = 1e9
     polite: int = signal.SIGTERM
-    final: int = signal.SIGKILL
+    final: int = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has none
 
     def pause(self, asked: int) -> float:
         """The pause after the `asked`-th asking (from 1): exponential back-off, capped."""

@@ -48,7 +48,9 @@ def main(argv: "list[str]") -> int:
 
 
 _WATCHED = tuple(
-    int(number) for number in (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGALRM)
+    int(getattr(_signal, name))
+    for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGALRM")
+    if hasattr(_signal, name)
 )
 _LONGEST = 1e6  # seconds that one wait takes at most; it is simply repeated
 

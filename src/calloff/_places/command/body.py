@@ -19,6 +19,7 @@ from ..._words.errors import CommandFailed
 from ..._words.frame import RawStack
 from ..._words.place import Body, Sink, Work
 from ..._words.report import Rung
+from ..keeper import refuse
 from ..kept import Guarded
 from .streams import Captured, Reading, Writing
 
@@ -238,6 +239,7 @@ class CommandBody(Body):
 
     def begin(self, sink: Sink) -> None:
         """Have a guard forked that starts the program."""
+        refuse()
         self._sink = sink
         self._loop = loop = get_running_loop()
         with Files() as files:

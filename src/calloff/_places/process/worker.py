@@ -18,7 +18,7 @@ from ..._child.wire import ASK, DEAF, DUMP, LOOK, Reader, frame
 from ..._os.fds import Files, is_readable, pair, standard
 from ..._words.frame import RawStack
 from ..._words.place import Sink
-from ..keeper import QUIET
+from ..keeper import QUIET, refuse
 from ..kept import Guarded
 from .facts import Stamp, Surroundings, details, has_threads, parse_stack, seconds_run, state_of, why
 
@@ -41,8 +41,11 @@ class Worker:
     """A worker process, with its guard."""
 
     def __init__(self, pool: "Pool", preload: tuple[str, ...]) -> None:
+        refuse()
         self.pool: Pool = pool
         self.body: ProcessBody | None = None
+        #: what was called off and has left something behind that can't be killed: told when that is gone
+        self._haunted: ProcessBody | None = None
         self.dead: bool = False
         #: it has said that work may come; what is sent before waits for that
         self.ready: bool = False
@@ -292,6 +295,9 @@ class Worker:
             self._went_on(parts[0])
         elif kind == "ended":
             self._ended(**parts[0])
+        elif kind == "gone" and self._haunted is not None:
+            self._haunted.sink.stopped()
+            self._haunted = None
 
     def _meet(self, pid: int, handle: int | None) -> None:
         """It runs. Whoever looks at it while the loop is blocked hears of that before the loop does."""
@@ -314,7 +320,7 @@ class Worker:
             return
         if self._held is not None:
             _, *result = self._held
-            self._end(lambda body: body.finish(*result, survivors))
+            self._end(lambda body: body.finish(*result, survivors), survivors)
             return
         if not self._killing and cause != "kill":
             self._readable()  # the result may have come before its end
@@ -322,7 +328,7 @@ class Worker:
             self.body.located(self._stack() or ())
         if self._killing or cause == "limit":
             self._went_on(refused)
-            self._end(lambda body: body.killed(survivors))
+            self._end(lambda body: body.killed(survivors), survivors)
         else:
             words = why(status) if cause != "lost" else "the process that guards the worker was killed"
             self._end(lambda body: body.died(status, words, begun >= self._number, survivors))
@@ -339,11 +345,13 @@ class Worker:
             begun = self._handle is not None
             self._end(lambda body: body.died(None, "the process that guards the worker was killed", begun))
 
-    def _end(self, tell: Any) -> None:
+    def _end(self, tell: Any, survivors: tuple[str, ...] = ()) -> None:
         if self.dead:
             return
         self.dead = True
         body, self.body = self.body, None
+        if survivors and body is not None and body.sink.reason is not None:
+            self._haunted = body  # abandoned, until its guard says that they are gone
         self._close()
         self.pool.lost(self)
         if body is not None:
@@ -352,7 +360,7 @@ class Worker:
     def _close(self) -> None:
         self.dead = True
         self._end_last_look()
-        if hasattr(self, "guarded"):
+        if hasattr(self, "guarded") and self._haunted is None:
             self.guarded.close()
         loop = self.pool.loop
         if not loop.is_closed():
