@@ -113,6 +113,7 @@ async def many() -> None:
             assert_type(item, str)
             assert_type(outcome, Outcome[int])
     assert_type(await calloff.map(length, ["a"]), list[Outcome[int]])
+    assert_type(calloff.run(calloff.map(length, ["a"])), list[Outcome[int]])
     assert_type(await calloff.map(len, ["a"], place=calloff.process), list[Outcome[int]])
     for done in await calloff.map("gzip {}", ["a"], place=calloff.command):
         if isinstance(done, Completed):

@@ -4,7 +4,7 @@ The operation decides (when to ask, to insist, to force, to give up); the body c
 Neither imports the other: a new place is a new `Body`, nothing else changes.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from .frame import RawStack
@@ -194,5 +194,5 @@ class Work(Generic[T_co]):
         raise NotImplementedError
 
 
-#: what can be started: a coroutine, an async function that needs no arguments, or work with its place
-AsyncWork = Coroutine[Any, Any, T] | Callable[[], Coroutine[Any, Any, T]] | Work[T]
+#: what can be started: a coroutine or other awaitable, an async function that needs no arguments, or work with its place
+AsyncWork = Coroutine[Any, Any, T] | Awaitable[T] | Callable[[], Coroutine[Any, Any, T]] | Work[T]
