@@ -110,8 +110,8 @@ def forget_closed(live: dict[Any, None]) -> None:
 
 def _close(loop: AbstractEventLoop, live: dict[Any, None], close: Callable[[], None], former: Any) -> None:
     """Stands for ``loop.close()``: run the loop once more, until its operations have ended."""
-    if loop.is_running():
-        close()  # which refuses
+    if loop.is_running() or sys.is_finalizing():
+        close()  # which refuses; or nothing can run any more
         return
     with contextlib.suppress(AttributeError):
         if former is None:
