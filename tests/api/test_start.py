@@ -4,6 +4,7 @@ import asyncio
 import functools
 import gc
 import time
+import types
 
 import pytest
 
@@ -306,3 +307,32 @@ def test_a_decorated_async_function_is_awaited_all_the_same(arun):
             calloff.start(lambda: works())
 
     arun(main)
+
+
+def generates():
+    yield 1
+
+
+async def generates_async():
+    yield 1
+
+
+@types.coroutine
+def old_coroutine():
+    yield
+    return 3
+
+
+def test_generators_are_refused(arun):
+    """To asyncio of Python 3.11 a generator is a coroutine, which then fails at its first value."""
+
+    async def main():
+        for work in (generates, generates_async):
+            with pytest.raises(TypeError, match=f"^{work.__name__} is a generator function: it yields values"):
+                calloff.start(work)
+        for work in (generates(), generates_async()):
+            with pytest.raises(TypeError, match="^work must be a coroutine"):
+                calloff.start(work)
+        assert await calloff.start(old_coroutine()) == 3
+
+    arun(main())

@@ -44,7 +44,9 @@ def test_each_verb_has_a_module_with_a_main(verb: str) -> None:
 def test_an_unknown_verb() -> None:
     done = run("rnu")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("calloff: there is no verb 'rnu': choose from run, map, timeout")
+    assert done.stderr.startswith(
+        "calloff: there is no verb 'rnu' (did you mean 'run'?): choose from run, map, timeout"
+    )
 
 
 def test_a_fault_of_ours_is_125(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

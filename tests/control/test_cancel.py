@@ -13,7 +13,8 @@ from control.programs import Program, eventually, running
 from places.process_table import below, gone, until
 
 import calloff
-from calloff.control import Client, NotFound, Query, Stopped, expose
+from calloff.cli.cancel import ending
+from calloff.control import Client, NotFound, Query, Row, Stopped, expose
 
 Run = Callable[..., Any]
 
@@ -324,3 +325,9 @@ def test_a_loop_that_nothing_reaches(tmp_path: Path) -> None:
         assert stopped.row is not None
         assert stopped.row.where is not None
         assert stopped.row.where.source == "time.sleep(3600)"
+
+
+def test_a_lost_connection_is_not_told_as_a_wait_that_is_over() -> None:
+    row = Row(id="1.1", pid=1, name="x", place="task", state="running", started_at=0.0, age=1.0)
+    assert ending(Stopped(row=row)) == "the connection to its process was lost: it may still run"
+    assert ending(Stopped(row=row, seconds=2.0)) == "still runs after 2.0 s"

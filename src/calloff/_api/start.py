@@ -89,8 +89,8 @@ def body_of(work: Any) -> Body:
     if opener is not None and hasattr(work, "place"):
         body: Body = opener()
         return body
-    if asyncio.iscoroutine(work):
-        return TaskBody(work)
+    if asyncio.iscoroutine(work) and (not inspect.isgenerator(work) or inspect.isawaitable(work)):
+        return TaskBody(work)  # to asyncio of Python 3.11 every generator is one
     if inspect.isawaitable(work):
         return TaskBody(_awaited(work))
     if callable(work):
@@ -104,6 +104,8 @@ def _called(function: Callable[..., Any]) -> Coroutine[Any, Any, Any]:
     """The coroutine of an async function; a blocking function must say where it is to run."""
     target = inspect.unwrap(function.func if isinstance(function, partial) else function)
     name = getattr(function, "__qualname__", None) or short(function)
+    if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
+        raise TypeError(f"{name} is a generator function: it yields values; give an async function that goes over them")
     if not (inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(type(target).__call__)):
         raise TypeError(
             f"{name} is a blocking function: say where it is to run, with calloff.thread({name}, ...), "

@@ -37,7 +37,10 @@ def main(argv: "list[str] | None" = None) -> int:
 
         return _say(f"calloff {version('calloff')}")
     if verb not in VERBS:
-        sys.stderr.write(f"calloff: there is no verb {verb!r}: choose from {', '.join(VERBS)}\n")
+        from difflib import get_close_matches
+
+        meant = "".join(f" (did you mean {close!r}?)" for close in get_close_matches(verb, VERBS, 1))
+        sys.stderr.write(f"calloff: there is no verb {verb!r}{meant}: choose from {', '.join(VERBS)}\n")
         return 2
     home = __import__("importlib").import_module(VERBS[verb][0], __name__)
     try:

@@ -105,6 +105,8 @@ def ending(stopped: Stopped) -> str:
     after = "at once" if stopped.seconds < 0.005 else f"after {spoken(stopped.seconds)}"
     refused = {0: "", 1: ", 1 refusal"}.get(row.refusals, f", {row.refusals} refusals")
     left = "".join(f"; still running: {clean(survivor)}" for survivor in row.survivors)
+    if stopped.outcome is None and not stopped.seconds:
+        return "the connection to its process was lost: it may still run"
     if stopped.outcome is None:
         return f"still runs {after}{refused}{stuck}"
     if stopped.outcome == "gone":
