@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -178,3 +179,22 @@ def test_what_is_not_understood_is_told_with_the_version(sockets: Path) -> None:
         raw.hear()
         answer = raw.ask(verb="of tomorrow", version=99)
         assert (answer["code"], "version 1 of the protocol" in answer["text"]) == ("invalid", True)
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        ({"verb": "show", "id": f"{os.getpid()}.{'9' * 5000}"}, "not_found"),
+        ({"verb": "list", "query": {"offset": 10**18}}, "invalid"),
+        ({"verb": "list", "query": {"offset": 10**23}}, "invalid"),
+        ({"verb": "list", "query": {"limit": 10**18, "offset": 1}}, "invalid"),
+    ],
+    ids=["id", "offset", "huge offset", "limit"],
+)
+def test_a_number_that_is_too_large_is_refused_and_not_logged(
+    sockets: Path, caplog: pytest.LogCaptureFixture, request_: dict[str, object], code: str
+) -> None:
+    with expose(), Raw(sockets) as raw:
+        raw.hear()
+        assert raw.ask(**request_)["code"] == code
+    assert not caplog.records

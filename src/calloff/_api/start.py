@@ -89,8 +89,8 @@ def body_of(work: Any) -> Body:
     if opener is not None and hasattr(work, "place"):
         body: Body = opener()
         return body
-    if asyncio.iscoroutine(work) and (not inspect.isgenerator(work) or inspect.isawaitable(work)):
-        return TaskBody(work)  # to asyncio of Python 3.11 every generator is one
+    if asyncio.iscoroutine(work) and _awaitable(work):  # to asyncio of Python 3.11 every generator is a coroutine
+        return TaskBody(work)
     if inspect.isawaitable(work):
         return TaskBody(_awaited(work))
     if callable(work):
@@ -116,6 +116,11 @@ def _called(function: Callable[..., Any]) -> Coroutine[Any, Any, Any]:
     if not inspect.isawaitable(found):  # what decorates an async function has made a blocking one of it
         raise TypeError(f"{name}() returned {short(found)}, which can't be awaited")
     return found if asyncio.iscoroutine(found) else _awaited(found)
+
+
+def _awaitable(work: object) -> bool:
+    """Whether it can be awaited: a generator only where `types.coroutine` has made it."""
+    return not inspect.isgenerator(work) or inspect.isawaitable(work)
 
 
 async def _awaited(awaitable: Awaitable[T]) -> T:

@@ -33,6 +33,7 @@ _TEXT = 1000
 _logger = logging.getLogger("calloff")
 _PATTERN = 1000
 _IDS = 10_000
+_ROWS = 1 << 53
 _SHORTEST = 0.05
 _LONGEST = 86400.0 * 365
 
@@ -82,6 +83,8 @@ def _check(query: Query) -> None:
         raise Impossible(f"sort must be one of {', '.join(SORTS)}, ended, not {query.sort!r:.60}")
     if query.offset < 0 or (query.limit is not None and query.limit < 0):
         raise Impossible("offset and limit must be 0 or more")
+    if max(query.offset, query.limit or 0) > _ROWS:
+        raise Impossible(f"offset and limit must be at most {_ROWS}")
     if len(query.name) > _PATTERN or len(query.ids) > _IDS:
         raise Impossible(f"at most {_PATTERN} characters of a name and {_IDS} ids")
 

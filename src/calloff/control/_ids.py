@@ -9,6 +9,7 @@ __all__ = ["Index", "best", "fits", "numbers"]
 
 T = TypeVar("T")
 EXACT = 3
+_DIGITS = 18  # more has no number of ours, and Python refuses to read thousands
 
 
 def fits(id: str, text: str) -> int:
@@ -54,7 +55,7 @@ def numbers(texts: Iterable[str], pid: int) -> set[int] | None:
     found: set[int] = set()
     for text in texts:
         number = text.removeprefix(f"{pid}.")
-        if not (number.isascii() and number.isdigit()) or text != f"{pid}.{int(number)}":
+        if not (number.isascii() and number.isdigit() and len(number) <= _DIGITS) or text != f"{pid}.{int(number)}":
             return None
         found.add(int(number))
     return found
