@@ -136,6 +136,12 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
             if not self._raise(CancelledError()):
                 self._cancel()
             return True
+        if self._parts is None and self._waits_alone():
+            obeying = is_handling(self.coro, self._asked_with)
+            if obeying or (self._asked_with is None and is_awake(self.task)):
+                return False
+            self._cancel()
+            return True
         parts = self._collect()
         refusing = self._refusing()
         for task in refusing:
@@ -241,6 +247,13 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
             return [] if task is None else [task]
 
     # --- what it waits for
+
+    def _waits_alone(self) -> bool:
+        """Return whether a quick look tells that the body waits for a bare future, and nothing else is part of it."""
+        waiter = waiter_of(self.task)
+        if type(waiter) is not asyncio.Future or len(waiter._callbacks or ()) > 1 or "greenlet" in sys.modules:
+            return False
+        return not arrived_at(self.coro)[1]
 
     def _collect(self) -> Parts:
         """Find what the body waits for and what is part of it; a failure of the search must not keep the stop up."""
