@@ -99,7 +99,7 @@ def leave(work: Callable[[], Any], closing: Callable[[Main], None], **options: A
 
 def ended(operation: Operation[Any], state: str) -> None:
     assert operation not in calloff.operations()
-    assert str(operation.state) == state
+    assert str(operation.state) == state, operation._exception
     assert operation.reason is not None
     assert operation.reason.kind is Kind.SHUTDOWN
     assert operation.done()

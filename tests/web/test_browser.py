@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places.process_table import below
 from playwright.sync_api import Browser, Page, expect
 from web import browser as browsers
 from web.fake import FakeSource
@@ -83,15 +84,6 @@ def started(*words: str, sockets: Path) -> "Iterator[subprocess.Popen[str]]":
             process.communicate()
 
 
-def children_of(pid: int) -> list[int]:
-    """All descendants, by the kernel's own lists."""
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, task.read_text().split()):
-            found += [child, *children_of(child)]
-    return found
-
-
 def sleepers() -> list[int]:
     """The processes that sleep for our program now, daemons included."""
     found: list[int] = []
@@ -137,7 +129,7 @@ def test_see_it_appear_call_it_off_and_the_answer_is_true(visit: Callable[..., P
                 expect(row).to_contain_text(line)
             assert len(sleepers()) == 2
             (worker,) = [int(pid) for pid in _pids_of(tab, "c-loop")]
-            assert worker in children_of(program.pid)
+            assert worker in below(program.pid)
 
             verdict = call_off(tab, "swallower", "by a click")
             assert "Cancelled in" in verdict

@@ -61,8 +61,8 @@ class Home:
             self._environment = {}
         self._settle()
 
-    def restore(self) -> bool:
-        """Put everything back after a job; whether the function has left a thread behind."""
+    def restore(self) -> None:
+        """Put everything back after a job."""
         for timer in _TIMERS:
             signal.setitimer(timer, 0)
         if list(map(_getsignal, self._handlers)) != self._before:
@@ -72,6 +72,9 @@ class Home:
         _set_mask(signal.SIG_SETMASK, self._mask)
         os.umask(self._umask)
         self._settle()
+
+    def has_threads(self) -> bool:
+        """Whether the function has left a thread behind."""
         return threading.active_count() > 1 and self._left_threads()
 
     def is_changed(self) -> bool:

@@ -173,8 +173,7 @@ class _Worker:
         told = operation.asked is not None
         self._box = []
         operation.number = 0
-        left_behind = self._home.restore() | _has_descendants()
-        self._spoiled = self._spoiled or self._home.is_changed()
+        left_behind = self._home.has_threads() | _has_descendants()
         try:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -184,6 +183,9 @@ class _Worker:
         kind, body, buffers = parts
         del value, parts
         self._send(frame((number, kind, told, left_behind, operation.told, self._spoiled), body, buffers))
+        self._home.restore()  # now, while the owner is busy with the answer
+        if self._home.is_changed():
+            os._exit(0)  # a function that is on its way here has not begun: the owner gives it to another worker
 
     def _send(self, parts: list[Any]) -> None:
         for part in parts:
