@@ -173,13 +173,16 @@ def give_back_slowly(path, taken):
     """Wait for a condition whose lock takes its time, in C, to be given back."""
 
     class Lock:
-        release = partial(time.sleep, 0.3)
+        release = staticmethod(partial(time.sleep, 0.3))
 
         def acquire(self, *_):
             Path(taken).touch()
             return True
 
         def _is_owned(self):
+            return True
+
+        def locked(self):
             return True
 
     condition = threading.Condition(Lock())

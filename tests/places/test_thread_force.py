@@ -172,7 +172,8 @@ def test_swallowed_force_is_noticed() -> None:
     thread = threading.Thread(target=call.run, daemon=True)
     thread.start()
     assert inside.wait(30)
-    call.force()
+    while not call.force():  # never inside of Event.set
+        pass
     deadline = 3000
     while not call.is_handling(calloff.StopForced) and deadline:
         threading.Event().wait(0.01)
@@ -279,7 +280,8 @@ def test_who_is_traced_goes_on_while_force_waits_for_a_blocked_thread(arun: Any)
         sys.settrace(lambda frame, event, argument: None)
         try:
             operation.cancel(grace=0)
-            await asyncio.sleep(0.05)
+            while not operation.body.call._forced:
+                await asyncio.sleep(0.001)
         finally:
             sys.settrace(before)
         go.set()

@@ -6,12 +6,12 @@ which the function returns (`list.extend` over `starmap`), between which and the
 can tell for certain whether the function is still running, and a late signal finds nothing to do. An asking for another
 job is not acted upon either.
 
-There are moments at which an exception would do harm or be lost: a lock of `logging` would stay taken, a `Condition`
-would give back what it has not, a module would stay half imported, which the jobs that follow would find. Then nothing
-is raised, nothing noted on the page, and the guard asks again until it reads there that the asking was heard. These
-get a second; after that the exception is raised all the same, and the worker is replaced when the job is over. What a
-destructor swallows counts as not heard. The signal comes further times after that, which raise nothing: they find out
-whether the function went on.
+There are moments (`moments`) at which an exception would do harm or be lost: a lock of `logging` would stay taken, a
+`Condition` would give back what it has not, a module would stay half imported, which the jobs that follow would find.
+Then nothing is raised, nothing noted on the page, and the guard asks again until it reads there that the asking was
+heard. These get a second; after that the exception is raised all the same, and the worker is replaced when the job is
+over. What a destructor swallows counts as not heard. The signal comes further times after that, which raise nothing:
+they find out whether the function went on.
 
 A worker is a child subreaper itself, so one call of the system tells after each job whether any descendant is left.
 """
@@ -38,6 +38,7 @@ from .._os import inherit, reaper
 from .answers import packed
 from .home import Home
 from .inside import operation
+from .moments import Still, is_fit, is_importing, may_break_off
 from .page import Page
 from .wire import ASK, DUMP, LOOK, Reader, frame
 
@@ -138,6 +139,7 @@ class _Worker:
         """Whether the function of this job is to be asked: where it was then is known."""
         self._held_at: float | None = None
         """Since when the asking waits for the end of what must not be interrupted."""
+        self._still = Still()
         self._spoiled = False
         """Whether something was interrupted that must not be: no further job is to run here."""
         self._acting = False
@@ -281,7 +283,7 @@ class _Worker:
                 return
         if self._async and (self._coro is None or not self._coro.cr_running):
             return
-        if not (_is_locking(frame) or _is_importing(frame)) or self._waited_enough():
+        if self._is_fit(frame) or self._waited_enough():
             operation.asked = self._page.reason
             self._page.heard = number
             raise _Cancelled(*self._words())
@@ -300,6 +302,14 @@ class _Worker:
                 return True
             last, step = step, getattr(step, "cr_await", None) or getattr(step, "gi_yieldfrom", None)
         return type(last).__name__ != "FutureIter"  # an async generator may be in its own clean-up: nobody can tell
+
+    def _is_fit(self, frame: FrameType | None) -> bool:
+        """Whether an exception there does no harm."""
+        if frame is None or (self._still.look(frame) and may_break_off(frame)):
+            return True
+        if is_importing(frame):  # the guard asks again
+            return False
+        return is_fit(frame)
 
     def _waited_enough(self) -> bool:
         """Whether what must not be interrupted had its time."""
@@ -383,27 +393,6 @@ _OUTER = (_Worker._call.__code__, _Worker._run.__code__)
 def _is_outer(frame: FrameType) -> bool:
     """Whether the frame is ours, with those of the function above it on the stack."""
     return frame.f_code in _OUTER or frame.f_globals.get("__name__") == "calloff._child.batch"
-
-
-#: by module, what has to be left in good order; a wait for a lock is not among it
-_LOCKING = {
-    "logging": {"_acquireLock", "_releaseLock", "_prepareFork", "_afterFork", "acquire", "release", "handle"},
-    "threading": {"__enter__", "__exit__", "_acquire_restore", "_release_save", "_is_owned", "notify", "notify_all"},
-}
-
-
-def _is_locking(frame: FrameType | None) -> bool:
-    """Whether a lock is being taken or given back: an error there is lost, or leaves it taken."""
-    return frame is not None and frame.f_code.co_name in _LOCKING.get(frame.f_globals.get("__name__", ""), ())
-
-
-def _is_importing(frame: FrameType | None) -> bool:
-    """Whether the function imports a module at `frame`."""
-    while frame is not None and not _is_outer(frame):
-        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
-            return True
-        frame = frame.f_back
-    return False
 
 
 def _is_cancel(error: object) -> bool:

@@ -34,11 +34,11 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from math import inf
-from opcode import opmap
 from types import FrameType
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from ..._child.moments import Still, is_fit, may_break_off
 from ..._scopes.scope import overdue_scope
 from ..._scopes.timers import Timers, timers_of
 from ..._words.policy import DEFAULT, Policy
@@ -50,12 +50,12 @@ __all__ = ["Interrupter"]
 _logger = logging.getLogger("calloff")
 _LONGEST_PAUSE = 0.1
 _MOMENT = 0.001
-_JUMPS = 10
 #: no other timer has this interval (seconds); it never comes to that, and longer waits are cut to the half of it
 _INTERVAL = 131072.5
 _HALF = _INTERVAL / 2
 #: seconds after which a signal has arrived, if the main thread has handled a later one
 _OLD = 5.0
+_LONGEST_UNFIT = 1.0
 
 
 class Interrupter:
@@ -90,8 +90,9 @@ class Interrupter:
         self._fired = False
         #: the task that ran at the last look, until the loop turns
         self._suspect: asyncio.Task[Any] | None = None
-        #: how many looks may still find the main thread at a jump
-        self._jumps = _JUMPS
+        self._still = Still()
+        #: since when each look found a place at which an exception would do harm
+        self._unfit_since: float | None = None
         self._handler = self._on_alarm
         self._former: Any = None
         self._main_thread = threading.get_ident()
@@ -198,11 +199,10 @@ class Interrupter:
             self._suspect = task
             self._loop.call_soon(self._turned)
             return
-        if frame is not None and self._jumps and _is_at_jump(frame):
-            self._jumps -= 1
+        if frame is not None and not self._is_fit(frame, now):
             self._set(now + _MOMENT)
             return
-        self._jumps = _JUMPS
+        self._unfit_since = None
         error = self._decide(task, coro, now)
         if error is not None:
             raise error
@@ -230,6 +230,14 @@ class Interrupter:
         self._stand_down()
         if not left:
             signal.raise_signal(signum)
+
+    def _is_fit(self, frame: FrameType, now: float) -> bool:
+        """Whether an exception now does no harm; what waits in C may be left, and so may what is never seen elsewhere."""
+        if (self._still.look(frame) and may_break_off(frame)) or is_fit(frame):
+            return True
+        if self._unfit_since is None:
+            self._unfit_since = now
+        return now - self._unfit_since >= _LONGEST_UNFIT and is_fit(frame, hasty=True)
 
     def _turned(self) -> None:
         self._suspect = None
@@ -300,22 +308,10 @@ def _on_top(frame: FrameType | None, task: "asyncio.Task[Any]") -> Any:
                 return body if step is not frame and isinstance(body, TaskBody) and body.task is task else None
             if step is frame or not code.co_flags & _AWAITS:
                 return None
-        elif step is frame and file == logging.__file__ and code.co_name in _LOCKING:
-            return None
         if step is base:
             return coro
         step = step.f_back
     return None
-
-
-def _is_at_jump(frame: FrameType) -> bool:
-    """Whether an exception now might pass by a ``try`` around it.
-
-    Before 3.13 the jump back to the beginning of a ``while True`` is not covered by a ``try`` that is directly around the
-    loop: its ``finally`` would not run. (The same is true for KeyboardInterrupt.) A little later it is elsewhere, most
-    likely.
-    """
-    return sys.version_info < (3, 13) and frame.f_code.co_code[frame.f_lasti] == opmap["JUMP_BACKWARD"]
 
 
 #: the one of C: that of `signal` looks for an enum first, which takes longer than all the rest
@@ -327,4 +323,3 @@ _FRAGILE = (
     __file__[: __file__.rindex("_places")],
     "<frozen importlib",
 )
-_LOCKING = frozenset({"acquire", "release", "handle", "_acquireLock", "_releaseLock"})

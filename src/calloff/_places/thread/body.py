@@ -18,8 +18,8 @@ __all__ = ["ThreadBody", "ThreadWork"]
 T = TypeVar("T")
 #: seconds until force is sent again; each time twice as many
 _AGAIN = 0.02
-#: how often, and how long each time, it waits for a destructor to end
-_TRIES, _SOON = 10, 0.002
+#: how long it looks for a moment at which force does no harm, and how long it pauses each time
+_PATIENCE, _SOON = 0.3, 0.01
 
 
 class ThreadWork(Work[T]):
@@ -88,15 +88,17 @@ class ThreadBody(Body):
         """Raise `StopForced` in the function."""
         obeying = self._asked_with is not None and self.call.is_handling(self._asked_with)
         self._asked_with = None
-        self._press(_AGAIN, _TRIES)
+        self._press(_AGAIN, self._loop.time() + _PATIENCE)
         return not obeying
 
-    def _press(self, pause: float, tries: int) -> None:
+    def _press(self, pause: float, hasty_at: float) -> None:
         """Send force, and again later: it may have been lost in a destructor."""
-        if not self.call.force(patient=tries > 0):
-            self._again = self._loop.call_later(_SOON, self._press, pause, tries - 1, context=Context())
+        now = self._loop.time()
+        if not self.call.force(hasty=now >= hasty_at):
+            self._again = self._loop.call_later(_SOON, self._press, pause, hasty_at, context=Context())
         elif self.call.is_running():
-            self._again = self._loop.call_later(pause, self._press, 2 * pause, _TRIES, context=Context())
+            hasty_at = now + pause + _PATIENCE / 2
+            self._again = self._loop.call_later(pause, self._press, 2 * pause, hasty_at, context=Context())
 
     def _let_be(self) -> None:
         if self._again is not None:

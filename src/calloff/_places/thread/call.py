@@ -18,19 +18,28 @@ Here it can't, for these reasons:
    came later.
 
 Force that arrives in a destructor or in a callback of the garbage collector is lost there: the interpreter prints it
-and goes on. It arrives in the very frame that stands when it is sent, so it waits a little where that is such a frame.
-And the body sends it again, less and less often, until the function has ended or is given up. It is let alone while it
+and goes on. In the code of a lock it would leave it locked. So the frame on top is looked at first (`_child.moments`),
+and force is sent in the same step of C in which frame and instruction are found to be still the ones that were looked
+at: the thread can't have gone on. Where they are not fit, the thread gets a moment and is looked at anew.
+
+The body sends it again, less and less often, until the function has ended or is given up. It is let alone while it
 handles one: its clean-up is not cut short. A function that swallows force gets it again.
 """
 
 import sys
 from _thread import allocate_lock
-from collections import defaultdict
-from collections.abc import Callable
+from collections import defaultdict, deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from itertools import compress, repeat, starmap
+from operator import and_, attrgetter, eq, is_, itemgetter, methodcaller
 from threading import get_ident
+from time import sleep
+from types import FrameType
 from typing import Any
 from weakref import WeakSet, WeakValueDictionary
 
+from ..._child.moments import Still, is_fit, is_importing, stays_fit
 from ..._words.errors import StopForced
 from ..._words.frame import RawFrame, RawStack
 
@@ -40,7 +49,7 @@ __all__ = ["Call"]
 class Call:
     """A call, seen from the thread that runs it (`run`) and from the event loop (the rest)."""
 
-    __slots__ = ("_forced", "_gate", "_ident", "error", "swallowed", "value")
+    __slots__ = ("_forced", "_gate", "_ident", "_still", "error", "swallowed", "value")
 
     def __init__(self, function: Callable[[], Any]) -> None:
         #: holds the value, as the only one, from the moment the function returned
@@ -52,6 +61,7 @@ class Call:
         self._gate = allocate_lock()
         self._ident: int | None = None
         self._forced = False
+        self._still = Still(_STILL)
 
     # --- in the thread
 
@@ -87,8 +97,8 @@ class Call:
 
     def _leave(self) -> None:
         """From here on nothing is sent, and what was sent before has arrived."""
-        with self._gate:
-            pass
+        # One step of C: in 3.14 an exception can arrive between the __enter__ of a `with` and its block.
+        deque(map(_call, (self._gate.acquire, self._gate.release)), 0)
         if self._forced:
             self.swallowed = not isinstance(self.error, StopForced)
             try:
@@ -99,20 +109,42 @@ class Call:
 
     # --- on the event loop
 
-    def force(self, *, patient: bool = False) -> bool:
+    def force(self, *, hasty: bool = False) -> bool:
         """Raise `StopForced` in the function, if it is running; if it is about to run, it never will.
 
-        Called again, it raises it once more, unless the function handles one now. When `patient`, it does nothing while
-        a destructor runs, where it would be lost, and returns ``False``.
+        Called again, it raises it once more, unless the function handles one now. It does nothing and returns ``False``
+        when the thread was not found at a moment at which that does no harm.
+
+        Args:
+            hasty: only see to it that no lock of the standard library is left locked and nothing is lost.
         """
         with self._gate:
             ident = self._ident
-            if patient and ident is not None and _is_in_destructor(ident):
-                return False
-            again, self._forced = self._forced, True
-            if ident is not None and not (again and self.is_handling(StopForced)):
-                _send(ident, StopForced)
-            return True
+            if ident is None or ident == get_ident():
+                if ident is not None:
+                    _send(ident, StopForced)
+                self._forced = True
+                return True
+            if self._forced and self.is_handling(StopForced):
+                return True
+            sent = self._aim(ident, hasty)
+            self._forced = self._forced or sent
+            return sent
+
+    def _aim(self, ident: int, hasty: bool) -> bool:
+        """Send it at a good moment; ``False`` when there was none."""
+        with _quick_switches():
+            for look in range(_LOOKS):
+                if look:
+                    sleep(0)  # the thread goes on
+                frame = sys._current_frames().get(ident)
+                if frame is None:
+                    return False
+                at = frame.f_lasti
+                waits = self._still.look(frame) if not look else False
+                if _is_good(frame, waits, hasty) and _send(ident, StopForced, frame, at):
+                    return True
+        return False
 
     def is_here(self) -> bool:
         """Whether the calling code runs in the thread of the function."""
@@ -147,9 +179,34 @@ class Call:
         return False
 
 
-def _is_in_destructor(ident: int) -> bool:
-    """Whether a destructor, or a callback of a weak reference, is on the stack of the thread."""
-    frame = sys._current_frames().get(ident)
+@contextmanager
+def _quick_switches() -> Generator[None]:
+    """Threads take turns quickly, so that one that is busy can be looked at often."""
+    if not _switches.acquire(False):  # they do already
+        yield
+        return
+    before = sys.getswitchinterval()
+    try:
+        sys.setswitchinterval(min(before, _SWITCH))
+        yield
+    finally:
+        sys.setswitchinterval(before)
+        _switches.release()
+
+
+def _is_good(frame: FrameType, waits: bool, hasty: bool) -> bool:
+    """Whether force may be sent to a thread that stands there."""
+    if frame.f_code is _RUN:  # before or behind the function, or it is one of C
+        return True
+    if not is_fit(frame, waits=waits) and not (hasty and is_fit(frame, hasty=True)):
+        return False
+    if hasty:
+        return True
+    return not _is_in_destructor(frame) and not is_importing(frame) and (waits or stays_fit(frame))
+
+
+def _is_in_destructor(frame: FrameType | None) -> bool:
+    """Whether a destructor, or a callback of a weak reference, is on the stack."""
     while frame is not None and frame.f_code is not _RUN:
         if frame.f_code.co_name == "__del__" or frame.f_code.co_filename in _CALLBACKS:
             return True
@@ -157,27 +214,37 @@ def _is_in_destructor(ident: int) -> bool:
     return False
 
 
-def _send(ident: int, error: type[BaseException]) -> None:
-    """Have `error` raised in the thread at its next bytecode; in this one `_Taken` is raised, and caught, here.
+def _send(ident: int, error: type[BaseException], frame: FrameType | None = None, at: int = 0) -> bool:
+    """Have `error` raised in the thread at its next bytecode, if its frame on top is still `frame`, at that instruction.
 
-    That leaves nothing outstanding for this thread, and no mark that something is for any. The interpreter takes the mark
-    away only where an exception is taken, which may be in a thread that is blocked for ever. Until then every thread looks
-    for one at each step, and Python 3.11 enters no function in one that is traced, by a debugger or by coverage. So that
-    one takes one of its own; the other is marked anew when it wakes up.
+    In 3.11 `_Taken` is raised in this thread as well, and caught, here. That leaves nothing outstanding for this thread,
+    and no mark that something is for any. The interpreter takes the mark away only where an exception is taken, which
+    may be in a thread that is blocked for ever. Until then every thread looks for one at each step, and Python 3.11 enters
+    no function in one that is traced, by a debugger or by coverage. So that one takes one of its own; the other is marked
+    anew when it wakes up.
     """
     import ctypes  # seldom needed, and slow to import
 
     send = ctypes.pythonapi.PyThreadState_SetAsyncExc
     me = ctypes.c_ulong(get_ident())
+    letter = [(ctypes.c_ulong(ident), ctypes.py_object(error))]
+    still: Iterator[Any] = repeat(True)
+    if frame is not None:
+        here = map(is_, map(itemgetter(ident), iter(sys._current_frames, None)), repeat(frame))
+        still = map(and_, here, map(eq, map(attrgetter("f_lasti"), repeat(frame)), repeat(at)))
+    sent: list[Any] = []
     try:
-        send(ctypes.c_ulong(ident), ctypes.py_object(error))
+        sent.extend(starmap(send, compress(letter, still)))  # one step of C, in which no other thread runs
         if _SPINS and sys.gettrace() is not None:
             send(me, ctypes.py_object(_Taken))
     except _Taken:
         pass
+    except KeyError:  # the thread has ended
+        return False
     except BaseException:  # of a signal handler, which came first
         send(me, None)
         raise
+    return bool(sent)
 
 
 class _Taken(BaseException):
@@ -192,4 +259,11 @@ _SPINS = sys.version_info < (3, 12)
 #: where the callbacks of the standard library's weak collections are
 _CALLBACKS = frozenset(kind.__init__.__code__.co_filename for kind in (WeakSet, WeakValueDictionary))
 _CHAIN = 16
+#: how often the thread is looked at, and how long it goes on between two looks, at least
+_LOOKS, _SWITCH = 16, 5e-5
+#: how many sendings that find it where it was show that it waits in C
+_STILL = 3
+_switches = allocate_lock()
+#: as `operator.call`, whose stub does not fit into `map`
+_call = methodcaller("__call__")
 _RUN = Call.run.__code__

@@ -1,0 +1,103 @@
+"""Work that takes and gives back locks as fast as it can, in each way in which that is done."""
+
+import queue
+import threading
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["KINDS", "is_left", "make"]
+
+
+def with_lock(lock: Any, started: Callable[[], None]) -> None:
+    while True:
+        with lock:
+            started()
+
+
+def acquire_and_try(lock: Any, started: Callable[[], None]) -> None:
+    while True:
+        lock.acquire()
+        try:
+            started()
+        finally:
+            lock.release()
+
+
+def with_condition(condition: threading.Condition, started: Callable[[], None]) -> None:
+    while True:
+        with condition:
+            started()
+            condition.notify_all()
+
+
+def with_semaphore(semaphore: threading.Semaphore, started: Callable[[], None]) -> None:
+    while True:
+        with semaphore:
+            started()
+
+
+def use_queue(items: "queue.Queue[int]", started: Callable[[], None]) -> None:
+    while True:
+        items.put_nowait(1)
+        items.get_nowait()
+        started()
+
+
+@contextmanager
+def _taken(lock: Any) -> Any:
+    with lock:
+        yield
+
+
+def with_context_manager(lock: Any, started: Callable[[], None]) -> None:
+    while True:
+        with _taken(lock):
+            started()
+
+
+#: the body, and what makes the thing that it uses
+KINDS: dict[str, tuple[Callable[..., None], Callable[[], Any]]] = {
+    "with": (with_lock, threading.Lock),
+    "try": (acquire_and_try, threading.Lock),
+    "condition": (with_condition, lambda: threading.Condition(threading.Lock())),
+    "semaphore": (with_semaphore, lambda: threading.Semaphore(1)),
+    "queue": (use_queue, queue.Queue),
+    "contextmanager": (with_context_manager, threading.Lock),
+}
+
+
+def make(kind: str) -> tuple[Callable[..., None], Any]:
+    body, thing = KINDS[kind]
+    return body, thing()
+
+
+def is_left(thing: Any) -> bool:
+    """Whether nobody can take it any more."""
+    lock = thing.mutex if isinstance(thing, queue.Queue) else thing
+    if not lock.acquire(blocking=False):
+        return True
+    lock.release()
+    return False
+
+
+#: in a worker process: the thing that the last job used
+last: list[Any] = []
+
+
+def run_in_worker(kind: str, mark: str) -> None:
+    body, thing = make(kind)
+    last[:] = [thing]
+    told: list[int] = []
+
+    def started() -> None:
+        if not told:
+            told.append(1)
+            open(mark, "w").close()
+
+    body(thing, started)
+
+
+def is_left_in_worker() -> bool:
+    """``False``, too, in a worker that has taken the place of one in which a lock may have been left."""
+    return bool(last) and is_left(last[0])

@@ -1,0 +1,162 @@
+"""An exception from outside comes at a moment at which it does no harm: no lock is left locked, whatever the place."""
+
+import asyncio
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from places import moments_bodies as bodies
+
+import calloff
+from calloff._child import moments
+
+ROUNDS = 25
+KINDS = pytest.mark.parametrize("kind", sorted(bodies.KINDS))
+
+
+@KINDS
+def test_a_thread_forced_at_random_moments_leaves_no_lock(arun: Callable[..., Any], kind: str) -> None:
+    chance = random.Random(kind)
+
+    async def main() -> None:
+        left = 0
+        for _ in range(ROUNDS):
+            body, thing = bodies.make(kind)
+            inside = threading.Event()
+            op = calloff.start(calloff.thread(body, thing, lambda: inside.is_set() or inside.set()))
+            while not inside.is_set():
+                await asyncio.sleep(0)
+            await asyncio.sleep(chance.random() * 0.003)
+            outcome = await op.stop(grace=0)
+            assert outcome.report.rung is calloff.Rung.FORCED, outcome
+            left += bodies.is_left(thing)
+        assert left == 0
+
+    arun(main)
+
+
+@KINDS
+def test_a_coroutine_interrupted_at_random_moments_leaves_no_lock(arun: Callable[..., Any], kind: str) -> None:
+    chance = random.Random(kind)
+
+    async def blocks(body: Callable[..., None], thing: Any) -> None:
+        body(thing, int)
+
+    async def main() -> None:
+        left = 0
+        for _ in range(ROUNDS):
+            body, thing = bodies.make(kind)
+            op = calloff.start(blocks(body, thing), timeout=0.001 + chance.random() * 0.003)
+            with pytest.raises(calloff.TimedOut):
+                await op
+            left += bodies.is_left(thing)
+        assert left == 0
+
+    calloff.run(main())
+
+
+@KINDS
+def test_a_process_asked_at_random_moments_leaves_no_lock(arun: Callable[..., Any], kind: str, tmp_path: Path) -> None:
+    chance = random.Random(kind)
+
+    async def main() -> None:
+        left = 0
+        for number in range(ROUNDS // 3):
+            mark = tmp_path / str(number)
+            op = calloff.start(calloff.process(bodies.run_in_worker, kind, str(mark)))
+            while not mark.exists():
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(chance.random() * 0.003)
+            outcome = await op.stop(grace=30)
+            assert outcome.report.rung is calloff.Rung.ASKED, outcome
+            left += await calloff.call(calloff.process(bodies.is_left_in_worker))
+        assert left == 0
+
+    arun(main)
+
+
+def test_a_wait_for_a_lock_is_interrupted(arun: Callable[..., Any]) -> None:
+    """Whoever waits has taken nothing."""
+    lock = threading.Lock()
+    lock.acquire()
+
+    async def waits() -> None:
+        with lock:
+            pass
+
+    async def waits_for_an_item() -> None:
+        import queue
+
+        queue.Queue().get()
+
+    async def main() -> None:
+        for body in (waits, waits_for_an_item, waits):
+            began = time.monotonic()
+            with pytest.raises(calloff.TimedOut):
+                await calloff.call(body(), timeout=0.05)
+            assert time.monotonic() - began < 5
+
+    calloff.run(main())
+    assert lock.locked()
+
+
+# --- the table itself
+
+
+def stops(code: Any, lines: set[int]) -> dict[int, list[bool]]:
+    """By line, for each instruction that looks for exceptions: whether a block begins right behind it."""
+    import dis
+
+    found: dict[int, list[bool]] = {line: [] for line in lines}
+    for step in dis.get_instructions(code):
+        assert step.positions is not None
+        if step.opname in ("CALL", "JUMP_BACKWARD") and step.positions.lineno in lines:
+            found[step.positions.lineno].append(moments._enters(code, step.offset))
+    return found
+
+
+def test_the_gap_before_a_block_is_seen() -> None:
+    def body(lock: Any) -> None:
+        lock.acquire()
+        try:
+            lock.locked()
+        finally:
+            lock.release()
+        if lock.acquire(False):
+            try:
+                lock.locked()
+            finally:
+                lock.release()
+
+    code = body.__code__
+    first = code.co_firstlineno
+    found = stops(code, {first + 1, first + 3, first + 6})
+    assert found[first + 1] == [True], "between acquire and try"
+    assert found[first + 3] == [False], "inside"
+    assert found[first + 6] == [True], "behind the if"
+
+
+def test_the_gap_in_a_with_is_seen_where_there_is_one() -> None:
+    def body(lock: Any) -> None:
+        with lock:
+            lock.locked()
+
+    code = body.__code__
+    first = code.co_firstlineno
+    found = stops(code, {first + 1, first + 2})
+    assert found[first + 2] == [False]
+    assert any(found[first + 1]) == (sys.version_info >= (3, 14))
+
+
+def test_the_blocks_are_those_of_the_standard_library() -> None:
+    import dis
+
+    for function in (threading.Condition.wait, asyncio.Runner.run, bodies.acquire_and_try):
+        code = function.__code__
+        expected = [(each.start, each.end, each.target) for each in dis._parse_exception_table(code)]  # type: ignore[attr-defined]
+        assert list(moments._blocks(code)) == expected
