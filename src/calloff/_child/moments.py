@@ -20,11 +20,20 @@ Whoever waits in C (for a lock, say) stands at the same instruction whenever one
 `PATIENCE` times is inside that call, before the lock is taken, and `may_break_off` tells whether it may raise.
 """
 
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 from opcode import opmap, opname
 from sys import version_info
 from types import CodeType, FrameType
+from typing import Any
+
+_usage: Callable[[], Any] | None = None
+try:
+    import resource
+
+    _usage = partial(resource.getrusage, resource.RUSAGE_THREAD)
+except (ImportError, AttributeError):  # not Linux
+    pass
 
 __all__ = ["PATIENCE", "Still", "is_fit", "is_importing", "may_break_off", "stays_fit"]
 
@@ -52,11 +61,19 @@ _LATE = version_info >= (3, 13)
 
 
 class Still:
-    """Counts the looks in a row that found a frame at the same instruction."""
+    """Counts the looks in a row that found a frame at the same instruction.
 
-    __slots__ = ("_at", "_count", "_enough")
+    Args:
+        enough: how many show that it waits there.
+        own: whether the frames are of the thread that looks. Then only those count before which the system put it to
+            sleep: a busy loop may well be found at the same instruction many times.
+    """
 
-    def __init__(self, enough: int = PATIENCE) -> None:
+    __slots__ = ("_at", "_count", "_enough", "_own", "_slept")
+
+    def __init__(self, enough: int = PATIENCE, *, own: bool = False) -> None:
+        self._own = own
+        self._slept: int | None = None
         self._at: tuple[int, int] | None = None
         self._count = 0
         self._enough = enough
@@ -64,13 +81,12 @@ class Still:
     def look(self, frame: FrameType) -> bool:
         """Note one more; whether it waits there."""
         at = id(frame), frame.f_lasti
-        self._count = self._count + 1 if at == self._at else 1
+        slept, before = _sleeps(), self._slept
+        rested = self._own and before is not None and slept is not None and slept <= before
+        self._slept = slept
+        self._count = 1 if at != self._at or rested else self._count + 1
         self._at = at
         return self._count >= self._enough
-
-    def forget(self) -> None:
-        """Nothing was looked at."""
-        self._at = None
 
 
 def is_fit(frame: FrameType, *, waits: bool = False, hasty: bool = False) -> bool:
@@ -100,6 +116,11 @@ def may_break_off(frame: FrameType) -> bool:
 def stays_fit(frame: FrameType) -> bool:
     """Whether an exception sent now to the thread of `frame` arrives where it may be raised."""
     return not _LATE or _walk(frame, _next(frame), _FURTHEST)
+
+
+def _sleeps() -> int | None:
+    """How often this thread gave up the processor to wait for something, where the system tells."""
+    return None if _usage is None else int(_usage().ru_nvcsw)
 
 
 def is_importing(frame: FrameType | None) -> bool:

@@ -139,7 +139,7 @@ class _Worker:
         """Whether the function of this job is to be asked: where it was then is known."""
         self._held_at: float | None = None
         """Since when the asking waits for the end of what must not be interrupted."""
-        self._still = Still()
+        self._still = Still(3, own=True)
         self._spoiled = False
         """Whether something was interrupted that must not be: no further job is to run here."""
         self._acting = False
@@ -305,10 +305,12 @@ class _Worker:
 
     def _is_fit(self, frame: FrameType | None) -> bool:
         """Whether an exception there does no harm."""
-        if frame is None or (self._still.look(frame) and may_break_off(frame)):
+        if frame is None:
             return True
-        if is_importing(frame):  # the guard asks again
+        if is_importing(frame):
             return False
+        if self._still.look(frame) and may_break_off(frame):
+            return True
         return is_fit(frame)
 
     def _waited_enough(self) -> bool:

@@ -90,7 +90,7 @@ class Interrupter:
         self._fired = False
         #: the task that ran at the last look, until the loop turns
         self._suspect: asyncio.Task[Any] | None = None
-        self._still = Still()
+        self._still = Still(own=True)
         #: since when each look found a place at which an exception would do harm
         self._unfit_since: float | None = None
         self._handler = self._on_alarm
