@@ -204,3 +204,42 @@ def test_a_timer_that_fails_harms_no_other(caplog):
     caplog.set_level(logging.ERROR)
     asyncio.run(main())
     assert caplog.text.count("bad timer") >= 2
+
+
+def test_a_timer_that_is_always_due_leaves_the_loop_its_turns():
+    """Such an entry waits for the next turn; the others, and the loop, go on."""
+    from calloff._scopes.timers import timers_of
+
+    class Always:
+        timer_at = -1.0
+        timer_bucket = None
+        calls = 0
+
+        def timer_due(self, now):
+            self.calls += 1
+            timers.add(self, now - 1)
+
+    timers = None
+
+    async def main():
+        nonlocal timers
+        timers = timers_of(asyncio.get_running_loop())
+        entry = Always()
+        timers.add(entry, timers.now())
+        with pytest.raises(TimeoutError):
+            await calloff.call(waits(), timeout=0.02)
+        assert entry.calls > 1
+        timers.remove(entry)
+
+    asyncio.run(main())
+
+
+def test_a_stall_that_passes_before_the_body_has_begun(arun):
+    """A command takes a while to be born; a thread that waits for its turn is not expected to get on."""
+
+    async def main():
+        command = calloff.start(calloff.command("sleep", "60"), stall=0.0)
+        outcome = await command.outcome()
+        assert outcome.reason.kind == "stalled"
+
+    arun(main)

@@ -11,6 +11,7 @@ import pytest
 import calloff
 from calloff._operation import hooks
 from calloff._operation.observers import Observer, failure, ignore, listen
+from calloff._words.place import Body
 
 note = contextvars.ContextVar("note", default="unset")
 
@@ -135,7 +136,7 @@ def test_an_abandoned_one_that_ends_late(arun, ears, short_last):
 
 
 def test_what_could_not_begin(arun, ears):
-    class Broken:
+    class Broken(Body):
         place, name, insists = "nowhere", "broken", False
 
         def open(self):

@@ -32,12 +32,19 @@ class Record:
         self.wait = wait
         self.inside = False
         self.left_at = 0.0
+        self.parts = 0
+        """How many child tasks, and calls in threads, of the body run now."""
+        self._counting = threading.Lock()
         self.release = threading.Event()
         """Set by the test in the end, so that what refuses everything does not run for ever."""
 
     def leave(self) -> None:
         self.inside = False
         self.left_at = time.monotonic()
+
+    def part(self, change: int) -> None:
+        with self._counting:
+            self.parts += change
 
 
 # --- in a worker process
@@ -466,6 +473,67 @@ async def _task_in_c(record: Record) -> None:
         sum(range(100_000))
 
 
+# --- child tasks and threads of executors, which belong to the body that waits for them
+
+
+async def _child(record: Record, work: Callable[[Record], Any]) -> Any:
+    record.part(1)
+    try:
+        try:
+            return await work(record)
+        finally:
+            await asyncio.sleep(0)
+    finally:
+        record.part(-1)
+
+
+def _call(record: Record, seconds: float) -> None:
+    record.part(1)
+    try:
+        record.release.wait(seconds)
+    finally:
+        record.part(-1)
+
+
+async def _group(record: Record) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_child(record, _task_sleeps))
+        group.create_task(_child(record, _task_swallows))
+        group.create_task(_child(record, _task_cleans_up))
+
+
+async def _gathers(record: Record) -> None:
+    await asyncio.gather(_child(record, _task_swallows_once), _child(record, _task_swallows))
+
+
+async def _nested_groups(record: Record) -> None:
+    async def inner(record: Record) -> None:
+        async with calloff.TaskGroup() as group:
+            group.create_task(_child(record, _task_swallows))
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_child(record, inner))
+
+
+async def _waits_for_a_task(record: Record) -> None:
+    await asyncio.ensure_future(_child(record, _task_swallows))
+
+
+async def _short_call(record: Record) -> None:
+    while True:
+        await asyncio.to_thread(_call, record, 0.02)
+
+
+async def _long_call(record: Record) -> None:
+    await asyncio.get_running_loop().run_in_executor(None, _call, record, LONG)
+
+
+async def _children_with_calls(record: Record) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_child(record, _short_call))
+        group.create_task(_child(record, _long_call))
+
+
 IN_TASK: dict[str, Callable[[Record], Any]] = {
     "returns": _task_returns,
     "raises": _task_raises,
@@ -476,6 +544,13 @@ IN_TASK: dict[str, Callable[[Record], Any]] = {
     "cleans up": _task_cleans_up,
     "blocks": _task_blocks,
     "runs in C": _task_in_c,
+    "group": _group,
+    "gathers": _gathers,
+    "nested groups": _nested_groups,
+    "waits for a task": _waits_for_a_task,
+    "short calls": _short_call,
+    "long call": _long_call,
+    "children with calls": _children_with_calls,
 }
 #: those that hold up everybody: only a limit of their own can end them, and it comes soon
 BLOCKING = frozenset({"blocks", "runs in C"})

@@ -130,13 +130,15 @@ def judge_command(case: Case, outcome: Any) -> list[str]:
 def judge_inside(case: Case, record: bodies.Record, operation: Any, outcome: Any) -> list[str]:
     """Of a thread or a task: the body itself has noted whether it runs."""
     if isinstance(outcome, calloff.Abandoned):
-        early = record.left_at and record.left_at < outcome.report.ended_at - 0.25
+        early = record.left_at and not record.parts and record.left_at < outcome.report.ended_at - 0.25
         wrong = [f"abandoned, but it had ended at {record.left_at}"] if early else []
-        if not outcome.report.stuck_at and not record.left_at:
+        if not outcome.report.stuck_at and not outcome.report.survivors and not record.left_at:
             wrong.append("abandoned, and it is not said where")
         return wrong
     if record.inside:
         return ["its end is told, but it runs"]
+    if record.parts and outcome.report is not None and outcome.report.started:
+        return [f"its end is told, but {record.parts} of its children or calls run"]
     if isinstance(outcome, calloff.Completed) and outcome.value != case.token:
         released = outcome.value is None and record.release.is_set()
         return [] if released else [f"the value is {outcome.value!r}"]

@@ -217,7 +217,7 @@ class Mix:
             wrong += judge_inside(case, record, operation, outcome)
         if isinstance(outcome, (calloff.Cancelled, calloff.Abandoned)):
             wrong += judge_stop(case, outcome)
-            if outcome.report.survivors:
+            if outcome.report.survivors and case.place in ("process", "command"):
                 self.blame("survivor", f"told: {outcome.report.survivors}", case, operation)
         for text in wrong:
             self.blame("false verdict", text, case, operation)

@@ -12,6 +12,7 @@ from collections.abc import Generator
 from contextvars import ContextVar
 from functools import partial
 from itertools import count
+from math import inf
 from typing import Any, TypeVar, final
 
 from .._scopes.timers import NEVER, Entry, Timers
@@ -121,6 +122,8 @@ class Operation(Future[T]):
         self._ended_at: float | None = None
         self._deadline: float | None = None
         self._started_at = self._progress_at = self.timers.now()
+        if body.queued:  # nobody expects progress of it before its begin
+            self._progress_at = inf
         live[self] = None
         if parent is not None:
             if parent._children is None:
@@ -512,7 +515,7 @@ class Operation(Future[T]):
         """The limit that has passed unheeded, if any, and its words."""
         if self._deadline is not None and self._deadline <= now:
             return Kind.DEADLINE, f"within {self._limit:g} s"
-        if self._stall is not None and self._phase is not _PENDING and self._progress_at + self._stall <= now:
+        if self._stall is not None and self._progress_at + self._stall <= now:
             return Kind.STALLED, f"for {self._stall:g} s"
         return None
 

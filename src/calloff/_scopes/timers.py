@@ -158,6 +158,7 @@ class Timers:
         self.wake = NEVER  # while entries run they may add others: nobody arms until the end
         now = self.now()
         near = self._near
+        due: list[tuple[float, int, Entry]] = []  # first of all, so that one which is due again at once waits a turn
         try:
             while self._starts and self._starts[0] <= now:
                 slot = heapq.heappop(self._starts)
@@ -168,7 +169,10 @@ class Timers:
                 near += [(entry.timer_at, next(self._sequence), entry) for entry in bucket]
                 heapq.heapify(near)  # there may be many thousands, and the first of them is due
             while near and near[0][0] <= now:
-                at, _, entry = heapq.heappop(near)
+                due.append(heapq.heappop(near))
+            due.reverse()
+            while due:
+                at, _, entry = due.pop()
                 if entry.timer_at != at or entry.timer_bucket is not None:
                     self._dead -= 1
                     continue
@@ -180,8 +184,10 @@ class Timers:
                     self.loop.call_exception_handler(
                         {"message": f"calloff: a timer of {name} failed", "exception": error}
                     )
-                near = self._near  # a compaction may have replaced it
         finally:
+            near = self._near  # a compaction may have replaced it
+            for item in due:  # something like KeyboardInterrupt came in between
+                heapq.heappush(near, item)
             while near and (near[0][2].timer_at != near[0][0] or near[0][2].timer_bucket is not None):
                 heapq.heappop(near)
                 self._dead -= 1
