@@ -26,7 +26,9 @@ def loop_factory():
     return loop
 
 def say(*words):
-    print(*words, flush=True)
+    # in one piece: what is interrupted meanwhile has said the whole line or nothing of it
+    sys.stdout.write(" ".join(map(str, words)) + "\\n")
+    sys.stdout.flush()
 
 logging.basicConfig(format="LOG %(message)s")
 def run(main, **options):

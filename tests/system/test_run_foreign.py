@@ -279,6 +279,12 @@ async def main():
     listener = socket.create_server(("127.0.0.1", 0))
     say("port", listener.getsockname()[1])
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
+    async def tell():
+        while not server.started:  # it has taken the signals before
+            await asyncio.sleep(0.01)
+        say("started")
+
+    telling = asyncio.create_task(tell())
     try:
         await server.serve([listener])
     finally:
@@ -302,7 +308,7 @@ def test_a_web_server_with_an_open_stream(tmp_path: Path, loop_kind: str, number
                 client.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
                 program.wait_for("streaming")
             else:
-                time.sleep(0.2)  # the server takes the signals when it serves; nothing tells when
+                program.wait_for("started")
             since = program.signal(number)
             program.wait_for("served")
             took = program.end() - since
