@@ -363,7 +363,8 @@ class Operation(Future[T]):
                 raise held
         return _future_result(self) if self._phase is _COMPLETED else self.result()
 
-    __iter__ = __await__
+    def __iter__(self) -> Generator[Any, None, T]:
+        return self.__await__()
 
     async def outcome(self) -> Outcome[T]:
         """Wait for the ending as a value. Only looks on: the caller's own cancel, alone, raises and stops nothing."""
