@@ -24,13 +24,13 @@ class Flight:
     __slots__ = ("attempt", "item", "key", "number", "place", "seconds", "since")
 
     def __init__(self, item: Any, number: int, place: int) -> None:
-        self.item = item
-        self.number = number
-        self.place = place
-        self.attempt = 1
+        self.item: Any = item
+        self.number: int = number
+        self.place: int = place
+        self.attempt: int = 1
         self.key: str | None = None
-        self.since = 0.0
-        self.seconds = 0.0
+        self.since: float = 0.0
+        self.seconds: float = 0.0
 
 
 class Wrong:

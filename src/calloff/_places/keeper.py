@@ -73,12 +73,12 @@ class Keeper:
         foreground: bool = False,
     ) -> None:
         refuse()
-        self.credentials = credentials
-        self.foreground = foreground
+        self.credentials: inherit.Credentials = credentials
+        self.foreground: bool = foreground
         #: its process, once it has said that it is up
-        self.pid = 0
+        self.pid: int = 0
         #: how many guards may still want to be told something by it
-        self.uses = 0
+        self.uses: int = 0
         self._lock = threading.Lock()
         self._backlog: deque[tuple[bytes, list[int]]] = deque()
         self._writers: set[AbstractEventLoop] = set()

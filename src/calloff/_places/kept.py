@@ -96,6 +96,7 @@ class Guarded:
         ours, theirs = fds.pair()
         try:
             ours.setblocking(False)
+            self.keeper: Keeper
             self.keeper, self._number = _fork(self.loop, self._kind, credentials, theirs.fileno(), files)
         except BaseException:
             ours.close()
