@@ -221,6 +221,9 @@ class ProcessBody(Body):
         if not begun and self.packed is not None and self.tries < _TRIES and self.sink.reason is None:
             self._pool.submit(self)
             return
+        if not begun and self.sink.reason is not None:  # it was called off, and never ran
+            self.sink.stopped(Rung.ASKED, survivors=survivors)
+            return
         signum = -status if status is not None and status < 0 else None
         self.sink.raised(WorkerDied(why, signal=signum, status=status if signum is None else None))
 
