@@ -155,6 +155,7 @@ def test_run_as_a_script(name: str) -> None:
         (["--in", "thread", "--timeout", "1", "examples/thread.py:careful"], 124, []),
         (["--in", "process", "--timeout", "1", "--grace", "1", "examples/process.py:deaf"], 137, []),
         (["--timeout", "1", "--", "sleep", "60"], 124, []),
+        (["--timeout", "2", "--every", "0.5", "examples/hang.py"], 124, ["The connection was closed.", "Stopped."]),
     ],
 )
 def test_run_by_the_command_line(arguments: list[str], status: int, lines: list[str]) -> None:
@@ -174,7 +175,7 @@ def test_every_example_is_tested_and_says_how_to_run_it() -> None:
     assert set(PRINTED) <= set(examples)
     for name, text in examples.items():
         assert f"python examples/{name}" in text, name
-    for name in PRINTED:
+    for name in ["hang.py", *PRINTED]:
         assert len(examples[name].splitlines()) < 70, f"{name} is longer than a page"
 
 

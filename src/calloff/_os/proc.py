@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "believed",
+    "catches",
     "descendants",
     "group_of",
     "name_of",
@@ -79,6 +80,13 @@ def group_of(pid: int) -> int:
 def name_of(pid: int) -> str:
     """The name of a process."""
     return read(f"/proc/{pid}/comm", 64).decode(errors="replace").strip() if believed() else ""
+
+
+def catches(pid: int, signum: int) -> bool:
+    """Whether a process has a handler for a signal; no, where the system does not tell."""
+    status = read(f"/proc/{pid}/status") if believed() else b""
+    _, _, caught = status.partition(b"SigCgt:")
+    return bool(int(caught.split()[0], 16) >> (signum - 1) & 1) if caught else False
 
 
 def seconds_run(pid: int) -> float:

@@ -1,4 +1,4 @@
-"""``calloff run``: a function, or a program, with limits; how it ended is told by the exit status and on stderr.
+"""``calloff run``: a function, a script, or a program, with limits; how it ended is told by the exit status and on stderr.
 
 Everything that can be wrong with the command line is found before anything is started. The result goes to stdout, every
 word of ours to stderr.
@@ -7,7 +7,6 @@ word of ours to stderr.
 import argparse
 import asyncio
 import atexit
-import inspect
 import json
 import logging
 import os
@@ -15,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NoReturn
 
 from .._operation.operation import Operation
@@ -25,23 +23,30 @@ from .._words.ref import Ref
 from ._live import LiveLine, describe, looks_live
 from ._options import Parser, duration, parser
 from ._refusal import Refused
-from ._target import OTHER_NAME, bind, load, read_arguments
 from ._traceback import traceback_text
 from ._verdict import as_json, exit_status, plain_value
+from ._work import PLACES, Form, is_script, make_work
 
 __all__ = ["main"]
 
 _logger = logging.getLogger("calloff")
-PLACES = ("task", "thread", "process")
 
 USAGE = """\
 calloff run [OPTION...] TARGET [ARG...] [NAME=VALUE...]
+       calloff run [OPTION...] SCRIPT.py [ARG...] | -m MODULE [ARG...]
        calloff run [OPTION...] -- PROGRAM [ARG...]"""
 
 EPILOG = """\
 TARGET is package.module:function or path/to/file.py:function. An argument is read as JSON where it parses as JSON and
 as text elsewhere. The result is printed as JSON, or as Python shows it where JSON can't hold it; None prints nothing.
 Everything after TARGET belongs to the function, so options go before it. Importing TARGET is not limited in time.
+
+SCRIPT.py, or -m MODULE, runs as python runs it, in an interpreter of its own: nothing in it needs to know of calloff. It is
+asked to stop with SIGINT, and everything it has started ends with it.
+
+  calloff run --timeout 10s jobs.py:nightly 2026-11-26     a function, with an argument
+  calloff run --every 1s crawl.py --depth 3                a script; see each second at which line it is
+  calloff run --timeout 1m -- make test                    a program
 
 Durations: 3, 3s, 500ms, 1m30s, 2h. A stop is asked for politely; after the grace, force is used; what still runs one
 second later is given up. A first SIGINT or SIGTERM asks for the stop, a second one forces it.
@@ -68,7 +73,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Parser:
-    about = "Run a function or a program with limits, look at it while it runs, and tell how it ended."
+    about = "Run a function, a script or a program with limits, look at it while it runs, and tell how it ended."
     reader = parser("run", USAGE, about, EPILOG)
     add = reader.add_argument
     add("--timeout", metavar="D", help="stop it after this long")
@@ -83,72 +88,34 @@ def _parser() -> Parser:
 _WITH_VALUE = ("--timeout", "--grace", "--stall", "--every", "--in")
 
 
-def _read(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str], bool]:
-    """The options, the words after them, and whether these are a program's."""
+def _read(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str], Form]:
+    """The options, the words after them, and of what these are."""
     end = 0
-    while end < len(argv) and argv[end].startswith("-") and argv[end] not in ("-", "--"):
+    while end < len(argv) and argv[end].startswith("-") and argv[end] not in ("-", "--", "-m"):
         end += 2 if argv[end] in _WITH_VALUE else 1
-    is_program = end < len(argv) and argv[end] == "--"
+    mark = argv[end] if end < len(argv) and argv[end] in ("--", "-m") else ""
     options = _parser().parse_args(argv[:end])
-    words = list(argv[end + is_program :])
+    words = list(argv[end + bool(mark) :])
     if not words:
-        what = "PROGRAM is missing after --" if is_program else "TARGET is missing"
+        what = {"--": "PROGRAM is missing after --", "-m": "MODULE is missing after -m"}.get(mark, "TARGET is missing")
         raise Refused(f"{what}; see calloff run --help")
+    form: Form = "program" if mark == "--" else "module" if mark else "file" if is_script(words[0]) else "function"
     for name in ("timeout", "grace", "stall", "every"):
         if getattr(options, name) is not None:
             setattr(options, name, duration(name, getattr(options, name)))
     if options.every == 0:
         raise Refused("--every must be more than 0")
     strayed = [word for word in words[1:] if word.partition("=")[0] in (*_WITH_VALUE, "--json")]
-    if strayed and not is_program:
+    if strayed and form == "function":
         raise Refused(
             f"options go before TARGET: {strayed[0]} (as an argument it is written in double quotes, as JSON)"
         )
     if options.place is not None and options.place not in PLACES:
         raise Refused(f"--in must be one of {', '.join(PLACES)}, not {options.place!r}")
-    if options.place is not None and is_program:
-        raise Refused(f"--in {options.place} is for functions; what follows -- runs as a program")
-    return options, words, is_program
-
-
-# --- the work
-
-
-def _function_work(options: argparse.Namespace, target: str, words: Sequence[str]) -> Callable[[], Any]:
-    sys.argv = [target, *words]
-    function = load(target)
-    positional, named = read_arguments(words)
-    bind(function, positional, named)
-    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
-    place = options.place or ("task" if is_async else None)
-    if place is None:
-        raise Refused(f"{target} is a blocking function: say where it is to run, --in thread or --in process")
-    if place == "task":
-        if not is_async:
-            raise Refused(
-                f"{target} is a blocking function: it can't run in a task, choose --in thread or --in process"
-            )
-        return partial(function, *positional, **named)
-    if place == "thread" and is_async:
-        raise Refused(f"{target} is an async function: it runs in a task, or with --in process in a process of its own")
-    if place == "process" and (getattr(function, "__module__", None) or "").startswith(OTHER_NAME):
-        raise Refused(f"{target}: Python has a module of that name; rename the file to run it in a process")
-    return partial(_place(place), function, *positional, **named)
-
-
-def _program_work(words: Sequence[str]) -> Callable[[], Any]:
-    streams = {"stdin": "inherit", "stdout": "inherit", "stderr": "inherit"}
-    return partial(_place("command"), *words, **streams)
-
-
-def _place(name: str) -> Callable[..., Any]:
-    import calloff
-
-    try:
-        found: Callable[..., Any] = getattr(calloff, name)
-    except AttributeError:
-        raise Refused(f"this version of calloff can't run anything in the place {name!r} yet", 125) from None
-    return found
+    if options.place is not None and form != "function":
+        what = {"file": f"{words[0]} runs", "module": f"-m {words[0]} runs"}.get(form, "what follows -- runs")
+        raise Refused(f"--in {options.place} is for functions; {what} as a program")
+    return options, words, form
 
 
 # --- the run
@@ -157,14 +124,14 @@ def _place(name: str) -> Callable[..., Any]:
 class _Run:
     """One run, from the command line to the exit status."""
 
-    def __init__(self, options: argparse.Namespace, words: Sequence[str], is_program: bool) -> None:
+    def __init__(self, options: argparse.Namespace, words: Sequence[str], form: Form) -> None:
         self._options = options
         self._operation: Operation[Any] | None = None
         self._place = "task"
         self._showing: asyncio.Task[None] | None = None
         self._live = LiveLine(sys.stderr) if options.every is not None and looks_live(sys.stderr) else None
-        self._is_program = is_program
-        self._make = _program_work(words) if is_program else _function_work(options, words[0], words[1:])
+        self._is_program = form != "function"
+        self._make = make_work(form, words, options.place)
 
     def run(self) -> int:
         """Run to the end, tell how it was, and return the exit status."""

@@ -29,8 +29,6 @@ __all__ = ["NULL", "SAME", "CommandBody", "CommandWork", "Finished", "Plan"]
 _LONG = 100
 #: bytes of standard error that `CommandFailed` shows
 _TAIL = 2000
-#: seconds after which the guard uses force by itself, when the owner should have done so
-_SLACK = 0.05
 _logger = logging.getLogger("calloff")
 
 
@@ -219,6 +217,8 @@ class CommandBody(Body):
         "reached",
     )
     place = "command"
+    #: seconds after which the guard asks and uses force by itself, when the owner should have done so
+    slack = 0.05
 
     def __init__(self, plan: Plan, name: str, program: str, env: dict[str, str], cwd: str | None) -> None:
         self.name: str = name
@@ -281,10 +281,11 @@ class CommandBody(Body):
         """Signal its process group; what has not begun never will."""
         reason = self._sink.reason
         assert reason is not None
+        where = self.where()
         words = (str(reason.kind), reason.text, reason.by, reason.at)
         self._guarded.write("ask", 0, self._plan.signal, words)
         self.limited()
-        return self.where()
+        return where
 
     def insist(self) -> bool:
         """One signal is enough."""
@@ -305,7 +306,7 @@ class CommandBody(Body):
 
     def limited(self) -> None:
         """Leave with the guard when force is due at the latest, and when it is to ask, should we not come to it."""
-        sink, late = self._sink, time.monotonic() - self._loop.time() + _SLACK
+        sink, late = self._sink, time.monotonic() - self._loop.time() + self.slack
         force_at, deadline = sink.force_at, sink.deadline
         reminder = None
         if deadline is not None and sink.reason is None:

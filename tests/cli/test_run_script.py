@@ -1,0 +1,258 @@
+"""`calloff run SCRIPT.py` and `-m MODULE`: whole programs, as python runs them, with limits and the line where they are."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RUN = [sys.executable, "-m", "calloff", "run"]
+ENVIRONMENT = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "100"}
+
+PROGRAMS = {
+    "shows": """\
+        import sys, os
+        here = os.path.dirname(os.path.abspath(__file__))
+        print([__name__, os.path.basename(__file__), sys.argv[1:], sys.path[0] == here])
+        import neighbour
+        print(input())
+        sys.exit(7)
+        """,
+    "neighbour": "x = 1\n",
+    "ends_late": """\
+        import atexit, threading
+        atexit.register(print, "atexit")
+        threading.Timer(0.2, print, ["thread"]).start()
+        """,
+    "spawns": """\
+        import multiprocessing
+        def square(n):
+            return n * n
+        if __name__ == "__main__":
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                print(pool.map(square, [1, 2, 3]))
+        """,
+    "raises": """\
+        def inner():
+            1 / 0
+        inner()
+        """,
+    "broken": "def f(:\n",
+    "tidies": """\
+        import asyncio
+        async def fetch():
+            try:
+                await asyncio.sleep(3600)  # here
+            finally:
+                print("tidy", flush=True)
+        async def main():
+            await fetch()
+        asyncio.run(main())
+        """,
+    "in_a_group": """\
+        import asyncio
+        async def child():
+            await asyncio.sleep(3600)  # here
+        async def main():
+            await asyncio.gather(asyncio.sleep(0), child())
+        asyncio.run(main())
+        """,
+    "with_calloff": """\
+        import asyncio, calloff
+        async def child():
+            await asyncio.sleep(3600)  # here
+        async def main():
+            async with calloff.group() as group:
+                group.start(child())
+        calloff.run(main())
+        """,
+    "blocks": """\
+        import time
+        def slow():
+            time.sleep(3600)  # here
+        slow()
+        """,
+    "blocks_a_loop": """\
+        import asyncio, time
+        async def main():
+            time.sleep(3600)  # here
+        asyncio.run(main())
+        """,
+    "refuses": """\
+        import time
+        while True:
+            try:
+                time.sleep(3600)  # here
+            except KeyboardInterrupt:
+                print("no", flush=True)
+        """,
+    "in_c": """\
+        def busy():
+            sum(range(10**12))  # here
+        busy()
+        """,
+    "waits_for_a_thread": """\
+        import threading, time
+        thread = threading.Thread(target=time.sleep, args=(3600,), daemon=True)
+        thread.start()
+        thread.join()  # here
+        """,
+    "becomes_another": """\
+        import os
+        os.execvp("sleep", ["sleep", "3600"])
+        """,
+    "leaves_a_child": """\
+        import subprocess
+        child = subprocess.Popen(["sleep", "3600"], start_new_session=True)
+        print(child.pid, flush=True)
+        child.wait()  # here
+        """,
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    from textwrap import dedent
+
+    for name, text in PROGRAMS.items():
+        (tmp_path / f"{name}.py").write_text(dedent(text))
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "__main__.py").write_text("import sys\nfrom . import __name__ as name\nprint(name, sys.argv[1:])\n")
+    (tmp_path / "empty").mkdir()
+    return tmp_path
+
+
+def run(folder: Path, *arguments: str, given: str = "", **environment: str) -> "subprocess.CompletedProcess[str]":
+    done = subprocess.run(
+        [*RUN, *arguments],
+        cwd=folder,
+        env={**ENVIRONMENT, **environment},
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "calloff/_child" not in done.stderr, done.stderr
+    assert "calloff/cli" not in done.stderr, done.stderr
+    return done
+
+
+def test_it_is_the_program_that_python_would_run(folder: Path) -> None:
+    done = run(folder, "shows.py", "--timeout", "a b", "n=1", given="typed\n")
+    assert done.returncode == 7
+    assert done.stdout == "['__main__', 'shows.py', ['--timeout', 'a b', 'n=1'], True]\ntyped\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "printed"),
+    [
+        (["ends_late.py"], "thread\natexit\n"),
+        (["spawns.py"], "[1, 4, 9]\n"),
+        (["-m", "package", "--in", "x"], "package ['--in', 'x']\n"),
+        (["package/../neighbour.py"], ""),
+        (["--grace", "1", "-m", "neighbour"], ""),
+    ],
+)
+def test_what_it_prints_and_how_it_ends_are_its_own(folder: Path, arguments: list[str], printed: str) -> None:
+    done = run(folder, *arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (0, printed, "")
+
+
+@pytest.mark.parametrize("name", ["raises", "broken"])
+def test_an_error_is_shown_as_python_shows_it(folder: Path, name: str) -> None:
+    ours = run(folder, f"{name}.py")
+    plain = subprocess.run([sys.executable, folder / f"{name}.py"], capture_output=True, text=True, check=False)
+    assert (ours.returncode, ours.stderr) == (plain.returncode, plain.stderr)
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "ending"),
+    [
+        ("tidies", 124, "it ended when asked by a signal"),
+        ("in_a_group", 124, "it ended when asked by a signal"),
+        ("with_calloff", 124, "it ended when asked by a signal"),
+        ("blocks", 124, "it ended when asked by a signal"),
+        ("blocks_a_loop", 124, "it ended when asked by a signal"),
+        ("waits_for_a_thread", 124, "it ended when asked by a signal"),
+        ("refuses", 137, "killed"),
+        ("in_c", 137, "killed"),
+    ],
+)
+def test_a_program_that_hangs_is_stopped_and_the_line_told(folder: Path, name: str, status: int, ending: str) -> None:
+    done = run(folder, "--timeout", "2", "--grace", "0.5", f"{name}.py")
+    line = next(n for n, text in enumerate((folder / f"{name}.py").read_text().splitlines(), 1) if "# here" in text)
+    first, second = (text for text in done.stderr.splitlines() if text.startswith("calloff: "))
+    assert done.returncode == status
+    assert first.startswith(f"calloff: '{name}.py' did not end within 2 s: {ending}"), done.stderr
+    assert f"{name}.py:{line}): " in second, done.stderr
+    if name == "tidies":
+        assert "tidy\n" in done.stdout
+
+
+def test_another_program_that_it_becomes_is_not_hurt_by_looks(folder: Path) -> None:
+    done = run(folder, "--timeout", "2", "--every", "100ms", "--json", "becomes_another.py")
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["reason"]["kind"], told["rung"]) == (124, "deadline", "TERMINATED")
+
+
+def test_what_it_has_started_ends_with_it(folder: Path) -> None:
+    done = run(folder, "--timeout", "2", "leaves_a_child.py")
+    assert done.returncode == 124
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(done.stdout), 0)
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_it(folder: Path, signum: signal.Signals, status: int) -> None:
+    (folder / "ready.py").write_text("import time\nprint('ready', flush=True), time.sleep(3600)\n")
+    with subprocess.Popen(
+        [*RUN, "ready.py"], cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as started:
+        assert started.stdout is not None
+        assert started.stdout.readline() == "ready\n"
+        started.send_signal(signum)
+        _, said = started.communicate(timeout=30)
+    assert started.returncode == status
+    assert "at <module> (ready.py:2): " in said
+
+
+def test_without_a_place_for_its_pipe_it_runs_all_the_same(folder: Path) -> None:
+    done = run(folder, "--timeout", "2", "blocks.py", TMPDIR="/proc/none", TEMP="/proc/none", TMP="/proc/none")
+    assert done.returncode == 124
+    assert "blocks.py" in done.stderr
+
+
+def test_nothing_is_left_in_the_temporary_directory(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    temporary = tmp_path_factory.mktemp("temporary")
+    run(folder, "neighbour.py", TMPDIR=str(temporary))
+    run(folder, "--timeout", "0", "neighbour.py", TMPDIR=str(temporary))
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["shwos.py"], 127, "there is no file 'shwos.py'; did you mean 'shows.py'?"),
+        (["nowhere/x.py"], 127, "there is no file 'nowhere/x.py'"),
+        (["-m"], 2, "MODULE is missing after -m; see calloff run --help"),
+        (["-m", "no_such_module"], 127, "there is no module 'no_such_module' (the current directory is on the path)"),
+        (["-m", "shows.py"], 2, "-m takes the name of a module, and 'shows.py' is none; a file runs without -m: "
+                                "calloff run shows.py"),
+        (["--in", "process", "shows.py"], 2, "--in process is for functions; shows.py runs as a program"),
+        (["--in", "task", "-m", "package"], 2, "--in task is for functions; -m package runs as a program"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_refused_before_anything_runs(folder: Path, arguments: list[str], status: int, said: str) -> None:
+    done = run(folder, *arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", f"calloff run: {said}\n")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_can_not_be_read(folder: Path) -> None:
+    (folder / "shows.py").chmod(0)
+    assert run(folder, "shows.py").returncode == 126
