@@ -34,7 +34,8 @@ def load(target: str) -> Callable[..., Any]:
     """
     home, colon, path = target.rpartition(":")
     if not colon or not home or not path:
-        raise Refused(f"TARGET must be {FORMS}, not {target!r}; for a program write: calloff run -- PROGRAM [ARG...]")
+        whole = "a whole script is SCRIPT.py or -m MODULE, a program stands behind --"
+        raise Refused(f"TARGET must be {FORMS}, not {target!r}; {whole}")
     is_file = home.endswith(".py") or os.sep in home
     here = os.getcwd()
     if here not in sys.path:
