@@ -33,6 +33,7 @@ DOOR = {
     ],
     "from inside an operation": ["checkpoint", "current", "progress"],
     "see": ["operations"],
+    "hand on a stop": ["on_stop"],
     "types": [
         "Abandoned",
         "Cancelled",

@@ -41,6 +41,7 @@ PRINTED = {
         r"^Ended by INTERRUPTED after \d s.",
         "The event loop is well.",
     ],
+    "on_stop.py": [r"^Cancelled after \d s, by ASKED", "helped by Connection.interrupt"],
     "group.py": [
         "All go well:",
         "first is here",

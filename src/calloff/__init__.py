@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ._operation.current import current_deadline as current_deadline
     from ._operation.current import progress as progress
     from ._operation.current import remaining as remaining
+    from ._operation.on_stop import on_stop as on_stop
     from ._operation.operation import Operation as Operation
     from ._operation.registry import operations as operations
     from ._operation.watching import Tick as Tick
@@ -64,6 +65,7 @@ _HOMES = {
     "_api.start": ("call", "start"),
     "_operation.checkpoint": ("checkpoint",),
     "_operation.current": ("current", "current_deadline", "progress", "remaining"),
+    "_operation.on_stop": ("on_stop",),
     "_operation.operation": ("Operation",),
     "_operation.registry": ("operations",),
     "_operation.watching": ("Tick",),

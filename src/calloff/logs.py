@@ -60,7 +60,7 @@ def log_endings(
     is nothing to say: `operation_id`, `operation_name`, `parent_id`, `place`, `outcome` (completed, failed, cancelled,
     abandoned), `elapsed` (seconds), `error` (type and text of what a failed one raised); and of a stop: `reason_kind`,
     `reason`, `reason_by`, `rung` (the step that ended it), `refusals`, `clean_up` (seconds from the request to the end),
-    `where` (the line at which it was asked, of an abandoned one that at which it is stuck), `survivors`.
+    `where` (the line at which it was asked, of an abandoned one that at which it is stuck), `survivors`, `helped`.
 
     Lines are made only where the level is enabled, on the thread of the event loop: give a logger whose handlers may
     take long a `logging.handlers.QueueHandler`.
@@ -130,6 +130,7 @@ def _fields(operation: "Operation[Any]") -> dict[str, Any]:
         "clean_up": None if report is None else report.seconds,
         "where": None if report is None else (at_line(report.stuck_at) or at_line(report.where) or None),
         "survivors": None if report is None else report.survivors,
+        "helped": None if report is None else report.helped,
     }
 
 
@@ -155,6 +156,8 @@ def _told(report: StopReport) -> list[str]:
         parts.append("refused once" if report.refusals == 1 else f"refused {report.refusals} times")
     if report.survivors:
         parts.append(f"survivors: {', '.join(report.survivors)}")
+    if report.helped:
+        parts.append(f"helped by {', '.join(report.helped)}")
     return parts
 
 

@@ -239,6 +239,8 @@ def _evidence(report: StopReport) -> dict[str, Any]:
         about["calloff.stuck_at"] = at_line(report.stuck_at)
     if report.survivors:
         about["calloff.survivors"] = report.survivors
+    if report.helped:
+        about["calloff.helped"] = report.helped
     return about
 
 

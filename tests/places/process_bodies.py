@@ -1,9 +1,12 @@
 """What the tests of processes run in workers: importable there."""
 
 import asyncio
+import contextvars
+import ctypes
 import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -346,3 +349,75 @@ def told_deadline(path):
 
 def use_processes():
     return asyncio.run(calloff.call(calloff.process(os.getpid))) != os.getpid()
+
+
+class Wire:
+    """A socket at which the main thread waits inside C, where no signal handler of Python gets to run."""
+
+    def __init__(self):
+        self.end, self.other = socket.socketpair()
+
+    def cut(self):
+        self.end.shutdown(socket.SHUT_RDWR)
+
+    def wait(self):
+        receive, room = ctypes.CDLL(None).recv, ctypes.create_string_buffer(1)
+        calloff.progress("waiting")
+        while receive(self.end.fileno(), room, 1, 0) != 0:  # a signal makes it look, and wait again
+            pass
+        raise ConnectionError("cut")
+
+
+def wait_in_c():
+    wire = Wire()
+    with calloff.on_stop(wire.cut):
+        wire.wait()
+
+
+def wait_in_c_in_a_thread():
+    wire = Wire()
+    context, found = contextvars.copy_context(), []
+
+    def wait():
+        try:
+            with calloff.on_stop(wire.cut):
+                wire.wait()
+        except BaseException as error:
+            found.append(error)
+
+    thread = threading.Thread(target=context.run, args=(wait,))
+    thread.start()
+    try:
+        thread.join()
+    finally:
+        thread.join()
+    raise found[0]
+
+
+def ask_slowly():
+    def ask():
+        time.sleep(0.1)
+        calloff.operations()
+        order.append("asked")
+
+    order = []
+    try:
+        with calloff.on_stop(ask):
+            calloff.progress("waiting")
+            time.sleep(60)
+    finally:
+        calloff.progress(", then ".join([*order, "left"]))
+
+
+async def ask_slowly_by_a_task():
+    async def ask():
+        await asyncio.sleep(0.1)
+        order.append("asked")
+
+    order = []
+    try:
+        async with calloff.on_stop(ask):
+            calloff.progress("waiting")
+            await asyncio.sleep(60)
+    finally:
+        calloff.progress(", then ".join([*order, "left"]))

@@ -11,16 +11,22 @@ import sys
 import time
 from _socket import MSG_DONTWAIT
 from _socket import socket as Socket
+from collections.abc import Callable
+from functools import partial
 from math import inf
 from struct import Struct
+from threading import get_ident, main_thread
 from types import CodeType, FrameType
 from typing import Any, NoReturn
 
+from .listener import Listener
 from .page import Page
 
 __all__ = ["InsideOperation", "operation"]
 
 _NUMBER = Struct("<Q")
+#: longer than anybody waits
+_FOR_GOOD = 1e6
 
 
 class InsideOperation:
@@ -48,6 +54,7 @@ class InsideOperation:
         self.news: Socket | None = None
         self.page: Page | None = None
         self.told = 0
+        self._listener: Listener | None = None
         self._children: dict[Any, None] | None = None
         self._started_at = 0.0
         self._progress: Any = None
@@ -68,6 +75,13 @@ class InsideOperation:
         self._progress = None
         self._started_at = now = time.monotonic()
         self._deadline = None if left is None else now + left
+
+    def end(self) -> None:
+        """The job is over."""
+        self.number = 0
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
 
     # --- what calloff's functions and the work's own code call
 
@@ -222,6 +236,37 @@ class InsideOperation:
     def children(self) -> tuple[Any, ...]:
         """The operations that the work started in this worker."""
         return tuple(self._children or ())
+
+    # --- what a block of `on_stop` looks at
+
+    def listen(self, tell: Callable[[object], object]) -> None:
+        """From now on `tell` is called when the job is asked, in a thread: the main one may be inside C."""
+        if self._listener is None and self.page is not None:
+            self._listener = Listener(self.page, self.number, partial(tell, self))
+
+    def is_asked(self) -> bool:
+        """Whether the job was asked to stop, also where the main thread has not come to hear of it."""
+        page = self.page
+        return page is not None and 0 != self.number == page.asked
+
+    def asked_for(self) -> str:
+        """The words of the request."""
+        return "" if self.page is None else str(self.page.reason[1])
+
+    def grace_left(self) -> float:
+        """Seconds until force is due: known to the owner, who kills then."""
+        return _FOR_GOOD if self.is_asked() else self._grace
+
+    def helped(self, name: str) -> None:
+        """Tell the owner that a function of that name is run to ask the job."""
+        self._send(b"H", name)
+
+    def obeys(self, error: BaseException) -> None:
+        """The main thread, where it runs the calling code, raises `error`, since the job was asked."""
+        page = self.page
+        if page is not None and self.is_asked() and get_ident() == main_thread().ident:
+            page.heard = self.number
+            self.asked = page.reason
 
     # --- what calloff itself looks at
 

@@ -5,11 +5,15 @@ upon. The worker notes here for which job the asking has arrived, so the guard k
 worker dies, the page tells whether it had begun with the job at all. Each field has one writer.
 """
 
+import contextlib
 import marshal
 import mmap
+import os
 from math import inf
 from struct import Struct
 from typing import Any
+
+from .._os.fds import raised
 
 __all__ = ["Page"]
 
@@ -22,10 +26,12 @@ _ASKED, _DONE, _BEGUN, _NOTED, _HEARD, _REFUSED, _LIMITED, _DEADLINE, _SIZE, _RE
 class Page:
     """Numbers of jobs grow from 1; 0 means none."""
 
-    __slots__ = ("_memory",)
+    __slots__ = ("_memory", "bell")
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)
+        #: rings when a job is asked: for a thread of the worker, as its signals are heard in the main thread alone
+        self.bell: int = raised(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
 
     def ask(self, number: int, reason: tuple[Any, ...]) -> None:
         """The guard: job `number` is asked to stop."""
@@ -35,6 +41,12 @@ class Page:
         _LENGTH.pack_into(memory, _SIZE, len(words))
         memory[_REASON : _REASON + len(words)] = words
         _NUMBER.pack_into(memory, _ASKED, number)
+        self.ring()
+
+    def ring(self) -> None:
+        """Wake whoever waits for the bell."""
+        with contextlib.suppress(OSError):
+            os.eventfd_write(self.bell, 1)
 
     @property
     def asked(self) -> int:

@@ -174,7 +174,7 @@ class _Worker:
         parts = packed(kind, value, name)
         told = operation.asked is not None
         self._box = []
-        operation.number = 0
+        operation.end()
         left_behind = self._home.has_threads() | _has_descendants()
         try:
             sys.stdout.flush()

@@ -17,7 +17,7 @@ from .._words.place import Body
 from .operation import Operation, current_operation
 from .sleeping import sleepers
 
-__all__ = ["checkpoint"]
+__all__ = ["checkpoint", "is_obeying"]
 
 
 def checkpoint(wait: float = 0.0) -> Awaitable[None]:
@@ -70,7 +70,7 @@ def _check(operation: Operation[Any]) -> None:
             error = body.interrupt(act)
     if error is None:
         reason = operation.reason
-        if reason is not None and _is_obeying():
+        if reason is not None and is_obeying():
             return
         error = CancelledError(*([reason.text] if reason is not None and reason.text else []))
     if body is not None and body.noted(error) and operation._stop is not None:
@@ -92,7 +92,7 @@ def _overdue(operation: Operation[Any] | None, now: float) -> bool:
     return False
 
 
-def _is_obeying() -> bool:
+def is_obeying() -> bool:
     """Whether the calling code is a clean-up, which a stop has set going."""
     step = sys.exception()
     while step is not None:

@@ -26,6 +26,7 @@ from .._words.reason import LIMITS, Kind, Reason
 from .._words.ref import Ref
 from .._words.report import Rung, StopReport
 from .._words.state import State
+from .asking import hand_on, handed
 from .blocking import unblock
 from .history import recorder
 from .hooks import emit, hooks
@@ -498,8 +499,37 @@ class Operation(Future[T]):
         stop.begin(self, body, now)
         if sleepers:
             wake(self)
+        if handed:
+            hand_on(self)
         if hooks.asked:
             emit(hooks.asked, self)
+
+    # --- what a block of `on_stop` looks at
+
+    def is_asked(self) -> bool:
+        """Whether it was asked to stop; from any thread."""
+        return self._stop is not None
+
+    def asked_for(self) -> str:
+        """The words of the request."""
+        return "" if self._stop is None else self._stop.text
+
+    def grace_left(self) -> float:
+        """Seconds until force is due, below zero when it has passed; the whole grace while nobody has asked."""
+        return self._grace if self._stop is None else self._stop.force_at - self.timers.now()
+
+    def helped(self, name: str) -> None:
+        """A function of that name is run to ask it."""
+        if self._stop is not None:
+            self._stop.helped = (*self._stop.helped, name)
+
+    def obeys(self, error: CancelledError) -> None:
+        """The body, where it runs the calling code, raises `error`, since it was asked."""
+        body = self.body
+        if body is not None and body.is_here():
+            body.noted(error)
+
+    # --- its limits
 
     def timer_due(self, now: float) -> None:
         """A limit or the next step of the stop may be due."""
@@ -597,6 +627,8 @@ class Operation(Future[T]):
             if self.timer_at != NEVER:
                 self.timers.remove(self)
             stop.arm(self, body, now)
+            if handed:
+                hand_on(self)
             if hooks.asked:
                 emit(hooks.asked, self)
         if stop.where is None:
@@ -699,6 +731,8 @@ class Operation(Future[T]):
         if recorder.append is not None:
             recorder.record(self, now, error)
         live.pop(self, None)
+        if handed:
+            handed.pop(self, None)
         if self.timer_at != NEVER:
             timers.remove(self)
         parent = self._parent

@@ -19,6 +19,7 @@ from .._words.policy import DEFAULT, Policy
 from .._words.reason import Kind, Reason
 from .._words.ref import Ref
 from .._words.report import Rung, StopReport
+from .asking import hand_on, handed, press
 
 __all__ = ["Stop", "Stoppable", "frames_of", "survivors_of", "where_of"]
 
@@ -77,6 +78,7 @@ class Stop:
     where: RawStack | None = None
     stuck: RawStack = ()
     survivors: tuple[str, ...] = ()
+    helped: tuple[str, ...] = ()
     insisted_at: float | None = None  # last; a body that was let alone in its clean-up was not asked again
     _climb: Climb | None = None
     _reason: Reason | None = None
@@ -118,6 +120,8 @@ class Stop:
             self.where = self.stuck
         if body is not None and body.task is None:
             self._attempt(operation, body.force, default=False)
+        if handed:
+            hand_on(operation)
 
     def _no_grace(self, operation: Stoppable) -> None:
         if not operation.done() and operation.timer_at == NEVER:
@@ -165,6 +169,8 @@ class Stop:
                 self._climb = climb.forced(now)
                 self.rung = Rung.FORCED  # a body that turns out to have ended already knows better
                 self.refusals += bool(self._attempt(operation, body.force, default=False)) and reached
+                if handed:
+                    press(operation)
             else:
                 self.stuck = where_of(body, wait=body.coro is None)
                 self.survivors = survivors_of(body)
@@ -200,6 +206,7 @@ class Stop:
             frames_of(where if self.where is None else self.where),
             frames_of(self.stuck),
             self.survivors,
+            self.helped,
         )
 
 

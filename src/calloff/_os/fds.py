@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import socket as sockets
     from types import TracebackType
 
-__all__ = ["Files", "copied", "is_readable", "pair", "pipe", "standard", "write"]
+__all__ = ["Files", "copied", "is_readable", "pair", "pipe", "raised", "standard", "write"]
 
 #: the first number that is no standard stream's
 _FIRST = 3

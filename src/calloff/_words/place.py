@@ -57,6 +57,9 @@ class Sink(Protocol):
 
     # What places in other processes tell theirs, and may ask in their name.
 
+    def helped(self, name: str, /) -> None:
+        """A function of that name was run there, to ask the body."""
+
     @property
     def ref(self) -> Ref:
         """Id and name."""

@@ -40,6 +40,7 @@ class StopReport(NamedTuple):
         stuck_at: the stack of the body when it was abandoned, else empty.
         survivors: what goes on all the same, in words: child tasks and calls in threads with their line, processes out of
             reach with the reason why.
+        helped: the names of the functions given to `calloff.on_stop` that were run to ask it, in this order.
     """
 
     reason: Reason
@@ -51,6 +52,7 @@ class StopReport(NamedTuple):
     where: tuple[Frame, ...] = ()
     stuck_at: tuple[Frame, ...] = ()
     survivors: tuple[str, ...] = ()
+    helped: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return clean("; ".join((f"{why(self.reason)}: {how(self)}", *places(self))))
@@ -92,4 +94,6 @@ def places(report: StopReport) -> list[str]:
         found.append(f"stuck at {stuck}")
     elif asked:
         found.append(f"it was at {asked}")
+    if report.helped:
+        found.append(f"helped by {', '.join(report.helped)}")
     return found + [f"still running: {survivor}" for survivor in report.survivors]

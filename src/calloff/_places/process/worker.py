@@ -278,6 +278,8 @@ class Worker:
                 continue
             if message[:1] == b"P":
                 self.body.sink.progressed(value)
+            elif message[:1] == b"H":
+                self.body.sink.helped(value)
             else:
                 self.body.sink.cancel(value[0], grace=value[1])
 
