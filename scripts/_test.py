@@ -237,6 +237,8 @@ FIRST = (
     "tests/words",
 )
 FORCING = tuple(f"tests/places/test_{name}.py" for name in ("interrupt", "moments", "thread", "thread_force"))
+#: what needs the parts of others: on one Python, in an environment of its own
+BORDERS, BORDERS_ON = "tests/borders", "3.13"
 SIDE_BY_SIDE = ("-n", "5", "--dist", "worksteal")
 
 
@@ -256,7 +258,7 @@ def tests_on(version: str, counts: Counts) -> str:
     python = BIN / "python" if version == THIS else ENVIRONMENTS / version / "bin" / "python"
     if version in NEWEST:
         return pytest((python,), version, [*SIDE_BY_SIDE, "-m", "not alone", *FIRST, *FORCING], counts)
-    rest = [f"--ignore={path}" for path in (COVERED if version == THIS else ONCE)]
+    rest = [f"--ignore={path}" for path in (BORDERS, *(COVERED if version == THIS else ONCE))]
     at_once = pytest((python,), version, [*SIDE_BY_SIDE, "-m", "not alone", *rest], counts)
     alone = pytest((python,), f"{version}-alone", ["-m", "alone", *rest], counts)
     return f"{at_once}; alone: {alone}"
@@ -289,6 +291,20 @@ def pytest(python: Sequence[str | Path], name: str, arguments: Sequence[str], co
         counts.passed += len(flaky)
         return f"{counts.add(report)}, of which {len(flaky)} flaky"
     return counts.add(report)
+
+
+def borders(counts: Counts) -> str:
+    """The tests with drivers, servers and frameworks of others, on one Python."""
+    main = BORDERS_ON not in counts.pythons
+    python = Path(sys.executable) if main else find(BORDERS_ON) or UNPACKED / BORDERS_ON / f"usr/bin/python{BORDERS_ON}"
+    places = {group: ENVIRONMENTS / group for group in ("borders", "borders-mcp2")}
+    for group, place in places.items():
+        uv("sync", "--locked", "--python", python, "--no-default-groups", "--group", group, place=place)
+    said = [command("sh", ROOT / "scripts" / "_servers.sh").strip()]
+    said.append(pytest((places["borders"] / "bin" / "python",), "borders", ["-n", "2", BORDERS], counts))
+    new = places["borders-mcp2"] / "bin" / "python"
+    said.append("mcp 2: " + pytest((new,), "borders-mcp2", [f"{BORDERS}/test_mcp.py"], counts))
+    return "; ".join(filter(None, said))
 
 
 def environment(version: str, counts: Counts) -> str:
@@ -361,6 +377,8 @@ def every_check(counts: Counts, *, fast: bool) -> None:
     together(steps)
     for version in (THIS, *sorted(counts.pythons)):
         Step(f"pytest on {version}", partial(tests_on, version, counts))()
+    if not fast:
+        Step("pytest of the borders", partial(borders, counts))()
 
 
 def main() -> int:
