@@ -1,19 +1,22 @@
 """`calloff ps`, `show`, `watch`, `cancel` and `completion`: what they print, and their exit statuses."""
 
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from control.programs import Program, cli, eventually
 
-from calloff.cli._listing import at
-from calloff.control import Frame
+from calloff.cli._listing import at, table
+from calloff.cli._text import is_coloured
+from calloff.control import Frame, Overview, Row
 from calloff.control._peer import _short
 
 WORK = """
@@ -228,6 +231,18 @@ def test_what_may_come_next(program: Program) -> None:
     assert words("run", "x") == []  # files are the shell's
     assert words("run", "--", "-") == []
     assert words("dance", "-") == []
+    assert words("cancel", "--name", "") == ["main", "fetch-1", "fetch-2", "stubborn", "sleep"]
+
+
+@pytest.mark.parametrize("verb", ["run", "map", "sweep"])
+def test_the_functions_of_a_file_are_offered_without_running_it(verb: str, tmp_path: Path) -> None:
+    file = tmp_path / "jobs.py"
+    file.write_text("raise SystemExit\nasync def load(): ...\ndef look(): ...\ndef _own(): ...\nclass Thing: ...\n")
+    assert words(verb, f"{file}:") == [f"{file}:load", f"{file}:look"]
+    assert words(verb, f"{file}:loo") == [f"{file}:look"]
+    assert words(verb, f"{file}:_") == [f"{file}:_own"]
+    file.write_text("def broken(:")
+    assert words(verb, f"{file}:") == words(verb, f"{tmp_path}/none.py:") == []
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -242,7 +257,7 @@ def test_the_scripts_are_accepted_by_their_shells(shell: str, tmp_path: Path) ->
     (bin / "calloff").chmod(0o755)
     environment = {**os.environ, "PATH": f"{bin}:{os.environ['PATH']}"}
     asked = {
-        "bash": script + "\nCOMP_WORDS=(calloff ps --st); COMP_CWORD=2; _calloff; echo ${COMPREPLY[@]}",
+        "bash": script + "\nCOMP_LINE='calloff ps --st'; COMP_POINT=15; _calloff; echo ${COMPREPLY[@]}",
         "zsh": "autoload -U compinit; compinit -u -d /dev/null\n" + script + "\necho --state",
         "fish": script + "\ncomplete -C 'calloff ps --st'",
     }[shell]
@@ -250,6 +265,109 @@ def test_the_scripts_are_accepted_by_their_shells(shell: str, tmp_path: Path) ->
         [shell, "-c", asked], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.stdout.strip(), done.stderr) == ("--state", "")
+
+
+def test_bash_completes_what_is_behind_a_colon(tmp_path: Path) -> None:
+    (tmp_path / "calloff").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m calloff "$@"\n')
+    (tmp_path / "calloff").chmod(0o755)
+    (tmp_path / "jobs.py").write_text("async def load(): ...\n")
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    asked = cli("completion", "bash").stdout + "\nCOMP_LINE='calloff run jobs.py:lo'; COMP_POINT=22; _calloff; "
+    done = subprocess.run(
+        ["bash", "-c", asked + "echo ${COMPREPLY[@]}"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("load\n", "")
+
+
+# --- a narrow terminal, and colours
+
+
+def _overview() -> Overview:
+    where = Frame("/x/fetching.py", 7, "fetch", "reply = await connection.read()")
+    rows = [
+        Row("4312.1", 4312, "main", "task", "running", 0.0, 61.0, where=where),
+        Row(
+            "4312.2",
+            4312,
+            "fetch-1",
+            "process",
+            "stopping",
+            0.0,
+            60.0,
+            parent="4312.1",
+            depth=1,
+            remaining=3.0,
+            where=where,
+        ),
+    ]
+    return Overview(rows=rows, processes=[], counts={}, total=2)
+
+
+def test_a_narrow_terminal_keeps_the_line_where_it_is() -> None:
+    wide = table(_overview(), tree=True, width=120)
+    assert wide[0].split() == ["ID", "STATE", "PLACE", "AGE", "LEFT", "NAME", "WHERE"]
+    assert wide[2].endswith("fetch (/x/fetching.py:7): reply = await connection.read()")
+    narrow = table(_overview(), tree=True, width=40)
+    assert narrow[0].split() == ["ID", "STATE", "AGE", "NAME"]
+    assert narrow[3] == "  fetch (/x/fetching.py:7): reply = awa…"
+    assert all(len(line) <= 40 for line in narrow)
+
+
+def test_colours_are_added_to_the_words_and_nothing_else() -> None:
+    plain = table(_overview(), tree=True, width=100)
+    coloured = table(_overview(), tree=True, width=100, colour=True)
+    assert [re.sub("\x1b[^m]*m", "", line) for line in coloured] == plain
+    assert "\x1b[32mrunning\x1b[0m" in coloured[2]
+    assert "\x1b[33mstopping\x1b[0m" in coloured[3]
+
+
+@pytest.mark.parametrize(
+    ("environment", "terminal", "wanted"),
+    [
+        ({"TERM": "xterm"}, True, True),
+        ({"TERM": "xterm"}, False, False),
+        ({"TERM": "dumb"}, True, False),
+        ({}, True, False),
+        ({"TERM": "xterm", "NO_COLOR": "1"}, True, False),
+        ({"NO_COLOR": "1", "FORCE_COLOR": "1"}, True, False),
+        ({"FORCE_COLOR": "1"}, False, True),
+    ],
+)
+def test_who_wants_colours(
+    environment: dict[str, str], terminal: bool, wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TERM", "NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: terminal)
+    assert is_coloured(stream) is wanted
+
+
+# --- programs that run without `calloff.run`
+
+
+@pytest.mark.parametrize("runner", ["asyncio.run", "calloff.run"])
+def test_the_environment_lets_a_program_be_seen(runner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = f"""
+        async def work():
+            await asyncio.sleep(3600)
+        async def twice():
+            await calloff.start(work()).outcome()
+            await calloff.start(work()).outcome()
+        {runner}(twice())
+        print(os.listdir(os.environ["CALLOFF_SOCKETS"]))
+        """
+    monkeypatch.setenv("CALLOFF_EXPOSE", "1")
+    with Program(tmp_path, "import os\n" + textwrap.dedent(source), plain=True) as program:
+        for _ in range(2):
+            eventually(lambda overview: any(row.name == "work" for row in overview.rows))
+            done = cli("cancel", "--name", "work")
+            assert done.returncode == 0, done.stderr
+        program.process.wait(30)
+    assert program.said == "[]\n"
 
 
 # --- text

@@ -34,6 +34,10 @@ def test_help_of_a_verb(verb: str) -> None:
     assert "137" in done.stdout
 
 
+def test_help_of_a_verb_by_the_word_help() -> None:
+    assert run("help", "run").stdout == run("run", "--help").stdout
+
+
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_each_verb_has_a_module_with_a_main(verb: str) -> None:
     home, what = cli.VERBS[verb]

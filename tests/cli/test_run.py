@@ -169,6 +169,7 @@ def run(folder: Path, *arguments: str, timeout: float = 30) -> "subprocess.Compl
         (["--in", "task", "work.py:add", "1"], "2\n"),
         (["--timeout", "1m30s", "--grace", "500ms", "--stall", "2h", "work.py:add", "1"], "2\n"),
         (["--timeout=0.5m", "work.py:add", "1"], "2\n"),
+        (["-t", "1m", "-g1s", "-s", "1h", "-e", "1h", "work.py:add", "1"], "2\n"),
     ],
 )  # fmt: skip
 def test_targets_arguments_and_results(folder: Path, arguments: list[str], printed: str) -> None:
@@ -212,7 +213,10 @@ def test_targets_arguments_and_results(folder: Path, arguments: list[str], print
         (["--stall", "1s1m", "work.py:add", "1"], 2, "--stall must be a duration"),
         (["--every", "0", "work.py:add", "1"], 2, "--every must be more than 0"),
         (["--timeout"], 2, "--timeout: expected one argument"),
-        (["--bogus", "work.py:add"], 2, "unrecognized arguments: --bogus"),
+        (["--bogus", "work.py:add"], 2, "unrecognized arguments: --bogus; see"),
+        (["--timout", "3", "work.py:add"], 2, "unrecognized arguments: --timout (did you mean --timeout?); see"),
+        (["--timeout", "0", "work.py:add", "1"], 2, "--timeout must be more than 0; leave it out for no limit"),
+        (["-t", "soon", "work.py:add", "1"], 2, "--timeout must be a duration such as 3, 3s, 500ms"),
         (["--time", "3", "work.py:add"], 2, "unrecognized arguments: --time"),
         (["--", "no-such-program-xyz"], 127, "'no-such-program-xyz'"),
         (["--", "./work.py"], 126, "'./work.py'"),

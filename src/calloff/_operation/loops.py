@@ -29,7 +29,7 @@ from .._words.place import Body
 from .._words.policy import DEFAULT
 from .._words.reason import Kind
 
-__all__ = ["CLOSING", "adopt", "forget", "forget_closed", "hosts", "is_closing", "timers_for"]
+__all__ = ["CLOSING", "adopt", "forget", "forget_closed", "greeters", "hosts", "is_closing", "timers_for"]
 
 CLOSING = "its event loop is being closed"
 #: how long after the end of its ladder an operation is waited for, should its place be broken
@@ -65,6 +65,9 @@ class Hosted(Protocol):
 
 #: the loops on which operations were started, and their timers
 hosts: dict[AbstractEventLoop, Timers] = {}
+#: called with each loop, not one of `calloff.run`, on which a first operation starts; what they return, at its end
+greeters: list[Callable[[AbstractEventLoop], Callable[[], object] | None]] = []
+_partings: dict[AbstractEventLoop, list[Callable[[], object]]] = {}
 
 
 def timers_for(loop: AbstractEventLoop, live: dict[Any, None]) -> Timers:
@@ -74,6 +77,9 @@ def timers_for(loop: AbstractEventLoop, live: dict[Any, None]) -> Timers:
     former = vars(loop).get("close") if hasattr(loop, "__dict__") else None
     with contextlib.suppress(AttributeError, TypeError):  # a loop without attributes of its own: see `forget_closed`
         loop.close = partial(_close, loop, live, loop.close, former)  # type: ignore[method-assign]  # on this instance
+    for greet in greeters:
+        if (parting := greet(loop)) is not None:
+            _partings.setdefault(loop, []).append(parting)
     return timers
 
 
@@ -99,6 +105,8 @@ def forget(loop: AbstractEventLoop, live: dict[Any, None]) -> None:
         if not operation.done():
             operation.lose_loop()
         live.pop(operation, None)
+    for part in _partings.pop(loop, ()):
+        part()
 
 
 def forget_closed(live: dict[Any, None]) -> None:

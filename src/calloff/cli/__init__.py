@@ -29,6 +29,8 @@ VERBS = {
 def main(argv: "list[str] | None" = None) -> int:
     """The console script: runs the verb that the first argument names and returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["help"] and len(argv) > 1:
+        argv = [argv[1], "--help"]
     if not argv or argv[0] in ("-h", "--help", "help"):
         return _say(_help())
     verb, rest = argv[0], argv[1:]
@@ -73,7 +75,12 @@ Start work, look at it while it runs, and really stop it.
 
 {listed}
 
-calloff VERB --help tells more about one of them; calloff --version shows the version."""
+  calloff run --timeout 10s script.py       a script with a limit; tells the line where it hung
+  calloff run --timeout 5s jobs.py:load 7   a function, with an argument
+  calloff ps                                what runs, and at which line
+  calloff cancel 4312                       call it off, and wait until it has ended
+
+calloff VERB --help, or calloff help VERB, tells more about one of them; calloff --version shows the version."""
 
 
 def _say(text: str) -> int:

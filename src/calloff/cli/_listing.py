@@ -11,6 +11,10 @@ from ._text import clean, fit, progress_text
 __all__ = ["BAR", "at", "cause", "command_line", "short", "table"]
 
 BAR = 10
+#: columns that WHERE has at least, beside the others or else on a line of its own
+_LEAST = 30
+#: how each state is shown on a terminal; a word says the same
+_TONES = {"running": "32", "pending": "36", "stopping": "33", "failed": "31", "abandoned": "31;1", "cancelled": "33"}
 
 
 def at(frame: Frame | None) -> str:
@@ -62,21 +66,47 @@ def remark(row: Row) -> str:
     return "  ".join(parts)
 
 
-def table(overview: Overview, *, tree: bool, width: int | None) -> list[str]:
-    """The lines of ``calloff ps``; cut to `width` columns, if that is given."""
-    head = ("ID", "STATE", "PLACE", "AGE", "LEFT", "NAME")
+def table(overview: Overview, *, tree: bool, width: int | None, colour: bool = False) -> list[str]:
+    """The lines of ``calloff ps``.
+
+    Args:
+        overview: what to show.
+        tree: whether it is drawn as a tree below its processes.
+        width: cut the lines to so many columns; where that leaves too little for WHERE, it gets a line of its own.
+        colour: whether states are shown in colour, too.
+    """
+    head = ["ID", "STATE", "PLACE", "AGE", "LEFT", "NAME"]
     names = _names(overview.rows) if tree else [clean(row.name) for row in overview.rows]
-    cells = [(*columns(row), name) for row, name in zip(overview.rows, names, strict=True)]
+    cells = [[*columns(row), name] for row, name in zip(overview.rows, names, strict=True)]
     widths = [max(len(line[column]) for line in (head, *cells)) for column in range(len(head))]
-    lines = [_line(head, widths, "WHERE")]
+    narrow = width is not None and sum(widths) + 2 * len(widths) + _LEAST > width
+    if narrow:
+        for line in (head, widths, *cells):
+            del line[4], line[2]
+    lines = [_line(head, widths, "" if narrow else "WHERE")]
     argv = {process.pid: process.argv for process in overview.processes}
     before = None
     for row, line in zip(overview.rows, cells, strict=True):
         if tree and row.pid != before:
             before = row.pid
             lines.append(f"{row.pid:<{widths[0]}}  {clean(command_line(argv.get(row.pid, ())))}")
-        lines.append(_line(line, widths, remark(row)))
-    return [line.rstrip() if width is None else fit(line.rstrip(), width) for line in lines]
+        said = remark(row)
+        cut = _cut(_line(line, widths, "" if narrow else said), width)
+        lines.append(_toned(cut, row.state, widths[0] + 2) if colour else cut)
+        if narrow and said:
+            lines.append(f"  {said}")
+    return [_cut(line, width) if "\x1b" not in line else line for line in lines]
+
+
+def _cut(line: str, width: int | None) -> str:
+    return line.rstrip() if width is None else fit(line.rstrip(), width)
+
+
+def _toned(line: str, state: str, at: int) -> str:
+    """The line with its state, which stands there, in colour."""
+    tone = _TONES.get(state)
+    end = at + len(state)
+    return line if tone is None or line[at:end] != state else f"{line[:at]}\x1b[{tone}m{state}\x1b[0m{line[end:]}"
 
 
 def command_line(argv: Sequence[str]) -> str:
@@ -90,8 +120,9 @@ def command_line(argv: Sequence[str]) -> str:
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], last: str) -> str:
+    right = (3, 4) if len(cells) > 4 else (2,)
     aligned = [
-        cell.rjust(width) if column in (3, 4) else cell.ljust(width)
+        cell.rjust(width) if column in right else cell.ljust(width)
         for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
     ]
     return "  ".join([*aligned, last])

@@ -12,6 +12,7 @@ from ._control import add_filters, answer, complain_of, query_of
 from ._listing import table
 from ._options import parser
 from ._refusal import Refused
+from ._text import is_coloured
 from .ps import EPILOG, USAGE
 
 __all__ = ["ps"]
@@ -55,7 +56,8 @@ def tell(overview: Overview, *, as_json: bool, tree: bool) -> None:
         sys.stdout.buffer.flush()
     elif overview.rows:
         width = _width() if sys.stdout.isatty() else None
-        sys.stdout.write("\n".join(table(overview, tree=tree, width=width)) + "\n")
+        lines = table(overview, tree=tree, width=width, colour=is_coloured(sys.stdout))
+        sys.stdout.write("\n".join(lines) + "\n")
         if len(overview.rows) < overview.total:
             print(f"calloff ps: {len(overview.rows)} of {overview.total} are shown", file=sys.stderr)
     else:

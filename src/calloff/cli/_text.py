@@ -1,11 +1,19 @@
 """Texts that fit in a line of a terminal. What programs report and name themselves is never let through as it is."""
 
+import os
 import unicodedata
-from typing import Any
+from typing import Any, TextIO
 
 from .._words.text import clean, printable
 
-__all__ = ["cells", "clean", "fit", "printable", "progress_text"]
+__all__ = ["cells", "clean", "fit", "is_coloured", "printable", "progress_text"]
+
+
+def is_coloured(stream: TextIO) -> bool:
+    """Whether colours are wanted there: on a terminal that has them, unless ``NO_COLOR`` is set; or by ``FORCE_COLOR``."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or (stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb"))
 
 
 def progress_text(value: Any, bar: int) -> str:

@@ -25,9 +25,14 @@ Print what makes the shell complete verbs, options and the ids of what runs.
     fish   calloff completion fish | source             in ~/.config/fish/config.fish"""
 
 BASH = r"""_calloff() {
-    local IFS=$'\n' found
-    found=$(calloff completion words "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null | cut -f1)
+    local line=${COMP_LINE:0:COMP_POINT} found last; local -a words
+    IFS=' ' read -ra words <<< "$line"
+    [[ $line == *' ' ]] && words+=("")
+    local IFS=$'\n'
+    found=$(calloff completion words "${words[@]:1}" 2>/dev/null | cut -f1)
     COMPREPLY=($found)
+    last=${words[-1]}  # bash takes a colon for the end of a word, and completes what is behind it
+    [[ $last == *:* && $COMP_WORDBREAKS == *:* ]] && COMPREPLY=("${COMPREPLY[@]#"${last%:*}:"}")
 }
 complete -o default -F _calloff calloff"""
 
@@ -49,8 +54,10 @@ complete -c calloff -a '(__calloff)'"""
 SHELLS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 #: verbs whose words are ids
 _IDS = ("cancel", "ps", "show", "watch")
+#: verbs that take a function of a file or module
+_TARGETS = ("run", "map", "sweep")
 #: at the start of a line: further on a help may speak of the options of another verb
-_OPTION = re.compile(r"^ +(?:-\w, )?(--[a-z][a-z-]*)", re.MULTILINE)
+_OPTION = re.compile(r"^ +(?:-\w(?: [A-Z]+)?, )?(--[a-z][a-z-]*)", re.MULTILINE)
 
 
 def main(argv: list[str]) -> int:
@@ -88,12 +95,42 @@ def _of_verb(verb: str, before: list[str], typed: str) -> Iterator[tuple[str, st
     values = _values(before[-1]) if before else None
     if values is not None:
         yield from ((value, "") for value in values)
+    elif before and before[-1] == "--name" and verb in _IDS:
+        yield from _names()
     elif typed.startswith("-"):
         yield from ((option, "") for option in _options(verb))
     elif verb == "completion" and not before:
         yield from ((shell, "") for shell in SHELLS)
     elif verb in _IDS:
         yield from _ids(verb)
+    elif verb in _TARGETS and ":" in typed:
+        yield from _functions(typed)
+
+
+def _functions(typed: str) -> Iterator[tuple[str, str]]:
+    """The functions of the file or module before the colon, read without being run."""
+    import ast
+    import os
+
+    home, _, begun = typed.rpartition(":")
+    file = home if home.endswith(".py") else os.path.join(*home.split(".")) + ".py"
+    try:
+        with open(file, "rb") as source:
+            tree = ast.parse(source.read())
+    except (OSError, ValueError, SyntaxError):
+        return
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and (begun or not node.name.startswith("_")):
+            yield f"{home}:{node.name}", (ast.get_docstring(node) or "").partition("\n")[0]
+
+
+def _names() -> Iterator[tuple[str, str]]:
+    """The names of what runs, each once."""
+    found: dict[str, int] = {}
+    for _, told in _ids("ps"):
+        name = told.rpartition(" (")[0]
+        found[name] = found.get(name, 0) + 1
+    return ((name, f"{number} of them" if number > 1 else "") for name, number in found.items())
 
 
 def _values(option: str) -> tuple[str, ...] | None:

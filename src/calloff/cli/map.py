@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ._map_input import FORMATS, items_of, split_words, total_of
-from ._options import Parser, duration, parser
+from ._options import Parser, duration, parser, time_limit
 from ._refusal import Refused
 from ._target import load
 
@@ -103,7 +103,8 @@ def _read(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         raise Refused("PROGRAM is missing after --; see calloff map --help")
     for name in ("timeout", "stall", "grace", "backoff"):
         if getattr(options, name) is not None:
-            setattr(options, name, duration(name, getattr(options, name)))
+            read = time_limit if name in ("timeout", "stall") else duration
+            setattr(options, name, read(name, getattr(options, name)))
     for name in ("retry", "batch"):
         if getattr(options, name) is not None:
             setattr(options, name, _whole(name, getattr(options, name), 0 if name == "retry" else 1))

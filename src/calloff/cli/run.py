@@ -21,7 +21,7 @@ from .._words.errors import CalloffError, CommandFailed
 from .._words.outcome import Abandoned, Completed, Failed, Outcome, verdict
 from .._words.ref import Ref
 from ._live import LiveLine, describe, looks_live
-from ._options import Parser, duration, parser
+from ._options import Parser, duration, parser, time_limit
 from ._refusal import Refused
 from ._traceback import traceback_text
 from ._verdict import as_json, exit_status, plain_value
@@ -76,16 +76,16 @@ def _parser() -> Parser:
     about = "Run a function, a script or a program with limits, look at it while it runs, and tell how it ended."
     reader = parser("run", USAGE, about, EPILOG)
     add = reader.add_argument
-    add("--timeout", metavar="D", help="stop it after this long")
-    add("--grace", metavar="D", default="5", help="from asking to force (5s)")
-    add("--stall", metavar="D", help="stop it after this long without a report of progress")
-    add("--every", metavar="D", help="tell that often how far it is and where; on a terminal in one live line")
+    add("-t", "--timeout", metavar="D", help="stop it after this long")
+    add("-g", "--grace", metavar="D", default="5", help="from asking to force (5s)")
+    add("-s", "--stall", metavar="D", help="stop it after this long without a report of progress")
+    add("-e", "--every", metavar="D", help="tell that often how far it is and where; on a terminal in one live line")
     add("--in", metavar="PLACE", dest="place", help="where to run a function: task, thread or process")
     add("--json", action="store_true", help="tell the ending as one JSON document on stdout")
     return reader
 
 
-_WITH_VALUE = ("--timeout", "--grace", "--stall", "--every", "--in")
+_WITH_VALUE = ("--timeout", "-t", "--grace", "-g", "--stall", "-s", "--every", "-e", "--in")
 
 
 def _read(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str], Form]:
@@ -102,10 +102,13 @@ def _read(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str], Form]:
     form: Form = "program" if mark == "--" else "module" if mark else "file" if is_script(words[0]) else "function"
     for name in ("timeout", "grace", "stall", "every"):
         if getattr(options, name) is not None:
-            setattr(options, name, duration(name, getattr(options, name)))
+            read = time_limit if name in ("timeout", "stall") else duration
+            setattr(options, name, read(name, getattr(options, name)))
     if options.every == 0:
         raise Refused("--every must be more than 0")
-    strayed = [word for word in words[1:] if word.partition("=")[0] in (*_WITH_VALUE, "--json")]
+    strayed = [
+        word for word in words[1:] if word.startswith("--") and word.partition("=")[0] in (*_WITH_VALUE, "--json")
+    ]
     if strayed and form == "function":
         raise Refused(
             f"options go before TARGET: {strayed[0]} (as an argument it is written in double quotes, as JSON)"
