@@ -81,8 +81,8 @@ def table(overview: Overview, *, tree: bool, width: int | None, colour: bool = F
     widths = [max(len(line[column]) for line in (head, *cells)) for column in range(len(head))]
     narrow = width is not None and sum(widths) + 2 * len(widths) + _LEAST > width
     if narrow:
-        for line in (head, widths, *cells):
-            del line[4], line[2]
+        head, widths = [*head[:2], head[3], head[5]], [*widths[:2], widths[3], widths[5]]
+        cells = [[*line[:2], line[3], line[5]] for line in cells]
     lines = [_line(head, widths, "" if narrow else "WHERE")]
     argv = {process.pid: process.argv for process in overview.processes}
     before = None

@@ -18,10 +18,10 @@ class Parser(argparse.ArgumentParser):
         raise Refused(f"{message}; see {self.prog} --help")
 
     def parse_args(  # type: ignore[override]  # the one form of the three that is used here
-        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+        self, args: Sequence[str] | None = None, namespace: None = None
     ) -> argparse.Namespace:
         """Read the options; one that there is not is told together with the one that may be meant."""
-        options, unknown = self.parse_known_args(args, namespace)
+        options, unknown = self.parse_known_args(args)
         if unknown:
             from difflib import get_close_matches
 
