@@ -106,7 +106,7 @@ def test_the_reference_lists_every_option(verb: str) -> None:
     text = (DOCS / "reference/command-line.md").read_text()
     section = text.partition(f"\n## calloff {verb}\n")[2].partition("\n## ")[0]
     shown = run("-m", "calloff", verb, "--help").stdout
-    options = set(re.findall(r"^ +(?:-\w, )?(--[a-z][\w-]*)", shown, re.M)) - {"--help", "--version"}
+    options = set(re.findall(r"^ +(?:-\w(?: [A-Z]+)?, )?(--[a-z][\w-]*)", shown, re.M)) - {"--help", "--version"}
     assert options
     assert options == set(re.findall(r"(?<![\w-])--[a-z][\w-]*", section)) - {"--help", "--version"}
     statuses = set(re.findall(r"^ {2,4}(\d+)  ", shown, re.M))
