@@ -132,8 +132,10 @@ class _Run:
         self._operation: Operation[Any] | None = None
         self._place = "task"
         self._showing: asyncio.Task[None] | None = None
-        self._live = LiveLine(sys.stderr) if options.every is not None and looks_live(sys.stderr) else None
         self._is_program = form != "function"
+        # a program of its own prints when it likes, and would print into a live line
+        is_live = options.every is not None and not self._is_program and looks_live(sys.stderr)
+        self._live = LiveLine(sys.stderr) if is_live else None
         self._make = make_work(form, words, options.place)
 
     def run(self) -> int:
