@@ -229,6 +229,7 @@ ONCE = ("tests/typing", "tests/test_docs.py", "tests/web/test_browser.py")
 NEWEST = ("3.14", "3.15")
 FIRST = (
     "tests/api",
+    "tests/asgi",
     "tests/conformance",
     "tests/map",
     "tests/operation",

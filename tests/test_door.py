@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import calloff
+import calloff.asgi
 import calloff.control
 import calloff.testing
 
@@ -68,7 +69,9 @@ def test_dir_shows_the_list():
     assert dir(calloff) == NAMES
 
 
-@pytest.mark.parametrize("door", [calloff, calloff.control, calloff.testing], ids=lambda door: door.__name__)
+@pytest.mark.parametrize(
+    "door", [calloff, calloff.asgi, calloff.control, calloff.testing], ids=lambda door: door.__name__
+)
 def test_type_checkers_see_the_same_names(door):
     """The names that are loaded late are imported for type checkers, one line each."""
     tree = ast.parse(Path(door.__file__).read_text())
@@ -82,7 +85,7 @@ def test_type_checkers_see_the_same_names(door):
     assert sorted(imported) == sorted((home, name) for home, names in door._HOMES.items() for name in names)
 
 
-@pytest.mark.parametrize("door", [calloff.control, calloff.testing], ids=lambda door: door.__name__)
+@pytest.mark.parametrize("door", [calloff.asgi, calloff.control, calloff.testing], ids=lambda door: door.__name__)
 def test_deeper_doors_show_their_public_path(door):
     for name in door.__all__:
         assert getattr(getattr(door, name), "__module__", door.__name__) == door.__name__, name
