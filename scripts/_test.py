@@ -302,7 +302,9 @@ def borders(counts: Counts) -> str:
     for group, place in places.items():
         uv("sync", "--locked", "--python", python, "--no-default-groups", "--group", group, place=place)
     said = [command("sh", ROOT / "scripts" / "_servers.sh").strip()]
-    said.append(pytest((places["borders"] / "bin" / "python",), "borders", ["-n", "2", BORDERS], counts))
+    said.append(
+        pytest((places["borders"] / "bin" / "python",), "borders", ["-n", "2", "--dist", "loadfile", BORDERS], counts)
+    )
     new = places["borders-mcp2"] / "bin" / "python"
     said.append("mcp 2: " + pytest((new,), "borders-mcp2", [f"{BORDERS}/test_mcp.py"], counts))
     return "; ".join(filter(None, said))

@@ -34,7 +34,7 @@ DOOR = {
     ],
     "from inside an operation": ["checkpoint", "current", "progress"],
     "see": ["operations"],
-    "hand on a stop": ["on_stop"],
+    "hand on a stop": ["on_stop", "tool"],
     "types": [
         "Abandoned",
         "Cancelled",

@@ -41,6 +41,12 @@ PRINTED = {
         r"^Ended by INTERRUPTED after \d s.",
         "The event loop is well.",
     ],
+    "agent_tool.py": [
+        "search (query: str) -> str Search the archive.",
+        "3",
+        "search was called off: it did not end within 1 s. It was killed and does not run any more.",
+        "build was called off: it did not end within 1 s. It was stopped and does not run any more.",
+    ],
     "on_stop.py": [r"^Cancelled after \d s, by ASKED", "helped by Connection.interrupt"],
     "group.py": [
         "All go well:",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ._api.run import run as run
     from ._api.start import call as call
     from ._api.start import start as start
+    from ._api.tool import tool as tool
     from ._operation.checkpoint import checkpoint as checkpoint
     from ._operation.current import current as current
     from ._operation.current import current_deadline as current_deadline
@@ -63,6 +64,7 @@ _HOMES = {
     "_api.map": ("map",),
     "_api.run": ("run",),
     "_api.start": ("call", "start"),
+    "_api.tool": ("tool",),
     "_operation.checkpoint": ("checkpoint",),
     "_operation.current": ("current", "current_deadline", "progress", "remaining"),
     "_operation.on_stop": ("on_stop",),
