@@ -102,6 +102,31 @@ def test_the_reference_lists_every_public_name() -> None:
     assert set(re.findall(r"^::: calloff\.testing\.(\w+)$", text, re.M)) == set(calloff.testing.__all__)
 
 
+def _message(node: ast.expr) -> list[str]:
+    """The texts that a logged or raised message may have, with … for what is filled in."""
+    if isinstance(node, ast.IfExp):
+        return _message(node.body) + _message(node.orelse)
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return [re.sub(r"%(?:\.?\d*)[sdrg]", "…", node.value)]
+    if isinstance(node, ast.JoinedStr):
+        return ["".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)]
+    return []
+
+
+def test_every_message_is_explained() -> None:
+    page = (DOCS / "reference/messages.md").read_text()
+    missing = []
+    for file in sorted((ROOT / "src/calloff").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.Call) or not node.args:
+                continue
+            logs = ast.unparse(node.func) in ("_logger.warning", "_logger.error", "_logger.exception")
+            if logs or ast.unparse(node.func) in ("CalloffError", "WorkerDied"):
+                found = (text.rstrip("…").removesuffix(": ") for text in _message(node.args[0]))
+                missing += [f"{file.name}: {text}" for text in found if len(text) > 5 and text not in page]
+    assert not missing, "docs/reference/messages.md has to say what these mean"
+
+
 @pytest.mark.parametrize("verb", ["run", "timeout", "ps", "show", "watch", "cancel", "serve", "sweep", "top"])
 def test_the_reference_lists_every_option(verb: str) -> None:
     text = (DOCS / "reference/command-line.md").read_text()
