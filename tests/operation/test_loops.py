@@ -81,6 +81,15 @@ def gone(pid: int) -> bool:
     return False
 
 
+def handles() -> int:
+    """How many processes this one has a file for."""
+    found = 0
+    for file in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found += os.readlink(f"/proc/self/fd/{file}") == "anon_inode:[pidfd]"
+    return found
+
+
 def leave(work: Callable[[], Any], closing: Callable[[Main], None], **options: Any) -> Operation[Any]:
     """Start work, let it begin, and let the loop end under it."""
     started: list[Operation[Any]] = []
@@ -225,9 +234,11 @@ def test_what_a_clean_up_starts_ends_too(closing: Callable[[Main], None]) -> Non
     ended(late[0], "cancelled")
 
 
+@pytest.mark.parametrize("place", ["command", "process"])
 @pytest.mark.parametrize("closing", [behind_our_back, inside_another])
-def test_a_loop_that_closes_unheard_leaves_nothing_running(closing: Callable[[Main], None]) -> None:
+def test_a_loop_that_closes_unheard_leaves_nothing_running(closing: Callable[[Main], None], place: str) -> None:
     pids: list[int] = []
+    before: list[int] = []
     started: list[Operation[Any]] = []
 
     async def waits(operation: Operation[Any]) -> None:
@@ -235,18 +246,21 @@ def test_a_loop_that_closes_unheard_leaves_nothing_running(closing: Callable[[Ma
             await operation
 
     async def main() -> None:
-        operation = calloff.start(calloff.command("sleep", "60"))
+        work = calloff.command("sleep", "60") if place == "command" else calloff.process(time.sleep, 60)
+        operation = calloff.start(work)
         while operation.body is None or operation.body.pid is None:
             await asyncio.sleep(0.001)
         pids.append(operation.body.pid)
         started.extend((operation, calloff.start(waits(operation))))
         await asyncio.sleep(0.01)
+        before.append(handles())
 
     closing(main)
     assert calloff.operations() == ()
     assert gone(pids[0])
     for operation in started:
         ended(operation, "abandoned")
+    assert handles() < before[0]
 
 
 def test_a_cancel_is_the_first_to_find_the_loop_closed() -> None:

@@ -11,7 +11,8 @@ import time
 import uuid
 
 import pytest
-from places.process_table import gone, marked, state, until
+from conftest import loop_factory
+from places.process_table import below, gone, marked, state, until
 
 import calloff
 from calloff._places import kept
@@ -216,3 +217,87 @@ def test_it_is_asked_in_place_of_an_owner_that_is_held_up(arun, tmp_path, place)
         assert (tmp_path / "asked").exists()
 
     arun(main, timeout=60)
+
+
+# --- whose guard ends before anything has begun
+
+
+LONG = [3e6, 1e10, float("inf")]  # `poll` counts milliseconds with 31 bits
+
+
+@pytest.mark.parametrize("timeout", LONG)
+@pytest.mark.parametrize("place", ["command", "process"])
+def test_a_guard_outlives_a_limit_in_the_far_future(arun, place, timeout):
+    async def main():
+        if place == "command":
+            work = calloff.command("sh", "-c", "sleep 0.2; echo x")
+            assert (await calloff.call(work, timeout=timeout)).text == "x\n"
+            return
+        worker = await calloff.call(calloff.process(os.getpid), timeout=timeout)
+        guard = parent(worker)
+        assert await calloff.call(calloff.process(time.sleep, 0.2), timeout=timeout) is None
+        assert parent(worker) == guard
+
+    arun(main)
+
+
+def test_a_worker_that_dies_between_two_loops_is_not_noticed(loop_kind):
+    """The next function is given to it, and then to another one."""
+    with asyncio.Runner(loop_factory=loop_factory(loop_kind)) as runner:
+        worker = runner.run(calloff.call(calloff.process(os.getpid)))
+        guard = parent(worker)
+    os.kill(guard, signal.SIGKILL)
+    assert until(lambda: gone(worker))
+    with asyncio.Runner(loop_factory=loop_factory(loop_kind)) as runner:
+        assert runner.run(calloff.call(calloff.process(len, "abc"))) == 3
+
+
+@pytest.mark.parametrize("victim", ["work", "guard", "keeper and guard"])
+def test_killed_while_a_function_is_on_its_way(arun, victim):
+    """It never ran: it is given to another worker."""
+
+    async def main():
+        worker = await calloff.call(calloff.process(os.getpid))
+        guard, keeper = parent(worker), kept._keeper.pid
+        os.kill(worker, signal.SIGSTOP)
+        assert until(lambda: state(worker) == "T")
+        op = calloff.start(calloff.process(os.getpid))
+        assert op.body.pid == worker
+        victims = {"work": [worker], "guard": [guard], "keeper and guard": [keeper, guard]}[victim]
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+        assert await op not in (0, worker)
+
+    arun(main)
+
+
+@pytest.mark.parametrize("victims", [("guard",), ("keeper",), ("guard", "keeper")], ids="-".join)
+@pytest.mark.parametrize("place", ["command", "process"])
+def test_killed_before_the_work_is_started(arun, monkeypatch, tmp_path, place, victims):
+    held = []
+
+    def hold(self, data):
+        held.append((self, data))
+
+    async def main():
+        await next_starts_work()
+        calloff.process.restart()
+        assert until(lambda: len(below(os.getpid())) == 1), "nobody but the keeper"
+        monkeypatch.setattr(kept.Guarded, "_send", hold)
+        work = calloff.command("echo", "x") if place == "command" else calloff.process(len, "abc")
+        op = calloff.start(work, timeout=20)
+        assert until(lambda: len(below(os.getpid())) == 2)
+        keeper, guard = below(os.getpid())
+        assert parent(guard) == keeper == kept._keeper.pid
+        for pid in (keeper, guard):  # who would continue the guard
+            os.kill(pid, signal.SIGSTOP)
+            assert until(lambda: state(pid) == "T")
+        monkeypatch.undo()
+        for guarded, data in held:
+            guarded._send(data)
+        for victim in victims:  # a keeper that is left is continued by its owner
+            os.kill({"guard": guard, "keeper": keeper}[victim], signal.SIGKILL)
+        value = await op
+        assert value == 3 if place == "process" else value.text == "x\n"
+
+    arun(main)

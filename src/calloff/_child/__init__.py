@@ -44,7 +44,10 @@ letter                              from    means; what its absence means, and w
 =================================== ======= =============================================================================
 
 `how` has the `status` of the work, the `cause` (`itself`, `kill`, `limit`, `never` or `lost`), whether it was `asked`,
-the last job that a worker had `begun`, the last one that it had `refused`, and the `survivors`. Jobs and results go in
-frames (`wire`) between O and W, and what the function reports in packets on a socket of its own; while neither comes, G
-still says how W ended.
+the last job that a worker had `begun`, the last one that it had `refused`, and the `survivors`. Where the cause is `lost`
+it also has the status of the `guard`, and whether the work was `launched`: K reads that on the page which it made for G.
+What was not launched O has started again, by another guard; a job that was not begun goes to another worker.
+
+Jobs and results go in frames (`wire`) between O and W, and what the function reports in packets on a socket of its own;
+while neither comes, G still says how W ended.
 """

@@ -67,14 +67,23 @@ class Guard:
         launch: starts the work as a child and returns its number.
         kind: ``worker``, ``command``, or ``foreground`` for a command in the process group of the owner.
         files: the files of the work, in its order.
+        page: shared with the work, if that is a worker, and with the keeper.
         own: the settings that the guard has itself.
     """
 
     def __init__(
-        self, control: Socket, owner: int, launch: "Launch", *, kind: str, files: list[int], own: inherit.Settings
+        self,
+        control: Socket,
+        owner: int,
+        launch: "Launch",
+        *,
+        kind: str,
+        files: list[int],
+        page: Page,
+        own: inherit.Settings,
     ) -> None:
         self.files = files
-        self.page = Page()
+        self.page = page
         self.kind = kind
         self.own = own
         self.wanted: inherit.Settings = own
@@ -134,6 +143,7 @@ class Guard:
                 return NEVER
         if any(mail[0] in ("kill", "ask") for mail in self._mail) and self.kind != "worker":
             return NEVER  # called off before it began
+        self.page.launched = True
         try:
             pid = self._launch(self, details)
         except OSError as error:
@@ -165,10 +175,10 @@ class Guard:
         now = time.monotonic()
         reminder = None if self._reminder is None else self._reminder[0]
         due = min((at for at in (self._limit, self._again, reminder) if at is not None), default=None)
-        wait = None if due is None else max(0.0, due - now) * 1000 + 1
+        wait = None if due is None else due - now + 0.001
         if self._reaper.leader and self._reaper.status is not None:
-            wait = 20.0 if wait is None else min(wait, 20.0)  # others of its group clean up
-        for file, _ in self._poll.poll(wait):
+            wait = 0.02 if wait is None else min(wait, 0.02)  # others of its group clean up
+        for file, _ in self._poll.poll(fds.milliseconds(wait)):
             if file == self._woken:
                 self._drain()
                 if self._reaper.leader:

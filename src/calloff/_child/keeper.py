@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 
 from .._os import fds, inherit, proc, reaper
 from .guard import Guard, Launch, send, wake_on_children
+from .page import Page
 from .program import launch as launch_program
 from .wire import ASK, DUMP, LOOK, Letters, letter
 
@@ -109,6 +110,9 @@ class _Lost:
         self.survivors: tuple[str, ...] | None = None
         self.control: Socket | None = None
         self.leader = 0
+        self.code = 0
+        """How the guard ended."""
+        self.page: Page | None = None
 
 
 class _Keeper:
@@ -120,6 +124,8 @@ class _Keeper:
         self._files: list[int] = []
         self._guards: dict[int, int] = {}
         """By process, the number that its owner knows it by."""
+        self._pages: dict[int, Page] = {}
+        """By that number, what they share with their work."""
         self._stops: dict[int, list[float]] = {}
         self._heirs: set[int] = set()
         """Keepers that were forked here for other credentials."""
@@ -181,6 +187,7 @@ class _Keeper:
 
     def _fork(self, kind: str, number: int, files: list[int]) -> None:
         try:
+            page = Page()
             pid = os.fork()
         except OSError as error:
             control = Socket(fileno=files[0])
@@ -190,7 +197,7 @@ class _Keeper:
         if not pid:
             status = 1
             try:
-                self._become_guard(kind, files)
+                self._become_guard(kind, files, page)
                 status = 0
             except BaseException:
                 import traceback
@@ -202,6 +209,7 @@ class _Keeper:
             os.close(file)
         if pid > 0:
             self._guards[pid] = number
+            self._pages[number] = page
             self._first = self._first or pid
 
     def _split(self, files: list[int], credentials: inherit.Credentials) -> None:
@@ -241,7 +249,7 @@ class _Keeper:
             if lost.control is not None:
                 lost.control.close()
 
-    def _become_guard(self, kind: str, files: list[int]) -> None:
+    def _become_guard(self, kind: str, files: list[int], page: Page) -> None:
         self._let_go()
         reaper.subreaper()
         reaper.name_process("calloff-guard")
@@ -251,7 +259,7 @@ class _Keeper:
         launch: Launch = launch_program
         if kind == "worker":
             from .worker import launch
-        Guard(control, self._owner, launch, kind=kind, files=files[1:], own=self._own).run()
+        Guard(control, self._owner, launch, kind=kind, files=files[1:], page=page, own=self._own).run()
 
     # --- its children
 
@@ -273,6 +281,7 @@ class _Keeper:
                 continue
             code = os.waitstatus_to_exitcode(status)
             number = self._guards.pop(pid, None)
+            page = None if number is None else self._pages.pop(number, None)
             self._stops.pop(pid, None)
             if pid in self._heirs:
                 self._heirs.discard(pid)
@@ -280,7 +289,8 @@ class _Keeper:
                 for lost in self._lost.values():
                     lost.statuses[pid] = code
             elif code:
-                self._lost.setdefault(number, _Lost()).survivors = None  # only now its orphans come here
+                lost = self._lost.setdefault(number, _Lost())
+                lost.survivors, lost.code, lost.page = None, code, page  # only now its orphans come here
                 self._pause = _PAUSE
                 self._until = time.monotonic() + _PATIENCE
 
@@ -334,8 +344,10 @@ class _Keeper:
         if lost.control is None or lost.survivors is None or number in self._guards.values():
             return
         if lost.leader >= 0:
+            page = lost.page
             how: dict[str, Any] = {"status": lost.statuses.get(lost.leader), "cause": "lost", "asked": False}
-            how |= {"survivors": lost.survivors, "begun": 1 << 62, "refused": 0}
+            how |= {"survivors": lost.survivors, "guard": lost.code, "launched": page is None or page.launched}
+            how |= {"begun": 1 << 62 if page is None else page.begun, "refused": 0 if page is None else page.refused}
             send(lost.control, letter("ended", how))
             lost.leader = -1
         if not lost.survivors:

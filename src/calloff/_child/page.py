@@ -1,5 +1,7 @@
 """A page of memory that a guard shares with its worker: which job is asked to stop and why, which job is done.
 
+The keeper makes it and keeps a hold of it: of a guard that is killed it can still tell whether anything was begun.
+
 It ties an asking to its job: the signal only says "look", and what is found there for a job that is over is not acted
 upon. The worker notes here for which job the asking has arrived, so the guard knows when to ask again. And when a
 worker dies, the page tells whether it had begun with the job at all. Each field has one writer.
@@ -20,7 +22,7 @@ __all__ = ["Page"]
 _NUMBER = Struct("<Q")
 _LENGTH = Struct("<I")
 _TIME = Struct("<d")
-_ASKED, _DONE, _BEGUN, _NOTED, _HEARD, _REFUSED, _LIMITED, _DEADLINE, _SIZE, _REASON = range(0, 80, 8)
+_ASKED, _DONE, _BEGUN, _NOTED, _HEARD, _REFUSED, _LIMITED, _DEADLINE, _LAUNCHED, _SIZE, _REASON = range(0, 88, 8)
 
 
 class Page:
@@ -59,6 +61,15 @@ class Page:
         size = int(_LENGTH.unpack_from(self._memory, _SIZE)[0])
         reason: tuple[Any, ...] = marshal.loads(self._memory[_REASON : _REASON + size])
         return reason
+
+    @property
+    def launched(self) -> bool:
+        """The keeper: whether the guard has started the work, or was about to."""
+        return bool(_NUMBER.unpack_from(self._memory, _LAUNCHED)[0])
+
+    @launched.setter
+    def launched(self, is_so: bool) -> None:
+        _NUMBER.pack_into(self._memory, _LAUNCHED, is_so)
 
     @property
     def begun(self) -> int:

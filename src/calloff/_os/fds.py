@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     import socket as sockets
     from types import TracebackType
 
-__all__ = ["Files", "copied", "is_readable", "pair", "pipe", "raised", "standard", "write"]
+__all__ = ["Files", "copied", "is_readable", "milliseconds", "pair", "pipe", "raised", "standard", "write"]
 
 #: the first number that is no standard stream's
 _FIRST = 3
+#: seconds that `poll` waits at most at a time: its milliseconds have 31 bits, and nothing has to wait that long at once
+_LONGEST = 3600.0
 
 
 def copied(file: int) -> int:
@@ -143,13 +145,18 @@ def standard(number: int) -> bool:
         return False
 
 
+def milliseconds(seconds: "float | None") -> "float | None":
+    """How long to wait in `poll`, which refuses what lasts longer than 24 days; ``None`` for as long as it takes."""
+    return None if seconds is None else min(max(0.0, seconds), _LONGEST) * 1000
+
+
 def is_readable(file: int, seconds: float) -> bool:
     """Wait until a file can be read, at most that long; for numbers of any size, which `select` is not."""
     import select
 
     waiting = select.poll()
     waiting.register(file, select.POLLIN)
-    return bool(waiting.poll(max(0.0, seconds) * 1000))
+    return bool(waiting.poll(milliseconds(seconds)))
 
 
 def write(file: int, data: "bytes | memoryview") -> int:

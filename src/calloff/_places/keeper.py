@@ -239,17 +239,21 @@ class Keeper:
     def words(self) -> str:
         """Why nothing could be started, for an error: its end, and what it wrote."""
         up = self.look()
-        text = b""
-        with contextlib.suppress(OSError):
-            while chunk := os.read(self._words, 1 << 16):
-                text += chunk
-        said = " ".join(text.decode(errors="replace").split())
-        said = said if len(said) <= _WORDS else "… " + said[-_WORDS:]
+        said = self.said()
         if up:
             told = f"calloff's helper process {self.pid} was killed"
         else:
             told = f"calloff could not start its helper process with {sys.executable} (is that a Python?)"
         return ": ".join(part for part in (told, "" if up else self._exit, said) if part)
+
+    def said(self) -> str:
+        """The end of what it and its guards have written since this was asked last."""
+        text = b""
+        with contextlib.suppress(OSError):
+            while chunk := os.read(self._words, 1 << 16):
+                text += chunk
+        said = " ".join(text.decode(errors="replace").split())
+        return said if len(said) <= _WORDS else "… " + said[-_WORDS:]
 
     # --- its end
 

@@ -24,7 +24,7 @@ from .._os.fds import Files
 from .._words.errors import CalloffError
 from .keeper import QUIET, Keeper
 
-__all__ = ["Guarded", "Listener", "keepers", "on_fork"]
+__all__ = ["Guarded", "Listener", "ended", "keepers", "on_fork"]
 
 _SPACE = socket.CMSG_SPACE(4 * 4) if hasattr(socket, "CMSG_SPACE") else 0
 _CLOEXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
@@ -51,6 +51,9 @@ class Listener(Protocol):
 
     def lost(self) -> None:
         """The guard is gone without its last letter, and so is the keeper."""
+
+    def let_go(self) -> None:
+        """The loop was closed: nothing will be heard any more, so nothing is to be kept open."""
 
 
 class Guarded:
@@ -138,8 +141,11 @@ class Guarded:
             self._sent.append(data)
         if self._rest:
             self._rest += data
-            return
-        self._send(data)
+        else:
+            self._send(data)
+        if parts[0] == "kill" and self.loop.is_closed():
+            self.close()
+            self._listener.let_go()
 
     def _send(self, data: bytes) -> None:
         try:
@@ -162,8 +168,9 @@ class Guarded:
 
     def _readable(self) -> None:
         while not self._ended:
+            own = self._socket
             try:
-                data, extras, _, _ = self._socket.recvmsg(1 << 16, _SPACE, _CLOEXEC)
+                data, extras, _, _ = own.recvmsg(1 << 16, _SPACE, _CLOEXEC)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
@@ -176,7 +183,8 @@ class Guarded:
                 self._guard_is_gone(unread)
                 return
             for mail in self._letters.feed(data):
-                self._hear(mail, handle if mail[0] == "born" else None)
+                if own is self._socket:  # else it was started again meanwhile
+                    self._hear(mail, handle if mail[0] == "born" else None)
 
     def _hear(self, mail: tuple[Any, ...], handle: int | None) -> None:
         kind = mail[0]
@@ -189,6 +197,9 @@ class Guarded:
             self.close()
         elif kind == "ended":
             self.keeper.look()
+            if self._sent is not None and not mail[1].get("launched", True) and not mail[1]["survivors"]:
+                self._begin_again(mail[1]["guard"])
+                return
             if mail[1]["survivors"]:
                 self._letters = Letters()  # it tells once more, when they are gone
             else:
@@ -240,16 +251,30 @@ class Guarded:
         if self._sent is not None and self._unread and self.keeper.pid and self._start_again():
             return
         words = self.keeper.words()
-        unborn = self._sent is not None
+        unborn, known = self._sent is not None, self._unread or not self.keeper.pid
         self.close()
-        if unborn:
-            self._listener.failed(CalloffError(f"nothing was started: {words}"))
+        if unborn and (known or self._kind != "worker"):
+            told = "nothing was started" if known else "it is not known whether anything was started"
+            self._listener.failed(CalloffError(f"{told}: {words}"))
             return
-        _kill_tree(self._pid)
+        if self._pid:
+            _kill_tree(self._pid)
         self._listener.lost()
 
+    def _begin_again(self, code: int) -> None:
+        """The guard was killed before it came to this; nothing was started, so another one can."""
+        words = self.guard_words(code)
+        if not self._start_again():
+            self.close()
+            self._listener.failed(CalloffError(f"nothing was started: {words}"))
+
+    def guard_words(self, code: int) -> str:
+        """How the guard has ended, which should not have, in words; `code` is its exit status."""
+        said = "" if code < 0 else self.keeper.said()
+        return f"the process that guards the {self._kind} {ended(code)}" + (f": {said}" if said else "")
+
     def _start_again(self) -> bool:
-        """The keeper was killed before it came to this; nothing was started, so another one can."""
+        """Nobody has come to this; nothing was started, so another guard, of a new keeper if need be, can."""
         letters = self._sent
         if letters is None or self._tries >= _TRIES:
             return False
@@ -273,6 +298,12 @@ class Guarded:
         self._send(b"".join(letters))
         _Watch.of(self.loop).add(self)
         return True
+
+    def expect(self) -> None:
+        """The end of the work was seen: its letter is due."""
+        if not self._ended:
+            self._since = monotonic()
+            _Watch.of(self.loop).add(self)
 
     def look_after(self, now: float, state: str) -> bool:
         """It is waited for, and its keeper was in that state: whether waiting has a point."""
@@ -316,6 +347,16 @@ class Guarded:
             self.loop.remove_reader(self._file)
             if self._rest:
                 self.loop.remove_writer(self._file)
+
+
+def ended(code: int) -> str:
+    """How a process has ended, by its exit status, or minus the number of a signal."""
+    if code >= 0:
+        return f"exited with status {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
 
 
 def _handle_in(extras: Sequence[tuple[int, int, bytes]]) -> int | None:

@@ -394,12 +394,17 @@ class CommandBody(Body):
             else:
                 self._sink.stopped(Rung.KILLED)
 
+    def let_go(self) -> None:
+        """The loop was closed, and nobody hears of the end."""
+        if not self._done:
+            self._close()
+
     def _close(self) -> None:
         self._done = True
-        self._finish_streams()
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
+        self._finish_streams()
 
     def _finish_streams(self) -> None:
         for stream in self._plan.streams:

@@ -17,6 +17,11 @@ __all__ = ["Captured", "Feed", "Reading", "Writing"]
 _CHUNK = 1 << 16
 
 
+def _waits(waiter: "Future[None]") -> bool:
+    """Whether anybody can hear of the end of waiting: not when the loop was closed."""
+    return not waiter.done() and not waiter.get_loop().is_closed()
+
+
 class _Pipe:
     """A pipe's end that the loop looks after."""
 
@@ -183,7 +188,7 @@ class Reading(_Output, AsyncIterator[bytes]):
         self._wake()
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
+        if self._waiter is not None and _waits(self._waiter):
             self._waiter.set_result(None)
 
 
@@ -277,9 +282,9 @@ class Writing(_Input):
     def close(self) -> None:
         """Nobody reads any more."""
         super().close()
-        if self._waiter is not None and not self._waiter.done():
+        if self._waiter is not None and _waits(self._waiter):
             self._waiter.set_exception(BrokenPipeError("the command reads no more"))
 
     def _written(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
+        if self._waiter is not None and _waits(self._waiter):
             self._waiter.set_result(None)

@@ -225,6 +225,7 @@ class ProcessBody(Body):
             self.sink.stopped(Rung.ASKED, survivors=survivors)
             return
         signum = -status if status is not None and status < 0 else None
+        why = why if begun else f"{why}, before it had begun with {self.name}"
         self.sink.raised(WorkerDied(why, signal=signum, status=status if signum is None else None))
 
     def _warn(self, survivors: tuple[str, ...]) -> None:

@@ -2,12 +2,12 @@
 
 import os
 import re
-import signal
 import sys
 from functools import partial
 from typing import Any
 
 from ..._words.frame import RawStack
+from ..kept import ended
 
 __all__ = [
     "Stamp",
@@ -78,15 +78,7 @@ def seconds_run(pid: int | None) -> float:
 
 def why(status: int | None) -> str:
     """In words, how a worker died by itself."""
-    if status is None:
-        return "the worker process died"
-    if status >= 0:
-        return f"the worker process exited with status {status}"
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        name = f"signal {-status}"
-    return f"the worker process was killed by {name}"
+    return "the worker process " + ("died" if status is None else ended(status))
 
 
 class Surroundings:

@@ -34,6 +34,8 @@ _PATIENCE = 0.02
 _LAST_LOOK = 0.02
 #: seconds after which the guard uses force by itself, when the owner should have done so
 _SLACK = 0.05
+#: seconds that a worker which was killed with its guard gets to be dead
+_DYING = 0.2
 _numbers = count(1)
 
 
@@ -65,6 +67,8 @@ class Worker:
         #: held while somebody looks at its stack: other threads do, too
         self._looking = threading.RLock()
         self._looked_at = self._ran = 0.0
+        #: it has died before it had read all that was sent
+        self._unread = False
         self._rest: deque[memoryview] = deque()
         with Files() as files, ExitStack() as ours:
             data, theirs = (ours.enter_context(end) for end in pair())
@@ -155,6 +159,9 @@ class Worker:
 
     def kill(self) -> None:
         """Kill it and everything below it."""
+        if self.pool.loop.is_closed():
+            self._kill()
+            return
         if self._held is None:
             self._readable()  # what has ended already has ended
         if self.body is not None and not self._killing:
@@ -231,8 +238,10 @@ class Worker:
             return
         try:
             found = self._reader.read()
-        except (EOFError, OSError):  # its guard will say why
+        except (EOFError, OSError) as error:  # its guard will say why
+            self._unread = self._unread or isinstance(error, ConnectionResetError)
             self.pool.loop.remove_reader(self._files[0])
+            self.guarded.expect()
             return
         if found is None:
             return
@@ -254,6 +263,11 @@ class Worker:
         self.body = None
         self.pool.release(self)
         body.finish(kind, data, buffers, heard)
+
+    def _read_last(self) -> None:
+        """It has ended: the result may have come before, and nothing more is given to it."""
+        self.spoiled = True
+        self._readable()
 
     def _read_news(self) -> None:
         while not self.dead:
@@ -325,14 +339,14 @@ class Worker:
             self._end(lambda body: body.finish(*result, survivors), survivors)
             return
         if not self._killing and cause != "kill":
-            self._readable()  # the result may have come before its end
+            self._read_last()
         if self._asked and self.body is not None:
             self.body.located(self._stack() or ())
         if self._killing or cause == "limit":
             self._went_on(refused)
             self._end(lambda body: body.killed(survivors), survivors)
         else:
-            words = why(status) if cause != "lost" else "the process that guards the worker was killed"
+            words = why(status) if cause != "lost" else self.guarded.guard_words(rest["guard"])
             self._end(lambda body: body.died(status, words, begun >= self._number, survivors))
 
     def failed(self, error: Exception) -> None:
@@ -341,11 +355,20 @@ class Worker:
 
     def lost(self) -> None:
         """Guard and keeper were killed, and the worker died with its guard."""
+        if not self._killing and not self.dead:
+            is_readable(self._files[0], _DYING)  # that end is closed while it dies
+            self._read_last()
         if self._killing and self._held is None:
             self._end(lambda body: body.killed(()))
         else:
-            begun = self._handle is not None
-            self._end(lambda body: body.died(None, "the process that guards the worker was killed", begun))
+            begun = not self._unread
+            self._end(lambda body: body.died(None, "both processes that guard the worker were killed", begun))
+
+    def let_go(self) -> None:
+        """The loop was closed, and nobody hears of the end."""
+        self.body = self._haunted = None
+        self._close()
+        self.pool.workers.discard(self)
 
     def _end(self, tell: Any, survivors: tuple[str, ...] = ()) -> None:
         if self.dead:
