@@ -193,7 +193,9 @@ class _Keeper:
             control = Socket(fileno=files[0])
             send(control, letter("failed", error.errno, error.strerror))
             control.close()
-            pid = -1
+            for file in files[1:]:
+                os.close(file)
+            return
         if not pid:
             status = 1
             try:
@@ -205,12 +207,11 @@ class _Keeper:
                 traceback.print_exc()
             finally:
                 os._exit(status)
-        for file in files if pid > 0 else files[1:]:
+        for file in files:
             os.close(file)
-        if pid > 0:
-            self._guards[pid] = number
-            self._pages[number] = page
-            self._first = self._first or pid
+        self._guards[pid] = number
+        self._pages[number] = page
+        self._first = self._first or pid
 
     def _split(self, files: list[int], credentials: inherit.Credentials) -> None:
         """Fork a keeper for an owner that has dropped privileges and can't read its interpreter any more."""
