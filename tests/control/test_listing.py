@@ -328,3 +328,77 @@ def test_whole_ids_are_found_by_their_numbers() -> None:
     assert numbers(["4312.7", "4312.12", "4312.7"], 4312) == {7, 12}
     for other in ("7", "4312", "4312.", "4312.07", "4312.t3", "431.7", "4312.7.1", "4312.\u0663"):
         assert numbers(["4312.7", other], 4312) is None, other
+
+
+# --- folded
+
+
+def test_what_is_alike_is_one_row_and_what_hangs_is_seen(arun: Run) -> None:
+    async def fetch() -> None:
+        await asyncio.sleep(3600)
+
+    async def stuck() -> None:
+        await asyncio.Event().wait()
+
+    async def other_line() -> None:
+        await waits()
+
+    async def parent() -> None:
+        async with calloff.group() as group:
+            for number in range(30):
+                group.start(fetch(), name=f"fetch-{number}")
+            group.start(stuck(), name="fetch-30")
+            group.start(other_line(), name="fetch-31")
+            group.start(fetch(), name="other-7")
+
+    async def main() -> None:
+        async with looking() as client:
+            op = calloff.start(parent(), name="parent-1")
+            await until(lambda: has_state(client, 34, "running"))
+            overview = await client.list(Query(fold=True))
+            assert [(row.name, row.count, row.depth) for row in overview.rows] == [
+                ("parent-1", 1, 0),
+                ("fetch-*", 30, 1),
+                ("fetch-30", 1, 1),
+                ("fetch-31", 1, 1),
+                ("other-7", 1, 1),
+            ]
+            assert overview.total == 5
+            assert overview.counts == {"running": 34}
+            oldest = min((row for row in (await client.list()).rows if row.name == "fetch-0"), key=lambda row: row.age)
+            assert overview.rows[1].id == oldest.id
+            page = await client.list(Query(fold=True, offset=1, limit=2))
+            assert [row.name for row in page.rows] == ["fetch-*", "fetch-30"]
+            assert (await client.show(overview.rows[1].id)).row.name == "fetch-0"
+            await op.stop()
+
+    arun(main)
+
+
+def test_the_longest_without_progress_comes_first(arun: Run) -> None:
+    async def report(go_on: asyncio.Event) -> None:
+        calloff.progress(1)
+        await go_on.wait()
+        calloff.progress(2)
+        await asyncio.sleep(3600)
+
+    async def main() -> None:
+        async with looking() as client:
+            go_on = asyncio.Event()
+            first = calloff.start(report(go_on), name="first")
+            await until(lambda: has_state(client, 1, "running"))
+            silent = calloff.start(report(asyncio.Event()), name="silent")
+            quiet = calloff.start(waits(), name="never reported")
+            await until(lambda: has_state(client, 3, "running"))
+            go_on.set()
+            while first.progress != 2:
+                await asyncio.sleep(0)
+            rows = (await client.list(Query(sort="silent"))).rows
+            assert [row.name for row in rows][:2] == ["silent", "first"]
+            by_name = {row.name: row for row in rows}
+            assert by_name["never reported"].silent is None
+            assert by_name["silent"].silent >= by_name["first"].silent >= 0
+            for op in (first, silent, quiet):
+                await op.stop()
+
+    arun(main)

@@ -130,6 +130,18 @@ async def test_filter(pilot, app, fake):
     await until(lambda: table.total == 5)
 
 
+@screen([row(1, "fetch-*", count=240), row(2, "crawl")])
+async def test_folding(pilot, app, fake):
+    await until(lambda: "crawl" in lines(app)[2])
+    assert "fetch-* ×240" in lines(app)[1]
+    assert not fake.asked[-1].fold
+    await pilot.press("f")
+    await until(lambda: fake.asked[-1].fold)
+    assert "alike ones folded" in text(app, "#view")
+    await pilot.press("f")
+    await until(lambda: not fake.asked[-1].fold)
+
+
 @screen()
 async def test_sort_by_key_and_by_mouse(pilot, app, fake):
     await until(lambda: "crawl" in lines(app)[1])

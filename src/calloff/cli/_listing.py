@@ -11,6 +11,8 @@ from ._text import clean, fit, progress_text
 __all__ = ["BAR", "at", "cause", "command_line", "short", "table"]
 
 BAR = 10
+#: seconds of silence after a report of progress that are worth a word
+_LONG = 10.0
 #: columns that WHERE has at least, beside the others or else on a line of its own
 _LEAST = 30
 #: how each state is shown on a terminal; a word says the same
@@ -55,6 +57,8 @@ def remark(row: Row) -> str:
     parts: list[str] = []
     if row.progress is not None and row.outcome is None:
         parts.append(progress_text(row.progress, BAR))
+        if row.silent is not None and row.silent >= _LONG:
+            parts.append(f"(silent for {spoken(row.silent)})")
     if row.reason is not None and row.outcome != "completed":
         refused = f", {row.refusals} refused" if row.refusals else ""
         parts.append(f"[{cause(row.reason)}{refused}]")
@@ -76,7 +80,7 @@ def table(overview: Overview, *, tree: bool, width: int | None, colour: bool = F
         colour: whether states are shown in colour, too.
     """
     head = ["ID", "STATE", "PLACE", "AGE", "LEFT", "NAME"]
-    names = _names(overview.rows) if tree else [clean(row.name) for row in overview.rows]
+    names = _names(overview.rows) if tree else [_name(row) for row in overview.rows]
     cells = [[*columns(row), name] for row, name in zip(overview.rows, names, strict=True)]
     widths = [max(len(line[column]) for line in (head, *cells)) for column in range(len(head))]
     narrow = width is not None and sum(widths) + 2 * len(widths) + _LEAST > width
@@ -139,9 +143,14 @@ def _names(rows: Iterable[Row]) -> list[str]:
     ahead = [(row, "", "") for row in reversed(below.get(None, []))]
     while ahead:
         row, lead, branch = ahead.pop()
-        drawn[row.id] = f"{lead}{branch}{clean(row.name)}"
+        drawn[row.id] = f"{lead}{branch}{_name(row)}"
         inner = lead + {"": "", "├─ ": "│  ", "└─ ": "   "}[branch]
         children = below.get(row.id, [])
         for child in reversed(children):
             ahead.append((child, inner, "└─ " if child is children[-1] else "├─ "))
-    return [drawn.get(row.id, clean(row.name)) for row in rows]
+    return [drawn.get(row.id, _name(row)) for row in rows]
+
+
+def _name(row: Row) -> str:
+    """The name; of a row that stands for several, with their number."""
+    return clean(row.name) if row.count == 1 else f"{clean(row.name)} ×{row.count}"

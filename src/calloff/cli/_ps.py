@@ -21,7 +21,9 @@ __all__ = ["ps"]
 def ps(argv: list[str]) -> int:
     """Read the options and print the list."""
     options = _read(argv)
-    query = query_of(options, ended=options.all, sort=options.sort, reverse=options.reverse, limit=options.limit)
+    query = query_of(
+        options, ended=options.all, sort=options.sort, reverse=options.reverse, limit=options.limit, fold=options.fold
+    )
 
     async def look() -> int:
         async with Client() as client:
@@ -37,6 +39,7 @@ def _read(argv: list[str]) -> argparse.Namespace:
     add = reader.add_argument
     add("ids", nargs="*", metavar="ID", help="only these")
     add_filters(reader)
+    add("--fold", action="store_true", help="one row for all that are alike: of one kind of name, at one line")
     add("--all", action="store_true", help="those that have ended lately, too")
     add("--sort", metavar="KEY", choices=SORTS, default="tree", help=f"{', '.join(SORTS)}; the oldest first")
     add("--reverse", action="store_true", help="the other way round")

@@ -27,7 +27,8 @@ _HELD_UP = 2.0
 
 USAGE = "calloff top [--every D] [--wait D] [--name PATTERN] [--sort BY] [--tasks] [--no-mouse]"
 EPILOG = """\
-Keys: arrows, Enter for details, c to call off, / to filter, s to sort, h for the ended ones, q to quit.
+Keys: arrows, Enter for details, c to call off, / to filter, s to sort, f to fold what is alike, h for the ended ones,
+q to quit.
 
 Exit status: 0 when you left; 2 for a wrong command line, or without a terminal; 125 when a package is missing."""
 

@@ -329,5 +329,6 @@ _KEYS: dict[str, Callable[[Row], Any]] = {
     "state": lambda row: STATES.index(row.state),
     "place": lambda row: row.place,
     "remaining": _remaining,
+    "silent": lambda row: -(row.silent or 0.0),
     "ended": lambda row: -inf if row.ended_at is None else -row.ended_at,
 }

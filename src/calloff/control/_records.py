@@ -47,7 +47,7 @@ STATES: tuple[str, ...] = tuple(map(str, State))
 LIVE = ("pending", "running", "stopping", "abandoned")
 ENDED = ("completed", "failed", "cancelled", "abandoned")
 PLACES = ("task", "thread", "process", "command", "asyncio")
-SORTS = ("tree", "age", "name", "state", "place", "remaining")
+SORTS = ("tree", "age", "name", "state", "place", "remaining", "silent")
 
 
 # --8<-- [start:records]
@@ -91,6 +91,8 @@ class Row(Struct, frozen=True, omit_defaults=True):
     deadline_at: float | None = None
     remaining: float | None = None  # until the deadline; negative when it is over
     timeout: float | None = None
+    silent: float | None = None  # since its last report of progress, if it has made any
+    count: int = 1  # how many that are alike this row stands for; it is that of the oldest
     progress: Any = None  # what `progress()` was given: a number, a text, or the text of anything else
     where: Frame | None = None  # the innermost line; of a command: its command line as `source`
     worker: int | None = None  # pid of the process or command that it runs in
@@ -128,7 +130,8 @@ class Query(Struct, frozen=True, omit_defaults=True):
     older_than: float | None = None
     tasks: bool = False  # plain asyncio tasks, too
     ended: bool = False  # the ended ones that are still remembered, too
-    sort: str = "tree"  # tree, age, name, state, place, remaining, ended (latest first)
+    fold: bool = False  # one row for operations that are alike: of one kind of name, in one state, at one line
+    sort: str = "tree"  # tree, age, name, state, place, remaining, silent (longest first), ended (latest first)
     reverse: bool = False
     offset: int = 0
     limit: int | None = None  # rows of one process; the counts are of all

@@ -20,6 +20,8 @@ from operator import attrgetter
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from msgspec.structs import replace
+
 from .._operation.operation import Operation, current_operation
 from .._operation.plain import in_words
 from .._operation.registry import live
@@ -27,6 +29,7 @@ from .._operation.snapshot import Facts, History, clock_of, facts_of, snatch
 from .._operation.stopping import where_of
 from .._places.task.body import body_of
 from .._words.state import State
+from ._fold import folded, stem
 from ._ids import Index, best, numbers
 from ._lines import frames, innermost, line_of, stack_of_task, steps_of
 from ._records import Cause, Detail, Frame, Listing, Query, Row
@@ -61,11 +64,16 @@ class Registry:
     def listing(self, query: Query) -> Listing:
         """The rows that a query asks for, and the counts of all that match."""
         found = self.matching(query)
+        many = folded(found, name_of, self.age_of) if query.fold else {}
         states = list(map(_PHASE, found)) if _only_live(query) else [phase_of(each) for each in found]
         counts = {str(state): states.count(state) for state in _STATES if state in states}
         stop = None if query.limit is None else query.offset + query.limit
+        found = list(many) if query.fold else found
         page = list(islice(self._sorted(found, query), query.offset, stop))
-        return Listing(rows=tuple(self.rows(page, where=query.where)), total=len(found), counts=counts)
+        rows = self.rows(page, where=query.where)
+        if query.fold:
+            rows = (_standing_for(row, many[each]) for row, each in zip(rows, page, strict=True))
+        return Listing(rows=tuple(rows), total=len(found), counts=counts)
 
     def matching(self, query: Query) -> "list[Any]":
         """The operations, ended ones (`Facts`) and plain tasks that a query means, in no order."""
@@ -158,6 +166,7 @@ class Registry:
             "state": lambda each: _STATES.index(phase_of(each)),
             "place": place_of,
             "remaining": _remaining,
+            "silent": lambda each: -(_silence(each) or 0.0),
             "ended": lambda each: -_ended_at(each),
         }
         return sorted(found, key=keys[query.sort], reverse=query.reverse)
@@ -200,10 +209,17 @@ class Registry:
             return self._row(each, time.monotonic())
         body = each.body
         place = None if body is None or not where else line_of(body)
-        return self._row(facts_of(each), clock_of(each), place, None if body is None else body.pid, _depth(each))
+        worker = None if body is None else body.pid
+        return self._row(facts_of(each), clock_of(each), place, worker, _depth(each), _silence(each))
 
     def _row(
-        self, facts: Facts, now: float, where: Frame | None = None, worker: int | None = None, depth: int = 0
+        self,
+        facts: Facts,
+        now: float,
+        where: Frame | None = None,
+        worker: int | None = None,
+        depth: int = 0,
+        silent: float | None = None,
     ) -> Row:
         unix = time.time() - now
         stop, ended_at = facts.stop, facts.ended_at
@@ -220,6 +236,7 @@ class Registry:
             deadline_at=None if facts.deadline is None else facts.deadline + unix,
             remaining=None if facts.deadline is None or ended_at is not None else facts.deadline - now,
             timeout=facts.timeout,
+            silent=silent,
             progress=facts.progress,
             where=where,
             worker=worker,
@@ -327,6 +344,18 @@ def _remaining(each: Any) -> float:
         return inf
     left: float = each._deadline - clock_of(each)
     return left
+
+
+def _silence(each: Any) -> float | None:
+    """Seconds since the last report of progress; of one that has made none, nothing."""
+    if isinstance(each, (Facts, asyncio.Task)) or each._progress is None or each._ended_at is not None:
+        return None
+    silent: float = clock_of(each) - each._progress_at
+    return max(0.0, silent)
+
+
+def _standing_for(row: Row, count: int) -> Row:
+    return row if count == 1 else replace(row, name=stem(row.name), count=count)
 
 
 def _ended_at(each: Any) -> float:

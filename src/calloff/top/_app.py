@@ -71,6 +71,7 @@ class Top(App[None]):
         Binding("r", "reverse", "Reverse"),
         Binding("h", "history", "History"),
         Binding("t", "tasks", "Tasks"),
+        Binding("f", "fold", "Fold"),
         Binding("space", "pause", "Pause"),
         Binding("escape", "leave", "Back", show=False),
         Binding("q,ctrl+c", "quit", "Quit"),
@@ -106,6 +107,7 @@ class Top(App[None]):
         self._by = sort
         self._reverse = False
         self._tasks = tasks
+        self._folded = False
         self._history = False
         self._paused = False
         self._detail: str | None = None
@@ -179,6 +181,7 @@ class Top(App[None]):
             states=ENDED if self._history else LIVE,
             tasks=self._tasks and not self._history,
             ended=self._history,
+            fold=self._folded and not self._history,
             sort="ended" if self._history else self._by,
             reverse=self._reverse and not self._history,
             offset=first if offset is None else offset,
@@ -212,6 +215,8 @@ class Top(App[None]):
             parts.append(f"filter {clean(self._named)}")
         if self._tasks and not self._history:
             parts.append("with tasks")
+        if self._folded and not self._history:
+            parts.append("alike ones folded")
         parts.append("PAUSED" if self._paused else f"every {seconds(self._every)}")
         self._view.update(" · ".join(parts))
 
@@ -290,6 +295,11 @@ class Top(App[None]):
         self._tasks = not self._tasks
         self._changed()
 
+    def action_fold(self) -> None:
+        """One row for all that are alike, or one for each."""
+        self._folded = not self._folded
+        self._changed()
+
     def action_pause(self) -> None:
         """Look no more, or look again."""
         self._paused = not self._paused
@@ -340,11 +350,12 @@ class Top(App[None]):
 
     async def _call_off(self, row: Row) -> None:
         try:
-            children = len((await self._client.show(row.id)).children)
+            detail = await self._client.show(row.id)
         except _TROUBLE as error:
             self._judge(row, str(error), "warning")
             return
-        order = await self.push_screen_wait(Ask(row, children))
+        row = detail.row  # of one that stands for several, which itself has another name
+        order = await self.push_screen_wait(Ask(row, len(detail.children)))
         if order is not None:
             await self._carry_out(row, order)
 

@@ -122,7 +122,8 @@ def _id(row: Row, _: int) -> list[Piece]:
 
 
 def _name(row: Row, depth: int) -> list[Piece]:
-    return [("  " * (min(depth, _DEEPEST) - 1) + "└ " if depth else "", "faint"), (clean(row.name), "name")]
+    many = f" ×{row.count}" if row.count > 1 else ""
+    return [("  " * (min(depth, _DEEPEST) - 1) + "└ " if depth else "", "faint"), (clean(row.name), "name"), (many, "")]
 
 
 def _place(row: Row, _: int) -> list[Piece]:

@@ -23,6 +23,7 @@ class _Parameters(Struct, forbid_unknown_fields=True):
     sort: str = "tree"
     reverse: bool = False
     tasks: bool = False
+    fold: bool = False
     offset: int = 0
     past: int = 0
     limit: int = 100
@@ -58,7 +59,13 @@ class View:
         live = tuple(state for state in found.state if state in LIVE)
         ended = tuple(state for state in found.state if state in ENDED)
         running = Query(
-            states=live, sort=found.sort, reverse=found.reverse, offset=found.offset, limit=found.limit, **common
+            states=live,
+            sort=found.sort,
+            reverse=found.reverse,
+            offset=found.offset,
+            limit=found.limit,
+            fold=found.fold,
+            **common,
         )
         past = Query(
             states=ended or ENDED, ended=True, sort="ended", offset=found.past, limit=found.limit, where=False, **common

@@ -10,7 +10,7 @@ import { drawTimeline } from "./timeline.js";
 
 const LIMIT = 100;
 const EMPTY = { order: [], total: 0 };
-const DEFAULTS = { name: "", state: "", place: "", sort: "tree", reverse: false, tasks: false, offset: 0, past: 0, show: "" };
+const DEFAULTS = { name: "", state: "", place: "", sort: "tree", reverse: false, tasks: false, fold: false, offset: 0, past: 0, show: "" };
 
 const view = { ...DEFAULTS };
 let world = { running: EMPTY, ended: EMPTY, counts: {}, processes: [], silent: [] };
@@ -222,6 +222,7 @@ bind("place", "change", (field) => ({ place: field.value }));
 bind("sort", "change", (field) => ({ sort: field.value }));
 bind("reverse", "change", (field) => ({ reverse: field.checked }));
 bind("tasks", "change", (field) => ({ tasks: field.checked }));
+bind("fold", "change", (field) => ({ fold: field.checked }));
 for (const id of ["window", "timeline"]) $(id).addEventListener(id === "window" ? "change" : "toggle", draw);
 
 for (const head of $("running-table").querySelectorAll("[data-sort]")) {
@@ -232,7 +233,7 @@ for (const head of $("running-table").querySelectorAll("[data-sort]")) {
 
 function showTools() {
   for (const id of ["name", "place", "sort"]) $(id).value = view[id];
-  for (const id of ["reverse", "tasks"]) $(id).checked = view[id];
+  for (const id of ["reverse", "tasks", "fold"]) $(id).checked = view[id];
 }
 
 function move(step) {

@@ -12,7 +12,7 @@ function nameCell(row, open) {
 
 function showName(line, row, selected) {
   const button = line.querySelector(".open");
-  text(button, row.name);
+  text(button, row.count > 1 ? `${row.name} ×${row.count}` : row.name);
   attribute(button, "aria-expanded", row.id === selected);
   line.className = `s-${row.state}${row.id === selected ? " selected" : ""}`;
 }
