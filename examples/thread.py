@@ -4,11 +4,12 @@
     calloff run --in thread --timeout 1 examples/thread.py:careful     (exit status 124)
 
 A thread can't be killed. One that calls `calloff.checkpoint` obeys at once; other Python code gets `StopForced` when
-its grace is over; a call that blocks in C is left behind, and the program ends without it.
+its grace is over; what waits for another thread is left behind, and the program ends without it.
 """
 
 import logging
 import sys
+import threading
 import time
 
 import calloff
@@ -30,8 +31,8 @@ def careless():
 
 
 def deaf():
-    """One long call in C: no Python code runs in which something could be raised."""
-    time.sleep(60)
+    """A wait that nothing ends: no Python code runs in which something could be raised."""
+    threading.Event().wait()
 
 
 async def main():

@@ -92,6 +92,12 @@ async def reports():
 def crunch(n):
     return sum(range(n))
 
+def waits_for_itself():
+    lock = threading.Lock()
+    with lock, lock:
+        pass
+
+
 def blocks():
     time.sleep(300)
 
@@ -307,9 +313,9 @@ def test_what_cant_be_stopped_is_left(folder: Path) -> None:
 
 
 def test_a_stuck_thread_does_not_hold_up_the_exit(folder: Path) -> None:
-    done = run(folder, "--in", "thread", "--timeout", "0.3", "--grace", "0.3", "work.py:blocks")
+    done = run(folder, "--in", "thread", "--timeout", "0.3", "--grace", "0.3", "work.py:waits_for_itself")
     assert done.returncode == 137
-    assert "stuck at blocks (work.py:" in done.stderr
+    assert "stuck at waits_for_itself (work.py:" in done.stderr
 
 
 def test_a_thread_of_the_program_does_not_hold_up_the_exit_after_a_stop(folder: Path) -> None:

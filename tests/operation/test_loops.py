@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import threading
 import time
 import unittest
 from collections.abc import Callable
@@ -141,8 +142,10 @@ def test_a_process_and_a_thread_end_with_their_loop(closing: Callable[[Main], No
             calloff.checkpoint(0.01)
 
     ended(leave(lambda: calloff.thread(polls), closing), "cancelled")
+    taken = threading.Lock()
+    taken.acquire()
     began = time.monotonic()
-    ended(leave(lambda: calloff.thread(time.sleep, 4), closing, grace=0.1), "abandoned")
+    ended(leave(lambda: calloff.thread(taken.acquire, timeout=4), closing, grace=0.1), "abandoned")
     assert time.monotonic() - began < 3
 
 

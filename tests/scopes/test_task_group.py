@@ -1,6 +1,9 @@
 """`TaskGroup`: what CPython 3.13's own tests do not ask."""
 
 import asyncio
+import gc
+import sys
+import weakref
 from math import nan
 from typing import Any
 
@@ -334,3 +337,50 @@ def test_where_looks_into_it(arun: Any) -> None:
 def test_bad_durations(name: str, bad: Any) -> None:
     with pytest.raises((ValueError, TypeError), match=f"{name} must be"):
         calloff.TaskGroup(**{name: bad})
+
+
+def test_eager_start(arun: Any) -> None:
+    async def main() -> None:
+        began: list[str] = []
+
+        async def note() -> None:
+            began.append("step")
+
+        async with calloff.TaskGroup() as group:
+            if sys.version_info < (3, 14):
+                with pytest.raises(TypeError, match=r"eager_start needs Python 3\.14"):
+                    group.create_task(note(), eager_start=True)
+                return
+            group.create_task(note(), eager_start=True)
+            assert began
+            task = group.create_task(note(), eager_start=False, name="late")
+            assert len(began) == 1
+        assert task.get_name() == "late"
+        assert len(began) == 2
+
+    arun(main)
+
+
+@pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt])
+def test_an_error_that_leaves_it_is_not_kept(arun: Any, error: type[BaseException]) -> None:
+    class Held:
+        pass
+
+    async def main() -> None:
+        async def leave() -> "weakref.ref[Held]":
+            held = Held()
+            group = calloff.TaskGroup()
+            try:
+                async with group:
+                    raise error
+            except (BaseExceptionGroup, KeyboardInterrupt):
+                return weakref.ref(held)
+            raise AssertionError
+
+        gc.disable()
+        try:
+            assert (await leave())() is None
+        finally:
+            gc.enable()
+
+    arun(main)

@@ -48,3 +48,64 @@ def test_a_prompt_that_nobody_answers(tmp_path: Path, kind: str, place: str) -> 
             assert "done" in program.stdout.read()
         finally:
             program.kill()
+
+
+def test_a_process_pool_whose_job_hangs(tmp_path: Path) -> None:
+    """The pool is of use until the program ends, and is no reason for that to take as long as the job."""
+    source = """
+    import asyncio, concurrent.futures, time
+    import calloff
+
+    def hangs(path):
+        open(path, "w").close()
+        time.sleep(300)
+
+    async def main():
+        global pool
+        pool = concurrent.futures.ProcessPoolExecutor(2)
+        asyncio.get_running_loop().run_in_executor(pool, hangs, "began")
+        while not __import__("os").path.exists("began"):
+            await asyncio.sleep(0.01)
+        return "done"
+
+    if __name__ == "__main__":
+        print(calloff.run(main(), grace=0.1), flush=True)
+        print(pool.submit(pow, 2, 3).result(), flush=True)
+    """
+    file = tmp_path / "prog.py"
+    file.write_text(textwrap.dedent(source))
+    done = subprocess.run(
+        [sys.executable, str(file)], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n8\n"), done.stderr
+    assert "1 job (hangs)" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="threads inherit a context from 3.14 on")
+def test_idle_threads_inherit_nothing() -> None:
+    source = """
+    import asyncio, contextvars, gc, weakref
+    import calloff
+
+    variable = contextvars.ContextVar("variable")
+
+    class Value: ...
+
+    async def body():
+        variable.set(value := Value())
+        await calloff.call(calloff.thread(pow, 2, 3))
+        return weakref.ref(value)
+
+    async def main():
+        seen = await calloff.start(body())
+        await calloff.call(calloff.thread(pow, 2, 3))
+        await asyncio.sleep(0)
+        gc.collect()
+        print(seen())
+
+    asyncio.run(main())
+    """
+    command = [sys.executable, "-X", "thread_inherit_context=1", "-c", textwrap.dedent(source)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "None\n", done.stderr

@@ -27,11 +27,13 @@ from .._places.daemon_executor import DaemonExecutor, stack_of_frame
 from .._places.task.body import body_of
 from .._places.task.immortal import keep_alive_forever
 from .._places.task.stack import is_handling, stack_of
+from .._places.thread.pool import Worker
 from .._scopes.timers import NEVER, Entry, timers_of
 from .._words.errors import StopForced
 from .._words.frame import RawStack, at_line, develop
 from .._words.policy import DEFAULT, Policy
 from .._words.reason import Kind
+from .executors import is_manager, leave_executors
 
 __all__ = ["Ending", "log_threads"]
 
@@ -271,13 +273,14 @@ class _Asked:
 def log_threads(before: Iterable[threading.Thread]) -> None:
     """Tell which threads of the program, started in the meantime, will hold up the exit of the interpreter."""
     known = set(before)
+    leave_executors(known)
     frames = sys._current_frames()
     until = time.monotonic() + _LITTLE
     for thread in threading.enumerate():
-        if thread in known or thread.daemon or thread is threading.current_thread():
+        if thread in known or thread.daemon or thread is threading.current_thread() or is_manager(thread):
             continue
         frame = frames.get(thread.ident or 0)
-        if frame is not None and frame.f_code.co_filename == _POOL:
+        if frame is not None and frame.f_code.co_filename in _POOLS:
             continue  # a thread of a pool that has nothing to do: it goes when it is told so
         thread.join(max(0.0, until - time.monotonic()))  # it may be on its way out
         if thread.is_alive():
@@ -305,4 +308,4 @@ def _generator_name(closing: object) -> str:
     return repr(closing)
 
 
-_POOL = sys.modules[ThreadPoolExecutor.__module__].__file__
+_POOLS = frozenset({sys.modules[ThreadPoolExecutor.__module__].__file__, sys.modules[Worker.__module__].__file__})

@@ -59,7 +59,10 @@ class SignalWatch:
             return
         for signum, default in _DEFAULTS.items():
             if signal.getsignal(signum) == default:
-                self._formers[signum] = signal.signal(signum, self._handler)
+                try:
+                    self._formers[signum] = signal.signal(signum, self._handler)
+                except ValueError:  # the main thread of a subinterpreter: signals are heard in the main one alone
+                    break
         if self._formers:
             self._listen()
         try:

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from .._words.frame import OURS, RawFrame, RawStack
-from .left import keep_stdin
+from .left import keep_stdin, may_leave_threads
 
 __all__ = ["DaemonExecutor", "Stuck", "stack_of_frame"]
 
@@ -157,7 +157,7 @@ class DaemonExecutor(ThreadPoolExecutor):
         elif len(self._crew) < min(self._limit + len(self._abandoned), MOST_THREADS):
             self._born += 1
             name = f"{self._thread_name_prefix}-{self._born}"
-            thread = threading.Thread(target=self._work, name=name, daemon=True)
+            thread = threading.Thread(target=self._work, name=name, daemon=may_leave_threads())
             thread.start()
             self._crew.add(thread)  # once it runs: it needs the lock for its first step
 

@@ -5,9 +5,14 @@ references to ``sys.stdin``: closing it takes that lock, and not to get it there
 SIGABRT). One more reference that nobody gives back prevents the closing.
 """
 
+import _thread
 import sys
+from collections.abc import Callable
 
-__all__ = ["keep_for_good", "keep_stdin"]
+__all__ = ["keep_for_good", "keep_stdin", "may_leave_threads"]
+
+#: whether threads can be daemons, which an interpreter does not wait for at its end: not in a subinterpreter
+may_leave_threads: Callable[[], bool] = getattr(_thread, "daemon_threads_allowed", lambda: True)
 
 _kept: list[object] = []
 _streams: set[int] = set()

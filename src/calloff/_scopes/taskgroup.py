@@ -1,4 +1,4 @@
-"""`TaskGroup`: asyncio's as of 3.13, on every Python, that can be called off, limited, and insist.
+"""`TaskGroup`: asyncio's as of 3.15, on every Python, that can be called off, limited, and insist.
 
 The group gets out of its block with a scope of its own: the scope cancels the task that runs the block, and when the
 block is left, its count tells that cancel from one that is meant for the task. Once the block has ended only the
@@ -14,6 +14,7 @@ from asyncio import CancelledError, Future, Task
 from collections.abc import Coroutine
 from contextvars import Context
 from math import inf
+from sys import version_info
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -58,6 +59,7 @@ class TaskGroup:
         self._parent: Task[Any] | None = None
         self._scope = _BlockScope(self)
         self._requests: dict[Scope, int] = {}
+        self._entered = False
         self._in_block = False
         self._aborting = False
         self._all_ended: Future[None] | None = None
@@ -74,14 +76,14 @@ class TaskGroup:
             info.append(f"errors={len(self._errors)}")
         if self._aborting:
             info.append("cancelling")
-        elif self._parent is not None:
+        elif self._entered:
             info.append("entered")
         return f"<TaskGroup{' '.join(info)}>"
 
     # --- entering and leaving
 
     async def __aenter__(self) -> Self:
-        if self._parent is not None:
+        if self._entered:
             raise RuntimeError(f"TaskGroup {self!r} has already been entered")
         loop = asyncio.get_running_loop()
         parent = asyncio.current_task()
@@ -91,7 +93,7 @@ class TaskGroup:
         self._requests = requests_of(parent)
         self._scope.__enter__()
         self._parent = parent
-        self._in_block = True
+        self._entered = self._in_block = True
         return self
 
     async def __aexit__(
@@ -126,6 +128,8 @@ class TaskGroup:
             self._errors = []
             self._fatal = None
             self._requests = {}
+            if not self._tasks:
+                self._parent = None
             del error, held, parent  # errors hold their frames, and those would hold the errors
 
     def _leave(self) -> bool:
@@ -140,6 +144,7 @@ class TaskGroup:
     def _conclude(self, parent: Task[Any], error: BaseException | None, held: CancelledError | None) -> bool | None:
         """Everything has ended: what comes out of the block?"""
         if self._fatal is not None:
+            del error, held, parent  # what is raised holds this frame
             raise self._fatal
         if error is not None and not isinstance(error, CancelledError):
             self._errors.append(error)
@@ -160,7 +165,7 @@ class TaskGroup:
             if failures is not None:
                 raise failures from None
         finally:
-            del failures
+            del failures, error, held, parent
         return True
 
     def _let_cancel_be_heard(self, parent: Task[Any]) -> None:
@@ -179,7 +184,12 @@ class TaskGroup:
     # --- tasks
 
     def create_task(
-        self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
+        self,
+        coro: Coroutine[Any, Any, T],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+        eager_start: bool | None = None,
     ) -> Task[T]:
         """Start a coroutine as a task of the group.
 
@@ -187,12 +197,15 @@ class TaskGroup:
             coro: what to run.
             name: of the task.
             context: to run it in; by default a copy of the current one.
+            eager_start: from Python 3.14 on: whether its first step runs at once, within this call; by default as the
+                task factory of the loop has it.
 
         Raises:
+            TypeError: `eager_start` in a Python without it. The caller's fault.
             RuntimeError: the group was not entered, has ended, or is being called off; the coroutine is closed.
         """
         parent = self._parent
-        if parent is None:
+        if not self._entered:
             problem = "has not been entered"
         elif not self._in_block and not self._tasks:
             problem = "is finished"
@@ -203,11 +216,15 @@ class TaskGroup:
         if parent is None or problem:
             coro.close()
             raise RuntimeError(f"TaskGroup {self!r} {problem}")
-        loop = parent.get_loop()
-        if context is None:
-            task = loop.create_task(coro, name=name)
-        else:
-            task = loop.create_task(coro, name=name, context=context)
+        options: dict[str, Any] = {"name": name}
+        if context is not None:
+            options["context"] = context
+        if eager_start is not None:
+            if version_info < (3, 14):
+                coro.close()
+                raise TypeError("eager_start needs Python 3.14 or newer")
+            options["eager_start"] = eager_start
+        task = parent.get_loop().create_task(coro, **options)
         # also an eager one that has ended: its error must not cancel the block in the middle of this step
         self._tasks.add(task)
         task.add_done_callback(self._on_done)
@@ -230,7 +247,7 @@ class TaskGroup:
         scope = self._scope
         pool = scope._pool
         why = Reason(Kind.REQUESTED, reason or "", None, 0.0 if pool is None else pool.now())
-        if self._parent is None:
+        if not self._entered:
             if scope._reason is None:
                 scope._state = State.DOOMED
                 scope._reason = why

@@ -108,7 +108,11 @@ class Interrupter:
         if taken or signal.getitimer(signal.ITIMER_REAL)[0] > 0:
             _logger.debug("a blocked loop is not interrupted: SIGALRM or its timer is used by the program")
             return False
-        self._former = signal.signal(signal.SIGALRM, self._handler)
+        try:
+            self._former = signal.signal(signal.SIGALRM, self._handler)
+        except ValueError:
+            _logger.debug("a blocked loop is not interrupted: this is a subinterpreter, where no signals are heard")
+            return False
         self._timers.on_arm = self._arm
         self._timers.on_call = self._call
         self._arm(self._timers.wake)

@@ -22,6 +22,8 @@ and goes on. In the code of a lock it would leave it locked. So the frame on top
 and force is sent in the same step of C in which frame and instruction are found to be still the ones that were looked
 at: the thread can't have gone on. Where they are not fit, the thread gets a moment and is looked at anew.
 
+From Python 3.15 on a thread that waits in a system call is brought out of it, too (`kick`).
+
 The body sends it again, less and less often, until the function has ended or is given up. It is let alone while it
 handles one: its clean-up is not cut short. A function that swallows force gets it again.
 """
@@ -42,6 +44,7 @@ from weakref import WeakSet, WeakValueDictionary
 from ..._child.moments import Still, is_fit, is_importing, stays_fit
 from ..._words.errors import StopForced
 from ..._words.frame import RawFrame, RawStack
+from .kick import kick
 
 __all__ = ["Call"]
 
@@ -129,6 +132,8 @@ class Call:
                 return True
             sent = self._aim(ident, hasty)
             self._forced = self._forced or sent
+            if sent:  # the gate keeps the thread alive
+                kick(ident)
             return sent
 
     def _aim(self, ident: int, hasty: bool) -> bool:

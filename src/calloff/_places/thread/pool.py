@@ -11,22 +11,26 @@ of the counts depends on a loop being alive.
 
 import logging
 import os
+import threading
 from asyncio import AbstractEventLoop
 from collections import OrderedDict
 from collections.abc import Callable
+from contextvars import Context
 from itertools import count
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..._words.errors import CalloffError
 from ..._words.frame import at_line, develop
-from ..left import keep_stdin
+from ..left import keep_stdin, may_leave_threads
 from .call import Call
 
 __all__ = ["Pool", "ThreadCounts", "Worker"]
 
 _numbers = count(1)
+#: calls a function before the interpreter waits for threads; `atexit` is later
+_at_end: Callable[[Callable[[], None]], Any] = getattr(threading, "_register_atexit", lambda _: None)
 _logger = logging.getLogger("calloff")
 
 
@@ -65,24 +69,36 @@ class Worker:
 
     def __init__(self, pool: "Pool") -> None:
         self._pool = pool
-        self._inbox: SimpleQueue[tuple[Call, Callable[[], None]]] = SimpleQueue()
+        self._inbox: SimpleQueue[tuple[Call, Callable[[], None]] | None] = SimpleQueue()
         self.call: Call | None = None
         self.leaving: bool = False
-        Thread(target=self._serve, name=f"calloff-thread-{next(_numbers)}", daemon=True).start()
+        # With an empty context where threads inherit that of their starter: an idle one holds on to nothing.
+        daemon = may_leave_threads()
+        if not daemon:
+            pool.ends_with_interpreter()
+        Context().run(Thread(target=self._serve, name=f"calloff-thread-{next(_numbers)}", daemon=daemon).start)
 
     def give(self, call: Call, done: Callable[[], None]) -> None:
         """Run `call`, then `done`, in the thread."""
         self._inbox.put((call, done))
 
+    def dismiss(self) -> None:
+        """End the thread, which is idle."""
+        self._inbox.put(None)
+
     def _serve(self) -> None:
         pool = self._pool
         while not self.leaving:
             try:
-                call, done = self._inbox.get(timeout=pool.idle)
+                job = self._inbox.get(timeout=pool.idle)
             except Empty:
                 if pool.retire(self):
                     return
                 continue  # a call is on its way
+            if job is None:
+                return
+            call, done = job
+            del job
             call.run()
             pool.release(self)
             done()
@@ -103,8 +119,23 @@ class Pool:
         self._lock = Lock()
         self._running = 0
         self._idle: list[Worker] = []
+        self._dismisses = False
         self._abandoned: dict[Worker, Call] = {}
         self._waiting: dict[AbstractEventLoop, OrderedDict[Job, None]] = {}
+
+    def ends_with_interpreter(self) -> None:
+        """In a subinterpreter, which waits for threads at its end: the idle ones are dismissed then."""
+        with self._lock:
+            if not self._dismisses:
+                self._dismisses = True
+                _at_end(self._dismiss)
+
+    def _dismiss(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+            self.idle = 0.0
+        for worker in idle:
+            worker.dismiss()
 
     def counts(self) -> ThreadCounts:
         """How many there are of each."""

@@ -1,0 +1,47 @@
+"""The signal that brings a thread out of a blocking call, so that what was sent to it arrives at once.
+
+A system call that a signal ends with EINTR is made again by the interpreter, after a look for what there is to do. From
+Python 3.15 on that look also finds an exception that was sent to the thread (`PyThreadState_SetAsyncExc`); before, only the
+main thread looks, for handlers of signals. So there a thread that sleeps, reads from a socket or a pipe, or waits for a
+process or a lock of a file can be forced out of it. What waits for a lock of the program itself can't: that is no system
+call which ends so.
+
+The signal is SIGURG, which does nothing in a process that has no handler for it. One is set when it is needed first, and
+stays. A program that has a handler of its own for it keeps it, and its threads are not kicked; nor are they where an event
+loop outside of the main thread is the first that needs it, since only the main thread can set one.
+"""
+
+import signal
+import sys
+import threading
+from types import FrameType
+
+__all__ = ["kick"]
+
+_REACHES = sys.version_info >= (3, 15) and hasattr(signal, "pthread_kill") and hasattr(signal, "SIGURG")
+
+
+def kick(ident: int) -> None:
+    """Interrupt the system call that the thread is in; nothing happens where that is of no use, or can't be."""
+    if _REACHES and _ready():
+        signal.pthread_kill(ident, signal.SIGURG)
+
+
+def _ready() -> bool:
+    """Whether the signal has our handler now."""
+    found = signal.getsignal(signal.SIGURG)
+    if found is _on_kick:
+        return True
+    if found not in (signal.SIG_DFL, signal.SIG_IGN):
+        return False
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    try:
+        signal.signal(signal.SIGURG, _on_kick)
+    except ValueError:  # the main thread of a subinterpreter
+        return False
+    return True
+
+
+def _on_kick(signum: int, frame: FrameType | None) -> None:
+    """That the system call ends is all there is to it."""
