@@ -54,7 +54,9 @@ class GlassTests(Place):
             assert isinstance(operation.where(), tuple)
             if isinstance(outcome, calloff.Abandoned):
                 abandoned.append(method)
-                assert operation in calloff.operations()
+                if operation not in calloff.operations():
+                    assert operation.body is None, "it stays listed until it has really ended"
+                    continue
                 assert glass.body is not None
                 glass.body.real.force()
                 while operation in calloff.operations():  # until it has really ended
