@@ -14,6 +14,7 @@ import pytest
 import calloff
 import calloff.asgi
 import calloff.control
+import calloff.http
 import calloff.testing
 
 #: every public name of the root, by what it is for; a name joins here when it joins the door, never by accident
@@ -70,7 +71,7 @@ def test_dir_shows_the_list():
 
 
 @pytest.mark.parametrize(
-    "door", [calloff, calloff.asgi, calloff.control, calloff.testing], ids=lambda door: door.__name__
+    "door", [calloff, calloff.asgi, calloff.control, calloff.http, calloff.testing], ids=lambda door: door.__name__
 )
 def test_type_checkers_see_the_same_names(door):
     """The names that are loaded late are imported for type checkers, one line each."""
@@ -85,7 +86,9 @@ def test_type_checkers_see_the_same_names(door):
     assert sorted(imported) == sorted((home, name) for home, names in door._HOMES.items() for name in names)
 
 
-@pytest.mark.parametrize("door", [calloff.asgi, calloff.control, calloff.testing], ids=lambda door: door.__name__)
+@pytest.mark.parametrize(
+    "door", [calloff.asgi, calloff.control, calloff.http, calloff.testing], ids=lambda door: door.__name__
+)
 def test_deeper_doors_show_their_public_path(door):
     for name in door.__all__:
         assert getattr(getattr(door, name), "__module__", door.__name__) == door.__name__, name

@@ -47,6 +47,7 @@ PRINTED = {
         "search was called off: it did not end within 1 s. It was killed and does not run any more.",
         "build was called off: it did not end within 1 s. It was stopped and does not run any more.",
     ],
+    "http_deadline.py": ["the server has 30 s", "the server has 10 s", "the server has no limit"],
     "on_stop.py": [r"^Cancelled after \d s, by ASKED", "helped by Connection.interrupt"],
     "group.py": [
         "All go well:",

@@ -14,17 +14,16 @@ from __future__ import annotations
 import socket as sockets
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from threading import Event
 from typing import Any, TypeVar
 
 from ._operation.checkpoint import checkpoint
-from ._operation.on_stop import on_stop
+from ._operation.on_stop import on_stop, until_left
 
 __all__ = ["mysql", "psycopg", "psycopg2", "redis", "socket", "sqlite3"]
 
 T = TypeVar("T")
-#: seconds until the same is asked again, and how long a server may take to hear of it
-_AGAIN, _PATIENCE = 0.1, 5.0
+#: seconds that a server may take to hear of it
+_PATIENCE = 5.0
 
 
 @contextmanager
@@ -37,7 +36,7 @@ def psycopg(connection: T, /) -> Generator[T]:
     The connection is whole afterwards: its transaction is rolled back as after any error.
     """
     handle: Any = connection
-    with _asked_again(lambda: handle.cancel_safe(timeout=_PATIENCE), "psycopg.Connection.cancel_safe"):
+    with until_left(lambda: handle.cancel_safe(timeout=_PATIENCE), "psycopg.Connection.cancel_safe"):
         yield connection
 
 
@@ -49,7 +48,7 @@ def psycopg2(connection: T, /) -> Generator[T]:
         connection: a connection of psycopg2. It is whole afterwards, after a rollback.
     """
     handle: Any = connection
-    with _asked_again(handle.cancel, "psycopg2.connection.cancel"):
+    with until_left(handle.cancel, "psycopg2.connection.cancel"):
         yield connection
 
 
@@ -78,7 +77,7 @@ def mysql(connection: T, connect: Callable[[], Any], /) -> Generator[T]:
         finally:
             second.close()
 
-    with _asked_again(kill, "KILL QUERY"):
+    with until_left(kill, "KILL QUERY"):
         yield connection
     if asked:
         checkpoint()
@@ -92,7 +91,7 @@ def sqlite3(connection: T, /) -> Generator[T]:
         connection: a `sqlite3.Connection`.
     """
     handle: Any = connection
-    with _asked_again(handle.interrupt, "sqlite3.Connection.interrupt"):
+    with until_left(handle.interrupt, "sqlite3.Connection.interrupt"):
         yield connection
 
 
@@ -120,7 +119,7 @@ def redis(client: T, /) -> Generator[T]:
             _shut(file)
 
     try:
-        with _asked_again(cut, "redis.Connection.shutdown"):
+        with until_left(cut, "redis.Connection.shutdown"):
             yield mine
     finally:
         if retry is not None:
@@ -149,24 +148,6 @@ def socket(file: sockets.socket, /) -> Generator[sockets.socket]:
         yield file
     if asked:
         checkpoint()
-
-
-@contextmanager
-def _asked_again(ask: Callable[[], object], name: str) -> Generator[None]:
-    """Ask, and ask again until the block is left; not once more after that."""
-    left = Event()
-
-    def again() -> None:
-        ask()
-        while not left.wait(_AGAIN):
-            ask()
-
-    again.__qualname__ = name
-    with on_stop(again):
-        try:
-            yield
-        finally:
-            left.set()
 
 
 def _shut(file: sockets.socket) -> None:

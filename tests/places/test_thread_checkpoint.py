@@ -315,3 +315,25 @@ def test_a_wait_in_a_coroutine_is_refused_with_advice(arun: Run) -> None:
             calloff.checkpoint(wait=1)
 
     arun(main)
+
+
+def test_a_call_in_the_clean_up_of_an_operation_that_ran_out_of_time_is_let_alone(arun):
+    async def main():
+        told = []
+
+        def tidy():
+            for _ in range(3):
+                calloff.checkpoint(0.02)
+            told.append("tidied up")
+
+        async def work():
+            try:
+                await asyncio.sleep(60)
+            finally:
+                await calloff.call(calloff.thread(tidy))
+
+        with pytest.raises(calloff.TimedOut):
+            await calloff.call(work(), timeout=0.01, grace=20)
+        assert told == ["tidied up"]
+
+    arun(main)

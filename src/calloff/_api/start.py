@@ -5,6 +5,7 @@ import inspect
 import os
 from asyncio import AbstractEventLoop, _get_running_loop
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import copy_context
 from functools import partial
 from types import CoroutineType
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from .._operation.loops import greeters
 from .._operation.operation import Operation, current_operation
 from .._operation.plain import name_of, short
 from .._places.task.body import TaskBody
+from .._scopes.scope import innermost
 from .._words.duration import delay, limit
 from .._words.place import AsyncWork, Body
 
@@ -59,13 +61,21 @@ def start(
             raise RuntimeError(
                 "no running event loop: call start() in an async function, or give the work to calloff.run()"
             )
-        body = body_of(work)
+        if detached and innermost.get() is not None:  # it is not bound by the scopes of whoever starts it either
+            context = copy_context()
+            context.run(innermost.set, None)
+            body = context.run(body_of, work)
+        else:
+            context = None
+            body = body_of(work)
     except BaseException:
         give_back(work)
         raise
     parent = None if detached else current_operation.get()
     if parent is not None and parent.done():
         parent = None
+    if context is not None:
+        return context.run(Operation, body, name or body.name, loop, timeout, stall, grace, parent)
     return Operation(body, name or body.name, loop, timeout, stall, grace, parent)
 
 

@@ -7,9 +7,7 @@ that a model can read, and a true one: what could not be ended is said to go on.
 
 import inspect
 import sys
-from asyncio import CancelledError
 from collections.abc import Callable, Coroutine
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial, update_wrapper
 from importlib import import_module
 from types import FunctionType
@@ -22,9 +20,10 @@ from .._places.process.place import process
 from .._places.thread.place import thread
 from .._words.duration import delay, limit
 from .._words.errors import TimedOut
-from .._words.outcome import Abandoned, Cancelled, Completed, Outcome
-from .._words.reason import LIMITS, Kind, Reason, why
+from .._words.outcome import Abandoned, Cancelled, Completed
+from .._words.reason import LIMITS, Kind, why
 from .._words.report import Rung, StopReport
+from .awaiting import end_of
 from .start import start
 
 __all__ = ["tool"]
@@ -121,7 +120,7 @@ def _tool(fn: Callable[..., Any], *, timeout: float | None, grace: float, place:
     async def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         limits: dict[str, Any] = {"name": name, "timeout": timeout, "grace": grace}
         operation = _start(fn, where, args, kwargs, limits)
-        outcome = await _end_of(operation, grace)
+        outcome = await end_of(operation, Kind.PARENT, "the call was cancelled")
         if isinstance(outcome, Completed):
             return outcome.value
         if isinstance(outcome, Cancelled | Abandoned) and outcome.reason.kind in _TOLD:
@@ -149,29 +148,6 @@ def _start(
             if where == "process":
                 raise
     return start(thread(fn, *args, **kwargs), **limits)
-
-
-async def _end_of(operation: Operation[Any], grace: float) -> "Outcome[Any]":
-    """How it ends. When the caller is cancelled, it is stopped, and the cancel raised when that is done."""
-    try:
-        return await operation.outcome()
-    except CancelledError:
-        operation.cancel(Reason(Kind.PARENT, "the call was cancelled"), grace=grace)
-        with _quiet():
-            while not operation.done():
-                try:
-                    await operation.completion()
-                except CancelledError:  # once more, for the same: it is raised below
-                    continue
-        if not operation.cancelled():
-            Operation.exception(operation)  # seen: the cancel goes before it
-        raise
-
-
-def _quiet() -> AbstractContextManager[object]:
-    """Where anyio cancels the caller, it would do so at every turn of the loop until the stop is done."""
-    anyio = sys.modules.get("anyio")
-    return nullcontext() if anyio is None else anyio.CancelScope(shield=True)
 
 
 def _sentence(name: str, report: StopReport) -> str:

@@ -85,8 +85,10 @@ def _own_body(operation: Operation[Any]) -> Body | None:
 
 
 def _overdue(operation: Operation[Any] | None, now: float) -> bool:
+    """Whether it, or one above it, is late; one above that was asked may be in its clean-up, of which this is a part."""
     while operation is not None and not operation.done():
-        if operation.overdue(now) is not None:
+        stop = operation._stop
+        if operation.overdue(now) is not None if stop is None else stop.force_at <= now:
             return True
         operation = operation.parent
     return False

@@ -2,9 +2,10 @@
 
 import inspect
 from asyncio import CancelledError, _get_running_loop, get_running_loop
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
+from threading import Event
 from types import TracebackType
 from typing import Any
 
@@ -14,7 +15,10 @@ from .checkpoint import is_obeying
 from .operation import Operation, current_operation
 from .plain import short
 
-__all__ = ["Block", "on_stop"]
+__all__ = ["Block", "on_stop", "until_left"]
+
+#: seconds until the same is asked again
+_AGAIN = 0.1
 
 
 def on_stop(
@@ -157,6 +161,27 @@ class Block:
             cancelled = CancelledError(*([reason] if reason else []))
             operation.obeys(cancelled)
             raise cancelled
+
+
+@contextmanager
+def until_left(ask: Callable[[], object], name: str) -> Generator[None]:
+    """Ask a block, and again until it is left, for what hears nothing before it has begun; under that name.
+
+    A block of a clean-up, which nobody asks, is asked at the end of the grace.
+    """
+    left = Event()
+
+    def again() -> None:
+        ask()
+        while not left.wait(_AGAIN):
+            ask()
+
+    again.__qualname__ = name
+    with on_stop(again, force=ask):
+        try:
+            yield
+        finally:
+            left.set()
 
 
 def _check_function(function: object, what: str) -> None:

@@ -1,0 +1,37 @@
+"""Waiting for an operation on behalf of a caller that may be called off itself: by a framework, and again and again."""
+
+import sys
+from asyncio import CancelledError
+from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
+
+from .._operation.operation import Operation
+from .._words.outcome import Outcome
+from .._words.reason import Kind, Reason
+
+__all__ = ["end_of"]
+
+T = TypeVar("T")
+
+
+async def end_of(operation: Operation[T], kind: Kind, text: str) -> Outcome[T]:
+    """How it ends. A cancel of the caller stops it, for that reason, and goes on when that is done."""
+    try:
+        return await operation.outcome()
+    except CancelledError:
+        operation.cancel(Reason(kind, text))
+        with _quiet():
+            while not operation.done():
+                try:
+                    await operation.completion()
+                except CancelledError:  # once more, for the same: it is raised below
+                    continue
+        if not operation.cancelled():
+            operation.exception()  # seen: the cancel goes before it
+        raise
+
+
+def _quiet() -> AbstractContextManager[object]:
+    """Where anyio cancels the caller, it would do so at every turn of the loop until the stop is done."""
+    anyio = sys.modules.get("anyio")
+    return nullcontext() if anyio is None else anyio.CancelScope(shield=True)
