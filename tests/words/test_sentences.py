@@ -1,6 +1,7 @@
 """What an ending says of itself: the sentence that the command line prints."""
 
 import os
+import re
 from asyncio import CancelledError
 
 import pytest
@@ -106,3 +107,22 @@ def test_source_is_read_from_plain_files_only(tmp_path):
 def test_the_kinds_are_public():
     assert calloff.Kind("deadline") is Kind.DEADLINE
     assert f"{calloff.Kind.STALLED}" == "stalled"
+
+
+def test_in_a_notebook_an_ending_is_a_table_and_texts_are_no_markup() -> None:
+    here = (
+        calloff.Frame("app.py", 3, "main", "await fetch()"),
+        calloff.Frame("app.py", 7, "fetch", "await <b>reply</b>"),
+    )
+    reason = calloff.Reason(calloff.Kind.REQUESTED, "<script>", None, 0.0)
+    report = calloff.StopReport(reason, True, 0.0, 0.5, calloff.Rung.ABANDONED, 2, here, here[1:], ("thread <i>",))
+    shown = calloff.Abandoned(Ref("7", "<fetch>"), report)._repr_html_()
+    assert "&lt;fetch&gt;" in shown
+    assert (
+        "<summary><code style='white-space: pre-wrap'>fetch (app.py:7): await &lt;b&gt;reply&lt;/b&gt;</code>" in shown
+    )
+    assert "main (app.py:3)" in shown
+    assert "thread &lt;i&gt;" in shown
+    assert not {"<script", "<b>", "<i>"} & set(re.findall(r"<\w+>?", shown))
+    assert calloff.Completed("<b>")._repr_html_().count("&lt;b&gt;") == 1
+    assert "ValueError(&#x27;&lt;&#x27;)" in calloff.Failed(ValueError("<"))._repr_html_()

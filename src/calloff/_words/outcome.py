@@ -29,6 +29,9 @@ class Completed(Generic[T_co]):
     def __str__(self) -> str:
         return "; ".join((f"completed with {_cut(self.value)}", *verdict(self)))
 
+    def _repr_html_(self) -> str:
+        return _table("completed", _cut(self.value), self.report)
+
 
 @dataclass(frozen=True, slots=True)
 class Failed:
@@ -43,6 +46,9 @@ class Failed:
 
     def __str__(self) -> str:
         return "; ".join((f"failed: {_cut(self.error)}", *verdict(self)))
+
+    def _repr_html_(self) -> str:
+        return _table("failed", _cut(self.error), self.report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,9 @@ class Cancelled:
     def __str__(self) -> str:
         return "; ".join(verdict(self, self.operation))
 
+    def _repr_html_(self) -> str:
+        return _table("cancelled", "", self.report, self.operation.name)
+
 
 @dataclass(frozen=True, slots=True)
 class Abandoned:
@@ -84,6 +93,9 @@ class Abandoned:
     def __str__(self) -> str:
         return "; ".join(verdict(self, self.operation))
 
+    def _repr_html_(self) -> str:
+        return _table("abandoned", "", self.report, self.operation.name)
+
 
 Outcome: TypeAlias = Completed[T] | Failed | Cancelled | Abandoned
 
@@ -103,6 +115,12 @@ def verdict(outcome: "Outcome[object]", ref: Ref | None = None) -> list[str]:
         own_end = f"raised {type(outcome.error).__name__}"
     name = "it" if ref is None else repr(ref.name)
     return [clean(line) for line in (f"{name} {why(report.reason)}: {how(report, own_end)}", *places(report))]
+
+
+def _table(word: str, said: str, report: StopReport | None, name: str = "it") -> str:
+    from .html import table  # only notebooks want it
+
+    return table(word, said, report, name)
 
 
 def _cut(value: object) -> str:
