@@ -16,6 +16,7 @@ VERBS = {
     "map": (".map", "run a function or a program over many items, each with its limits; go on where it stopped"),
     "timeout": (".timeout", "run a program with a time limit, like timeout(1); nothing of it survives"),
     "ps": (".ps", "list what runs, in all of your processes, as a tree"),
+    "attach": (".attach", "make a program visible that was started without calloff (Python 3.14)"),
     "top": (".top", "watch it all live on one screen, and call it off there"),
     "show": (".show", "tell everything about one operation, its stack included"),
     "watch": (".watch", "look at one operation again and again"),

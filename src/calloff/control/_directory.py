@@ -49,14 +49,17 @@ def checked(path: str) -> str:
     return path
 
 
-def home() -> str:
+def home(only: str = "") -> str:
     """The directory for the socket of this process, made where it is missing.
+
+    Args:
+        only: the one to take; empty: the first that can be had.
 
     Raises:
         Unusable: there is none; the text tells of each that was tried.
     """
     problems: list[str] = []
-    for path in places():
+    for path in [only] if only else places():
         try:
             try:
                 os.mkdir(path, PRIVATE)

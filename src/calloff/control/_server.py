@@ -18,7 +18,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ from ._directory import Unusable, home
 if TYPE_CHECKING:
     from ._service import Service
 
-__all__ = ["Door", "expose", "exposed"]
+__all__ = ["Door", "expose", "exposed", "keep_open", "let_close"]
 
 _logger = logging.getLogger("calloff")
 _HISTORY = 1000
@@ -45,8 +45,11 @@ _FAREWELL = 1.25
 class Door:
     """The socket of this process, and its thread."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, directory: str = "") -> None:
         self.history = history
+        self._directory = directory
+        #: finds loops that nobody has told of
+        self.find_loops: Callable[[], Iterable[asyncio.AbstractEventLoop]] = tuple
         #: the loops of the programs that are exposed
         self.loops: dict[asyncio.AbstractEventLoop, int] = {}
         self.path = ""
@@ -65,7 +68,7 @@ class Door:
     def _bind(self) -> None:
         if not hasattr(socket, "SO_PEERCRED"):
             raise Unusable("this system does not tell who is at the other end of a socket")
-        directory = home()
+        directory = home(self._directory)
         path = os.path.join(directory, f"{os.getpid()}.sock")
         folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:  # by the number of the directory: a path of a socket may not be longer than a hundred bytes
@@ -92,11 +95,14 @@ class Door:
                 try:
                     from ._service import Service
 
-                    service = Service(self._listener, self.history, lambda: tuple(self.loops), self._closed.is_set)
+                    service = Service(self._listener, self.history, self._all_loops, self._closed.is_set)
                     self._service = service
                     service.run(connection)
                 except Exception:
                     _logger.exception("the control socket can't be served")
+
+    def _all_loops(self) -> tuple[asyncio.AbstractEventLoop, ...]:
+        return tuple(dict.fromkeys((*self.loops, *self.find_loops())))
 
     def _first(self) -> socket.socket:
         """The first client. What answers it is loaded before, in a second in which the program has little to do."""
@@ -145,6 +151,8 @@ _lock = threading.Lock()
 _door: Door | None = None
 _users = 0
 _hooked = False
+#: the one that was opened by somebody who has attached
+_kept: Door | None = None
 
 
 @contextmanager
@@ -165,6 +173,29 @@ def expose(*, history: int | None = None) -> Generator[None]:
         with calloff.control.expose(history=100):
             asyncio.run(main())
     """
+    door = _enter(history)
+    try:
+        yield
+    finally:
+        _leave(door)
+
+
+def keep_open(directory: str) -> Door:
+    """Open the door for good, with its socket in that directory, or in the usual one (empty); `let_close` ends that."""
+    global _kept
+    _kept = door = _enter(None, directory)
+    return door
+
+
+def let_close() -> None:
+    """Take back `keep_open`."""
+    global _kept
+    if _kept is not None:
+        door, _kept = _kept, None
+        _leave(door)
+
+
+def _enter(history: int | None, directory: str = "") -> Door:
     global _door, _users, _hooked
     size = _size(history)
     with _lock:
@@ -173,24 +204,25 @@ def expose(*, history: int | None = None) -> Generator[None]:
                 _hooked = True
                 os.register_at_fork(after_in_child=_forked)
             try:
-                _door = Door(History(size))
+                _door = Door(History(size), directory)
             except (OSError, Unusable) as problem:
                 raise CalloffError(f"this process can't be seen from outside: {problem}") from None
         elif history is not None:
             _door.history.resize(size)
-        door = _door
         _users += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            last = door is _door and _users == 1
-            if door is _door:
-                _users -= 1
-            if last:
-                _door = None
+        return _door
+
+
+def _leave(door: Door) -> None:
+    global _door, _users
+    with _lock:
+        last = door is _door and _users == 1
+        if door is _door:
+            _users -= 1
         if last:
-            door.close()
+            _door = None
+    if last:
+        door.close()
 
 
 @contextmanager
