@@ -1,0 +1,128 @@
+"""Work that takes and gives back locks is stopped at random moments, thousands of times: how many locks are left locked?
+
+Coroutines that block the loop are interrupted, processes asked, threads forced; each with every kind of work that
+`tests/places/moments_bodies.py` knows. The exit status is 1 when a lock was left, or a stop did not do it in that way.
+Started by ``scripts/chaos locks``, which does so on each Python that has an environment.
+"""
+
+import argparse
+import asyncio
+import os
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from places import moments_bodies as bodies
+
+import calloff
+
+KINDS = sorted(bodies.KINDS)
+Round = Callable[[str, random.Random], Awaitable[bool | None]]
+
+
+async def coroutine(kind: str, chance: random.Random) -> bool | None:
+    body, thing = bodies.make(kind)
+
+    async def blocks() -> None:
+        body(thing, int)
+
+    op = calloff.start(blocks(), timeout=0.001 + chance.random() * 0.003)
+    outcome = await op.outcome()
+    assert outcome.report is not None
+    if not outcome.report.started:
+        return None
+    assert outcome.report.rung is calloff.Rung.INTERRUPTED, outcome
+    return bodies.is_left(thing)
+
+
+async def thread(kind: str, chance: random.Random) -> bool:
+    body, thing = bodies.make(kind)
+    inside = threading.Event()
+    op = calloff.start(calloff.thread(body, thing, lambda: inside.is_set() or inside.set()))
+    while not inside.is_set():
+        await asyncio.sleep(0)
+    await asyncio.sleep(chance.random() * 0.003)
+    outcome = await op.stop(grace=0)
+    assert outcome.report is not None
+    assert outcome.report.rung is calloff.Rung.FORCED, outcome
+    return bodies.is_left(thing)
+
+
+def run_in_worker(kind: str, mark: str) -> None:
+    bodies.run_in_worker(kind, mark)
+
+
+def look_in_worker() -> tuple[int, bool]:
+    return os.getpid(), bodies.is_left_in_worker()
+
+
+def number_of_worker() -> int:
+    return os.getpid()
+
+
+async def process(kind: str, chance: random.Random) -> bool | None:
+    """In one worker at a time. Who looks has to be who has worked; now and then that one is replaced in between."""
+    with tempfile.TemporaryDirectory() as folder:
+        before = await calloff.call(calloff.process(number_of_worker))
+        mark = Path(folder, "mark")
+        op = calloff.start(calloff.process(run_in_worker, kind, str(mark)))
+        while not mark.exists():
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(chance.random() * 0.003)
+        outcome = await op.stop(grace=30)
+        assert outcome.report is not None
+        assert outcome.report.rung is calloff.Rung.ASKED, outcome
+        worker, left = await calloff.call(calloff.process(look_in_worker))
+        return left if worker == before else None
+
+
+async def rounds(place: Round, count: int, seed: int) -> Counter[str]:
+    chance = random.Random(seed)
+    left: Counter[str] = Counter()
+    for number in range(count):
+        kind = KINDS[number % len(KINDS)]
+        try:
+            found = None
+            while found is None:  # nothing was seen: it had not begun when it was stopped, for example
+                found = await place(kind, chance)
+            left[kind] += found
+        except AssertionError as error:
+            left[f"{kind}: {error}"] += 1
+    return +left
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/chaos locks", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=1000, help="for each place")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--place", action="append", choices=["coroutine", "thread", "process"])
+    options = parser.parse_args()
+    calloff.process.configure(size=1)
+    version = ".".join(map(str, sys.version_info[:3]))
+    status = 0
+    for place in (coroutine, thread, process):
+        if options.place and place.__name__ not in options.place:
+            continue
+        began = time.monotonic()
+        left: Any = calloff.run(rounds(place, options.rounds, options.seed))
+        took = time.monotonic() - began
+        status |= bool(left)
+        wrong = f": {dict(left)}" if left else ""
+        print(
+            f"{version} {place.__name__:<10} {sum(left.values())} of {options.rounds} left a lock, "
+            f"seed {options.seed}, {took:.0f} s{wrong}",
+            flush=True,
+        )
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
