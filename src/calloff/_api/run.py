@@ -34,7 +34,7 @@ from .._words.outcome import Abandoned, Cancelled, Failed, Outcome
 from .._words.policy import DEFAULT
 from .._words.reason import Kind
 from .ending import Ending, log_threads
-from .signals import SignalWatch
+from .signals import Conductor, SignalWatch
 from .start import AsyncWork, give_back, start
 
 __all__ = ["run", "run_outcome"]
@@ -115,6 +115,7 @@ def run_outcome(
     interrupt: bool = True,
     loop_factory: Callable[[], AbstractEventLoop] | None = None,
     on_start: Callable[[Operation[T]], object] | None = None,
+    conductor: Conductor | None = None,
 ) -> tuple[Outcome[T], int | None]:
     """Like `run`, but returns the ending of `main` as a value, and the first signal that came, if any.
 
@@ -123,6 +124,7 @@ def run_outcome(
         name: how the operation is called.
         expose: ``None``: if that is possible, and without a word when it is not.
         on_start: called on the loop as soon as there is a handle; with eager tasks the first step has run by then.
+        conductor: cares for the signals in place of a stop of `main`, which is to end by itself.
     """
     try:
         if asyncio._get_running_loop() is not None:
@@ -142,7 +144,7 @@ def run_outcome(
     threads = threading.enumerate()
     try:
         with _new_loop(loop_factory) as loop:
-            program: _Program[T] = _Program(loop, begin, on_start, grace, interrupt)
+            program: _Program[T] = _Program(loop, begin, on_start, grace, interrupt, conductor)
             with exposed(loop), program.watch.installed():
                 return program.run()
     finally:
@@ -161,8 +163,10 @@ class _Program(Generic[T]):
         on_start: Callable[[Operation[T]], object] | None,
         grace: float,
         interrupt: bool,
+        conductor: Conductor | None,
     ) -> None:
         self._loop = loop
+        self._conductor = conductor
         self._timers = adopt(loop)
         self._begin = begin
         self._on_start = on_start
@@ -261,7 +265,10 @@ class _Program(Generic[T]):
             self._timers.call(self._shut_down, self._first_at)
             return
         self._count_signal(signum)
-        self._timers.call(self._shut_down, self._loop.time())
+        if self._conductor is not None and self._ending is None:
+            self._timers.call(self._conductor.signalled, signum)
+        else:
+            self._timers.call(self._shut_down, self._loop.time())
 
     def _on_foreign_signal(self, signum: int) -> None:
         """On the loop: a signal came for whose handler somebody else cares, who has most of the grace for it."""
@@ -315,16 +322,19 @@ class _Program(Generic[T]):
         now = self._loop.time()
         if now >= self._patience_at:
             self._shut_down(self._first_at)
-        if now < self._ends_since:
+        ends_since, ends_at = self._ends_since, self._ends_at
+        if self._conductor is not None:
+            ends_since, ends_at = min(ends_since, self._conductor.ends_since), min(ends_at, self._conductor.ends_at)
+        if now < ends_since:
             return None
         body = body_of(task)
         if body is not None:
             operation: Any = body.sink
-            if now >= self._ends_at or operation._started_at <= self._ends_since:
+            if now >= ends_at or operation._started_at <= ends_since:
                 name = self._signal_name or "the program ends"
-                operation.request(Kind.SHUTDOWN, name, name, max(0.0, self._ends_at - now))
+                operation.request(Kind.SHUTDOWN, name, name, max(0.0, ends_at - now))
             return None
-        if now < self._ends_at:
+        if now < ends_at:
             return None
         last = self._hit.get(task)
         if last is not None and now < last + DEFAULT.last:

@@ -20,15 +20,33 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakSet
 
-__all__ = ["SignalWatch"]
+__all__ = ["Conductor", "SignalWatch"]
 
 _DEFAULTS: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 #: handlers that nobody has set
 _NOBODY = (None, signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler)
 _NONE = -1
+
+
+class Conductor(Protocol):
+    """Takes a program to its end when a signal comes, in its own way and within its own bound.
+
+    Attributes:
+        ends_since: the point on the loop's clock from which on what blocks the loop is asked to end.
+        ends_at: the point from which on it is forced.
+    """
+
+    @property
+    def ends_since(self) -> float: ...
+
+    @property
+    def ends_at(self) -> float: ...
+
+    def signalled(self, signum: int, /) -> object:
+        """Hear of a signal; on the loop's thread, perhaps on top of what blocks the loop."""
 
 
 class SignalWatch:

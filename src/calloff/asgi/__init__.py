@@ -15,11 +15,15 @@ if TYPE_CHECKING:
     from ._install import install as install
     from ._middleware import BrokenOff as BrokenOff
     from ._middleware import Middleware as Middleware
+    from ._serve import Server as Server
+    from ._serve import serve as serve
+    from ._serve import serving as serving
 
 _HOMES = {
     "_channel": ("RequestOver", "keep"),
     "_install": ("install",),
     "_middleware": ("BrokenOff", "Middleware"),
+    "_serve": ("Server", "serve", "serving"),
 }
 
 if not TYPE_CHECKING:  # type checkers are to know the names above, and no others

@@ -15,6 +15,7 @@ VERBS = {
     "run": (".run", "run a function or a program with limits and tell how it ended"),
     "map": (".map", "run a function or a program over many items, each with its limits; go on where it stopped"),
     "timeout": (".timeout", "run a program with a time limit, like timeout(1); nothing of it survives"),
+    "asgi": (".asgi", "serve a web application; each request is an operation, and its end is bounded"),
     "ps": (".ps", "list what runs, in all of your processes, as a tree"),
     "attach": (".attach", "make a program visible that was started without calloff (Python 3.14)"),
     "top": (".top", "watch it all live on one screen, and call it off there"),
