@@ -127,7 +127,10 @@ def test_every_message_is_explained() -> None:
     assert not missing, "docs/reference/messages.md has to say what these mean"
 
 
-@pytest.mark.parametrize("verb", ["run", "timeout", "attach", "ps", "show", "watch", "cancel", "serve", "sweep", "top"])
+VERBS = ["run", "timeout", "asgi", "attach", "ps", "show", "watch", "cancel", "serve", "sweep", "top"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_the_reference_lists_every_option(verb: str) -> None:
     text = (DOCS / "reference/command-line.md").read_text()
     section = text.partition(f"\n## calloff {verb}\n")[2].partition("\n## ")[0]

@@ -48,6 +48,14 @@ PRINTED = {
         "build was called off: it did not end within 1 s. It was stopped and does not run any more.",
     ],
     "http_deadline.py": ["the server has 30 s", "the server has 10 s", "the server has no limit"],
+    "web_service.py": [
+        "quick: HTTP/1.1 200 OK",
+        "GET /slow is called off: deadline",
+        "one who waits 0.2 s: HTTP/1.1 504 Gateway Timeout",
+        "GET /report is called off: disconnected",
+        "GET /last is called off: shutdown",
+        "one who is there at the end: HTTP/1.1 503 Service Unavailable",
+    ],
     "on_stop.py": [r"^Cancelled after \d s, by ASKED", "helped by Connection.interrupt"],
     "group.py": [
         "All go well:",

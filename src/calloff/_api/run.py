@@ -14,9 +14,8 @@ import signal
 import threading
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from importlib import import_module
 from math import inf
 from typing import Any, Generic, TypeVar
 
@@ -34,6 +33,8 @@ from .._words.outcome import Abandoned, Cancelled, Failed, Outcome
 from .._words.policy import DEFAULT
 from .._words.reason import Kind
 from .ending import Ending, log_threads
+from .exposing import exposer
+from .notify import Notifier, Notify, notifier
 from .signals import Conductor, SignalWatch
 from .start import AsyncWork, give_back, start
 
@@ -52,6 +53,7 @@ def run(
     expose: bool = False,
     interrupt: bool = True,
     loop_factory: Callable[[], AbstractEventLoop] | None = None,
+    notify: Notify = None,
 ) -> T:
     """Run a program on a new event loop, to its end, and end everything that it leaves behind.
 
@@ -70,6 +72,9 @@ def run(
         interrupt: interrupt an operation that blocks the loop past its stop, exactly where it is. Works in the main
             thread, with SIGALRM; a program that uses SIGALRM itself keeps it and goes without.
         loop_factory: makes the loop, for example ``uvloop.new_event_loop``; by default `asyncio.new_event_loop`.
+        notify: ``"auto"``: tell the service manager that has started the program (``NOTIFY_SOCKET``, as systemd's) that it
+            is ready as soon as `main` has begun, when it stops, and, where that asks for it (``WATCHDOG_USEC``), that the
+            event loop turns; ``"later"``: the same, ready when `calloff.service.ready` is called.
 
     Returns:
         The value of `main`.
@@ -92,7 +97,13 @@ def run(
         calloff.run(main(), timeout=60)
     """
     outcome, signum = run_outcome(
-        main, timeout=timeout, grace=grace, expose=expose, interrupt=interrupt, loop_factory=loop_factory
+        main,
+        timeout=timeout,
+        grace=grace,
+        expose=expose,
+        interrupt=interrupt,
+        loop_factory=loop_factory,
+        notify=notify,
     )
     if signum is not None and isinstance(outcome, (Cancelled, Abandoned)) and outcome.reason.kind is Kind.SHUTDOWN:
         try:
@@ -116,6 +127,7 @@ def run_outcome(
     loop_factory: Callable[[], AbstractEventLoop] | None = None,
     on_start: Callable[[Operation[T]], object] | None = None,
     conductor: Conductor | None = None,
+    notify: Notify = None,
 ) -> tuple[Outcome[T], int | None]:
     """Like `run`, but returns the ending of `main` as a value, and the first signal that came, if any.
 
@@ -136,7 +148,8 @@ def run_outcome(
         grace = min(delay(grace, "grace"), DEFAULT.longest_grace)
         if loop_factory is not None and not callable(loop_factory):
             raise TypeError(f"loop_factory must be a function that makes an event loop, or None, not {loop_factory!r}")
-        exposed = _exposer(expose)
+        exposed = exposer(expose)
+        made = notifier(notify)
     except BaseException:
         give_back(main)
         raise
@@ -144,7 +157,7 @@ def run_outcome(
     threads = threading.enumerate()
     try:
         with _new_loop(loop_factory) as loop:
-            program: _Program[T] = _Program(loop, begin, on_start, grace, interrupt, conductor)
+            program: _Program[T] = _Program(loop, begin, on_start, grace, interrupt, conductor, made(loop))
             with exposed(loop), program.watch.installed():
                 return program.run()
     finally:
@@ -164,9 +177,11 @@ class _Program(Generic[T]):
         grace: float,
         interrupt: bool,
         conductor: Conductor | None,
+        notifier: Notifier | None,
     ) -> None:
         self._loop = loop
         self._conductor = conductor
+        self._notifier = notifier
         self._timers = adopt(loop)
         self._begin = begin
         self._on_start = on_start
@@ -200,6 +215,8 @@ class _Program(Generic[T]):
             if self._interrupter is not None and self._interrupter.install():
                 self._interrupter.last_resort = self._unblock
                 stack.callback(self._interrupter.remove)
+            if self._notifier is not None:
+                stack.callback(self._notifier.close)
             loop.call_soon(self._start, context=contextvars.copy_context())
             try:
                 self.watch.run_loop()
@@ -214,6 +231,8 @@ class _Program(Generic[T]):
             _mark_root(operation)
             if self.signum is not None:  # it came before there was anything to ask
                 self._shut_down(self._loop.time())
+            if self._notifier is not None:
+                self._notifier.began()
             if self._on_start is not None:
                 self._on_start(operation)
         except BaseException as error:
@@ -240,6 +259,8 @@ class _Program(Generic[T]):
         self._ends_at = min(self._ends_at, since + self._grace)
         name = self._signal_name
         self._timers.remove(self)
+        if self._notifier is not None:
+            self._notifier.stopping()
         self._ending = Ending(loop, self._executor, self._ends_at, name or why, name, self.watch.run_loop)
         self._ending.run()
         outcome = None if operation is None or not operation.done() else operation._outcome()
@@ -302,6 +323,8 @@ class _Program(Generic[T]):
     def _shut_down(self, asked_at: float) -> None:
         """Ask the main operation to stop, or hasten what is going on; on the loop's thread."""
         now = self._loop.time()
+        if self._notifier is not None:
+            self._notifier.stopping()
         self._patience_at = inf
         self._timers.remove(self)
         force = self._signals > 1 or self._ending is not None
@@ -372,12 +395,3 @@ def _new_loop(factory: Callable[[], AbstractEventLoop] | None) -> Generator[Abst
         known_timers.pop(loop, None)
         pools.pop(loop, None)
         forget(loop, live)
-
-
-def _exposer(expose: bool | None) -> Callable[[AbstractEventLoop], AbstractContextManager[object]]:
-    """What makes the program visible to the command line, when that is asked for; ``None``: if it can be."""
-    said = os.environ.get("CALLOFF_EXPOSE")
-    if said == "0" or (expose is False and said != "1"):
-        return nullcontext
-    exposed: Callable[..., AbstractContextManager[object]] = import_module("calloff.control._server").exposed
-    return partial(exposed, quiet=expose is None)

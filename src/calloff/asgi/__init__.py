@@ -12,6 +12,7 @@ TYPE_CHECKING = bool()  # noqa: UP018  # Jedi would skip what stands behind a pl
 if TYPE_CHECKING:
     from ._channel import RequestOver as RequestOver
     from ._channel import keep as keep
+    from ._healthz import healthz as healthz
     from ._install import install as install
     from ._middleware import BrokenOff as BrokenOff
     from ._middleware import Middleware as Middleware
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "_channel": ("RequestOver", "keep"),
+    "_healthz": ("healthz",),
     "_install": ("install",),
     "_middleware": ("BrokenOff", "Middleware"),
     "_serve": ("Server", "serve", "serving"),

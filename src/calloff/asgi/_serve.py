@@ -60,7 +60,8 @@ def serve(
     The first SIGTERM or SIGINT begins the end. The second ends the present phase at once, and the third, more than a
     second later, the process. The whole takes at most leave + drain + grace + closing + 4 seconds, whatever requests do:
     streams that never end, websockets, handlers that refuse a cancel, that wait in a thread, or that block the event loop.
-    Requests that are stopped are answered 503 with ``Retry-After``, websockets are closed with 1012.
+    Requests that are stopped are answered 503 with ``Retry-After``, websockets are closed with 1012. A service manager that
+    has started the program (``NOTIFY_SOCKET``) is told when it is ready and when it stops.
 
     Raises:
         SystemExit: ended by SIGTERM; the status is 143.
@@ -82,6 +83,7 @@ def serve(
         expose=expose,
         loop_factory=made.loop_factory,
         conductor=conductor,
+        notify="later",
     )
     if signum is not None:
         _bound_the_exit(128 + signum)

@@ -30,6 +30,7 @@ except ModuleNotFoundError as _missing:
         "calloff.asgi.serve needs uvicorn, which is not installed: pip install 'calloff[serve]'", name=_missing.name
     ) from _missing
 
+from .._api.notify import running
 from .._api.start import start
 from .._operation.operation import Operation
 from .._scopes.shield import shield
@@ -183,6 +184,8 @@ class UvicornServer(uvicorn.Server):
             return
         if not self._asked:
             self.front.phase = "up"
+            if (notifier := running.get(asyncio.get_running_loop())) is not None:
+                notifier.ready()
         self.up.set()
         if sockets is not None:  # in which case uvicorn leaves that to others
             _logger.info("Serving on %s (SIGTERM or Ctrl-C ends it)", self.url)
@@ -206,6 +209,8 @@ class UvicornServer(uvicorn.Server):
         self._asked += 1
         if self._asked == 1:
             self.front.phase = "leaving"
+            if (notifier := running.get(loop)) is not None:
+                notifier.stopping(self.phases.bound)
             self._blocking_until(now + self.phases.leave + self.phases.drain, self.phases.grace)
             if not self.started:
                 self._stop(self.front.lifespan, self.phases.closing)
