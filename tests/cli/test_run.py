@@ -400,7 +400,7 @@ def started(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
         (["--", "sh", "-c", "kill -SEGV $$"], 139, ""),
         (["--timeout", "0.3", "--", "sleep", "300"], 124, ""),
         (
-            ["--timeout", "0.3", "--grace", "0.3", "--", "sh", "-c", "trap '' TERM; sleep 300; sleep 300"],
+            ["--timeout", "3", "--grace", "0.3", "--", "sh", "-c", "trap '' TERM; sleep 300; sleep 300"],
             137,
             "",
         ),

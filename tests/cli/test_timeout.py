@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 OURS = [sys.executable, "-m", "calloff", "timeout"]
@@ -279,3 +280,41 @@ def test_the_program_gets_the_signal_once(leads: bool) -> None:
         "time.sleep(0.3); os._exit(len(seen))"
     )
     assert run("-p", "0.5", sys.executable, "-c", counts).returncode == 1
+
+
+# --- killed itself
+
+
+TREE = "setsid sleep 3600 & (setsid sh -c 'sleep 3600 & sleep 3600') & echo $$; sleep 3600"
+
+
+def _tree_of(pid: int) -> "list[psutil.Process]":
+    """What runs below the process that was started, once all five sleeps are there."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        found = psutil.Process(pid).children(recursive=True)
+        if [each.name() for each in found].count("sleep") == 4:
+            return found
+        time.sleep(0.01)
+    raise AssertionError("the tree did not come up")
+
+
+@pytest.mark.parametrize("victim", ["the one that was started", "the one that watches"])
+def test_when_it_is_killed_its_whole_tree_ends(victim: str) -> None:
+    with subprocess.Popen([*OURS, "600", "sh", "-c", TREE], stdout=subprocess.PIPE, text=True) as started:
+        tree = _tree_of(started.pid)
+        (watching,) = psutil.Process(started.pid).children()
+        os.kill(started.pid if victim == "the one that was started" else watching.pid, signal.SIGKILL)
+        _, left = psutil.wait_procs(tree, timeout=30)
+        assert not left
+        assert started.wait(30) == -signal.SIGKILL
+
+
+def test_a_signal_for_it_alone_is_passed_on_once() -> None:
+    program = "import signal, sys, time; n = []\nsignal.signal(signal.SIGTERM, lambda *_: n.append(1))\n"
+    program += "print('ready', flush=True)\ntime.sleep(1)\ntime.sleep(1)\nprint(len(n), flush=True)"
+    with subprocess.Popen([*OURS, "600", sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as started:
+        assert started.stdout is not None
+        assert started.stdout.readline() == "ready\n"
+        started.terminate()
+        assert started.stdout.readline() == "1\n"

@@ -22,6 +22,7 @@ else:
 
 __all__ = [
     "Reaper",
+    "be_told_of_parent",
     "die_with_parent",
     "kill_all",
     "name_process",
@@ -70,6 +71,11 @@ def die_with_parent(parent: int) -> None:
 def go_on_without_parent() -> None:
     """Have a SIGCONT sent to this process when its parent dies: should it be stopped then, nobody else would."""
     _prctl(_PR_SET_PDEATHSIG, int(_signal.SIGCONT))
+
+
+def be_told_of_parent(signum: int) -> None:
+    """Have that signal sent to this process when its parent dies; whether it has died already, the caller looks up."""
+    _prctl(_PR_SET_PDEATHSIG, signum)
 
 
 def no_core_file() -> None:

@@ -7,7 +7,7 @@ gone. What is listed of the tree is only used to know whom to signal next.
 import os
 
 from .._os import proc
-from .._os.reaper import die_with_parent, subreaper
+from .._os.reaper import be_told_of_parent, die_with_parent, name_process, subreaper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 else:
     import _signal
 
-__all__ = ["become_reaper", "descendants", "in_our_group", "kill", "spawn", "undo_coercion"]
+__all__ = ["become_reaper", "descendants", "in_our_group", "kill", "spawn", "stand_in", "undo_coercion"]
 
 
 def spawn(command: "list[str]", mask: "Collection[int]") -> int:
@@ -59,6 +59,26 @@ def _resolved(program: str) -> str:
         return program
     paths = (os.path.join(folder, program) for folder in os.get_exec_path())
     return next((path for path in paths if os.access(path, os.X_OK)), program)
+
+
+def stand_in() -> "tuple[int, int]":
+    """Fork a process that watches in place of this one, and lives on when this one is killed.
+
+    Returns:
+        In this one, the number of the other and 0; in the other, 0 and the number of this one, whose death it is told by
+        SIGCHLD. Twice 0 where no process can be had: then this one has to do.
+    """
+    parent = os.getpid()
+    try:
+        pid = os.fork()
+    except OSError:
+        return 0, 0
+    if pid:
+        return pid, 0
+    subreaper()
+    name_process("calloff-guard")
+    be_told_of_parent(int(_signal.SIGCHLD))
+    return 0, parent
 
 
 def undo_coercion() -> None:

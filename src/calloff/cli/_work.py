@@ -24,7 +24,7 @@ def is_script(word: str) -> bool:
     return os.path.isfile(os.path.join(word, "__main__.py"))
 
 
-def make_work(form: Form, words: Sequence[str], place: str | None) -> Callable[[], Any]:
+def make_work(form: Form, words: Sequence[str], place: str | None, *, foreground: bool = False) -> Callable[[], Any]:
     """Find what is to run; what is returned makes the work, once there is an event loop.
 
     Raises:
@@ -34,7 +34,7 @@ def make_work(form: Form, words: Sequence[str], place: str | None) -> Callable[[
         return _function_work(words[0], words[1:], place)
     if form == "program":
         streams = {"stdin": "inherit", "stdout": "inherit", "stderr": "inherit"}
-        return partial(_place("command"), *words, **streams)
+        return partial(_place("command"), *words, **streams, foreground=foreground)
     from .._places.command.script import script
 
     _see_script(words[0]) if form == "file" else _see_module(words[0])

@@ -48,6 +48,9 @@ asked to stop with SIGINT, and everything it has started ends with it.
   calloff run --every 1s crawl.py --depth 3                a script; see each second at which line it is
   calloff run --timeout 1m -- make test                    a program
 
+A PROGRAM runs in a process group of its own, without the terminal. With --foreground it stays in that of calloff: it can
+read from the terminal, Ctrl-C reaches it directly, and only it, not what it has started, is asked to stop.
+
 Durations: 3, 3s, 500ms, 1m30s, 2h. A stop is asked for politely; after the grace, force is used; what still runs one
 second later is given up. A first SIGINT or SIGTERM asks for the stop, a second one forces it.
 
@@ -81,6 +84,7 @@ def _parser() -> Parser:
     add("-s", "--stall", metavar="D", help="stop it after this long without a report of progress")
     add("-e", "--every", metavar="D", help="tell that often how far it is and where; on a terminal in one live line")
     add("--in", metavar="PLACE", dest="place", help="where to run a function: task, thread or process")
+    add("-f", "--foreground", action="store_true", help="let PROGRAM have the terminal, to ask for a password at")
     add("--json", action="store_true", help="tell the ending as one JSON document on stdout")
     return reader
 
@@ -106,6 +110,8 @@ def _read(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str], Form]:
             setattr(options, name, read(name, getattr(options, name)))
     if options.every == 0:
         raise Refused("--every must be more than 0")
+    if options.foreground and form != "program":
+        raise Refused("--foreground is for a PROGRAM behind --; a script on a terminal has it anyway")
     strayed = [
         word for word in words[1:] if word.startswith("--") and word.partition("=")[0] in (*_WITH_VALUE, "--json")
     ]
@@ -136,7 +142,7 @@ class _Run:
         # a program of its own prints when it likes, and would print into a live line
         is_live = options.every is not None and not self._is_program and looks_live(sys.stderr)
         self._live = LiveLine(sys.stderr) if is_live else None
-        self._make = make_work(form, words, options.place)
+        self._make = make_work(form, words, options.place, foreground=options.foreground)
 
     def run(self) -> int:
         """Run to the end, tell how it was, and return the exit status."""

@@ -86,6 +86,7 @@ class Plan:
         streams: for standard input, output and error.
         signal: what asks it to end.
         check: whether a status other than 0 is a failure.
+        foreground: whether it stays in our process group, and so has the terminal.
         given: what the caller gave for the streams: a file must not be closed by the garbage collector before the start.
     """
 
@@ -96,6 +97,7 @@ class Plan:
     signal: int
     check: bool
     given: tuple[Any, ...] = ()
+    foreground: bool = False
 
 
 class CommandWork(Work[Finished]):
@@ -204,6 +206,7 @@ class CommandBody(Body):
         "_done",
         "_env",
         "_forced",
+        "_held_back",
         "_guarded",
         "_handle",
         "_left",
@@ -212,6 +215,7 @@ class CommandBody(Body):
         "_program",
         "_sink",
         "argv",
+        "insists",
         "name",
         "pid",
         "reached",
@@ -232,6 +236,9 @@ class CommandBody(Body):
         self._cwd = cwd
         self._done = False
         self._forced = False
+        self._held_back = 0.0
+        #: the signal may be sent later than at the request
+        self.insists: bool = plan.foreground
         self._left = False
         self._handle: int | None = None
 
@@ -247,7 +254,8 @@ class CommandBody(Body):
                 closed = [number for number in range(3) if not self._open(number, loop, files)]
                 if self._cwd is None:
                     files.add(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-                self._guarded = Guarded(loop, "command", files.numbers, self)
+                kind = "foreground" if self._plan.foreground else "command"
+                self._guarded = Guarded(loop, kind, files.numbers, self)
             except BaseException:
                 self._finish_streams()
                 raise
@@ -258,7 +266,7 @@ class CommandBody(Body):
             "env": self._env,
             "cwd": self._cwd,
             "closed": closed,
-            "group": 0,
+            "group": os.getpgrp() if self._plan.foreground else 0,
         }
         self._guarded.write("start", details)
         if sink.force_at is not None:
@@ -282,14 +290,29 @@ class CommandBody(Body):
         reason = self._sink.reason
         assert reason is not None
         where = self.where()
-        words = (str(reason.kind), reason.text, reason.by, reason.at)
-        self._guarded.write("ask", 0, self._plan.signal, words)
+        now, force_at = self._loop.time(), self._sink.force_at
+        if self._plan.foreground and reason.by == "SIGINT" and force_at is not None and force_at > now:
+            self._held_back = (
+                now + force_at
+            ) / 2  # the terminal sends it to the whole group; else this will have to do
+        else:
+            self._signal_it()
         self.limited()
         return where
 
+    def _signal_it(self) -> None:
+        reason = self._sink.reason
+        assert reason is not None
+        words = (str(reason.kind), reason.text, reason.by, reason.at)
+        self._held_back = 0.0
+        self._guarded.write("ask", 0, self._plan.signal, words)
+
     def insist(self) -> bool:
-        """One signal is enough."""
-        return False
+        """One signal is enough; send it when that of the terminal has not helped."""
+        if not self._held_back or self._loop.time() < self._held_back:
+            return False
+        self._signal_it()
+        return True
 
     def force(self) -> bool:
         """Kill it and everything that descends from it."""

@@ -27,6 +27,7 @@ def command(
     signal: int = signals.SIGTERM,
     shell: bool = False,
     check: bool = True,
+    foreground: bool = False,
 ) -> CommandWork:
     """Work that runs a program: ``done = await calloff.call(calloff.command("git", "status"))``.
 
@@ -42,6 +43,9 @@ def command(
         signal: what asks it to end.
         shell: whether `program` is a line for the shell.
         check: whether a status other than 0 is an error.
+        foreground: keep it in the process group of this program, so that it has the terminal: it may ask for a
+            password, and Ctrl-C and Ctrl-Z reach it. Only the program itself is then asked to end, not what it has
+            started; force meets all of them as ever. With "inherit" for its streams.
 
     Returns:
         Work for `start` and `call`; its value has `status`, `stdout` and `stderr` as bytes, and `text`. With ``"pipe"``
@@ -70,7 +74,7 @@ def command(
     if env is not None:
         env = {_text(key, "env"): _text(value, "env") for key, value in env.items()}
     folder = None if cwd is None else _text(cwd, "cwd")
-    plan = Plan(argv, env, folder, streams, int(signal), check, (stdin, stdout, stderr))
+    plan = Plan(argv, env, folder, streams, int(signal), check, (stdin, stdout, stderr), bool(foreground))
     return CommandWork(plan, name)
 
 

@@ -73,19 +73,27 @@ def _plan(words: tuple[str, ...], fifo: str) -> Plan:
     from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]  # the one that multiprocessing uses
 
     argv = (sys.executable, *_args_from_interpreter_flags(), program.__file__, str(LOOK), str(DUMP), fifo, *words)
-    return Plan(argv, None, None, (0, 1, 2), int(signal.SIGINT), check=True)
+    return Plan(argv, None, None, (0, 1, 2), int(signal.SIGINT), check=True, foreground=_has_terminal())
+
+
+def _has_terminal() -> bool:
+    """Whether we have a terminal that the program may want to ask at: then it stays in the foreground with us."""
+    try:
+        return os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        return False
 
 
 class _ScriptBody(CommandBody):
     """Runs a program of Python for an operation."""
 
     __slots__ = ("_folder", "_known", "_looking", "_stacks")
-    insists = True
     slack = 0.5  # only we look at it before it is asked, so the guard is to leave us that where the machine is busy
 
     def __init__(self, plan: Plan, name: str, argv: tuple[str, ...], folder: str, stacks: int) -> None:
         super().__init__(plan, name, sys.executable, dict(os.environ), os.getcwd())
         self.argv = argv
+        self.insists = True
         self._folder = folder
         self._stacks = stacks
         self._known: RawStack = ()
@@ -113,6 +121,8 @@ class _ScriptBody(CommandBody):
 
     def insist(self) -> bool:
         """Interrupt it once more where it blocks its event loop: asyncio only notes the first SIGINT there."""
+        if self._held_back:
+            return super().insist()
         before = self._known
         return self._look() and self._known == before and self._signal(signal.SIGINT)
 

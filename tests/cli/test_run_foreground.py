@@ -1,0 +1,110 @@
+"""`calloff run --foreground`, and scripts, on a real terminal: they can ask at it, and Ctrl-C is theirs."""
+
+import os
+import sys
+from pathlib import Path
+
+import pexpect
+import pytest
+
+RUN = f"{sys.executable} -m calloff run"
+ASK = "printf 'password? ' >/dev/tty; read word </dev/tty; echo got $word"
+
+
+@pytest.fixture
+def terminal(tmp_path: Path):
+    """Start a shell command on a terminal of its own; a shell that survives Ctrl-C tells the exit status at the end."""
+    started = []
+
+    def start(command: str) -> "pexpect.spawn[str]":
+        shell = pexpect.spawn(
+            "/bin/sh", ["-c", f"trap : INT; {command}; echo status $?"], cwd=str(tmp_path), encoding="utf-8", timeout=30
+        )
+        started.append(shell)
+        return shell
+
+    yield start
+    for each in started:
+        each.close(force=True)
+
+
+def test_without_it_there_is_no_terminal(terminal) -> None:
+    told = terminal(f"{RUN} -- sh -c ': </dev/tty'")
+    told.expect("status [1-9]")
+    assert "/dev/tty" in told.before
+
+
+@pytest.mark.parametrize("option", ["-f", "--foreground"])
+def test_with_it_a_program_can_ask_at_the_terminal(terminal, option: str) -> None:
+    told = terminal(f'{RUN} {option} -- sh -c "{ASK.replace("$", chr(92) + "$")}"')
+    told.expect("password\\? ")
+    told.sendline("open sesame")
+    told.expect("got open sesame\r\n")
+    told.expect("status 0")
+
+
+#: says which signals come, until there is a file
+HEARS = """\
+trap 'echo heard int' INT; trap 'echo heard term' TERM
+echo ready
+while [ ! -e go ]; do sleep 0.1; done
+echo end
+"""
+
+
+def test_ctrl_c_reaches_the_program_itself_and_nothing_else_is_sent(terminal, tmp_path: Path) -> None:
+    (tmp_path / "hears.sh").write_text(HEARS)
+    told = terminal(f"{RUN} -f --grace 60 -- sh hears.sh")
+    told.expect("ready")
+    told.sendintr()
+    told.expect("heard int")
+    (tmp_path / "go").touch()
+    told.expect("status 0")
+    assert "end" in told.before
+    assert "heard" not in told.before
+
+
+def test_what_ctrl_c_does_not_end_is_asked_by_its_signal_and_then_killed(terminal, tmp_path: Path) -> None:
+    (tmp_path / "hears.sh").write_text(HEARS)
+    told = terminal(f"{RUN} -f --grace 1.5 -- sh hears.sh")
+    told.expect("ready")
+    told.sendintr()
+    told.expect("heard int")
+    told.expect("heard term")
+    told.expect("killed \\(KILLED\\)")
+    told.expect("status 137")
+
+
+def test_a_limit_ends_it_with_all_that_it_has_started(terminal, tmp_path: Path) -> None:
+    told = terminal(f'{RUN} -f --timeout 2 --grace 1 -- sh -c "setsid sleep 3600 & echo \\$! >left; sleep 3600"')
+    told.expect("status 124")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "left").read_text()), 0)
+
+
+def test_a_script_has_the_terminal_by_itself(terminal, tmp_path: Path) -> None:
+    (tmp_path / "asks.py").write_text(
+        "import time\nprint('hello', input('name? '))\ntry:\n    print('ready'), time.sleep(3600)\n"
+        "except KeyboardInterrupt:\n    print('interrupted')\n"
+    )
+    told = terminal(f"{RUN} asks.py")
+    told.expect("name\\? ")
+    told.sendline("Ada")
+    told.expect("hello Ada")
+    told.expect("ready")
+    told.sendintr()
+    told.expect("interrupted")
+    told.expect("status 0")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("-f work.py:main", "--foreground is for a PROGRAM behind --"),
+        ("-f script.py", "--foreground is for a PROGRAM behind --"),
+    ],
+)
+def test_it_is_for_programs(terminal, words: str, said: str) -> None:
+    told = terminal(f"{RUN} {words}")
+    told.expect_exact(said)
+    told.expect("status 2")
