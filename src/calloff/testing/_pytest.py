@@ -67,6 +67,12 @@ def _wanted(item: pytest.Item) -> dict[str, Any] | None:
     return options
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Import the sweep now, not while the time of a test counts."""
+    if any(_wanted(item) is not None for item in session.items):
+        __import__(f"{__package__}._pytest_sweep")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Get the fixtures that the mark names."""
@@ -97,30 +103,49 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         return None
     from ._pytest_sweep import run_and_sweep
 
-    run_and_sweep(item, nextitem, options)
-    return True
+    return run_and_sweep(item, nextitem, options) or None
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A replay that met no test with its id has shown nothing."""
+    config = session.config
+    replay = config.getoption("--cancel-sweep-replay")
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if replay and reporter is not None and not hasattr(config, "workerinput") and not _notes(reporter):
+        session.exitstatus = pytest.ExitCode.USAGE_ERROR
+
+
+def _notes(reporter: Any) -> list[tuple[str, dict[str, Any]]]:
+    every = [report for reports in reporter.stats.values() for report in reports]
+    return [(report.nodeid, getattr(report, NOTES)) for report in every if hasattr(report, NOTES)]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    swept = [
-        (report.nodeid, getattr(report, NOTES))
-        for reports in terminalreporter.stats.values()
-        for report in reports
-        if hasattr(report, NOTES)
-    ]
+    swept = _notes(terminalreporter)
+    replay = terminalreporter.config.getoption("--cancel-sweep-replay")
+    if replay and not swept:
+        terminalreporter.write_line(f"cancel sweep: no cancel of the tests that were run has the id {replay}")
     if not swept:
         return
-    from ._sweep.text import count
+    from ._sweep.text import count, short
 
     terminalreporter.section("cancel sweep")
     for name, notes in swept:
         terminalreporter.write_line(f"{name}: {notes['summary']}")
         for line in notes["known"]:
             terminalreporter.write_line(f"  known {line}")
+    restored = sorted({path for _, notes in swept for path in notes.get("restored", ())})
+    if restored:
+        what = ", ".join(map(short, restored[:5])) + (", ..." if len(restored) > 5 else "")
+        terminalreporter.write_line(f"put back {count(len(restored), 'file')} that runs had changed: {what}")
     points = sum(notes["points"] for _, notes in swept)
     runs = sum(notes["runs"] for _, notes in swept)
     verdicts = [notes["verdict"] for _, notes in swept]
     judged = f"{verdicts.count('UNSAFE')} unsafe"
+    if "ERROR" in verdicts:
+        judged += f", {count(verdicts.count('ERROR'), 'error')}"
+    if "SKIPPED" in verdicts:
+        judged += f", {verdicts.count('SKIPPED')} not swept"
     if "UNRESOLVED" in verdicts:  # such a test passes: nothing bad was seen, but not all was tried
         judged += f", {verdicts.count('UNRESOLVED')} unresolved"
     figures = count(len(swept), "test"), count(points, "await point"), count(runs, "run")

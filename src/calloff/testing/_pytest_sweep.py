@@ -1,9 +1,9 @@
 """How a test is swept.
 
 A test that is swept first runs as ever. When it passes, it is run again, with its fixtures set up anew, in a forked
-process for each cancel; the test's own function is put inside a wrapper that calls it off at one exact point and looks
-at what is left. So it does not matter which plugin runs the async tests (pytest-asyncio, anyio's, or none: then ours
-does), and the tests need no change. Fixtures of a wider scope are set up once, in the first process, and shared.
+process for each cancel (`_pytest_probe`). So it does not matter which plugin runs the async tests (pytest-asyncio,
+anyio's, or none: then ours does), and the tests need no change. Fixtures of a wider scope are set up once, in the first
+process, and shared. A test that can't be swept is left out, with the reason.
 """
 
 import asyncio
@@ -16,19 +16,19 @@ from typing import Any
 
 import pytest
 from _pytest._code.code import ReprFileLocation, TerminalRepr
+from _pytest.outcomes import OutcomeException
 from _pytest.runner import CallInfo, runtestprotocol
-from _pytest.unittest import TestCaseFunction
 
-from ._pytest import NOTES, helpers_key, known_key
-from ._sweep.case import Case, Result
+from ._pytest import NOTES, known_key
+from ._pytest_probe import Sibling, carry_out
+from ._sweep.case import Result
 from ._sweep.isolate import Server
 from ._sweep.journal import Journal
 from ._sweep.places import Place
 from ._sweep.plan import Plan
 from ._sweep.report import SweepReport
-from ._sweep.sweeping import Sweeping
-from ._sweep.touched import watched_locks
-from ._sweep.trial import Trial
+from ._sweep.sweeping import NotForUs, Sweeping
+from ._sweep.undo import Tree
 from ._sweep.whole import make_case
 
 __all__ = ["run_alone", "run_and_sweep"]
@@ -41,13 +41,23 @@ def run_alone(item: pytest.Function) -> None:
         runner.run(item.obj(**{name: item.funcargs[name] for name in names}))
 
 
-def run_and_sweep(item: pytest.Item, nextitem: pytest.Item | None, options: dict[str, Any]) -> None:
-    """Run the test as ever, then sweep it; the verdict becomes that of the test."""
+def run_and_sweep(item: pytest.Item, nextitem: pytest.Item | None, options: dict[str, Any]) -> bool:
+    """Run the test as ever, then sweep it; the verdict becomes that of the test.
+
+    ``False`` leaves the test to the other plugins: it failed, and one of them runs such tests again.
+    """
     hook = item.ihook
-    hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    reports = runtestprotocol(item, log=False, nextitem=_Sibling(item))  # type: ignore[arg-type]
+    rerun = item.config.pluginmanager.hasplugin("rerunfailures")
+    if not rerun:
+        hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    reports = runtestprotocol(item, log=False, nextitem=Sibling(item))  # type: ignore[arg-type]
+    if rerun:
+        if any(report.failed for report in reports):
+            return False
+        hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     call = next((report for report in reports if report.when == "call"), None)
     if call is not None and call.passed and all(report.passed for report in reports):
+        _stop_timer(item)
         _judge(item, call, reports, options)
     teardown = CallInfo.from_call(lambda: item.session._setupstate.teardown_exact(nextitem), when="teardown")
     if teardown.excinfo is not None:
@@ -55,42 +65,63 @@ def run_and_sweep(item: pytest.Item, nextitem: pytest.Item | None, options: dict
     for report in reports:
         hook.pytest_runtest_logreport(report=report)
     hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
 
 
-class _Sibling:
-    """Stands for a next test in the same place: only what belongs to this one is torn down."""
-
-    def __init__(self, item: pytest.Item) -> None:
-        self._chain = item.listchain()[:-1]
-
-    def listchain(self) -> list[Any]:
-        return list(self._chain)
+def _stop_timer(item: pytest.Item) -> None:
+    """pytest-timeout's limit is for the test, not for its sweep: each run of that has its own."""
+    if item.config.pluginmanager.hasplugin("timeout"):
+        item.ihook.pytest_timeout_cancel_timer(item=item)
 
 
 def _judge(item: pytest.Item, call: pytest.TestReport, all_: list[pytest.TestReport], options: dict[str, Any]) -> None:
+    tree: list[str] = []
     try:
-        report = _swept(item, options)
+        report = _swept(item, options, call.duration, tree)
     except (TypeError, ValueError, OSError) as error:
         call.outcome = "failed"
         call.longrepr = _Text(f"cancel sweep: {error}", f"cancel sweep: {error}", item)
         return
+    except NotForUs as reason:
+        _left_out(all_, call, str(reason))
+        return
+    except (Exception, OutcomeException) as error:
+        _left_out(all_, call, f"the sweep failed: {type(error).__name__}: {error}")
+        return
     if report is None:
+        return
+    if report.error:
+        _left_out(all_, call, " ".join(report.error.split())[-300:], "ERROR")
         return
     summary = str(report).splitlines()[-1]
     known = [f"{finding.id}: {reason}" for finding, reason in report.silenced]
-    setattr(
-        call,
-        NOTES,
-        {"verdict": report.verdict, "points": report.points, "runs": report.runs, "summary": summary, "known": known},
-    )
+    notes = {
+        "verdict": report.verdict,
+        "points": report.points,
+        "runs": report.runs,
+        "summary": summary,
+        "known": known,
+        "restored": tree,
+    }
+    setattr(call, NOTES, notes)
     for each in all_:  # JUnit's file takes those of the last
         each.user_properties += [("cancel_sweep", summary), *(("cancel_sweep_known", line) for line in known)]
     folder = item.config.getoption("--cancel-sweep-html")
     if folder:
         _file_in(folder, item, ".html").write_text(report.html(), encoding="utf-8")
-    if report.verdict in ("UNSAFE", "ERROR"):
+    if report.verdict == "UNSAFE":
         call.outcome = "failed"
         call.longrepr = _Text(str(report), summary, item)
+
+
+def _left_out(all_: list[pytest.TestReport], call: pytest.TestReport, reason: str, verdict: str = "SKIPPED") -> None:
+    """The test passes, and is counted as not swept."""
+    summary = f"not swept: {reason}"
+    setattr(
+        call, NOTES, {"verdict": verdict, "points": 0, "runs": 0, "summary": summary, "known": [], "reason": reason}
+    )
+    for each in all_:
+        each.user_properties.append(("cancel_sweep", summary))
 
 
 class _Text(TerminalRepr):
@@ -112,8 +143,23 @@ def _file_in(folder: str, item: pytest.Item, ending: str) -> Path:
     return Path(folder, re.sub(r"[^\w.-]+", "_", item.nodeid) + ending)
 
 
-def _swept(item: pytest.Item, options: dict[str, Any]) -> SweepReport | None:
+def _foreign(item: pytest.Item) -> str:
+    """Why a test is not for the sweep, as far as that can be told without running it."""
+    if item.get_closest_marker("trio") is not None and item.config.pluginmanager.hasplugin("trio"):
+        return "pytest-trio runs it, on trio"
+    params = getattr(getattr(item, "callspec", None), "params", {})
+    backend = params.get("anyio_backend", "")
+    if "trio" in (backend if isinstance(backend, tuple) else (backend,)):
+        return "it runs on trio"
+    if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+        return "hypothesis runs it many times"
+    return ""
+
+
+def _swept(item: pytest.Item, options: dict[str, Any], took: float, changed: list[str]) -> SweepReport | None:
     assert isinstance(item, pytest.Function)
+    if reason := _foreign(item):
+        raise NotForUs(reason)
     config = item.config
     isolate = options.pop("isolate", True) and not config.getoption("--cancel-sweep-in-process")
     phases = options.pop("phases", None) or str(config.getoption("--cancel-sweep-phases")).split(",")
@@ -131,7 +177,9 @@ def _swept(item: pytest.Item, options: dict[str, Any]) -> SweepReport | None:
         timeout=options.pop("timeout", config.getoption("--cancel-sweep-timeout")),
         children=options.pop("children", True),
         how=options.pop("how", "cancel"),
-        without=("restart", *options.pop("without", ())),
+        without=options.pop("without", ()),
+        calls=True,
+        patience=5 * took,
     )
     if options:
         raise TypeError(f"the mark cancel_sweep does not know {', '.join(sorted(options))}")
@@ -146,16 +194,34 @@ def _swept(item: pytest.Item, options: dict[str, Any]) -> SweepReport | None:
         journal=None if folder is None else Journal(_file_in(folder, item, ".jsonl")),
         again=f"pytest '{item.nodeid}' --cancel-sweep --cancel-sweep-replay {{id}}",
     )
-    run = functools.partial(_carry_out, item, case, isolate)
-    place: Place = Server(run, 4 * case.timeout + 10) if isolate else _InProcess(run)
+    run = functools.partial(carry_out, item, case, isolate)
+    if not isolate:
+        return _run([_InProcess(run)], sweeping, isolate)
+    tree = _tree(config)
     try:
-        return _driven(sweeping.run([place]), isolate)
+        limit = 4 * case.timeout + 10 + 3 * case.patience
+        return _run([Server(run, limit, around=tree)], sweeping, isolate)
+    finally:
+        changed += tree.close()
+
+
+def _run(places: list[Place], sweeping: Sweeping, isolate: bool) -> SweepReport | None:
+    try:
+        return _driven(sweeping.run(places), isolate)
     except ValueError:
-        if replay is not None:
+        if sweeping.replay is not None:
             return None  # the id belongs to another test
         raise
     finally:
-        place.close()
+        for place in places:
+            place.close()
+
+
+def _tree(config: pytest.Config) -> Tree:
+    """What the runs must leave as it is: the project, without pytest's temporary folders."""
+    factory: Any = getattr(config, "_tmp_path_factory", None)
+    but = [] if factory is None else [str(factory.getbasetemp())]
+    return Tree({str(config.rootpath), str(config.invocation_params.dir)}, but)
 
 
 async def _fixtures(*_args: Any) -> None:
@@ -188,118 +254,3 @@ def _driven(sweep: Coroutine[Any, Any, SweepReport], isolate: bool) -> SweepRepo
         return loop.run_until_complete(sweep)
     finally:
         loop.close()
-
-
-# --- one run, in its own process
-
-
-def _carry_out(item: pytest.Function, case: Case, isolate: bool, order: tuple[Plan | None, Result | None]) -> Result:
-    """Run the test once under a plan, with its fixtures."""
-    probe = _Probe(item, case, *order)
-    owner, name = (item.cls, item.name) if isinstance(item, TestCaseFunction) else (item, "obj")
-    original = getattr(owner, name)
-    with (
-        _patched(owner, name, probe.wrapped(original), original),
-        _no_capture(item.config, isolate),
-        probe.before_loops_close(),
-    ):
-        reports = runtestprotocol(item, log=False, nextitem=_Sibling(item))  # type: ignore[arg-type]
-    return probe.result(reports)
-
-
-class _Probe:
-    """Gets between the test's function and the loop on which some plugin runs it."""
-
-    def __init__(self, item: pytest.Function, case: Case, plan: Plan | None, usual: Result | None) -> None:
-        self._item = item
-        self._case = case
-        self._plan = plan
-        self._usual = usual
-        self._trial: Trial | None = None
-        self._looked = False
-
-    def wrapped(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function that is run in place of the test's."""
-
-        @functools.wraps(function)
-        async def swept(*args: Any, **kwargs: Any) -> None:
-            helpers = self._item.stash.get(helpers_key, {})
-            case = self._case.with_helpers(**helpers)
-            self._trial = trial = Trial(case, self._plan, self._usual)
-            with watched_locks(), trial.watching():
-                await trial.body(lambda: function(*args, **kwargs))
-                await trial.see_check()
-
-        return swept
-
-    def before_loops_close(self) -> Any:
-        """Have the last look when the fixtures are torn down and before the loop cancels what is left."""
-        original = asyncio.Runner.close
-
-        def close(runner: asyncio.Runner) -> None:
-            self.last_look()
-            original(runner)
-
-        return _patched(asyncio.Runner, "close", close, original)
-
-    def last_look(self) -> None:
-        """Judge what is left."""
-        trial = self._trial
-        if trial is None or self._looked:
-            return
-        self._looked = True
-        if not trial.loop.is_closed() and not trial.loop.is_running():
-            trial.loop.run_until_complete(trial.let_go())
-        trial.finish()
-
-    def result(self, reports: list[pytest.TestReport]) -> Result:
-        """What the run showed."""
-        if self._trial is None:
-            failed = next((str(report.longrepr) for report in reports if not report.passed), "the test did not run")
-            return Result(self._plan, broken=failed[-2000:])
-        self.last_look()
-        result = self._trial.result
-        for report in reports:
-            if report.failed:
-                if self._plan is None or report.when == "setup":
-                    result.broken = str(report.longrepr)[-2000:]
-                else:
-                    self._trial.violated("teardown", f"after it, the {report.when} failed: {_last_line(report)}")
-        return result
-
-
-def _last_line(report: pytest.TestReport) -> str:
-    lines = [line for line in str(report.longrepr).splitlines() if line.startswith("E ")] or [str(report.longrepr)]
-    return lines[-1].removeprefix("E").strip()[:300]
-
-
-class _patched:
-    """Put `new` in the place of an attribute while the block runs."""
-
-    def __init__(self, owner: Any, name: str, new: Any, old: Any) -> None:
-        self._put = functools.partial(setattr, owner, name)
-        self._new, self._old = new, old
-
-    def __enter__(self) -> None:
-        self._put(self._new)
-
-    def __exit__(self, *_error: object) -> None:
-        self._put(self._old)
-
-
-class _no_capture:
-    """Keep pytest's capturing out: its files are shared with the process that forked."""
-
-    def __init__(self, config: pytest.Config, forked: bool) -> None:
-        self._manager: Any = config.pluginmanager.getplugin("capturemanager") if forked else None
-
-    def __enter__(self) -> None:
-        self._before = getattr(self._manager, "_global_capturing", None)
-        if self._before is not None:
-            from _pytest.capture import MultiCapture
-
-            self._manager._global_capturing = MultiCapture(in_=None, out=None, err=None)
-
-    def __exit__(self, *_error: object) -> None:
-        if self._before is not None:
-            self._manager._global_capturing = self._before

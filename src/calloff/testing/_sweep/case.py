@@ -47,6 +47,15 @@ class Case:
     children: bool = True
     oracles: frozenset[str] = frozenset(ORACLES)
     how: str = "cancel"
+    calls: bool = False
+    """Whether the function makes its own world, as a test does, so that what it called is to be run again."""
+    patience: float = 0.0
+    """Seconds that it may take without a cancel, where that is more than `timeout`."""
+
+    @property
+    def longest(self) -> float:
+        """Seconds that it may take without a cancel."""
+        return max(self.timeout, self.patience)
 
     def with_helpers(self, check: Function | None = None, bystander: Function | None = None) -> "Case":
         """The same with another `check` and `bystander`."""
@@ -87,7 +96,18 @@ class Result:
     restart: str = ""
     """``ok``, or why the function can't be run twice in the same world."""
     restart_took: float = 0.0
+    restart_value: str = ""
     value: str = ""
+    agains: dict[str, tuple[float, str]] = field(default_factory=dict)
+    """The calls that can be made again: how long each took, and what it returned."""
+    skipped: str = ""
+    """Why it is not for the sweep to run."""
+    blind: tuple[str, ...] = ()
+    """Oracles that see nothing on this event loop."""
+    network: bool = False
+    """A connection was open at the cancel."""
+    seen_once: bool = False
+    """The violations were seen in one run of three."""
 
 
 class GivenFailed(Exception):

@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from .again import Call, callee, name_of
 from .plan import Plan, Seen
 from .points import Point, Stack, Step, is_handling, is_python, running_stack, stack_of
 
@@ -37,8 +38,11 @@ _HELD_TURNS = 12
 class Course:
     """One run of the swept function: what was seen, and the cancel that is to be brought to it."""
 
-    def __init__(self, plan: Plan | None, cancel: "Callable[[Course], None]") -> None:
+    def __init__(self, plan: Plan | None, cancel: "Callable[[Course], None]", *, calls: bool = False) -> None:
         self.plan = plan
+        self.call: Call | None = None
+        self.call_done = False
+        self._calls = calls
         self.main: Driver | None = None
         self.children: list[Driver] = []
         self.seen: list[Seen] = []
@@ -62,8 +66,16 @@ class Course:
         if self.shots == 0:
             self.fired_at = asyncio.get_running_loop().time()
             self.caught_running = not main.suspended
+            self._note_call()
         self.shots += 1
         self._cancel(self)
+
+    def _note_call(self) -> Any:
+        """Keep the call that is to be made again."""
+        called = callee(self.main.coro) if self.main is not None and self.plan is not None and self.plan.again else None
+        if called is not None and self.plan is not None and name_of(called) == self.plan.again:
+            self.call = Call.of(called)
+        return called
 
     # --- what the drivers report
 
@@ -91,16 +103,19 @@ class Course:
         if plan is None:
             driver.at = point
             driver.waits = future is not None
+            driver.calls = name_of(callee(main.coro)) if self._calls else ""
         elif plan.point == point:
             if plan.first == "early":
                 self._early(driver, future, plan)
+            elif plan.first == "after":
+                main.finish_first(self._note_call())
             elif plan.first == "late" and future is not None:
                 future.add_done_callback(driver.late)
 
     def woke(self, driver: "Driver", cancelled: bool) -> None:
         """The point at which a driven coroutine was suspended is behind it."""
         if driver.at is not None:
-            self._note(Seen(driver.at, False, driver.waits and not cancelled))
+            self._note(Seen(driver.at, False, driver.waits and not cancelled, driver.calls))
             driver.at = None
 
     def _note(self, seen: Seen) -> None:
@@ -171,6 +186,8 @@ class Driver(Coroutine[Any, Any, Any]):
         self.made_at: Stack = ()
         self.at: Point | None = None
         self.waits = False
+        self.calls = ""
+        self.first: Any = None
         self.fresh = False
         self.hold = 0
         self.started = False
@@ -198,11 +215,24 @@ class Driver(Coroutine[Any, Any, Any]):
         self.course.woke(self, False)
         self._enter()
         try:
-            future = self._send(None)
+            future = self._send(None) if self.first is None else self._step_first()
         except BaseException as error:
             self._end(error)
             raise
         return self._suspend(future)
+
+    def finish_first(self, called: Any) -> None:
+        """Have the call that is waited for come to its end, and then leave the function there."""
+        self.first = called
+
+    def _step_first(self) -> Any:
+        try:
+            return self.first.send(None)
+        except StopIteration:
+            self.first, self.course.call_done = None, True
+        except BaseException:
+            self.first = None
+        return self.coro.throw(RuntimeError("left here"))
 
     def send(self, value: Any, /) -> Any:
         """Pass a step on."""
@@ -220,6 +250,7 @@ class Driver(Coroutine[Any, Any, Any]):
         if cancelled and self.course.shots:
             self.thrown.append(error)
         self._enter()
+        self.first = None
         try:
             future = self.coro.throw(error)
         except BaseException as ending:

@@ -20,18 +20,34 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from ..._os import proc
+from .forked import Forked
 
-__all__ = ["Died", "Server"]
+__all__ = ["Around", "Died", "Lost", "Server"]
 
 Order = TypeVar("Order")
 Answer = TypeVar("Answer")
+_Given = TypeVar("_Given", contravariant=True)
 
 
 class Died(Exception):
     """The process of a run ended without an answer, or had to be killed; the text says which and where it was."""
+
+
+class Lost(Exception):
+    """There is no process for a run, or the one that keeps the runs apart has ended: it says nothing of what is swept."""
+
+
+class Around(Protocol[_Given]):
+    """What is done around each run."""
+
+    def before(self, order: _Given, /) -> None:
+        """In the process of the run, before it begins."""
+
+    def after(self, order: _Given, /) -> None:
+        """When that process is gone."""
 
 
 class Server(Generic[Order, Answer]):
@@ -41,20 +57,39 @@ class Server(Generic[Order, Answer]):
         carry_out: runs in the forked process, without a running event loop; its answer must be picklable.
         limit: seconds after which a run is killed.
         quiet: whether what a run prints is thrown away.
+        around: called before each run, in its process, and when that process is gone.
     """
 
-    def __init__(self, carry_out: Callable[[Order], Answer], limit: float, *, quiet: bool = True) -> None:
+    def __init__(
+        self,
+        carry_out: Callable[[Order], Answer],
+        limit: float,
+        *,
+        quiet: bool = True,
+        around: "Around[Order] | None" = None,
+    ) -> None:
+        self._lost = ""
         self._socket, theirs = socket.socketpair()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # 3.12+: a fork beside threads; none crosses over
-            self._pid = os.fork()
+            try:
+                self._pid = os.fork()
+            except OSError as error:
+                self._pid, self._lost = -1, f"no process could be started for the runs: {error.strerror}"
         if self._pid == 0:
             status = 1
             try:
                 for other in (self._socket, *_parents_ends):
                     other.close()  # each server sees the end of its own, when the parent closes it or dies
-                _leave_the_parent()
-                _serve(theirs, carry_out, limit, quiet)
+                forked = _leave_the_parent()
+
+                def in_its_process(order: Order) -> Answer:
+                    forked.mend_loops()
+                    if around is not None:
+                        around.before(order)
+                    return carry_out(order)
+
+                _serve(theirs, in_its_process, limit, quiet, around)
                 status = 0
             finally:
                 os._exit(status)
@@ -67,21 +102,32 @@ class Server(Generic[Order, Answer]):
 
         Raises:
             Died: the run ended without an answer.
+            Lost: it was not carried out.
         """
+        if self._lost:
+            raise Lost(self._lost)
         loop = asyncio.get_running_loop()
-        await loop.sock_sendall(self._socket, _packed(order))
+        try:
+            await loop.sock_sendall(self._socket, _packed(order))
+        except OSError:
+            raise Lost("the process that keeps the runs apart has ended") from None
         (length,) = struct.unpack("!I", await self._receive(loop, 4))
         kind, value = pickle.loads(await self._receive(loop, length))
         if kind == "died":
             raise Died(value)
+        if kind == "lost":
+            raise Lost(value)
         return value  # type: ignore[no-any-return]
 
     async def _receive(self, loop: asyncio.AbstractEventLoop, length: int) -> bytes:
         parts = bytearray()
         while len(parts) < length:
-            part = await loop.sock_recv(self._socket, length - len(parts))
+            try:
+                part = await loop.sock_recv(self._socket, length - len(parts))
+            except ConnectionError:
+                part = b""
             if not part:
-                raise Died("the process that keeps the runs apart has ended")
+                raise Lost("the process that keeps the runs apart has ended")
             parts += part
         return bytes(parts)
 
@@ -89,8 +135,9 @@ class Server(Generic[Order, Answer]):
         """End the server and the run that it is at."""
         self._socket.close()
         _parents_ends.discard(self._socket)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._pid, 0)
+        if self._pid > 0:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._pid, 0)
 
 
 _parents_ends: set[socket.socket] = set()
@@ -101,7 +148,7 @@ def _packed(value: object) -> bytes:
     return struct.pack("!I", len(data)) + data
 
 
-def _leave_the_parent() -> None:
+def _leave_the_parent() -> Forked:
     """Forget the event loop and the signal handling of the process that was forked."""
     with contextlib.suppress(ValueError):
         signal.set_wakeup_fd(-1)
@@ -111,11 +158,15 @@ def _leave_the_parent() -> None:
     signal.setitimer(signal.ITIMER_REAL, 0)
     asyncio._set_running_loop(None)
     asyncio.set_event_loop(None)
+    forked = Forked()
     gc.collect()
     gc.freeze()  # the runs look only at what they made themselves
+    return forked
 
 
-def _serve(orders: socket.socket, carry_out: Callable[[Any], Any], limit: float, quiet: bool) -> None:
+def _serve(
+    orders: socket.socket, carry_out: Callable[[Any], Any], limit: float, quiet: bool, around: "Around[Any] | None"
+) -> None:
     while True:
         head = _read(orders, 4)
         if head is None:
@@ -123,8 +174,13 @@ def _serve(orders: socket.socket, carry_out: Callable[[Any], Any], limit: float,
         body = _read(orders, struct.unpack("!I", head)[0])
         if body is None:
             return
-        if not _one_run(orders, carry_out, pickle.loads(body), limit, quiet):
+        order = pickle.loads(body)
+        answer = _one_run(orders, carry_out, order, limit, quiet)
+        if around is not None:
+            around.after(order)
+        if answer is None:
             return
+        orders.sendall(answer)
 
 
 def _read(orders: socket.socket, length: int) -> bytes | None:
@@ -137,11 +193,27 @@ def _read(orders: socket.socket, length: int) -> bytes | None:
     return bytes(parts)
 
 
-def _one_run(orders: socket.socket, carry_out: Callable[[Any], Any], order: Any, limit: float, quiet: bool) -> bool:
-    """Fork, pass the answer on, and clear up; ``False`` when nobody wants it any more."""
-    reader, writer = os.pipe()
+def _one_run(
+    orders: socket.socket, carry_out: Callable[[Any], Any], order: Any, limit: float, quiet: bool
+) -> bytes | None:
+    """Fork, clear up, and give the answer; ``None`` when nobody wants it any more."""
+    try:
+        return _forked_run(orders, carry_out, order, limit, quiet)
+    except OSError as error:
+        return _packed(("lost", f"no process could be started for a run: {error.strerror}"))
+
+
+def _forked_run(
+    orders: socket.socket, carry_out: Callable[[Any], Any], order: Any, limit: float, quiet: bool
+) -> bytes | None:
     with tempfile.TemporaryFile() as last_words:
-        pid = os.fork()
+        reader, writer = os.pipe()
+        try:
+            pid = os.fork()
+        except OSError:
+            os.close(reader)
+            os.close(writer)
+            raise
         if pid == 0:
             os.close(reader)
             orders.close()
@@ -151,9 +223,7 @@ def _one_run(orders: socket.socket, carry_out: Callable[[Any], Any], order: Any,
             os.setpgid(pid, pid)
         try:
             answer = _await_answer(orders, reader, limit)
-            if answer:
-                orders.sendall(answer)
-            elif answer is not None:
+            if answer == b"":
                 _make_it_speak(pid, reader)
         finally:
             os.close(reader)
@@ -161,8 +231,8 @@ def _one_run(orders: socket.socket, carry_out: Callable[[Any], Any], order: Any,
             _, status = os.waitpid(pid, 0)
         if answer == b"":
             last_words.seek(0)
-            orders.sendall(_packed(("died", _post_mortem(status, last_words.read().decode(errors="replace"), limit))))
-        return answer is not None
+            return _packed(("died", _post_mortem(status, last_words.read().decode(errors="replace"), limit)))
+        return answer
 
 
 def _await_answer(orders: socket.socket, reader: int, limit: float) -> bytes | None:

@@ -134,7 +134,7 @@ class Snapshot:
                 made = opened_at(fd, name)
                 where = f", opened at {_line(shown(made))}" if made else ""
                 text = f"{_describe(fd, name)} is still open (fd {fd}){where}"
-                yield Left("files", _kind(name), text, CLOSING, partial(_was_closed, fd, name), made)
+                yield Left("files", _kind(name, made), text, CLOSING, partial(_was_closed, fd, name), made)
 
     def _timers(self) -> Iterator[Left]:
         for handle in list(getattr(self.loop, "_scheduled", ())):
@@ -242,8 +242,14 @@ def _brief(name: str) -> str:
     return name.partition(":")[0] if name.startswith(("socket:", "pipe:")) else "file"
 
 
-def _kind(name: str) -> str:
-    return f"file {re.sub('[0-9]+', '#', name)}" if _brief(name) == "file" else _brief(name)
+def _kind(name: str, made: Stack) -> str:
+    """What it is, the same from run to run: a file is known by the line that opened it, as its name may be random."""
+    if _brief(name) != "file":
+        return _brief(name)
+    if made:
+        return f"file opened at {shown(made).file}:{shown(made).line}"
+    folder, file = os.path.split(name)
+    return f"file in {re.sub('[0-9]+', '#', folder)} {os.path.splitext(file)[1]}"
 
 
 def _describe(fd: int, name: str) -> str:

@@ -29,7 +29,7 @@ def opened_at(fd: int, name: str) -> Stack:
         found = reference()
         if found is not None and found.fileno() == fd:
             return stack
-    return _files.get(name, ())
+    return _files.get(name.removesuffix(" (deleted)"), ())
 
 
 def _heard(event: str, args: tuple[Any, ...]) -> None:

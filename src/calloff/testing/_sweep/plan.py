@@ -13,8 +13,9 @@ PHASES = ("before", "early", "late", "double")
 class Plan(NamedTuple):
     """Call the function off at `point`, in `phase`; in phase ``double`` once more at `second`, in the clean-up.
 
-    `base` is the phase of a double's first cancel. `attempt` counts from 1; `restart` says whether the function is run
-    again afterwards.
+    `base` is the phase of a double's first cancel. `attempt` counts from 1. `quiet`: from the cancel on nothing comes in
+    from the network until the function runs again. `again` names the call to be repeated, in place of the whole; in
+    phase ``after`` that call runs to its end, and the function is left there.
     """
 
     phase: str
@@ -22,7 +23,8 @@ class Plan(NamedTuple):
     second: Point | None = None
     base: str = ""
     attempt: int = 1
-    restart: bool = True
+    quiet: bool = False
+    again: str = ""
 
     @property
     def first(self) -> str:
@@ -45,12 +47,13 @@ class Seen(NamedTuple):
     """A point that a run without a cancel came by, and which phases it has.
 
     `born` is true for the creation of a child task (phase ``before``); `resumed` when the task went on with a result
-    (then there is a ``late``).
+    (then there is a ``late``); `call` names what the function had called there.
     """
 
     point: Point
     born: bool
     resumed: bool
+    call: str = ""
 
 
 def plans_for(seen: Iterable[Seen], start: Point | None, phases: Sequence[str], children: bool) -> list[Plan]:
@@ -67,8 +70,8 @@ def plans_for(seen: Iterable[Seen], start: Point | None, phases: Sequence[str], 
             wanted = ["early", "late"] if item.resumed else ["early"]
         for phase in wanted:
             if phase in phases or (phase == "early" and "double" in phases):
-                plans.setdefault((phase, item.point), Plan(phase, item.point))
-    return _with_restarts(list(plans.values()))
+                plans.setdefault((phase, item.point), Plan(phase, item.point, again=item.call))
+    return list(plans.values())
 
 
 def choose(plans: list[Plan], limit: int | None) -> list[Plan]:
@@ -88,13 +91,3 @@ def _spread(plans: list[Plan], limit: int) -> list[Plan]:
     if len(plans) <= limit:
         return plans
     return [plans[index * len(plans) // limit] for index in range(limit)]
-
-
-def _with_restarts(plans: list[Plan]) -> list[Plan]:
-    """The function is run again after every cancel, or after every second one where they are many."""
-    if len(plans) <= _MANY:
-        return plans
-    return [plan if index % 4 in (0, 3) else plan._replace(restart=False) for index, plan in enumerate(plans)]
-
-
-_MANY = 60

@@ -8,10 +8,13 @@ somewhere else moves no other point.
 import functools
 import gc
 import hashlib
+import importlib.metadata
+import json
 import linecache
 import os
 import sys
 import sysconfig
+import urllib.parse
 from collections.abc import AsyncGenerator, Collection, Coroutine, Generator, Iterator
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, NamedTuple
@@ -21,6 +24,7 @@ from ..._places.task.stack import stems_from
 __all__ = [
     "Point",
     "Step",
+    "chain",
     "is_handling",
     "is_ours",
     "is_python",
@@ -86,7 +90,7 @@ def _twins_before(step: Step) -> int:
 def stack_of(coro: object) -> Stack:
     """The frames of a suspended coroutine, outermost first, down to the future it waits for."""
     found: list[Step] = []
-    for _, frame in _chain(coro):
+    for _, frame in chain(coro):
         code = frame.f_code
         if not is_ours(code.co_filename):
             found.append(Step(code.co_filename, frame.f_lineno or code.co_firstlineno, code.co_name))
@@ -98,14 +102,14 @@ def is_handling(coro: object, errors: Collection[BaseException]) -> bool:
 
     A frame that handles an exception, or keeps it, has it among its references; one that swallowed it has not.
     """
-    for part, _ in _chain(coro):
+    for part, _ in chain(coro):
         for held in gc.get_referents(part):
             if isinstance(held, BaseException) and any(stems_from(held, error) for error in errors):
                 return True
     return False
 
 
-def _chain(coro: object) -> Iterator[tuple[object, FrameType]]:
+def chain(coro: object) -> Iterator[tuple[object, FrameType]]:
     """What a suspended coroutine steps through, outermost first, each with its frame."""
     current: Any = coro
     for _ in range(500):
@@ -186,7 +190,27 @@ def whose(file: str) -> str:
     """``yours``, ``library`` or ``python``."""
     if is_python(file):
         return "python"
-    return "library" if file.startswith(_CALLOFF) or any(part in file for part in _PACKAGES) else "yours"
+    if file.startswith(_CALLOFF) or any(part in file for part in _PACKAGES) or not os.path.isfile(file):
+        return "library"  # the last: what was compiled has the name of a source that is not here
+    return "library" if any(_is_apart(file, folder) for folder in _editable()) else "yours"
+
+
+def _is_apart(file: str, folder: str) -> bool:
+    """Whether it lies in a folder that has nothing to do with the one in which the sweep takes place."""
+    here = os.getcwd() + os.sep
+    return file.startswith(folder) and not here.startswith(folder) and not folder.startswith(here)
+
+
+@functools.cache
+def _editable() -> tuple[str, ...]:
+    """The folders of packages that are installed as they are there."""
+    found: list[str] = []
+    for distribution in importlib.metadata.distributions():
+        text = distribution.read_text("direct_url.json")
+        about = json.loads(text) if text else {}
+        if about.get("dir_info", {}).get("editable"):
+            found.append(urllib.parse.unquote(urllib.parse.urlsplit(about["url"]).path).rstrip(os.sep) + os.sep)
+    return tuple(found)
 
 
 def shown(stack: Stack) -> Step:

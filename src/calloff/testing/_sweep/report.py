@@ -93,6 +93,7 @@ class SweepReport:
         error: why the function could not be swept, for the verdict ``ERROR``.
         safe: the points at which every cancel tried went well.
         seen: the points that a run without a cancel came by, tried or not.
+        not_tried: oracles that could say nothing here, with the reason: ``SAFE`` does not speak for them.
         silenced: findings that were known, with the reason given for each.
         replay: the command that repeats one cancel, with ``{id}`` in it.
     """
@@ -111,6 +112,7 @@ class SweepReport:
     safe: tuple[Point, ...] = ()
     seen: tuple[Point, ...] = ()
     silenced: tuple[tuple[Finding, str], ...] = ()
+    not_tried: dict[str, str] = field(default_factory=dict)
     replay: str = field(default="", compare=False)
 
     @property
@@ -124,7 +126,10 @@ class SweepReport:
         return _STATUS[self.verdict]
 
     def to_json(self) -> dict[str, Any]:
-        """The report as the documented JSON; ``error``, ``silenced`` and ``skipped`` only where they say something."""
+        """The report as the documented JSON.
+
+        ``error``, ``silenced``, ``not_tried`` and ``skipped`` are there only where they say something.
+        """
         document: dict[str, Any] = {
             "verdict": self.verdict,
             "points": self.points,
@@ -137,6 +142,8 @@ class SweepReport:
             document["error"] = self.error
         if self.silenced:
             document["silenced"] = [{**finding.to_json(), "reason": reason} for finding, reason in self.silenced]
+        if self.not_tried:
+            document["not_tried"] = dict(self.not_tried)
         if self.skipped:
             document["skipped"] = self.skipped
         return document

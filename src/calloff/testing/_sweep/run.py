@@ -1,13 +1,14 @@
 """One run from the set-up to the teardown."""
 
 import asyncio
+from asyncio import CancelledError
 from collections.abc import Awaitable
 from typing import Any
 
 from .case import Case, GivenFailed, Result
 from .plan import Plan
 from .trial import Trial
-from .words import named, raised_at
+from .words import foreign, named, raised_at
 
 __all__ = ["run_case"]
 
@@ -27,8 +28,7 @@ async def run_case(case: Case, plan: Plan | None, usual: Result | None) -> Resul
 
             await trial.body(make)
             await trial.see_check()
-            if "restart" in case.oracles and not trial.has_left and not result.violations:
-                await trial.see_restart(make)
+            await trial.see_restart(make)
             if case.teardown is not None:
                 await _tear_down(trial)
         except GivenFailed as error:
@@ -57,5 +57,7 @@ async def _within(work: Awaitable[Any], limit: float, name: str) -> Any:
             return await work
     except TimeoutError as error:
         raise GivenFailed(f"{name} did not end within {limit:g} s ({named(error)})") from None
-    except Exception as error:
+    except (Exception, CancelledError) as error:
+        if foreign(error):
+            raise
         raise GivenFailed(f"{name} failed: {named(error)}{raised_at(error)}") from error

@@ -41,6 +41,7 @@ class Leftovers:
         self._usual = usual
         self._others = others
         self._found: list[Left] = []
+        self.kept = []
 
     def look(self, loop: asyncio.AbstractEventLoop) -> None:
         """Note what is there before the function runs."""

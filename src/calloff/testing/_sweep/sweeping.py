@@ -11,15 +11,20 @@ from functools import partial
 from typing import Any
 
 from .case import Case, Result
-from .isolate import Died
+from .isolate import Died, Lost
 from .journal import Journal
 from .places import Place
 from .plan import PHASES, Plan, Seen, choose, plans_for
-from .points import Point, Stack, Step, is_python, shown
+from .points import Point, Stack, Step
 from .report import Finding, SweepReport, Violation
+from .results import at_fault, doubles, together
 from .versions import packages_of
 
-__all__ = ["Sweeping", "known_words"]
+__all__ = ["NotForUs", "Sweeping", "known_words"]
+
+
+class NotForUs(Exception):
+    """What was to be swept does not run on asyncio; the text says why."""
 
 
 class Sweeping:
@@ -65,9 +70,17 @@ class Sweeping:
         self.unresolved: list[Plan] = []
         self.resolved: set[tuple[str, str, Stack]] = set()
         self.safe: dict[Point, None] = {}
+        self.not_tried: dict[str, str] = {}
+        self.calls: dict[str, bool] = {}
 
     async def run(self, places: Sequence[Place]) -> SweepReport:
         """Carry out everything and report."""
+        try:
+            return await self._run(places)
+        except Lost as error:
+            return self._report(error=str(error))
+
+    async def _run(self, places: Sequence[Place]) -> SweepReport:
         usual = await self._usual(places[0])
         if isinstance(usual, str):
             return self._report(error=usual)
@@ -79,7 +92,7 @@ class Sweeping:
             self.journal.open(self.case, self.points)
         results = await self._carry_out(places, self._choose(plans), usual)
         if "double" in self.phases:
-            await self._carry_out(places, self._choose(_doubles(results)), usual)
+            await self._carry_out(places, self._choose(doubles(results)), usual)
         return self._report()
 
     def _choose(self, plans: list[Plan]) -> list[Plan]:
@@ -101,9 +114,11 @@ class Sweeping:
         for _ in range(2):
             self.runs += 1
             try:
-                result = await place.ask((None, None))
+                result = await place.ask((None, found))
             except Died as error:
                 return f"it fails without any cancel: {error}"
+            if result.skipped:
+                raise NotForUs(result.skipped)
             if result.broken:
                 return result.broken
             if result.ending != "returned":
@@ -111,12 +126,16 @@ class Sweeping:
             bad = [text for oracle, text in result.violations if oracle in ("bystander", "check", "ended")]
             if bad:
                 return f"it fails without any cancel: {bad[0]}"
-            found = result if found is None else _together(found, result)
+            found = result if found is None else together(found, result)
         assert found is not None
         for seen in found.seen:
             if not seen.born:
                 self.points.setdefault(seen.point)
         self.seen = found.seen
+        if "restart" in self.case.oracles and found.restart != "ok":
+            self.not_tried["restart"] = f"it can't be run twice in the same world: without a cancel, it {found.restart}"
+        for oracle in sorted(self.case.oracles.intersection(found.blind)):
+            self.not_tried[oracle] = "this event loop does not show them"
         return dataclasses.replace(found, seen=[])  # it is sent with every plan
 
     def _start(self) -> Point:
@@ -132,13 +151,13 @@ class Sweeping:
         assert self.replay is not None
         for plan in plans:
             if plan.id == self.replay:
-                await self._carry_out([place], [plan._replace(restart=True)], usual)
+                await self._carry_out([place], [plan], usual)
                 return self._report()
             if self.replay.startswith(plan.id + "-"):
                 results = await self._carry_out([place], [plan], usual)
                 self.findings.clear()
                 self.safe.clear()
-                chosen = [double for double in _doubles(results) if double.id == self.replay]
+                chosen = [double for double in doubles(results) if double.id == self.replay]
                 if chosen:
                     await self._carry_out([place], chosen, usual)
                     return self._report()
@@ -157,21 +176,32 @@ class Sweeping:
         if len(places) == 1:
             await work(places[0])
         else:
-            async with asyncio.TaskGroup() as group:
-                for place in places:
-                    group.create_task(work(place))
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for place in places:
+                        group.create_task(work(place))
+            except* Lost as group_of_lost:
+                raise group_of_lost.exceptions[0] from None
         return results
 
     async def _one(self, place: Place, plan: Plan, usual: Result) -> Result:
         before = self._before(plan)
+        if before is None and plan.again and not await self._may_call_again(place, plan, usual):
+            plan = plan._replace(again="")
         result = before or await self._try(place, plan, usual)
         if result.eager and plan.first == "before" and not plan.point.owner:
             return result  # an eager task makes its first step at once: there is no "before"
         if not result.fired or result.broken:
             self._not_reached(plan, result)
             return result
+        if before is None and not result.violations and result.network and self._may_be_late(plan, usual):
+            late = await self._try(place, plan._replace(quiet=True), usual)
+            if late.fired and not late.broken and late.violations:
+                result, plan = dataclasses.replace(late, cleaning=result.cleaning), plan._replace(quiet=True)
         if result.violations and before is None:
             result = await self._confirmed(place, plan, usual, result)
+            plan = plan._replace(quiet=False)
+            result.plan = plan
         if self.journal is not None and before is None:
             self.journal.note(plan, result)
         self.resolved.add((plan.phase, plan.point.owner, plan.point.stack))
@@ -182,6 +212,33 @@ class Sweeping:
         else:
             self.safe.setdefault(plan.shown)
         return result
+
+    def _may_be_late(self, plan: Plan, usual: Result) -> bool:
+        """Whether to try it with what comes in held back, too."""
+        return plan.phase == "early" and bool(plan.again or usual.restart == "ok") and "early" in self.phases
+
+    async def _may_call_again(self, place: Place, plan: Plan, usual: Result) -> bool:
+        """Whether what the function had called can be called once more in the same world, without a cancel."""
+        name = plan.again
+        if "restart" not in self.case.oracles:
+            return False
+        if name not in self.calls:
+            self.calls[name] = False
+            values: set[str] = set()
+            took = 0.0
+            for _ in range(2):
+                self.runs += 1
+                try:
+                    result = await place.ask((Plan("after", plan.point, again=name), usual))
+                except Died:
+                    return False
+                if result.restart != "ok":
+                    return False
+                values.add(result.restart_value)
+                took = max(took, result.restart_took)
+            usual.agains[name] = took, values.pop() if len(values) == 1 else ""
+            self.calls[name] = True
+        return self.calls[name]
 
     async def _try(self, place: Place, plan: Plan, usual: Result) -> Result:
         """Until the point comes by."""
@@ -204,7 +261,13 @@ class Sweeping:
         if again.violations or not again.fired or again.broken:
             return result
         third = await self._try(place, plan, usual)
-        return third if third.fired and not third.broken else again
+        if third.violations or not third.fired or third.broken:
+            return third if third.fired and not third.broken else again
+        if any(oracle in _HANGS for oracle, _ in result.violations):
+            return dataclasses.replace(
+                result, seen_once=True
+            )  # not enough to say that it is unsafe, nor that it is safe
+        return third
 
     def _not_reached(self, plan: Plan, result: Result) -> None:
         if result.broken or result.ending.startswith("raised"):
@@ -218,8 +281,10 @@ class Sweeping:
         stack = plan.shown.stack
         fault = result.at_fault
         if fault is None:
-            fault = _at_fault(plan.shown, next((made for made in result.made if made), ()))
-        self._add(plan, "UNSAFE", fault, violations, stack)
+            fault = at_fault(plan.shown, next((made for made in result.made if made), ()))
+        if result.seen_once:
+            violations = (*violations, Violation("repeated", "this was seen in 1 of 3 runs"))
+        self._add(plan, "UNRESOLVED" if result.seen_once else "UNSAFE", fault, violations, stack)
 
     def _add(self, plan: Plan, verdict: str, fault: Step, violations: tuple[Violation, ...], stack: Stack) -> None:
         self.findings[plan.id] = Finding(
@@ -259,58 +324,8 @@ class Sweeping:
             seen=tuple(self.points),
             silenced=tuple(silenced),
             replay=self.again,
+            not_tried=dict(self.not_tried),
         )
-
-
-def _doubles(results: Sequence[Result]) -> list[Plan]:
-    """A second cancel at each point that the clean-up after a first was seen to come by."""
-    plans: dict[tuple[Point, Point], Plan] = {}
-    for phase in ("early", "late", "before"):
-        for result in results:
-            plan = result.plan
-            if plan is None or plan.phase != phase or not result.fired:
-                continue
-            for second in result.cleaning:
-                double = Plan("double", plan.point, second, phase)
-                plans.setdefault((plan.point, second), double)
-    return list(plans.values())
-
-
-def _together(first: Result, second: Result) -> Result:
-    """What may be expected of a run: all that one of the two showed."""
-    seen = {item.point: item for item in second.seen}
-    seen.update({item.point: item for item in first.seen})
-    return dataclasses.replace(
-        first,
-        seen=list(seen.values()),
-        left_first=first.left_first | second.left_first,
-        left=first.left | second.left,
-        noise=first.noise | second.noise,
-        given_first=max(first.given_first, second.given_first, key=len),
-        given_kept=max(first.given_kept, second.given_kept, key=len),
-        took=max(first.took, second.took),
-        bystander_took=max(first.bystander_took, second.bystander_took),
-        restart=first.restart if first.restart == "ok" else second.restart if second.restart != "ok" else first.restart,
-        restart_took=max(first.restart_took, second.restart_took),
-        value=first.value if first.value == second.value else "",
-    )
-
-
-def _at_fault(point: Point, evidence: Stack) -> Step:
-    """The frame to mend.
-
-    `evidence` is the stack that made what is left, or that hangs afterwards. Where it has a function in common with the
-    await, the innermost such: it took, and did not give back. Else the one that started what is left, if it was a child
-    task that waited; else the innermost that waits.
-    """
-    own = [step for step in point.stack if not is_python(step.file)]
-    involved = {(step.file, step.function) for step in evidence}
-    for step in reversed(own):
-        if (step.file, step.function) in involved:
-            return step
-    if point.owner and evidence:
-        return shown(evidence)
-    return own[-1] if own else shown(point.stack)
 
 
 def _def_line(code: Any) -> int:
@@ -324,6 +339,7 @@ def _def_line(code: Any) -> int:
 
 
 _ATTEMPTS = 3
+_HANGS = frozenset({"ended", "restart", "bystander"})
 _TIMED = frozenset({"ended", "tasks", "threads", "processes", "files", "timers", "restart", "bystander", "teardown"})
 
 

@@ -31,6 +31,7 @@ def describe(report: SweepReport) -> str:
     for finding, reason in report.silenced:
         oracles = ", ".join(sorted(finding.oracles))
         lines.append(f"known {finding.id}: {finding.phase} {place(finding.at)} ({oracles}): {reason}")
+    lines += [f"not tried: {oracle}: {reason}" for oracle, reason in report.not_tried.items()]
     lines.append(summary(report))
     return "\n".join(lines)
 
@@ -101,6 +102,8 @@ def summary(report: SweepReport) -> str:
         parts.append(f"{len(report.silenced)} known")
     if report.tried_before:
         parts.append(f"{count(report.tried_before, 'cancel')} tried before")
+    if report.not_tried:
+        parts.append(f"{', '.join(report.not_tried)} not tried")
     if report.skipped:
         parts.append(f"{count(report.skipped, 'cancel')} not tried")
     versions = ", ".join(f"{name} {version}" for name, version in report.packages.items())

@@ -118,6 +118,8 @@ def make_case(
     children: bool,
     how: str,
     without: Collection[str],
+    calls: bool = False,
+    patience: float = 0.0,
 ) -> Case:
     """Check what was given and put it together."""
     functions = {"fn": fn, "setup": setup, "check": check, "teardown": teardown, "bystander": bystander}
@@ -137,6 +139,8 @@ def make_case(
         children=children,
         oracles=frozenset(ORACLES) - without,
         how=how,
+        calls=calls,
+        patience=patience,
     )
 
 

@@ -1,15 +1,22 @@
 """Texts for evidence."""
 
+import asyncio
 import os
 
 from .points import Step, is_ours, is_python
 
-__all__ = ["at_line", "comparable", "named", "raised_at"]
+__all__ = ["at_line", "comparable", "foreign", "named", "raised_at"]
 
 
 def named(error: BaseException) -> str:
     text = str(error)
     return f"{type(error).__name__}: {text:.200}" if text else type(error).__name__
+
+
+def foreign(error: BaseException) -> bool:
+    """Whether it is the cancel of the sweep itself, not one that what was called met by awaiting something cancelled."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def raised_at(error: BaseException) -> str:

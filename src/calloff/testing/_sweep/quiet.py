@@ -1,0 +1,90 @@
+"""A network on which nothing comes in for a moment.
+
+A server on the same machine answers at once. So a reply that a cancelled request leaves behind is there before anybody
+looks, and a pool that looks drops the connection; with a server 20 ms away it does not see the reply, and hands it to
+the next request. In a quiet run, what comes in from sockets is held back from the cancel on until the function runs
+again. Only event loops made of Python's selectors can be made quiet.
+"""
+
+import asyncio
+import os
+import selectors
+import socket
+import stat
+import time
+from typing import Any
+
+__all__ = ["Quiet"]
+
+_LONGEST = 0.05  # for a function that does not end: its clean-up may wait for the network
+_AFTERWARDS = 0.02
+
+
+class Quiet:
+    """Holds back what comes in to a loop.
+
+    Args:
+        loop: the event loop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._selector: Any = getattr(loop, "_selector", None)
+        self._until = 0.0
+
+    def has_network(self) -> bool:
+        """Whether the loop watches a socket that is connected."""
+        if self._selector is None or self._selector.get_map() is None:
+            return False
+        return any(self._is_connected(key.fd) for key in list(self._selector.get_map().values()))
+
+    def begin(self) -> None:
+        """From now on nothing comes in."""
+        if self._selector is None:
+            return
+        self._until = time.monotonic() + _LONGEST
+        original = self._selector.select
+
+        def select(timeout: float | None = None) -> Any:
+            rest = self._until - time.monotonic()
+            if rest <= 0:
+                self.end()
+                return original(timeout)
+            found = original(rest if timeout is None else min(timeout, rest))
+            kept = [pair for pair in map(self._without_reading, found) if pair is not None]
+            if found and not kept:
+                time.sleep(0.001)  # what is held back would wake the selector again at once
+            return kept
+
+        self._selector.select = select
+
+    def run_out(self) -> None:
+        """The function runs again: only a moment more."""
+        if self._until:
+            self._until = time.monotonic() + _AFTERWARDS
+
+    def end(self) -> None:
+        """Let everything in."""
+        self._until = 0.0
+        if self._selector is not None:
+            vars(self._selector).pop("select", None)
+
+    def _without_reading(self, found: Any) -> Any:
+        key, events = found
+        if not events & selectors.EVENT_READ or not self._is_connected(key.fd):
+            return found
+        events &= ~selectors.EVENT_READ
+        return (key, events) if events else None
+
+    def _is_connected(self, fd: int) -> bool:
+        own = getattr(self._loop, "_ssock", None)  # call_soon_threadsafe's
+        if own is not None and fd == own.fileno():
+            return False
+        try:
+            if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+                return False
+            with socket.socket(fileno=os.dup(fd)) as copy:
+                copy.getpeername()
+                return True
+        except OSError:
+            return False

@@ -1,0 +1,67 @@
+"""Does it work again, in the same world? A slot that is gone without a trace shows only so."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+from .points import Stack, is_python, shown, stack_of, stack_of_error
+from .words import at_line, comparable, named
+
+__all__ = ["Second", "run_again"]
+
+
+_CLOSED = re.compile(r"clos(ed|ing)|disconnect|not connected|shut ?down|no longer", re.IGNORECASE)
+
+
+class Second(NamedTuple):
+    """What became of the second run.
+
+    Attributes:
+        ending: ``ok``, or what it did instead.
+        stack: where it hangs or failed.
+        value: what it returned, as text.
+        took: seconds.
+        excused: it failed because what it works with is closed, or by an assertion of its own: a test may count what the
+            first run did.
+    """
+
+    ending: str
+    stack: Stack
+    value: str
+    took: float
+    excused: bool = False
+
+
+async def run_again(
+    make: Callable[[], Awaitable[Any]], limit: float, began: Callable[[], None], least: int = 2
+) -> Second:
+    """Run what `make` gives, for at most `limit` seconds; an error from fewer than `least` frames is excused."""
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    stack: Stack = ()
+    value, excused = "", False
+    task: asyncio.Future[Any] = asyncio.ensure_future(make())
+    began()
+    await asyncio.wait({task}, timeout=limit)
+    took = loop.time() - start
+    if not task.done():
+        stack = stack_of(task.get_coro()) if isinstance(task, asyncio.Task) else ()
+        ending = f"hangs at {at_line(shown(stack))}" if stack else "hangs"
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.2)
+    elif task.cancelled():
+        ending = "was cancelled"
+    elif (error := task.exception()) is not None:
+        ending = f"raises {named(error)}"
+        stack = stack_of_error(error)
+        asserted = isinstance(error, AssertionError) or not isinstance(error, Exception)
+        excused = asserted or len(_somebodys(stack)) < least or _CLOSED.search(ending) is not None
+    else:
+        ending, value = "ok", comparable(task.result())
+    return Second(ending, stack, value, took, excused)
+
+
+def _somebodys(stack: Stack) -> Stack:
+    """Without Python's own frames: one that is left is the function itself."""
+    return tuple(step for step in stack if not is_python(step.file))

@@ -1,0 +1,61 @@
+"""What follows from the results of runs, as plain functions: the measure, the second cancels, the frame to mend."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from .case import Result
+from .plan import Plan
+from .points import Point, Stack, Step, is_python, shown
+
+__all__ = ["at_fault", "doubles", "together"]
+
+
+def doubles(results: Sequence[Result]) -> list[Plan]:
+    """A second cancel at each point that the clean-up after a first was seen to come by."""
+    plans: dict[tuple[Point, Point], Plan] = {}
+    for phase in ("early", "late", "before"):
+        for result in results:
+            plan = result.plan
+            if plan is None or plan.phase != phase or not result.fired:
+                continue
+            for second in result.cleaning:
+                double = Plan("double", plan.point, second, phase, again=plan.again)
+                plans.setdefault((plan.point, second), double)
+    return list(plans.values())
+
+
+def together(first: Result, second: Result) -> Result:
+    """What may be expected of a run: all that one of the two showed."""
+    seen = {item.point: item for item in second.seen}
+    seen.update({item.point: item for item in first.seen})
+    return dataclasses.replace(
+        first,
+        seen=list(seen.values()),
+        left_first=first.left_first | second.left_first,
+        left=first.left | second.left,
+        noise=first.noise | second.noise,
+        given_first=max(first.given_first, second.given_first, key=len),
+        given_kept=max(first.given_kept, second.given_kept, key=len),
+        took=max(first.took, second.took),
+        bystander_took=max(first.bystander_took, second.bystander_took),
+        restart=second.restart if first.restart == "ok" else first.restart,
+        restart_took=max(first.restart_took, second.restart_took),
+        value=first.value if first.value == second.value else "",
+    )
+
+
+def at_fault(point: Point, evidence: Stack) -> Step:
+    """The frame to mend.
+
+    `evidence` is the stack that made what is left, or that hangs afterwards. Where it has a function in common with the
+    await, the innermost such: it took, and did not give back. Else the one that started what is left, if it was a child
+    task that waited; else the innermost that waits.
+    """
+    own = [step for step in point.stack if not is_python(step.file)]
+    involved = {(step.file, step.function) for step in evidence}
+    for step in reversed(own):
+        if (step.file, step.function) in involved:
+            return step
+    if point.owner and evidence:
+        return shown(evidence)
+    return own[-1] if own else shown(point.stack)

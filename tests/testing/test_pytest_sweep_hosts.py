@@ -1,0 +1,367 @@
+"""``pytest --cancel-sweep`` beside whatever else runs the tests: nothing fails for a reason that is the sweep's own."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from .test_pytest_plugin import ANYIO_BACKEND, run_pytest, write
+
+AUTO = "asyncio_mode = auto"
+ASYNCIO = ("pytest_asyncio.plugin",)
+
+WRAPPED = """
+import asyncio
+import functools
+import threading
+
+def runs(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        return asyncio.run(function(*args, **kwargs))
+    return wrapper
+
+def runs_by_hand(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        try:
+            function(*args, **kwargs).send(None)
+        except StopIteration:
+            pass
+    return wrapper
+
+@runs
+async def test_decorated(lock=None):
+    lock = asyncio.Lock()
+    await lock.acquire()
+    await asyncio.sleep(0.001)
+    lock.release()
+
+class Nothing:
+    def __await__(self):
+        return iter(())
+
+@runs_by_hand
+async def test_without_a_loop():
+    await Nothing()
+"""
+
+
+def test_a_test_that_a_decorator_runs_is_swept(tmp_path: Path) -> None:
+    write(tmp_path, WRAPPED)
+    text = run_pytest(tmp_path, "--cancel-sweep").stdout
+    assert "test_decorated: UNSAFE: 1 await point" in text, text
+    assert "- locks: the Lock is still held" in text
+    assert "test_without_a_loop: not swept: it does not run in a task of asyncio" in text
+    assert "of the tests 1 unsafe, 1 not swept" in text
+    assert "1 failed, 1 passed" in text
+
+
+POOL = """
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+POOL = ThreadPoolExecutor(max_workers=1)
+
+async def test_in_a_thread():
+    assert await asyncio.get_running_loop().run_in_executor(POOL, sum, [1, 2]) == 3
+"""
+
+
+def test_a_thread_pool_of_the_module_has_threads_in_each_run(tmp_path: Path) -> None:
+    write(tmp_path, POOL)
+    assert "test_in_a_thread: SAFE: 1 await point" in run_pytest(tmp_path, "--cancel-sweep").stdout
+
+
+WIDE = """
+import asyncio
+import pytest
+import pytest_asyncio
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def port():
+    async def serve(reader, writer):
+        writer.write(await reader.readline())
+        writer.close()
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+
+async def test_one(port):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(b"one\\n")
+        assert await reader.readline() == b"one\\n"
+    finally:
+        writer.close()
+
+async def test_in_a_thread(port):
+    assert await asyncio.to_thread(sum, [1, 2]) == 3
+"""
+
+
+def test_a_loop_of_the_module_is_each_runs_own(tmp_path: Path) -> None:
+    pytest.importorskip("pytest_asyncio")
+    write(tmp_path, WIDE)
+    text = run_pytest(tmp_path, "--cancel-sweep", plugins=ASYNCIO).stdout
+    assert "2 passed" in text, text
+    assert "test_in_a_thread: SAFE" in text
+    assert "error" not in text
+
+
+EAGER = """
+import asyncio
+import anyio
+import pytest
+
+@pytest.fixture
+def anyio_backend():
+    def loop():
+        made = asyncio.new_event_loop()
+        made.set_task_factory(asyncio.eager_task_factory)
+        return made
+    return "asyncio", {"loop_factory": loop}
+
+@pytest.mark.anyio
+async def test_group():
+    lock = anyio.Lock()
+    async def child():
+        async with lock:
+            await anyio.sleep(0)
+    async with anyio.create_task_group() as group:
+        group.start_soon(child)
+        group.start_soon(child)
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in 3.12")
+def test_eager_tasks_in_a_group_of_anyio(tmp_path: Path) -> None:
+    pytest.importorskip("anyio")
+    write(tmp_path, EAGER)
+    assert "test_group: SAFE" in run_pytest(tmp_path, "--cancel-sweep", plugins=("anyio.pytest_plugin",)).stdout
+
+
+PATIENT = """
+import asyncio
+
+async def test_patient():
+    await asyncio.sleep(0.6)
+"""
+
+
+def test_a_test_may_take_longer_than_the_limit_after_a_cancel(tmp_path: Path) -> None:
+    write(tmp_path, PATIENT)
+    text = run_pytest(tmp_path, "--cancel-sweep", "--cancel-sweep-timeout=0.5", "--cancel-sweep-phases=early").stdout
+    assert "test_patient: SAFE" in text, text
+
+
+WRITES = """
+import asyncio
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+async def test_writes():
+    kept, new = HERE / "kept.txt", HERE / "new.txt"
+    old = kept.read_text()
+    kept.write_text("half")
+    new.write_text("something")
+    await asyncio.sleep(0)
+    kept.write_text(old)
+    new.unlink()
+
+async def test_reads():
+    assert (HERE / "kept.txt").read_text() == "whole"
+    assert not (HERE / "new.txt").exists()
+    await asyncio.sleep(0)
+"""
+
+
+def test_what_a_test_that_is_called_off_leaves_in_the_tree_is_taken_back(tmp_path: Path) -> None:
+    (tmp_path / "kept.txt").write_text("whole")
+    write(tmp_path, WRITES)
+    text = run_pytest(tmp_path, "--cancel-sweep").stdout
+    assert "test_reads: SAFE" in text, text
+    assert "put back 1 file that runs had changed: kept.txt" in text
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".txt") == ["kept.txt"]
+    assert (tmp_path / "kept.txt").read_text() == "whole"
+
+
+TIMED = """
+import asyncio
+
+async def test_many():
+    for _ in range(20):
+        await asyncio.sleep(0)
+"""
+
+
+@pytest.mark.parametrize("method", ["signal", "thread"])
+def test_the_limit_of_pytest_timeout_is_for_the_test_alone(tmp_path: Path, method: str) -> None:
+    pytest.importorskip("pytest_timeout")
+    write(tmp_path, TIMED)
+    options = ("--cancel-sweep", "--timeout=2", f"--timeout-method={method}", "-s")
+    text = run_pytest(tmp_path, *options, plugins=("pytest_timeout",)).stdout
+    assert "INTERNALERROR" not in text
+    assert "test_many: SAFE: 20 await points" in text, text
+
+
+FLAKY = """
+import asyncio
+
+runs = []
+
+async def test_flaky():
+    runs.append(1)
+    assert len(runs) > 1
+    await asyncio.sleep(0)
+
+async def test_steady():
+    await asyncio.sleep(0)
+"""
+
+
+def test_one_that_fails_is_left_to_pytest_rerunfailures(tmp_path: Path) -> None:
+    pytest.importorskip("pytest_rerunfailures")
+    write(tmp_path, FLAKY)
+    text = run_pytest(tmp_path, "--cancel-sweep", "--reruns=2", plugins=("pytest_rerunfailures",)).stdout
+    assert "2 passed" in text, text
+    assert "test_steady: SAFE" in text
+
+
+BACKENDS = """
+import anyio
+import pytest
+
+@pytest.mark.anyio
+async def test_sleep():
+    await anyio.sleep(0.001)
+"""
+
+
+def test_a_run_on_trio_is_left_alone_and_counted(tmp_path: Path) -> None:
+    pytest.importorskip("trio")
+    write(tmp_path, BACKENDS)
+    text = run_pytest(tmp_path, "--cancel-sweep", plugins=("anyio.pytest_plugin",)).stdout
+    assert "test_sleep[asyncio]: SAFE" in text, text
+    assert "test_sleep[trio]: not swept: it runs on trio" in text
+    assert "2 passed" in text
+
+
+SECOND = """
+import asyncio
+
+runs = []
+
+async def test_only_once():
+    runs.append(1)
+    assert len(runs) == 1, "it is run again, in a process that saw the first run"
+    await asyncio.sleep(0)
+"""
+
+
+def test_one_that_passes_only_once_is_counted_as_an_error_and_passes(tmp_path: Path) -> None:
+    write(tmp_path, SECOND)
+    done = run_pytest(tmp_path, "--cancel-sweep")
+    assert "1 passed" in done.stdout
+    assert "not swept: it fails without any cancel" in done.stdout or "not swept:" in done.stdout
+    assert "of the tests 0 unsafe, 1 error" in done.stdout
+    assert done.returncode == 0
+
+
+OWN_WORLD = """
+import asyncio
+import collections
+
+class Pool:
+    def __init__(self):
+        self.free = collections.deque()
+        self.waiters = collections.deque()
+
+    async def get(self):
+        if self.free:
+            return self.free.popleft()
+        waiter = asyncio.get_running_loop().create_future()
+        self.waiters.append(waiter)
+        return await waiter
+
+    def put(self, connection):
+        while self.waiters:
+            waiter = self.waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(connection)
+                return
+        self.free.append(connection)
+
+async def query(pool, *, seconds=0.001):
+    connection = await pool.get()
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        pool.put(connection)
+
+def make():
+    pool = Pool()
+    asyncio.get_running_loop().call_later(0.005, pool.put, "connection")
+    return pool
+
+async def test_in_its_own_world():
+    await query(make(), seconds=0.002)
+
+async def closed(pool):
+    if not pool.free:
+        raise RuntimeError("the pool is closed")
+    pool.free.clear()
+    await asyncio.sleep(0.001)
+
+async def test_what_may_be_closed_afterwards():
+    pool = Pool()
+    pool.put(1)
+    await closed(pool)
+"""
+
+
+def test_a_test_that_makes_its_own_world_repeats_the_call_that_was_called_off(tmp_path: Path) -> None:
+    write(tmp_path, OWN_WORLD)
+    text = run_pytest(tmp_path, "--cancel-sweep").stdout
+    assert "query, called again with the same arguments, hangs at test_suite.py:15: return await waiter" in text, text
+    assert "1 failed, 1 passed" in text
+    assert "test_what_may_be_closed_afterwards: SAFE" in text
+
+
+OF_A_FIXTURE = f"""
+import pytest
+{OWN_WORLD.partition("async def test_in_its_own_world")[0]}
+
+@pytest.fixture
+def pool():
+    pool = Pool()
+    pool.put("connection")
+    return pool
+
+async def test_by_hand(pool):
+    asyncio.get_running_loop().call_later(0.002, pool.put, await pool.get())
+    connection = await pool.get()
+    await asyncio.sleep(0)
+    pool.put(connection)
+
+def test_backend(): ...
+{ANYIO_BACKEND.replace("@pytest.fixture", "")}
+"""
+
+
+def test_a_test_is_run_again_with_its_fixtures(tmp_path: Path) -> None:
+    pytest.importorskip("pytest_asyncio")
+    write(tmp_path, OF_A_FIXTURE, AUTO)
+    text = run_pytest(tmp_path, "--cancel-sweep", plugins=ASYNCIO).stdout
+    assert "test_by_hand: UNSAFE" in text, text
+    assert "restart: run again afterwards, it hangs at test_suite.py:17: return await waiter" in text
+
+
+def test_an_id_that_no_test_has_is_said_so(tmp_path: Path) -> None:
+    write(tmp_path, PATIENT.replace("0.6", "0"))
+    done = run_pytest(tmp_path, "--cancel-sweep", "--cancel-sweep-replay=e-000000")
+    assert "no cancel of the tests that were run has the id e-000000" in done.stdout
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR

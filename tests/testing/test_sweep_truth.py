@@ -1,0 +1,307 @@
+"""A SAFE that is none, an UNSAFE that is none: what the verdict may say, and what it must say beside."""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from calloff.testing import SweepReport, sweep
+from calloff.testing._sweep import sweeping
+from calloff.testing._sweep.case import Result
+from calloff.testing._sweep.points import whose
+
+
+def swept(fn: Any, **options: Any) -> SweepReport:
+    return asyncio.run(sweep(fn, **{"jobs": 2, **options}))
+
+
+# --- a slot that is gone without a trace
+
+
+class Slot:
+    def __init__(self) -> None:
+        self.free = 1
+
+    async def use(self) -> None:
+        while not self.free:
+            await asyncio.sleep(0.001)
+        self.free -= 1
+        await asyncio.sleep(0)  # the gap
+        self.free += 1
+
+
+async def slot() -> Slot:
+    return Slot()
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_it_is_run_again_after_every_cancel_however_many_there_are(before: int) -> None:
+    async def job(slot: Slot) -> None:
+        for _ in range(before):
+            await asyncio.sleep(0)
+        await slot.use()
+        for _ in range(61):
+            await asyncio.sleep(0)
+
+    report = swept(job, setup=slot, phases=("early",), isolate=False)
+    assert [finding.at.source for finding in report.unsafe] == ["await asyncio.sleep(0)  # the gap"]
+
+
+async def one_item() -> "asyncio.Queue[int]":
+    queue: asyncio.Queue[int] = asyncio.Queue()
+    asyncio.get_running_loop().call_later(0.002, queue.put_nowait, 1)
+    return queue
+
+
+async def take(queue: "asyncio.Queue[int]") -> None:
+    await queue.get()
+
+
+def test_what_can_not_be_run_twice_is_told() -> None:
+    report = swept(take, setup=one_item)
+    assert report.verdict == "SAFE"
+    assert "without a cancel, it hangs at test_sweep_truth.py" in report.not_tried["restart"]
+    assert report.to_json()["not_tried"] == report.not_tried
+    assert "not tried: restart: it can't be run twice" in str(report)
+    assert str(report).splitlines()[-1].startswith("SAFE: 1 await point, 5 runs, 0 unsafe, restart not tried in")
+    assert report.seconds < 60  # the limit of a second run is made of the first one's time, not 5 s
+
+
+# --- a reply that comes too late
+
+
+class Connections:
+    """Keeps connections; one on which something has come in that nobody asked for is dropped."""
+
+    def __init__(self, careful: bool) -> None:
+        self.careful = careful
+        self.idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def ask(self, text: str) -> str:
+        reader, writer = await self.take()
+        writer.write(f"{text}\n".encode())
+        whole = False
+        try:
+            found = (await reader.readline()).decode()
+            whole = True
+        finally:
+            if whole or not self.careful:
+                self.idle.append((reader, writer))
+            else:
+                writer.close()
+        return found
+
+    async def take(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        while self.idle:
+            reader, writer = self.idle.pop()
+            if not reader._buffer:  # type: ignore[attr-defined]
+                return reader, writer
+            writer.close()
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def close(self) -> None:
+        self.server.close()
+        for _, writer in self.idle:
+            writer.close()
+
+    @classmethod
+    async def make(cls, careful: bool) -> "Connections":
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while line := await reader.readline():
+                writer.write(line)
+            writer.close()
+
+        self = cls(careful)
+        self.server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        self.port = self.server.sockets[0].getsockname()[1]
+        await self.ask("warm")
+        return self
+
+
+async def careless() -> Connections:
+    return await Connections.make(careful=False)
+
+
+async def careful() -> Connections:
+    return await Connections.make(careful=True)
+
+
+async def ask(connections: Connections) -> str:
+    return await connections.ask("one") + await connections.ask("two")
+
+
+def test_a_server_at_hand_does_not_hide_a_reply_that_is_left_behind() -> None:
+    report = swept(ask, setup=careless, teardown=Connections.close, phases=("early",))
+    (finding,) = {finding.at.source: finding for finding in report.unsafe}.values()
+    assert finding.at.source == "found = (await reader.readline()).decode()"
+    assert finding.oracles == {"restart"}
+    assert "with what comes in 20 ms away, it returns" in finding.violations[0].text
+    assert swept(ask, setup=careful, teardown=Connections.close, phases=("early",)).verdict == "SAFE"
+
+
+# --- random names
+
+
+def left_open(name: Callable[[], str]) -> Any:
+    async def fn() -> None:
+        kept.append(open(name(), "w"))  # noqa: SIM115
+        await asyncio.sleep(0.001)
+
+    return fn
+
+
+kept: list[Any] = []
+
+
+def random_name() -> str:
+    handle, name = tempfile.mkstemp()
+    os.close(handle)
+    os.remove(name)
+    return name
+
+
+def test_a_file_with_a_random_name_that_is_always_left_open_is_no_finding() -> None:
+    assert swept(left_open(random_name)).verdict == "SAFE"
+
+    async def for_the_collector() -> None:
+        open(random_name(), "w").write("x")  # noqa: SIM115
+        await asyncio.sleep(0.001)
+
+    assert swept(for_the_collector).verdict == "SAFE"
+
+
+def test_a_second_file_of_the_same_kind_is_one() -> None:
+    async def fn() -> None:
+        kept.append(open(random_name(), "w"))  # noqa: SIM115
+        file = open(random_name(), "w")  # noqa: SIM115
+        kept.append(file)
+        await asyncio.sleep(0.001)
+        file.close()
+
+    assert {oracle for finding in swept(fn).unsafe for oracle in finding.oracles} == {"files"}
+
+
+# --- what is not the function's doing
+
+
+async def future() -> "asyncio.Future[int]":
+    made = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(0.002, lambda: made.done() or made.set_result(1))
+    return made
+
+
+async def await_it(future: "asyncio.Future[int]") -> int:
+    return await future
+
+
+@pytest.mark.parametrize("role", ["teardown", "check"])
+def test_a_helper_that_meets_a_cancelled_future_is_told_by_its_name(role: str) -> None:
+    report = swept(await_it, setup=future, phases=("early",), without=("restart",), **{role: await_it})
+    (finding,) = report.unsafe
+    assert finding.oracles == {role}
+    assert "CancelledError" in finding.violations[0].text
+
+
+@pytest.mark.parametrize("left", [0, 2, 4])
+def test_no_process_for_a_run_is_an_error_not_a_finding(left: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, forks = os.fork, 0
+
+    def fork() -> int:
+        nonlocal forks
+        forks += 1
+        if forks > left:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return real()
+
+    async def fn() -> None:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(os, "fork", fork)
+    report = swept(fn, jobs=1)
+    assert report.verdict == "ERROR"
+    assert report.findings == ()
+    assert "no process could be started for" in report.error
+    assert report.exit_status == 2
+
+
+def test_a_lost_server_of_runs_is_an_error(tmp_path: Path) -> None:
+    async def fn() -> None:
+        with open(tmp_path / "runs", "a") as file:
+            file.write(".")
+            if file.tell() == 3:
+                os.kill(os.getppid(), 9)
+        await asyncio.sleep(0.01)
+
+    report = swept(fn, jobs=1)
+    assert report.verdict == "ERROR"
+    assert report.error == "the process that keeps the runs apart has ended"
+
+
+async def counts_its_own_cancel() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    await asyncio.sleep(0)
+    task.cancel()
+    try:
+        await asyncio.sleep(0)
+    except asyncio.CancelledError:
+        pass  # never uncancelled: it ends with cancelling() == 1 without the sweep, too
+
+
+def test_a_function_that_usually_cancels_itself_may_be_called_off_before_it_does() -> None:
+    report = swept(counts_its_own_cancel, phases=("early",), without=("obeyed",))
+    assert "cancelling" not in {oracle for finding in report.findings for oracle in finding.oracles}
+
+
+class Scripted:
+    """A place that gives what it is told."""
+
+    def __init__(self, *violations: list[tuple[str, str]]) -> None:
+        self.violations = list(violations)
+
+    async def ask(self, order: Any, /) -> Result:
+        found = self.violations.pop(0)
+        return Result(order[0], fired=True, violations=found, made=[()] * len(found))
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(("oracle", "verdict"), [("restart", "UNRESOLVED"), ("threads", "SAFE")])
+def test_a_hang_seen_once_in_three_runs_is_kept_with_its_evidence(oracle: str, verdict: str) -> None:
+    from calloff.testing._sweep.plan import Plan
+    from calloff.testing._sweep.points import Point, Step
+    from calloff.testing._sweep.whole import make_case
+
+    async def fn() -> None: ...
+
+    case = make_case(fn, None, None, None, None, 1, True, "cancel", ())
+    found = sweeping.Sweeping(case)
+    plan = Plan("early", Point("", (Step(__file__, 1, "fn"),), 1))
+    place = Scripted([(oracle, "it hangs")], [], [])
+    asyncio.run(found._carry_out([place], [plan], Result()))
+    report = found._report()
+    assert report.verdict == verdict
+    if verdict == "UNRESOLVED":
+        assert [item.text for item in report.findings[0].violations] == ["it hangs", "this was seen in 1 of 3 runs"]
+
+
+# --- whose code
+
+
+def test_compiled_code_and_what_lies_elsewhere_is_not_yours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert whose(__file__) == "yours"
+    assert whose(asyncio.locks.__file__) == "python"
+    assert whose("driver/protocol/protocol.pyx") == "library"
+    from calloff.testing._sweep import points
+
+    monkeypatch.setattr(points, "_editable", lambda: (f"{tmp_path}{os.sep}",))
+    module = tmp_path / "module.py"
+    module.write_text("")
+    assert whose(str(module)) == "library", "a package that is installed as it lies there"
+    monkeypatch.chdir(tmp_path)
+    assert whose(str(module)) == "yours", "one that is being worked on"
