@@ -24,7 +24,13 @@ from ._sweep.plan import Plan
 from ._sweep.touched import watched_locks
 from ._sweep.trial import Trial
 
-__all__ = ["Sibling", "carry_out"]
+__all__ = ["Sibling", "carry_out", "plugin"]
+
+
+def plugin(config: pytest.Config, name: str) -> Any:
+    """The plugin ``pytest-NAME``, however it was loaded, or ``None``."""
+    manager = config.pluginmanager
+    return manager.get_plugin(name) or manager.get_plugin(f"pytest_{name}")
 
 
 class Sibling:
@@ -194,9 +200,9 @@ def _patched(owner: Any, name: str, new: Any) -> Generator[None]:
 
 def _without_timer(config: pytest.Config) -> None:
     """A run has its own limit: pytest-timeout's would count for all that the sweep does in it."""
-    plugin = config.pluginmanager.get_plugin("timeout")
-    if plugin is not None:
-        config.pluginmanager.unregister(plugin)
+    found = plugin(config, "timeout")
+    if found is not None:
+        config.pluginmanager.unregister(found)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from _pytest.outcomes import OutcomeException
 from _pytest.runner import CallInfo, runtestprotocol
 
 from ._pytest import NOTES, known_key
-from ._pytest_probe import Sibling, carry_out
+from ._pytest_probe import Sibling, carry_out, plugin
 from ._sweep.case import Result
 from ._sweep.isolate import Server
 from ._sweep.journal import Journal
@@ -47,7 +47,7 @@ def run_and_sweep(item: pytest.Item, nextitem: pytest.Item | None, options: dict
     ``False`` leaves the test to the other plugins: it failed, and one of them runs such tests again.
     """
     hook = item.ihook
-    rerun = item.config.pluginmanager.hasplugin("rerunfailures")
+    rerun = plugin(item.config, "rerunfailures") is not None
     if not rerun:
         hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     reports = runtestprotocol(item, log=False, nextitem=Sibling(item))  # type: ignore[arg-type]
@@ -70,7 +70,7 @@ def run_and_sweep(item: pytest.Item, nextitem: pytest.Item | None, options: dict
 
 def _stop_timer(item: pytest.Item) -> None:
     """pytest-timeout's limit is for the test, not for its sweep: each run of that has its own."""
-    if item.config.pluginmanager.hasplugin("timeout"):
+    if plugin(item.config, "timeout") is not None:
         item.ihook.pytest_timeout_cancel_timer(item=item)
 
 
@@ -145,7 +145,7 @@ def _file_in(folder: str, item: pytest.Item, ending: str) -> Path:
 
 def _foreign(item: pytest.Item) -> str:
     """Why a test is not for the sweep, as far as that can be told without running it."""
-    if item.get_closest_marker("trio") is not None and item.config.pluginmanager.hasplugin("trio"):
+    if item.get_closest_marker("trio") is not None and plugin(item.config, "trio") is not None:
         return "pytest-trio runs it, on trio"
     params = getattr(getattr(item, "callspec", None), "params", {})
     backend = params.get("anyio_backend", "")
