@@ -337,3 +337,40 @@ def test_importing_the_kernels_floor_is_quick():
     code += "print({'ctypes', 'asyncio', 'socket', 'signal', 'typing', 'subprocess'} & (set(sys.modules) - before))"
     done = run("import calloff;" + code)
     assert done.stdout == "set()\n", done.stderr[-2000:]
+
+
+BY_C = """
+import asyncio, os, calloff
+
+def files():
+    import resource
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+def lower():
+    import ctypes
+    both = (ctypes.c_uint64 * 2)(77, 88)
+    assert ctypes.CDLL(None).setrlimit(7, both) == 0
+    return os.getpid()
+
+async def main():
+    first = await calloff.call(calloff.process(files))
+    lowered = await calloff.call(calloff.process(lower))
+    assert await calloff.call(calloff.process(os.getpid)) != lowered
+    assert await calloff.call(calloff.process(files)) == first > 77
+    lower()
+    await asyncio.sleep(0.05)  # nobody who has Python only can have changed them, so they are looked at now and then
+    assert await calloff.call(calloff.process(files)) == 77
+    print("same")
+
+calloff.run(main())
+"""
+
+
+def test_limits_that_c_code_changes_are_noticed():
+    done = run(BY_C)
+    assert done.stdout == "same\n", done.stderr[-2000:]
+
+
+def test_resource_can_be_imported_afterwards():
+    code = "import calloff, sys; calloff.run(calloff.call(calloff.process(abs, -1))); import resource; resource.getrlimit(7)"
+    assert run(code).returncode == 0

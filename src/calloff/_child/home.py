@@ -20,6 +20,10 @@ __all__ = ["Home"]
 
 #: seconds that threads which are about to end get for it
 _TIDY = 0.05
+#: seconds of a function that is so short that looking at the limits would take as long
+_SHORT = 0.0002
+#: seconds for which limits that were looked at count, as long as no Python code can have changed them
+_FRESH = 0.01
 #: those of C: the ones of `signal` make enums of each answer
 _getsignal: Callable[[int], object] = sys.modules["_signal"].getsignal
 _set_mask: Callable[[int, set[int]], object] = sys.modules["_signal"].pthread_sigmask
@@ -44,6 +48,8 @@ class Home:
         self._mask: set[int] = set()
         self._threads: set[threading.Thread] = set()
         self._marks: tuple[Any, ...] = ()
+        self._limits: list[tuple[int, int]] = []
+        self._looked_at = 0.0
 
     def note(self) -> None:
         """Everything is set up: this is how the jobs are to find it."""
@@ -53,6 +59,7 @@ class Home:
         self._mask = {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
         self._threads = set(threading.enumerate())
         self._marks = inherit.marks(self._umask)
+        self._limits = inherit.limits()
 
     def change(self, changes: dict[str, Any]) -> None:
         """The owner has changed something."""
@@ -77,9 +84,19 @@ class Home:
         """Whether the function has left a thread behind."""
         return threading.active_count() > 1 and self._left_threads()
 
-    def is_changed(self) -> bool:
-        """Whether a function has changed what can't always be put back: users, limits, niceness, processors."""
-        return inherit.marks(self._umask) != self._marks
+    def is_changed(self, began_at: float) -> bool:
+        """Whether a function has changed what can't always be put back: users, limits, niceness, processors.
+
+        Args:
+            began_at: when it began. C code that a short one calls may change limits unseen, for a moment.
+        """
+        if inherit.marks(self._umask) != self._marks:
+            return True
+        now = time.monotonic()
+        if not inherit.may_set_limits() and now - began_at < _SHORT and now - self._looked_at < _FRESH:
+            return False
+        self._looked_at = now
+        return inherit.limits() != self._limits
 
     def _settle(self) -> None:
         wanted = self._details

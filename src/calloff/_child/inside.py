@@ -37,6 +37,7 @@ class InsideOperation:
     Attributes:
         id: the operation's id in the owner.
         name: its name.
+        began_at: when the worker began with it.
     """
 
     place = "process"
@@ -56,7 +57,7 @@ class InsideOperation:
         self.told = 0
         self._listener: Listener | None = None
         self._children: dict[Any, None] | None = None
-        self._started_at = 0.0
+        self.began_at = 0.0
         self._progress: Any = None
         self._deadline: float | None = None
 
@@ -73,7 +74,7 @@ class InsideOperation:
         self.told = 0
         self._children = None
         self._progress = None
-        self._started_at = now = time.monotonic()
+        self.began_at = now = time.monotonic()
         self._deadline = None if left is None else now + left
 
     def end(self) -> None:
@@ -216,7 +217,7 @@ class InsideOperation:
     @property
     def elapsed(self) -> float:
         """Seconds since the worker began with it."""
-        return time.monotonic() - self._started_at
+        return time.monotonic() - self.began_at
 
     @property
     def deadline(self) -> float | None:

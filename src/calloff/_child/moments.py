@@ -27,11 +27,11 @@ from sys import version_info
 from types import CodeType, FrameType
 from typing import Any
 
+from .._os import inherit
+
 _usage: Callable[[], Any] | None = None
 try:
-    import resource
-
-    _usage = partial(resource.getrusage, resource.RUSAGE_THREAD)
+    _usage = partial(inherit.resource().getrusage, inherit.resource().RUSAGE_THREAD)
 except (ImportError, AttributeError):  # not Linux
     pass
 

@@ -186,7 +186,7 @@ class _Worker:
         del value, parts
         self._send(frame((number, kind, told, left_behind, operation.told, self._spoiled), body, buffers))
         self._home.restore()  # now, while the owner is busy with the answer
-        if self._home.is_changed():
+        if self._home.is_changed(operation.began_at):
             os._exit(0)  # a function that is on its way here has not begun: the owner gives it to another worker
 
     def _send(self, parts: list[Any]) -> None:

@@ -23,10 +23,14 @@ __all__ = [
     "Credentials",
     "Settings",
     "assume",
+    "credentials",
     "dispositions",
     "here",
     "is_like",
+    "limits",
     "marks",
+    "may_set_limits",
+    "resource",
     "standing",
     "take_over",
     "users",
@@ -60,13 +64,22 @@ def users() -> "Credentials":
 def standing() -> "tuple[Credentials, Settings]":
     """All that can't be given to a child of another process, and what can, of the calling thread now."""
     status = _status()
-    told = tuple([_field(status, name) for name in _TELLING])
+    return _credentials(status), _settings(status)
+
+
+def credentials() -> "Credentials":
+    """All that can't be given to a child of another process, of the calling thread now."""
+    return _credentials(_status())
+
+
+def _credentials(status: bytes) -> "Credentials":
+    at = status.find(b"\nCapInh:")
+    told = status[at : max(at, status.find(b"\nCpus_allowed:", at))]  # capabilities, NoNewPrivs, Seccomp
     places = tuple([_identity(path) for path in (_SPACES if status else _SPACES[:1])])
     group = proc.read("/proc/thread-self/cgroup") if status else b""
-    return (users(), told, places, group), _settings(status)
+    return (users(), told, places, group)
 
 
-_TELLING = (b"CapInh", b"CapPrm", b"CapEff", b"CapBnd", b"CapAmb", b"NoNewPrivs", b"Seccomp", b"Seccomp_filters")
 _SPACES = ("/", "/proc/thread-self/ns/mnt", "/proc/thread-self/ns/net")
 
 
@@ -83,22 +96,22 @@ _capget: "list[Callable[[], bytes]]" = []
 
 def _capabilities() -> bytes:
     """The capabilities of this thread; empty where the system has none or can't tell."""
-    if not _capget:
-        _capget.append(_find_capget())
-    return _capget[0]()
+    return (_capget or _find_capget())[0]()
 
 
-def _find_capget() -> "Callable[[], bytes]":
-    if sys.platform != "linux":
-        return bytes
-    try:
-        import ctypes
+def _find_capget() -> "list[Callable[[], bytes]]":
+    found_here: Callable[[], bytes] = bytes
+    if sys.platform == "linux":
+        try:
+            import ctypes
 
-        call = ctypes.CDLL(None).capget
-        header, found = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
-    except (ImportError, AttributeError, OSError):
-        return bytes
-    return lambda: bytes(found) if call(header, found) == 0 else b""
+            call = ctypes.CDLL(None).capget
+            header, found = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+            found_here = lambda: bytes(found) if call(header, found) == 0 else b""  # noqa: E731
+        except (ImportError, AttributeError, OSError):
+            pass
+    _capget.append(found_here)
+    return _capget
 
 
 def _settings(status: bytes) -> "Settings":
@@ -108,7 +121,7 @@ def _settings(status: bytes) -> "Settings":
         "ignored": _ignored(status),
         "blocked": _bits(_field(status, b"SigBlk")) if status else sorted(_blocked()),
         "nice": os.getpriority(os.PRIO_PROCESS, 0),
-        "limits": _limits(),
+        "limits": limits(),
         "here": here(),
     }
     if found["umask"] < 0:
@@ -121,19 +134,31 @@ def _settings(status: bytes) -> "Settings":
 
 
 def marks(umask: int) -> "tuple[Any, ...]":
-    """What a warm worker must have been started under, in a few microseconds; compared with what it was then.
+    """What a warm worker must have been started under, in 3 microseconds; compared with what it was then.
+
+    The limits, which take twice as long, are not among it: see `may_set_limits`.
 
     Args:
         umask: what the umask is thought to be. It can only be read by being set; where it is that, nothing changes.
     """
-    import resource
-
     found = os.umask(umask)
     if found != umask:
         os.umask(found)
-    limits = list(map(resource.getrlimit, _LIMITS))
-    cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
-    return (users(), os.getpriority(os.PRIO_PROCESS, 0), cpus, limits, found)
+    if not _ALL_THERE:
+        cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+        return (users(), os.getpriority(os.PRIO_PROCESS, 0), cpus, found)
+    return (
+        os.getresuid(),
+        os.getresgid(),
+        os.getgroups(),
+        _capabilities(),
+        os.getpriority(os.PRIO_PROCESS, 0),
+        os.sched_getaffinity(0),
+        found,
+    )
+
+
+_ALL_THERE = all(hasattr(os, name) for name in ("getresuid", "getresgid", "sched_getaffinity"))
 
 
 def here() -> "tuple[int, int]":
@@ -170,15 +195,36 @@ def _valid() -> "set[int]":
 
 
 _LIMITS: "list[int]" = []
+_loaded: "list[Any]" = []
 
 
-def _limits() -> "list[tuple[int, int]]":
-    import resource
+def resource() -> "Any":
+    """The module of that name, loaded for ourselves: `may_set_limits` tells whether anybody else has it."""
+    if not _loaded:
+        was_there = "resource" in sys.modules
+        import resource as module
 
+        if not was_there:
+            sys.modules.pop("resource", None)
+        _loaded.append(module)
+    return _loaded[0]
+
+
+def may_set_limits() -> bool:
+    """Whether Python code other than ours can have changed a limit of this process: it must have imported `resource`.
+
+    Limits can also be changed by C code, or by another process; those who call this look for that now and then.
+    """
+    return "resource" in sys.modules
+
+
+def limits() -> "list[tuple[int, int]]":
+    """All limits of this process."""
+    module = resource()
     if not _LIMITS:
-        names = [name for name in dir(resource) if name.startswith("RLIMIT_") and name != "RLIMIT_OFILE"]
-        _LIMITS.extend(sorted({int(getattr(resource, name)) for name in names}))
-    return list(map(resource.getrlimit, _LIMITS))
+        names = [name for name in dir(module) if name.startswith("RLIMIT_") and name != "RLIMIT_OFILE"]
+        _LIMITS.extend(sorted({int(getattr(module, name)) for name in names}))
+    return list(map(module.getrlimit, _LIMITS))
 
 
 # --- in the child
@@ -194,6 +240,7 @@ def dispositions(wanted: "Settings") -> None:
 
 def assume(wanted: "Credentials") -> bool:
     """Have the users and groups of a process that may do less; whether all credentials are those of that process then."""
+    sys.modules.setdefault("resource", resource())  # afterwards its file may be out of reach
     users, groups, more, _ = wanted[0]
     os.setgroups(more)
     os.setresgid(*groups)
@@ -220,12 +267,10 @@ def take_over(wanted: "Settings", own: "Settings") -> None:
     if wanted["nice"] != own["nice"]:
         os.setpriority(os.PRIO_PROCESS, 0, wanted["nice"])
     if wanted["limits"] != own["limits"]:
-        import resource
-
-        _limits()
+        limits()
         for which, limit, before in zip(_LIMITS, wanted["limits"], own["limits"], strict=True):
             if limit != before:
-                resource.setrlimit(which, limit)
+                resource().setrlimit(which, limit)
 
 
 def is_like(wanted: "Settings", own: "Settings") -> bool:

@@ -85,9 +85,10 @@ class Guarded:
         self._since = monotonic()
         self.loop: AbstractEventLoop = loop
         credentials, wanted = inherit.standing()
-        _seen.note(credentials)
+        _seen.note(credentials, wanted["limits"])
         self._umask: int = wanted["umask"]
         self._marks = inherit.marks(self._umask) if kind == "worker" else None
+        self._limits: list[tuple[int, int]] = wanted["limits"]
         self._fork(credentials, files)
         self._given = list(files)
         _open.add(self)
@@ -121,13 +122,16 @@ class Guarded:
         """Whether what it started would be the same if it were started now: user, groups, limits, umask, niceness.
 
         The rest of the credentials changes once in a program's life if ever, and takes longer to read than a function
-        takes to be sent and back: what was read of it counts for a moment.
+        takes to be sent and back: what was read of it counts for a moment. So do limits, as long as no code of Python's
+        can have changed them.
         """
         if self.keeper is not _keeper or inherit.marks(self._umask) != self._marks:
             return False
         if monotonic() - _seen.at > _FRESH:
-            _seen.note(inherit.standing()[0])
-        return bool(_seen.credentials == self.keeper.credentials)
+            _seen.note(inherit.credentials(), inherit.limits())
+        elif inherit.may_set_limits() and inherit.limits() != self._limits:
+            return False
+        return _seen.credentials == self.keeper.credentials and _seen.limits == self._limits
 
     def write(self, *parts: Any) -> None:
         """Send a letter."""
@@ -282,7 +286,7 @@ class Guarded:
         self._unlisten()
         self._socket.close()
         try:
-            self._fork(inherit.standing()[0], self._given)
+            self._fork(inherit.credentials(), self._given)
         except (OSError, CalloffError):
             self._ended = True  # and closed
             _open.discard(self)
@@ -419,15 +423,16 @@ class _Watch:
 
 
 class _Seen:
-    """The credentials that were read last, and when."""
+    """The credentials and limits that were read last, and when."""
 
     def __init__(self) -> None:
         self.at = 0.0
         self.credentials: inherit.Credentials = ()
+        self.limits: list[tuple[int, int]] = []
 
-    def note(self, credentials: inherit.Credentials) -> None:
+    def note(self, credentials: inherit.Credentials, limits: list[tuple[int, int]]) -> None:
         """These are ours now."""
-        self.at, self.credentials = monotonic(), credentials
+        self.at, self.credentials, self.limits = monotonic(), credentials, limits
 
 
 _seen = _Seen()

@@ -95,21 +95,29 @@ class Surroundings:
 
     def changes(self) -> dict[str, Any] | None:
         """What has changed since this was asked last; ``None`` for nothing."""
-        seen, now = self._seen, _surroundings()
-        if seen == now:
-            return None
-        self._seen = now
+        seen = self._seen
+        if seen["path"] == sys.path and seen["argv"] == getattr(sys, "argv", _NO_ARGV) and seen["cwd"] == _cwd():
+            raw = getattr(os.environ, "_data", None)
+            if seen["env"] == (dict(os.environ) if raw is None else raw):
+                return None
+        now = self._seen = _surroundings()
         return {name: _plain(value) for name, value in now.items() if value != seen[name]}
 
 
-def _surroundings() -> dict[str, Any]:
+_NO_ARGV = [""]
+
+
+def _cwd() -> str:
     try:
-        cwd = os.getcwd()
+        return os.getcwd()
     except OSError:
-        cwd = "/"
+        return "/"
+
+
+def _surroundings() -> dict[str, Any]:
     raw: Any = getattr(os.environ, "_data", None)  # not decoded, which takes ten times as long
     env = dict(os.environ) if raw is None else raw.copy()
-    return {"env": env, "cwd": cwd, "path": sys.path[:], "argv": list(getattr(sys, "argv", ("",)))}
+    return {"env": env, "cwd": _cwd(), "path": sys.path[:], "argv": list(getattr(sys, "argv", _NO_ARGV))}
 
 
 def _plain(value: Any) -> Any:
@@ -134,6 +142,8 @@ def stamp_of(function: Any) -> Stamp | None:
     while isinstance(function, partial):
         function = function.func
     name = getattr(function, "__module__", None)
+    if name == "builtins":
+        return None
     file = getattr(sys.modules.get(name), "__file__", None) if isinstance(name, str) else None
     if not isinstance(file, str) or file.startswith(_PYTHONS):
         return None

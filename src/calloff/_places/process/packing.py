@@ -37,9 +37,11 @@ def pack(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     Raises:
         TypeError: something of it can't be sent; the text says what.
     """
-    args = tuple([PickleBuffer(arg) if type(arg) is bytes and len(arg) > _LARGE else arg for arg in args])
+    if bytes in map(type, args):
+        args = tuple([PickleBuffer(arg) if type(arg) is bytes and len(arg) > _LARGE else arg for arg in args])
     call = (function, args, kwargs)
-    apart = [module for part in (function, *args, *kwargs.values()) if (module := out_of_reach(part)) is not None]
+    parts = (function, *args, *kwargs.values()) if kwargs else (function, *args)
+    apart = [module for module in map(out_of_reach, parts) if module is not None]
     if not apart:
         try:
             buffers: list[PickleBuffer] = []
@@ -80,6 +82,8 @@ def by_value(value: Any, buffers: list[PickleBuffer], apart: Iterable[ModuleType
 
 def out_of_reach(part: object) -> ModuleType | None:
     """The module of a function or an object, if a worker could not import it by its name: it was loaded by its path."""
+    if type(part) in _PLAIN:
+        return None
     while isinstance(part, functools.partial):
         part = part.func
     name = getattr(part, "__module__", None) if isinstance(part, _NAMED) else type(part).__module__
@@ -111,6 +115,7 @@ def _can_import(module: ModuleType) -> bool:
 
 
 _NAMED = (FunctionType, BuiltinFunctionType, MethodType, type)
+_PLAIN = frozenset({bool, bytes, complex, dict, float, int, list, set, str, tuple, type(None)})
 #: names of modules that a worker can import
 _FOUND = {"builtins"}
 
