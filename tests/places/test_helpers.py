@@ -164,6 +164,88 @@ def test_a_spare_that_is_killed(arun):
     arun(main)
 
 
+@pytest.mark.parametrize(
+    "victims", [("work",), ("guard",), ("guard", "work"), ("keeper", "guard", "work")], ids="-".join
+)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+def test_the_helpers_of_an_idle_worker(arun, number, victims):
+    """Nobody has anything to do, and then the next function comes."""
+
+    async def main():
+        for _ in range(2):
+            work = await calloff.call(calloff.process(os.getpid), timeout=20)
+            pids = {"work": work, "guard": parent(work), "keeper": kept._keeper.pid}
+            for victim in victims:
+                os.kill(pids[victim], number)
+            await next_starts_work()
+            for victim in victims:
+                assert number == signal.SIGSTOP or until(lambda: gone(pids[victim]))
+
+    arun(main)
+
+
+@pytest.mark.parametrize("victim", ["os.getpid()", "os.getppid()"], ids=["work", "guard"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+def test_the_helpers_of_a_worker_that_starts(arun, monkeypatch, tmp_path, number, victim):
+    name = f"hits_once_{uuid.uuid4().hex}"
+    lines = "import os, pathlib", f"path = pathlib.Path({str(tmp_path / 'hit')!r})"
+    hit = f"if not path.exists(): path.touch(); os.kill({victim}, {int(number)})"
+    (tmp_path / f"{name}.py").write_text("\n".join((*lines, hit)))
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    async def main():
+        calloff.process.configure(preload=[name])
+        calloff.process.restart()
+        try:
+            assert await calloff.call(calloff.process(len, "abc"), timeout=20) == 3
+            assert (tmp_path / "hit").exists()
+        finally:
+            calloff.process.configure(preload=[])
+            calloff.process.restart()
+
+    arun(main)
+
+
+@pytest.mark.parametrize("victims", [("work",), ("guard",), ("keeper",), ("keeper", "guard")], ids="-".join)
+@pytest.mark.parametrize("place", ["command", "process"])
+def test_stopped_while_it_is_being_stopped(arun, tmp_path, marker, place, victims):
+    async def main():
+        op, pids = await running(place, marker, tmp_path)
+        op.cancel("enough", grace=0.3)
+        for victim in victims:
+            os.kill(pids[victim], signal.SIGSTOP)
+        outcome = await asyncio.wait_for(op.outcome(), 0.3 + 1 + SLACK)
+        assert isinstance(outcome, calloff.Cancelled)
+        assert marked(marker) == []
+        await next_starts_work()
+
+    arun(main)
+
+
+@pytest.mark.parametrize("victim", ["keeper", "guard"])
+@pytest.mark.parametrize("place", ["command", "process"])
+def test_stopped_while_the_work_runs_to_its_end(arun, tmp_path, place, victim):
+    def until_told(path):
+        while not os.path.exists(path):
+            time.sleep(0.01)
+        return "x"
+
+    async def main():
+        go, script = str(tmp_path / "go"), f"while [ ! -e {tmp_path}/go ]; do sleep 0.01; done; echo x"
+        command = calloff.command("sh", "-c", script)
+        op = calloff.start(command if place == "command" else calloff.process(until_told, go))
+        while not op.body.pid:
+            await asyncio.sleep(0.01)
+        guard = parent(op.body.pid)
+        os.kill(parent(guard) if victim == "keeper" else guard, signal.SIGSTOP)
+        open(go, "w").close()
+        value = await asyncio.wait_for(op, SLACK)
+        assert (value if place == "process" else value.text) in ("x", "x\n")
+        await next_starts_work()
+
+    arun(main)
+
+
 def test_a_guard_that_is_stopped_again_and_again_is_killed(arun, tmp_path, marker):
     code = f"import os, signal, time\nwhile True: os.kill(os.getppid(), signal.SIGSTOP); time.sleep(0.02)  # {marker}"
 

@@ -372,5 +372,5 @@ def test_limits_that_c_code_changes_are_noticed():
 
 
 def test_resource_can_be_imported_afterwards():
-    code = "import calloff, sys; calloff.run(calloff.call(calloff.process(abs, -1))); import resource; resource.getrlimit(7)"
+    code = "import calloff; calloff.run(calloff.call(calloff.process(abs, -1))); import resource; resource.getrlimit(7)"
     assert run(code).returncode == 0

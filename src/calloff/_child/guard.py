@@ -183,10 +183,18 @@ class Guard:
                 self._drain()
                 if self._reaper.leader:
                     self._reaper.reap()
+                if self._reaper.was_stopped:
+                    self._go_on()
             elif file == self._owner:
                 self._gone = True
             else:
                 self._receive()
+
+    def _go_on(self) -> None:
+        """Continue a worker that was stopped while it waits for a function: the next one would wait for ever."""
+        self._reaper.was_stopped = False
+        if self.kind == "worker" and self.page.begun == self.page.done:
+            self._signal_work(signal.SIGCONT)
 
     def _drain(self) -> None:
         try:

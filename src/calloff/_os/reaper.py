@@ -95,17 +95,21 @@ class Reaper:
         self.leader = leader
         self.status: int | None = None
         """Exit status of the leader, minus the number of a signal; ``None`` while it runs."""
+        self.was_stopped = False
+        """Whether somebody has stopped the leader since this was set to false."""
 
     def reap(self) -> bool:
         """Collect whoever has ended; ``False`` when there are no children any more."""
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
             except ChildProcessError:
                 return False
             if not pid:
                 return True
-            if pid == self.leader:
+            if pid == self.leader and os.WIFSTOPPED(status):
+                self.was_stopped = True
+            elif pid == self.leader:
                 self.status = os.waitstatus_to_exitcode(status)
 
 
