@@ -334,6 +334,14 @@ def test_a_worker_that_dies_between_two_loops_is_not_noticed(loop_kind):
         assert runner.run(calloff.call(calloff.process(len, "abc"))) == 3
 
 
+def test_a_restart_between_two_loops(loop_kind):
+    with asyncio.Runner(loop_factory=loop_factory(loop_kind)) as runner:
+        worker = runner.run(calloff.call(calloff.process(os.getpid)))
+    calloff.process.restart()
+    with asyncio.Runner(loop_factory=loop_factory(loop_kind)) as runner:
+        assert runner.run(calloff.call(calloff.process(os.getpid))) != worker
+
+
 @pytest.mark.parametrize("victim", ["work", "guard", "keeper and guard"])
 def test_killed_while_a_function_is_on_its_way(arun, victim):
     """It never ran: it is given to another worker."""
@@ -341,8 +349,9 @@ def test_killed_while_a_function_is_on_its_way(arun, victim):
     async def main():
         worker = await calloff.call(calloff.process(os.getpid))
         guard, keeper = parent(worker), kept._keeper.pid
-        os.kill(worker, signal.SIGSTOP)
-        assert until(lambda: state(worker) == "T")
+        for pid in (keeper, guard, worker):  # each would be continued by the one before
+            os.kill(pid, signal.SIGSTOP)
+            assert until(lambda: state(pid) == "T")
         op = calloff.start(calloff.process(os.getpid))
         assert op.body.pid == worker
         victims = {"work": [worker], "guard": [guard], "keeper and guard": [keeper, guard]}[victim]

@@ -85,7 +85,9 @@ class Processes:
         itself; after changes to modules that it imports, call this.
         """
         for pool in list(pools.values()):
-            if not pool.loop.is_closed():
+            if pool.loop.is_closed():
+                pool.close()  # its workers would go over to the next loop
+            else:
                 pool.restart()
 
     def counts(self) -> ProcessCounts:

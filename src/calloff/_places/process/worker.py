@@ -384,6 +384,8 @@ class Worker:
 
     def _close(self) -> None:
         self.dead = True
+        if self._stacks < 0:
+            return
         self._end_last_look()
         if hasattr(self, "guarded") and self._haunted is None:
             self.guarded.close()
