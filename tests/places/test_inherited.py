@@ -287,10 +287,10 @@ def test_starts_that_fail_for_want_of_files_leave_none_open(work):
     def count():
         return len(os.listdir("/proc/self/fd")) - 1
     async def main():
-        await calloff.call({work})
         calloff.process.configure(max_jobs=1, spares=0)
-        await calloff.call({work})
-        await asyncio.sleep(0.3)
+        for _ in range(2):
+            await calloff.call({work})
+        assert sum(calloff.process.counts()) == 0
         before, failed = count(), 0
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         for room in range(1, 20):
