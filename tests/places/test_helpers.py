@@ -188,8 +188,10 @@ def test_the_helpers_of_an_idle_worker(arun, number, victims):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
 def test_the_helpers_of_a_worker_that_starts(arun, monkeypatch, tmp_path, number, victim):
     name = f"hits_once_{uuid.uuid4().hex}"
-    lines = "import os, pathlib", f"path = pathlib.Path({str(tmp_path / 'hit')!r})"
+    lines = "import os, pathlib, time", f"path = pathlib.Path({str(tmp_path / 'hit')!r})"
     hit = f"if not path.exists(): path.touch(); os.kill({victim}, {int(number)})"
+    if number == signal.SIGKILL:
+        hit += "; time.sleep(1000)"  # it dies of it, and begins with nothing before
     (tmp_path / f"{name}.py").write_text("\n".join((*lines, hit)))
     monkeypatch.syspath_prepend(str(tmp_path))
 
