@@ -13,9 +13,9 @@ class Counts:
     """Of this process."""
 
     #: headers with a deadline that could not be read
-    malformed = 0
+    malformed: int = 0
 
 
-counts = Counts()
+counts: Counts = Counts()
 #: each request and websocket that is open, oldest first
 requests: "dict[Operation[Any], Channel]" = {}

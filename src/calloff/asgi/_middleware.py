@@ -94,9 +94,9 @@ class Middleware:
         for name, number in numbers.items():
             if not isinstance(number, int) or number < 0:
                 raise ValueError(f"{name} must be a whole number that is not negative, not {number!r}")
-        self.app = app
-        self.timeout = limit(timeout, "timeout")
-        self.grace = delay(grace, "grace")
+        self.app: Callable[[Scope, Receive, Send], Awaitable[None]] = app
+        self.timeout: float | None = limit(timeout, "timeout")
+        self.grace: float = delay(grace, "grace")
         self._skew = delay(skew, "skew")
         self._heard = delay(heard, "heard")
         self._lazy = delay(lazy, "lazy")

@@ -80,9 +80,9 @@ class Front:
     """The outermost part of the application: says whether it is ready, and makes an operation of the lifespan."""
 
     def __init__(self, app: Any, ready: str | None) -> None:
-        self.app = app
-        self.ready = ready
-        self.phase = "starting"
+        self.app: Any = app
+        self.ready: str | None = ready
+        self.phase: str = "starting"
         self.lifespan: Operation[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -142,11 +142,12 @@ class UvicornServer(uvicorn.Server):
         self, config: uvicorn.Config, front: Front, phases: Phases, sockets: list[socket.socket] | None
     ) -> None:
         super().__init__(config)
-        self.front = front
-        self.phases = phases
-        self.sockets = sockets
-        self.ends_since = self.ends_at = inf
-        self.up = asyncio.Event()
+        self.front: Front = front
+        self.phases: Phases = phases
+        self.sockets: list[socket.socket] | None = sockets
+        self.ends_since: float = inf
+        self.ends_at: float = inf
+        self.up: asyncio.Event = asyncio.Event()
         self._alarm = _Alarm()
         self._asked = 0
         self._hurry: asyncio.Future[None] | None = None

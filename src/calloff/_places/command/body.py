@@ -222,7 +222,7 @@ class CommandBody(Body):
     )
     place = "command"
     #: seconds after which the guard asks and uses force by itself, when the owner should have done so
-    slack = 0.05
+    slack: float = 0.05
 
     def __init__(self, plan: Plan, name: str, program: str, env: dict[str, str], cwd: str | None) -> None:
         self.name: str = name

@@ -111,7 +111,7 @@ class Pool:
     def __init__(self, size: int, max_abandoned: int, idle: float) -> None:
         self.size = size
         self.max_abandoned = max_abandoned
-        self.idle = idle
+        self.idle: float = idle
         self.reset()
 
     def reset(self) -> None:
