@@ -19,6 +19,7 @@ from functools import partial
 from math import inf
 from typing import Any, Generic, TypeVar
 
+from .._operation.ending import outcome_of
 from .._operation.loops import adopt, forget
 from .._operation.operation import Operation, current_operation
 from .._operation.registry import live
@@ -263,7 +264,7 @@ class _Program(Generic[T]):
             self._notifier.stopping()
         self._ending = Ending(loop, self._executor, self._ends_at, name or why, name, self.watch.run_loop)
         self._ending.run()
-        outcome = None if operation is None or not operation.done() else operation._outcome()
+        outcome = None if operation is None or not operation.done() else outcome_of(operation)
         error = self._error or self._ending.stray
         if error is not None and not (isinstance(outcome, Failed) and outcome.error is error):
             raise error

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Literal
 
 from .._child.batch import one, run
+from .._operation.ending import outcome_of
 from .._operation.operation import Operation
 from .._places.process.packing import pack, unpack_error
 from .._places.process.unpickling import may_block, unpickle_aside
@@ -112,7 +113,7 @@ class Batches:
 
     def _landed(self, operation: "Future[Any]") -> None:
         batch = self._running.pop(operation)
-        outcome: Outcome[Any] = operation._outcome()  # type: ignore[attr-defined]  # it is an operation
+        outcome: Outcome[Any] = outcome_of(operation)  # type: ignore[arg-type]  # it is an operation
         batch.land(outcome)
         if isinstance(outcome, Abandoned):
             batch.spool.close()  # something may still write to it

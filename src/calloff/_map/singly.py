@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import CoroutineType
 from typing import Any
 
+from .._operation.ending import outcome_of
 from .._operation.operation import Operation, current_operation
 from .._operation.waiting import settled
 from .._places.task.body import TaskBody
@@ -68,7 +69,7 @@ class Singly:
         flight = self._flying.pop(operation)
         flight.seconds = self._now() - flight.since
         window = self._window
-        window.ended(flight, operation._outcome())  # type: ignore[attr-defined]  # it is an operation
+        window.ended(flight, outcome_of(operation))  # type: ignore[arg-type]  # it is an operation
         window.landed()
 
     # --- with something that is held around each item
@@ -81,7 +82,7 @@ class Singly:
                 operation = self._begin(flight)
                 self._flying[operation] = flight
                 cancelled = await settled(lambda: (operation,), lambda error: self._call_off(operation, str(error)))
-                outcome = operation._outcome()
+                outcome = outcome_of(operation)
                 flight.seconds = self._now() - flight.since
                 del self._flying[operation]
                 if cancelled is not None:

@@ -32,9 +32,13 @@ class Endable(Protocol):
     _phase: State
     _started_at: float
     _ended_at: float | None
-    _deadline: float | None
     _progress: Any
     _stop: Stop | None
+
+    @property
+    def deadline(self) -> float | None:
+        """When it would have been stopped."""
+        ...
 
 
 class Ended(NamedTuple):
@@ -93,7 +97,7 @@ class Recorder:
                     operation._phase,
                     operation._started_at,
                     now,
-                    operation._deadline,
+                    operation.deadline,
                     None if progress is None else plain(progress),
                     stop,
                     None if error is None else in_words(error),

@@ -5,51 +5,41 @@ An `Operation` is an `asyncio.Future` whose ending is bounded. The limits and th
 frames with source lines, reports, exceptions) is made when it is asked for, so that starting and cancelling stay cheap.
 """
 
-import logging
-import sys
-from asyncio import AbstractEventLoop, CancelledError, Future, _get_running_loop, current_task
+from asyncio import AbstractEventLoop, CancelledError, Future, _get_running_loop
 from collections.abc import Generator
-from contextvars import ContextVar
-from functools import partial
 from itertools import count
-from math import inf
 from typing import Any, TypeVar, final
 
 from .._scopes.timers import NEVER, Entry, Timers
 from .._words.duration import delay, limit
-from .._words.errors import OperationCancelled, TimedOut
-from .._words.frame import Frame, RawStack, at_line
-from .._words.outcome import Abandoned, Cancelled, Completed, Failed, Outcome
+from .._words.errors import OperationCancelled
+from .._words.frame import Frame, RawStack
+from .._words.outcome import Outcome
 from .._words.place import Body
 from .._words.policy import DEFAULT, Policy
-from .._words.reason import LIMITS, Kind, Reason
+from .._words.reason import Kind, Reason
 from .._words.ref import Ref
 from .._words.report import Rung, StopReport
 from .._words.state import State
-from .asking import hand_on, handed
+from . import callers, ending, requesting
 from .blocking import unblock
-from .history import recorder
+from .callers import UNSET, result_in_the_end, wakes_caller, words_of
 from .hooks import emit, hooks
-from .loops import CLOSING, forget, hosts, is_closing, timers_for
-from .plain import name_of, short, text_of
-from .sleeping import sleepers, wake
+from .known import current_operation, live
+from .limits import Limits
+from .loops import forget, hosts, timers_for
+from .plain import name_of
 from .stopping import Stop, frames_of, where_of
 from .watching import Watch
 
 __all__ = ["Operation", "current_operation", "live"]
 
 T = TypeVar("T")
-_UNSET: Any = object()
 _numbers = count(1)
-_logger = logging.getLogger("calloff")
 _init = Future.__init__
 _future_result = Future.result
 _future_exception = Future.exception
-_set_result = Future.set_result
-_set_exception = Future.set_exception
-_set_cancelled = Future.cancel
-_PENDING, _RUNNING, _STOPPING = State.PENDING, State.RUNNING, State.STOPPING
-_COMPLETED, _FAILED, _CANCELLED, _ABANDONED = State.COMPLETED, State.FAILED, State.CANCELLED, State.ABANDONED
+_PENDING, _RUNNING, _COMPLETED = State.PENDING, State.RUNNING, State.COMPLETED
 
 
 @final
@@ -69,18 +59,15 @@ class Operation(Future[T]):
     __slots__ = (
         "_awaited_by",
         "_children",
-        "_deadline",
         "_ended_at",
         "_grace",
-        "_limit",
+        "_limits",
         "_name",
         "_number",
         "_parent",
         "_phase",
         "_place",
         "_progress",
-        "_progress_at",
-        "_stall",
         "_started_at",
         "_stop",
         "_waiters",
@@ -113,37 +100,29 @@ class Operation(Future[T]):
         self._parent = parent
         self._children: dict[Operation[Any], None] | None = None
         self._grace = grace
-        self._limit = timeout
-        self._stall = stall
         self._phase: State = _PENDING
         self._stop: Stop | None = None
         self._waiters: list[Future[None]] | None = None
         self._awaited_by: list[Any] | None = None
         self._progress: Any = None
         self._ended_at: float | None = None
-        self._deadline: float | None = None
-        self._started_at = self._progress_at = self.timers.now()
-        if body.queued:  # nobody expects progress of it before its begin
-            self._progress_at = inf
+        self._limits: Limits | None = None
+        self._started_at = now = self.timers.now()
+        if timeout is not None or stall is not None:
+            self._limits = Limits(timeout, stall)
+            if not body.queued:
+                requesting.start_limits(self, self._limits, now)
         live[self] = None
         if parent is not None:
             if parent._children is None:
                 parent._children = {}
             parent._children[self] = None
-        if (timeout is not None or stall is not None) and not body.queued:
-            self._start_limits(self._started_at)
         if hooks.started:
             emit(hooks.started, self)
         try:
             body.begin(self)
-        except BaseException as error:  # which whoever starts it hears: no complaint that nobody retrieved it
-            if self._ended_at is None:
-                self._close(_FAILED, error)
-                _set_exception(self, error)
-                if hooks.ended:
-                    emit(hooks.ended, self)
-            if not self.cancelled():
-                _future_exception(self)
+        except BaseException as error:
+            ending.not_begun(self, error)
             raise
 
     # --- what it is
@@ -200,19 +179,21 @@ class Operation(Future[T]):
     @property
     def deadline(self) -> float | None:
         """The point on the clock of the loop at which it is stopped; ``None`` without a limit, or while it is pending."""
-        return self._deadline
+        return None if self._limits is None else self._limits.deadline
 
     @property
     def force_at(self) -> float | None:
         """The point on the clock of the loop at which force is due, as things stand; ``None`` without a limit."""
         if self._stop is not None:
             return self._stop.force_at
-        return None if self._deadline is None else self._deadline + self._grace
+        deadline = self.deadline
+        return None if deadline is None else deadline + self._grace
 
     @property
     def remaining(self) -> float | None:
         """Seconds until the deadline, not below zero; ``None`` without one."""
-        return None if self._deadline is None else max(0.0, self._deadline - self.timers.now())
+        deadline = self.deadline
+        return None if deadline is None else max(0.0, deadline - self.timers.now())
 
     @property
     def reason(self) -> Reason | None:
@@ -246,7 +227,7 @@ class Operation(Future[T]):
     # --- calling it off
 
     def cancel(  # type: ignore[override]  # a future's takes only `msg`
-        self, reason: str | Reason | None = None, *, grace: float | None = None, msg: Any = _UNSET
+        self, reason: str | Reason | None = None, *, grace: float | None = None, msg: Any = UNSET
     ) -> bool:
         """Ask for the stop and return at once; may be called from any thread.
 
@@ -263,19 +244,10 @@ class Operation(Future[T]):
         if self._loop.is_closed():
             forget(self._loop, live)
             return False
-        if grace is None and self._awaited_by is not None and self._wakes_caller(reason if msg is _UNSET else msg):
+        if grace is None and self._awaited_by is not None and wakes_caller(self, reason if msg is UNSET else msg):
             return True
         grace = self._grace if grace is None else min(delay(grace, "grace"), self.policy.longest_grace)
-        if isinstance(reason, Reason):
-            kind, text, by = reason.kind, reason.text, reason.by
-        else:
-            kind, by = Kind.REQUESTED, None
-            if reason is None and msg is not _UNSET:
-                reason = msg
-            text = text_of(reason) if reason else ""
-            caller = current_operation.get()
-            if caller is not None:
-                by = str(caller.ref)
+        kind, text, by = words_of(reason, msg)
         if _get_running_loop() is self._loop:
             self.request(kind, text, by, grace)
         else:
@@ -294,17 +266,10 @@ class Operation(Future[T]):
             is seen to its end and the caller's `CancelledError` raised then.
         """
         if current_operation.get() is self:
-            self._refuse_itself()
+            callers.refuse_itself(self)
         self.cancel(reason, grace=grace)
-        held: CancelledError | None = None
-        while not self.done():
-            try:
-                await self.completion()
-            except CancelledError as error:
-                held = error
-        if held is not None:
-            raise held
-        return self._outcome()
+        await callers.see_to_the_end(self)
+        return ending.outcome_of(self)
 
     def reschedule(self, timeout: float | None) -> None:
         """Set a new limit: `timeout` seconds from now, or none. For what is pending: from the start of the body.
@@ -312,60 +277,15 @@ class Operation(Future[T]):
         Raises:
             RuntimeError: it is being stopped or has ended.
         """
-        timeout = limit(timeout, "timeout")
-        if self._stop is not None or self.done():
-            raise RuntimeError(f"{self.name!r} is {self._phase}: its deadline can't be changed any more")
-        self._limit = timeout
-        body = self.body
-        if self._phase is _PENDING and body is not None and body.queued:
-            return
-        self._deadline = None if timeout is None else self.timers.now() + timeout
-        self._set_timer()
-        if body is not None:
-            body.limited()
+        requesting.reschedule(self, limit(timeout, "timeout"))
 
     # --- waiting for it
 
     def __await__(self) -> Generator[Any, None, T]:
-        if self._ended_at is None:
-            held: CancelledError | None = None
-            task: Any = current_task() if self._awaited_by is None else None
-            if task is not None:
-                # The first one who waits needs no future besides this one. Whether a cancel is meant for the task that
-                # waits or for the operation is told by that task's count of requests.
-                if current_operation.get() is self:
-                    self._refuse_itself()
-                level = task.cancelling()
-                if task._must_cancel:  # a cancel that has not arrived yet: it is the caller's
-                    level -= 1
-                self._awaited_by = [task, level]
-                self._asyncio_future_blocking = True
-                try:
-                    yield self
-                except BaseException as error:
-                    if isinstance(error, CancelledError) and (task.cancelling() > level or self._ended_at is None):
-                        held = CancelledError() if isinstance(error, OperationCancelled) else error
-                    elif self._ended_at is None:
-                        raise
-                finally:
-                    self._awaited_by = None
-                if held is not None and self._ended_at is None:
-                    self._follow(held)
-            while not self.done():
-                try:
-                    yield from self.completion()
-                except CancelledError as error:  # it is the caller that is cancelled
-                    if held is None:
-                        held = error
-                        self._follow(error)
-            if held is not None:
-                if not self.cancelled():
-                    _future_exception(self)  # seen: the caller's own cancel goes before it
-                raise held
-        return _future_result(self) if self._phase is _COMPLETED else self.result()
+        return result_in_the_end(self)
 
     def __iter__(self) -> Generator[Any, None, T]:
-        return self.__await__()
+        return result_in_the_end(self)
 
     async def outcome(self) -> Outcome[T]:
         """Wait for the ending as a value. Only looks on: the caller's own cancel, alone, raises and stops nothing."""
@@ -376,7 +296,7 @@ class Operation(Future[T]):
             except CancelledError:
                 self.forget(waiter)
                 raise
-        return self._outcome()
+        return ending.outcome_of(self)
 
     def watch(self, every: float = 1.0) -> "Watch":
         """Look at it again and again: an async iterator of `Tick`.
@@ -419,90 +339,17 @@ class Operation(Future[T]):
 
     def completion(self) -> "Future[None]":
         """Return a future of one waiter's own that is done when the operation is."""
-        if current_operation.get() is self:
-            self._refuse_itself()
-        waiter: Future[None] = self._loop.create_future()
-        if self._ended_at is not None:
-            waiter.set_result(None)
-        elif self._waiters is None:
-            self._waiters = [waiter]
-        else:
-            self._waiters.append(waiter)
-        return waiter
-
-    def _refuse_itself(self) -> None:
-        """Raise, if the code that runs in the operation is its very body, which can't wait for its own end."""
-        if self.body is not None and self.body.is_here():
-            raise RuntimeError(f"{self.name!r} can't wait for its own end")
+        return callers.completion(self)
 
     def forget(self, waiter: "Future[None]") -> None:
         """Forget a waiter that lost interest."""
-        if self._waiters is not None and waiter in self._waiters:
-            self._waiters.remove(waiter)
-
-    def _wakes_caller(self, message: Any) -> bool:
-        """Whether it is the task which awaits this operation that is being cancelled: then that task is woken with it."""
-        waiting = self._awaited_by
-        if waiting is None or _get_running_loop() is not self._loop:
-            return False
-        task, known = waiting
-        waiting[1] = requests = task.cancelling()
-        if requests <= known:
-            return False
-        callbacks: Any = self._callbacks or ()
-        for callback, context in tuple(callbacks):
-            if getattr(callback, "__self__", None) is task:
-                self.remove_done_callback(callback)
-                cancelled: Future[None] = self._loop.create_future()
-                cancelled.cancel(message)
-                self._loop.call_soon(callback, cancelled, context=context)
-        return True
-
-    def _follow(self, error: CancelledError) -> None:
-        """The code that awaits this operation was cancelled: call the operation off with it."""
-        caller = current_operation.get()
-        text = text_of(error.args[0]) if error.args else "the code that awaits it was cancelled"
-        by = None
-        if caller is not None:
-            by = str(caller.ref)
-            if caller._stop is not None:
-                text = caller._stop.text or str(caller._stop.kind)
-        self.request(Kind.PARENT, text, by, self._grace)
-
-    def _outcome(self) -> Outcome[T]:
-        state = self._phase
-        if state is _COMPLETED:
-            return Completed(_future_result(self), self.report)
-        if state is _FAILED:
-            error = _future_exception(self)
-            assert error is not None
-            return Failed(error, self.report)
-        if not self.cancelled():
-            _future_exception(self)  # seen: no complaint that it was never retrieved
-        return (Abandoned if state is _ABANDONED else Cancelled)(self.ref, self._evidence())
+        callers.forget(self, waiter)
 
     # --- how it is stopped
 
     def request(self, kind: Kind, text: str, by: str | None, grace: float) -> None:
         """Begin the stop, or hasten the one on its way; on the loop's thread."""
-        body = self.body
-        if body is None or self._ended_at is not None:
-            return
-        now = self.timers.now()
-        if self._stop is not None:
-            self._stop.hasten(self, now, grace)
-            return
-        stop = self._stop = Stop(kind, text, by, now, grace, self._phase is not _PENDING)
-        self._phase = _STOPPING
-        if self.timer_at != NEVER:
-            self.timers.remove(self)
-        stop.begin(self, body, now)
-        if sleepers:
-            wake(self)
-        if handed:
-            hand_on(self)
-        if hooks.asked:
-            emit(hooks.asked, self)
+        requesting.request(self, kind, text, by, grace)
 
     # --- what a block of `on_stop` looks at
 
@@ -533,72 +380,19 @@ class Operation(Future[T]):
 
     def timer_due(self, now: float) -> None:
         """A limit or the next step of the stop may be due."""
-        if self._stop is not None:
-            self._stop.advance(self, now)
-            return
-        overdue = self.overdue(now)
-        if overdue is None:
-            self._set_timer()
-        else:
-            self.request(*overdue, None, self._grace)
+        requesting.due(self, now)
 
     def overdue(self, now: float) -> tuple[Kind, str] | None:
         """The limit that has passed unheeded, if any, and its words."""
-        if self._deadline is not None and self._deadline <= now:
-            return Kind.DEADLINE, f"within {self._limit:g} s"
-        if self._stall is not None and self._progress_at + self._stall <= now:
-            return Kind.STALLED, f"for {self._stall:g} s"
-        return None
-
-    def _start_limits(self, now: float) -> None:
-        """Start the clock of the limits: the body begins, or is as good as begun."""
-        self._progress_at = now
-        if self._limit is not None:
-            self._deadline = now + self._limit
-        self._set_timer()
-
-    def _set_timer(self) -> None:
-        if self.timer_at != NEVER:
-            self.timers.remove(self)
-        due = self._deadline
-        if self._stall is not None:
-            silent = self._progress_at + self._stall
-            due = silent if due is None or silent < due else due
-        if due is not None:
-            self.timers.add(self, due)
+        return None if self._limits is None else self._limits.overdue(now)
 
     def give_up(self) -> None:
         """The ladder is at its end and the body is not: control goes back to whoever waits; the body stays listed."""
-        self._leave_running()
-        stop = self._stop
-        assert stop is not None
-        line = at_line(frames_of(stop.stuck))
-        left = "; ".join(stop.survivors)
-        _logger.warning(
-            "%s could not be stopped and was abandoned%s%s",
-            self.ref,
-            f": stuck at {line}" if line else "",
-            f"; still running: {left}" if left else "",
-        )
-        self._settle_stopped()
-        body = self.body
-        if body is not None and body.task is not None and is_closing():
-            body.task.cancel()  # whoever closes the loop waits for the task: let go of it
+        ending.abandon(self)
 
     def lose_loop(self) -> None:
         """Its loop was closed before it ended, and it can't go on: use force, and give up."""
-        body, now = self.body, self.timers.now()
-        stop = self._stop
-        if stop is None:
-            stop = self._stop = Stop(Kind.SHUTDOWN, CLOSING, None, now, 0.0, self._phase is not _PENDING)
-        stop.lose(self, body)
-        self._waiters = self._children = None
-        callbacks: Any = self._callbacks or ()
-        for callback, _ in tuple(callbacks):
-            self.remove_done_callback(callback)
-        _logger.warning("%s was abandoned: its event loop was closed before it ended", self.ref)
-        self._close(_ABANDONED)
-        self._settle_stopped()
+        ending.lose_loop(self)
 
     # --- what the body says (the Sink protocol)
 
@@ -607,8 +401,8 @@ class Operation(Future[T]):
         current_operation.set(self)
         if self._phase is _PENDING:
             self._phase = _RUNNING
-            if (self._limit is not None or self._stall is not None) and self.timer_at == NEVER:
-                self._start_limits(self.timers.now())
+            if self._limits is not None and self.timer_at == NEVER:
+                requesting.start_limits(self, self._limits, self.timers.now())
         elif self._stop is not None:  # it began before the asking could arrive there
             self._stop.started = True
         if hooks.entered:
@@ -616,28 +410,17 @@ class Operation(Future[T]):
 
     def located(self, where: RawStack) -> None:
         """The request has arrived in the body, which was there."""
-        stop, body = self._stop, self.body
-        if stop is None:
-            if body is None or not is_closing():
-                return
-            now = self.timers.now()
-            grace = min(self._grace, DEFAULT.grace)
-            stop = self._stop = Stop(Kind.SHUTDOWN, CLOSING, None, now, grace, self._phase is not _PENDING)
-            self._phase = _STOPPING
-            if self.timer_at != NEVER:
-                self.timers.remove(self)
-            stop.arm(self, body, now)
-            if handed:
-                hand_on(self)
-            if hooks.asked:
-                emit(hooks.asked, self)
-        if stop.where is None:
+        if self._stop is None and not requesting.is_being_closed(self):
+            return
+        stop = self._stop
+        if stop is not None and stop.where is None:
             stop.where = where
 
     def progressed(self, value: Any) -> None:
         """The body reported progress."""
         self._progress = value
-        self._progress_at = self.timers.now()
+        if self._limits is not None:
+            self._limits.heard_at = self.timers.now()
 
     def refused(self) -> None:
         """The body was asked and went on."""
@@ -646,133 +429,16 @@ class Operation(Future[T]):
 
     def returned(self, value: Any, survivors: tuple[str, ...] = ()) -> None:
         """The body ended with a value; `survivors` go on all the same."""
-        if self._ended_at is not None:
-            self._ended_late("returned", value)
-            return
-        body, stop = self.body, self._stop
-        if stop is not None and body is not None:
-            stop.refusals += body.reached
-        self._note_survivors(survivors)
-        self._close(_COMPLETED)
-        _set_result(self, value)
-        if hooks.ended:
-            emit(hooks.ended, self)
+        ending.returned(self, value, survivors)
 
     def raised(self, error: BaseException, survivors: tuple[str, ...] = ()) -> None:
         """The body ended with an error of its own; `survivors` go on all the same."""
-        if self._ended_at is not None:
-            self._ended_late("raised", error)
-            return
-        self._note_survivors(survivors)
-        self._close(_FAILED, error)
-        _set_exception(self, error)
-        if hooks.ended:
-            emit(hooks.ended, self)
+        ending.raised(self, error, survivors)
 
     def stopped(self, rung: Rung | None = None, survivors: tuple[str, ...] = ()) -> None:
         """The body ended because it was stopped; with `survivors`, a second call tells that these have ended, too."""
-        if self._ended_at is not None:
-            self._ended_late("was let go of with its task" if rung is Rung.ABANDONED else "obeyed")
-            return
-        stop = self._stop
-        if stop is None:  # cancelled behind our back, or it raised CancelledError on its own
-            now = self.timers.now()
-            kind, text = self.overdue(now) or (
-                (Kind.SHUTDOWN, CLOSING)
-                if is_closing()
-                else (Kind.EXTERNAL, "its task was cancelled, or it raised CancelledError itself")
-            )
-            stop = self._stop = Stop(kind, text, None, now, self._grace, self._phase is not _PENDING)
-        if rung is not None:
-            stop.rung = rung
-        if survivors:
-            stop.survivors = survivors
-            stop.rung = Rung.ABANDONED
-            self.give_up()
-        else:
-            self._close(_CANCELLED)
-            self._settle_stopped()
+        ending.stopped(self, rung, survivors)
 
     def blocked(self, now: float) -> None:
         """The body blocks the loop, so that no timer runs: take the steps that are due."""
         unblock(self, now)
-
-    # --- its end
-
-    def _settle_stopped(self) -> None:
-        stop = self._stop
-        assert stop is not None
-        assert self._ended_at is not None
-        if stop.kind in LIMITS:
-            evidence = partial(stop.report, self._ended_at, ()) if self.body is None else self._evidence()
-            _set_exception(self, TimedOut(self.ref, stop.reason, evidence))
-        else:
-            _set_cancelled(self, stop.text or None)
-        if hooks.ended:
-            emit(hooks.ended, self)
-
-    def _note_survivors(self, survivors: tuple[str, ...]) -> None:
-        if survivors:
-            if self._stop is not None:
-                self._stop.survivors = survivors
-            _logger.warning("%s left behind what could not be ended: %s", self.ref, "; ".join(survivors))
-
-    def _leave_running(self) -> None:
-        body = self.body
-        self._close(_ABANDONED)
-        self.body = body
-        live[self] = None
-
-    def _close(self, state: State, error: BaseException | None = None) -> None:
-        self._phase = state
-        timers = self.timers
-        self._ended_at = now = timers.now()
-        self.body = None
-        if recorder.append is not None:
-            recorder.record(self, now, error)
-        live.pop(self, None)
-        if handed:
-            handed.pop(self, None)
-        if self.timer_at != NEVER:
-            timers.remove(self)
-        parent = self._parent
-        if parent is not None and parent._children is not None:
-            parent._children.pop(self, None)
-        if self._children:
-            self._stop_children()
-        waiters = self._waiters
-        if waiters is not None:
-            self._waiters = None
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
-
-    def _stop_children(self) -> None:
-        assert self._children is not None
-        text = "its parent ended" if self._stop is None else (self._stop.text or str(self._stop.kind))
-        for child in tuple(self._children):
-            if child._loop is self._loop:
-                child.request(Kind.PARENT, text, str(self.ref), child._grace)
-            elif not child._loop.is_closed():  # started in a thread that runs a loop of its own
-                child.timers.call(child.request, Kind.PARENT, text, str(self.ref), child._grace)
-
-    def _ended_late(self, how: str, *what: object) -> None:
-        """The body has told its end once more: that matters when the operation was abandoned before."""
-        if self.body is None:
-            return
-        live.pop(self, None)
-        self.body = None
-        assert self._ended_at is not None
-        text = " ".join((how, *map(short, what)))
-        _logger.warning("%s, abandoned %.3g s ago, ended: it %s", self.ref, self.timers.now() - self._ended_at, text)
-        if hooks.ended_late:
-            emit(hooks.ended_late, self, text)
-
-
-#: every operation that has not really ended, oldest first (a dict used as an ordered set): held strongly, so that none is
-#: ever garbage collected; abandoned operations stay until their body ends
-live: dict[Operation[Any], None] = {}
-
-_inside: Any = getattr(sys.modules.get("_calloff._child.inside"), "operation", None)
-#: the operation that the running code belongs to; in a worker of the process place, what stands there for it
-current_operation: ContextVar[Operation[Any] | None] = ContextVar("calloff.current_operation", default=_inside)

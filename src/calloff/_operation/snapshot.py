@@ -56,6 +56,7 @@ class Facts(NamedTuple):
 def facts_of(operation: Operation[Any]) -> Facts:
     """The facts of an operation now."""
     parent = operation._parent
+    limits = operation._limits
     error = failure(operation)
     return Facts(
         operation._number,
@@ -65,10 +66,10 @@ def facts_of(operation: Operation[Any]) -> Facts:
         operation._phase,
         operation._started_at,
         operation._ended_at,
-        operation._deadline,
-        operation._limit,
+        operation.deadline,
+        None if limits is None else limits.timeout,
         operation._grace,
-        operation._stall,
+        None if limits is None else limits.stall,
         plain(operation._progress),
         operation._stop,
         None if error is None else in_words(error),

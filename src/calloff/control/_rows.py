@@ -340,9 +340,9 @@ def name_of(each: Any) -> str:
 
 
 def _remaining(each: Any) -> float:
-    if isinstance(each, (Facts, asyncio.Task)) or each._deadline is None:
+    if isinstance(each, (Facts, asyncio.Task)) or (deadline := each.deadline) is None:
         return inf
-    left: float = each._deadline - clock_of(each)
+    left: float = deadline - clock_of(each)
     return left
 
 

@@ -40,7 +40,15 @@ _MOST = 10_000
 #: functions in which a group waits for its children
 GROUP_WAITS = frozenset({"__aexit__", "_aexit"})
 #: functions after which the chain may go on somewhere else than in what they await
-WAITS = GROUP_WAITS | {"__await__", "outcome", "stop", "wait_for", "_cancel_and_wait", "run_sync_in_worker_thread"}
+WAITS = GROUP_WAITS | {
+    "__await__",
+    "outcome",
+    "result_in_the_end",
+    "run_sync_in_worker_thread",
+    "see_to_the_end",
+    "wait_for",
+    "_cancel_and_wait",
+}
 
 #: codes by their `id` (their hash takes long), and what is to be known of each
 _kinds: dict[int, int] = {}
@@ -204,7 +212,7 @@ def _held_by(frame: FrameType) -> Any:
         if members:
             return members[0]
     if name in WAITS and code.co_filename.startswith(OURS):
-        owner: Any = own_self(frame)
+        owner: Any = frame.f_locals.get("operation") or own_self(frame)
         awaited: object = getattr(owner, "waits_in", None)  # of an operation or a shield, which are our own
         return awaited
     return waited_for(frame)

@@ -1,0 +1,168 @@
+"""Those who wait for an operation: how its end reaches them, and how their own cancel reaches it.
+
+The first one who awaits an operation waits on the operation itself, as on any future. Each further one, and each who only
+looks on, has a future of its own.
+"""
+
+from asyncio import CancelledError, Future, _get_running_loop, current_task
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from .._words.errors import OperationCancelled
+from .._words.reason import Kind, Reason
+from .._words.state import State
+from .known import current_operation
+from .plain import text_of
+
+if TYPE_CHECKING:
+    from .operation import Operation
+
+__all__ = [
+    "UNSET",
+    "Words",
+    "completion",
+    "forget",
+    "refuse_itself",
+    "result_in_the_end",
+    "see_to_the_end",
+    "wakes_caller",
+    "words_of",
+]
+
+T = TypeVar("T")
+UNSET: Any = object()
+_exception = Future.exception
+_result = Future.result
+_COMPLETED = State.COMPLETED
+
+
+class Words(NamedTuple):
+    """Who asks for a stop, and why, in words."""
+
+    kind: Kind
+    text: str
+    by: str | None
+
+
+def words_of(reason: object, message: object) -> Words:
+    """Return what the caller of `cancel` says: a `Reason` that is handed on, or words, or asyncio's `message`."""
+    if isinstance(reason, Reason):
+        return Words(reason.kind, reason.text, reason.by)
+    if reason is None and message is not UNSET:
+        reason = message
+    caller = current_operation.get()
+    return Words(Kind.REQUESTED, text_of(reason) if reason else "", None if caller is None else str(caller.ref))
+
+
+def result_in_the_end(operation: "Operation[T]") -> Generator[Any, None, T]:
+    """Wait for the end, and return or raise what the operation has ended with; see `Operation`.
+
+    A cancel of the caller stops the operation with it, and is raised after its end.
+    """
+    if operation._ended_at is not None:
+        return operation.result()
+    held: CancelledError | None = None
+    task: Any = current_task() if operation._awaited_by is None else None
+    if task is not None:
+        # The first one who waits needs no future besides the operation. Whether a cancel is meant for the task that
+        # waits or for the operation is told by that task's count of requests.
+        if current_operation.get() is operation:
+            refuse_itself(operation)
+        level = task.cancelling()
+        if task._must_cancel:  # a cancel that has not arrived yet: it is the caller's
+            level -= 1
+        operation._awaited_by = [task, level]
+        operation._asyncio_future_blocking = True
+        try:
+            yield operation
+        except BaseException as error:
+            if isinstance(error, CancelledError) and (task.cancelling() > level or operation._ended_at is None):
+                held = CancelledError() if isinstance(error, OperationCancelled) else error
+            elif operation._ended_at is None:
+                raise
+        finally:
+            operation._awaited_by = None
+        if held is not None and operation._ended_at is None:
+            _follow(operation, held)
+    while not operation.done():
+        try:
+            yield from completion(operation)
+        except CancelledError as error:  # it is the caller that is cancelled
+            if held is None:
+                held = error
+                _follow(operation, error)
+    if held is not None:
+        if not operation.cancelled():
+            _exception(operation)  # seen: the caller's own cancel goes before it
+        raise held
+    return _result(operation) if operation._phase is _COMPLETED else operation.result()
+
+
+async def see_to_the_end(operation: "Operation[Any]") -> None:
+    """Wait until it has ended, however often the caller is cancelled meanwhile; raise the caller's cancel then."""
+    held: CancelledError | None = None
+    while not operation.done():
+        try:
+            await completion(operation)
+        except CancelledError as error:
+            held = error
+    if held is not None:
+        raise held
+
+
+def completion(operation: "Operation[Any]") -> "Future[None]":
+    """Return a future of one waiter's own that is done when the operation is."""
+    if current_operation.get() is operation:
+        refuse_itself(operation)
+    waiter: Future[None] = operation._loop.create_future()
+    if operation._ended_at is not None:
+        waiter.set_result(None)
+    elif operation._waiters is None:
+        operation._waiters = [waiter]
+    else:
+        operation._waiters.append(waiter)
+    return waiter
+
+
+def forget(operation: "Operation[Any]", waiter: "Future[None]") -> None:
+    """Forget a waiter that lost interest."""
+    if operation._waiters is not None and waiter in operation._waiters:
+        operation._waiters.remove(waiter)
+
+
+def refuse_itself(operation: "Operation[Any]") -> None:
+    """Raise, if the code that runs in the operation is its very body, which can't wait for its own end."""
+    if operation.body is not None and operation.body.is_here():
+        raise RuntimeError(f"{operation.name!r} can't wait for its own end")
+
+
+def wakes_caller(operation: "Operation[Any]", message: Any) -> bool:
+    """Return whether the task that awaits the operation is what is being cancelled: then that task is woken with it."""
+    waiting = operation._awaited_by
+    loop = operation._loop
+    if waiting is None or _get_running_loop() is not loop:
+        return False
+    task, known = waiting
+    waiting[1] = requests = task.cancelling()
+    if requests <= known:
+        return False
+    callbacks: Any = operation._callbacks or ()
+    for callback, context in tuple(callbacks):
+        if getattr(callback, "__self__", None) is task:
+            operation.remove_done_callback(callback)
+            cancelled: Future[None] = loop.create_future()
+            cancelled.cancel(message)
+            loop.call_soon(callback, cancelled, context=context)
+    return True
+
+
+def _follow(operation: "Operation[Any]", error: CancelledError) -> None:
+    """Stop the operation, because the code that awaits the operation was cancelled."""
+    caller = current_operation.get()
+    text = text_of(error.args[0]) if error.args else "the code that awaits it was cancelled"
+    by = None
+    if caller is not None:
+        by = str(caller.ref)
+        if caller._stop is not None:
+            text = caller._stop.text or str(caller._stop.kind)
+    operation.request(Kind.PARENT, text, by, operation._grace)

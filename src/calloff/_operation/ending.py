@@ -1,0 +1,228 @@
+"""The end of an operation: what is closed and told then, and what is left when its body does not end.
+
+An operation ends once. A body that was given up may end later, which is logged, and changes nothing any more.
+"""
+
+import logging
+from asyncio import Future
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .._scopes.timers import NEVER
+from .._words.errors import TimedOut
+from .._words.frame import at_line
+from .._words.outcome import Abandoned, Cancelled, Completed, Failed, Outcome
+from .._words.reason import LIMITS, Kind
+from .._words.report import Rung
+from .._words.state import State
+from .asking import handed
+from .history import recorder
+from .hooks import emit, hooks
+from .known import live
+from .loops import CLOSING, is_closing
+from .plain import short
+from .stopping import Stop, frames_of
+
+if TYPE_CHECKING:
+    from .operation import Operation
+
+__all__ = ["abandon", "close", "lose_loop", "not_begun", "outcome_of", "raised", "returned", "stopped"]
+
+T = TypeVar("T")
+_logger = logging.getLogger("calloff")
+_result = Future.result
+_exception = Future.exception
+_set_result = Future.set_result
+_set_exception = Future.set_exception
+_set_cancelled = Future.cancel
+_PENDING = State.PENDING
+_COMPLETED, _FAILED, _CANCELLED, _ABANDONED = State.COMPLETED, State.FAILED, State.CANCELLED, State.ABANDONED
+
+
+def close(operation: "Operation[Any]", state: State, error: BaseException | None = None) -> None:
+    """Let go of everything that the operation holds, and wake those who only look on; its future is set after that."""
+    operation._phase = state
+    timers = operation.timers
+    operation._ended_at = now = timers.now()
+    operation.body = None
+    if recorder.append is not None:
+        recorder.record(operation, now, error)
+    live.pop(operation, None)
+    if handed:
+        handed.pop(operation, None)
+    if operation.timer_at != NEVER:
+        timers.remove(operation)
+    parent = operation._parent
+    if parent is not None and parent._children is not None:
+        parent._children.pop(operation, None)
+    if operation._children:
+        _stop_children(operation, operation._children)
+    waiters = operation._waiters
+    if waiters is not None:
+        operation._waiters = None
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+def _stop_children(operation: "Operation[Any]", children: "dict[Operation[Any], None]") -> None:
+    stop = operation._stop
+    text = "its parent ended" if stop is None else (stop.text or str(stop.kind))
+    for child in tuple(children):
+        if child._loop is operation._loop:
+            child.request(Kind.PARENT, text, str(operation.ref), child._grace)
+        elif not child._loop.is_closed():  # started in a thread that runs a loop of its own
+            child.timers.call(child.request, Kind.PARENT, text, str(operation.ref), child._grace)
+
+
+def _settle(operation: "Operation[Any]") -> None:
+    """Set the future of an operation that was stopped, and tell who listens."""
+    stop = operation._stop
+    assert stop is not None
+    assert operation._ended_at is not None
+    if stop.kind in LIMITS:
+        evidence = partial(stop.report, operation._ended_at, ()) if operation.body is None else operation._evidence()
+        _set_exception(operation, TimedOut(operation.ref, stop.reason, evidence))
+    else:
+        _set_cancelled(operation, stop.text or None)
+    if hooks.ended:
+        emit(hooks.ended, operation)
+
+
+def returned(operation: "Operation[Any]", value: Any, survivors: tuple[str, ...]) -> None:
+    """End it with a value; `survivors` go on all the same."""
+    if operation._ended_at is not None:
+        _end_late(operation, "returned", value)
+        return
+    body, stop = operation.body, operation._stop
+    if stop is not None and body is not None:
+        stop.refusals += body.reached
+    if survivors:
+        _tell_survivors(operation, survivors)
+    close(operation, _COMPLETED)
+    _set_result(operation, value)
+    if hooks.ended:
+        emit(hooks.ended, operation)
+
+
+def raised(operation: "Operation[Any]", error: BaseException, survivors: tuple[str, ...]) -> None:
+    """End it with an error of the body's own; `survivors` go on all the same."""
+    if operation._ended_at is not None:
+        _end_late(operation, "raised", error)
+        return
+    if survivors:
+        _tell_survivors(operation, survivors)
+    close(operation, _FAILED, error)
+    _set_exception(operation, error)
+    if hooks.ended:
+        emit(hooks.ended, operation)
+
+
+def stopped(operation: "Operation[Any]", rung: Rung | None, survivors: tuple[str, ...]) -> None:
+    """End it by its stop; with `survivors`, a second call tells that these have ended, too."""
+    if operation._ended_at is not None:
+        _end_late(operation, "was let go of with its task" if rung is Rung.ABANDONED else "obeyed")
+        return
+    stop = operation._stop
+    if stop is None:
+        stop = operation._stop = _unasked(operation)
+    if rung is not None:
+        stop.rung = rung
+    if survivors:
+        stop.survivors = survivors
+        stop.rung = Rung.ABANDONED
+        abandon(operation)
+    else:
+        close(operation, _CANCELLED)
+        _settle(operation)
+
+
+def not_begun(operation: "Operation[Any]", error: BaseException) -> None:
+    """End one whose body could not begin: whoever starts it hears the error, so that asyncio need not complain of it."""
+    if operation._ended_at is None:
+        raised(operation, error, ())
+    if not operation.cancelled():
+        _exception(operation)
+
+
+def outcome_of(operation: "Operation[T]") -> Outcome[T]:
+    """Return the ending as a value."""
+    state = operation._phase
+    if state is _COMPLETED:
+        return Completed(_result(operation), operation.report)
+    if state is _FAILED:
+        error = _exception(operation)
+        assert error is not None
+        return Failed(error, operation.report)
+    if not operation.cancelled():
+        _exception(operation)  # seen: no complaint that it was never retrieved
+    return (Abandoned if state is _ABANDONED else Cancelled)(operation.ref, operation._evidence())
+
+
+def _unasked(operation: "Operation[Any]") -> Stop:
+    """Return the stop of one that was cancelled behind our back, or whose body raised `CancelledError` on its own."""
+    now = operation.timers.now()
+    kind, text = operation.overdue(now) or (
+        (Kind.SHUTDOWN, CLOSING)
+        if is_closing()
+        else (Kind.EXTERNAL, "its task was cancelled, or it raised CancelledError itself")
+    )
+    return Stop(kind, text, None, now, operation._grace, operation._phase is not _PENDING)
+
+
+def _tell_survivors(operation: "Operation[Any]", survivors: tuple[str, ...]) -> None:
+    """Log what goes on after an ending that was no stop, and note it where a stop was asked."""
+    if operation._stop is not None:
+        operation._stop.survivors = survivors
+    _logger.warning("%s left behind what could not be ended: %s", operation.ref, "; ".join(survivors))
+
+
+def abandon(operation: "Operation[Any]") -> None:
+    """Give control back to whoever waits, although the body has not ended; the operation stays listed until it does."""
+    body = operation.body
+    close(operation, _ABANDONED)
+    operation.body = body
+    live[operation] = None
+    stop = operation._stop
+    assert stop is not None
+    line = at_line(frames_of(stop.stuck))
+    left = "; ".join(stop.survivors)
+    _logger.warning(
+        "%s could not be stopped and was abandoned%s%s",
+        operation.ref,
+        f": stuck at {line}" if line else "",
+        f"; still running: {left}" if left else "",
+    )
+    _settle(operation)
+    if body is not None and body.task is not None and is_closing():
+        body.task.cancel()  # whoever closes the loop waits for the task: let go of it
+
+
+def lose_loop(operation: "Operation[Any]") -> None:
+    """Use force and give up: its loop was closed before the operation ended, so the body can't go on."""
+    now = operation.timers.now()
+    stop = operation._stop
+    if stop is None:
+        stop = operation._stop = Stop(Kind.SHUTDOWN, CLOSING, None, now, 0.0, operation._phase is not _PENDING)
+    stop.lose(operation, operation.body)
+    operation._waiters = operation._children = None
+    callbacks: Any = operation._callbacks or ()
+    for callback, _ in tuple(callbacks):
+        operation.remove_done_callback(callback)
+    _logger.warning("%s was abandoned: its event loop was closed before it ended", operation.ref)
+    close(operation, _ABANDONED)
+    _settle(operation)
+
+
+def _end_late(operation: "Operation[Any]", how: str, *what: object) -> None:
+    """Log that the body has told its end once more: that matters when the operation was abandoned before."""
+    if operation.body is None:
+        return
+    live.pop(operation, None)
+    operation.body = None
+    assert operation._ended_at is not None
+    text = " ".join((how, *map(short, what)))
+    late = operation.timers.now() - operation._ended_at
+    _logger.warning("%s, abandoned %.3g s ago, ended: it %s", operation.ref, late, text)
+    if hooks.ended_late:
+        emit(hooks.ended_late, operation, text)

@@ -1,0 +1,109 @@
+"""How a stop begins: by a request, by a limit that has passed, or by the end of the loop."""
+
+from typing import TYPE_CHECKING, Any
+
+from .._scopes.timers import NEVER
+from .._words.policy import DEFAULT
+from .._words.reason import Kind
+from .._words.state import State
+from .asking import hand_on, handed
+from .hooks import emit, hooks
+from .limits import Limits
+from .loops import CLOSING, is_closing
+from .sleeping import sleepers, wake
+from .stopping import Stop
+
+if TYPE_CHECKING:
+    from .operation import Operation
+
+__all__ = ["arm", "due", "is_being_closed", "request", "reschedule", "start_limits"]
+
+_PENDING, _STOPPING = State.PENDING, State.STOPPING
+
+
+def request(operation: "Operation[Any]", kind: Kind, text: str, by: str | None, grace: float) -> None:
+    """Begin the stop, or hasten the one on its way; on the loop's thread."""
+    body = operation.body
+    if body is None or operation._ended_at is not None:
+        return
+    now = operation.timers.now()
+    stop = operation._stop
+    if stop is not None:
+        stop.hasten(operation, now, grace)
+        return
+    stop = operation._stop = Stop(kind, text, by, now, grace, operation._phase is not _PENDING)
+    operation._phase = _STOPPING
+    if operation.timer_at != NEVER:
+        operation.timers.remove(operation)
+    stop.begin(operation, body, now)
+    if sleepers:
+        wake(operation)
+    _tell(operation)
+
+
+def is_being_closed(operation: "Operation[Any]") -> bool:
+    """Return whether it was whoever closes the loop that cancelled the body: then its stop has begun with that."""
+    body = operation.body
+    if body is None or not is_closing():
+        return False
+    now = operation.timers.now()
+    grace = min(operation._grace, DEFAULT.grace)
+    stop = operation._stop = Stop(Kind.SHUTDOWN, CLOSING, None, now, grace, operation._phase is not _PENDING)
+    operation._phase = _STOPPING
+    if operation.timer_at != NEVER:
+        operation.timers.remove(operation)
+    stop.arm(operation, body, now)
+    _tell(operation)
+    return True
+
+
+def _tell(operation: "Operation[Any]") -> None:
+    if handed:
+        hand_on(operation)
+    if hooks.asked:
+        emit(hooks.asked, operation)
+
+
+def due(operation: "Operation[Any]", now: float) -> None:
+    """Take the next step of the stop, or begin it where a limit has passed."""
+    if operation._stop is not None:
+        operation._stop.advance(operation, now)
+        return
+    overdue = operation.overdue(now)
+    if overdue is None:
+        arm(operation)
+    else:
+        request(operation, *overdue, None, operation._grace)
+
+
+def start_limits(operation: "Operation[Any]", limits: Limits, now: float) -> None:
+    """Start the clock of the limits: the body begins, or is as good as begun."""
+    limits.start(now)
+    arm(operation)
+
+
+def arm(operation: "Operation[Any]") -> None:
+    """Wait for the next limit."""
+    if operation.timer_at != NEVER:
+        operation.timers.remove(operation)
+    limits = operation._limits
+    at = None if limits is None else limits.due()
+    if at is not None:
+        operation.timers.add(operation, at)
+
+
+def reschedule(operation: "Operation[Any]", timeout: float | None) -> None:
+    """Set a new timeout: from now, or where the body waits for its turn, from its start."""
+    if operation._stop is not None or operation.done():
+        raise RuntimeError(f"{operation.name!r} is {operation._phase}: its deadline can't be changed any more")
+    limits = operation._limits
+    if limits is None:
+        limits = operation._limits = Limits(timeout, None)
+    limits.timeout = timeout
+    body = operation.body
+    if operation._phase is _PENDING and body is not None and body.queued:
+        return
+    limits.deadline = None if timeout is None else operation.timers.now() + timeout
+    arm(operation)
+    if body is not None:
+        body.limited()
