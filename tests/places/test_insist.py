@@ -1,6 +1,7 @@
 """Asking again spares the clean-up of the tasks that a body waits for."""
 
 import asyncio
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -46,5 +47,51 @@ def test_clean_up_of_a_task_is_let_alone(arun: Callable[..., Any], way: Callable
         assert outcome.report.rung is Rung.ASKED
         assert outcome.report.refusals == 0
         assert cleaned == [1]
+
+    arun(main)
+
+
+async def _refuse(depth: int) -> None:
+    if depth:
+        await _refuse(depth - 1)
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+
+
+async def _refuse_behind_a_child(depth: int) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_refuse(depth))
+
+
+@pytest.mark.parametrize(("way", "tasks"), [(_refuse, 1), (_refuse_behind_a_child, 2)])
+def test_each_frame_is_looked_at_once_for_each_asking(
+    arun: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, way: Callable[[int], Any], tasks: int
+) -> None:
+    depth = 50
+    looks = [0]
+    referents = gc.get_referents
+
+    def counting(*things: object) -> list[object]:
+        looks[0] += len(things)
+        return referents(*things)
+
+    async def main() -> None:
+        operation = calloff.start(way(depth), grace=30)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        operation.cancel()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        body = operation.body
+        assert body is not None
+        monkeypatch.setattr(gc, "get_referents", counting)
+        assert body.insist()
+        monkeypatch.undo()
+        few = 10 * tasks  # of the outermost frames, and of what waits at the end
+        assert depth <= looks[0] <= depth + few, "the frames are walked once, not once for each question"
+        await operation.stop(grace=0)
 
     arun(main)

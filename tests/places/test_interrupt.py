@@ -22,8 +22,8 @@ from conftest import loop_factory
 
 import calloff
 from calloff import Cancelled, Completed, Rung
-from calloff._places.task.body import TaskBody, interrupt_plain
 from calloff._places.task.interrupt import Interrupter
+from calloff._places.task.on_stack import interrupt_plain, on_stack
 
 LATE = 3.0  # how late an ending may be on a busy machine
 
@@ -732,8 +732,8 @@ def test_a_checkpoint_inside_the_work_of_another_one() -> None:
 
     def act() -> None:
         assert interrupt_plain("inner", lambda: None) is None
-        seen.append(TaskBody._on_stack)
+        seen.append(on_stack.found)
 
     assert interrupt_plain("outer", act) is None
     assert seen == ["outer"], "the outer one still knows what is on the stack"
-    assert TaskBody._on_stack is None
+    assert on_stack.found is None

@@ -10,7 +10,7 @@ from operation import virtual_time
 
 import calloff
 from calloff import Rung
-from calloff._places.task.body import TaskBody, TaskWork
+from calloff._places.task import TaskBody, TaskWork
 from calloff._places.task.stack import is_handling, stack_of
 
 

@@ -143,7 +143,7 @@ class Ending:
                 asked = self._asked[task] = _Asked(now)
                 task.add_done_callback(self._task_ended)
             if asked.next <= now:
-                if not asked.count or not is_handling(task.get_coro(), asyncio.CancelledError, behind=True):
+                if not asked.count or not is_handling(task.get_coro(), asyncio.CancelledError):
                     task.cancel(self._text)
                 asked.count += 1
                 asked.next = now + self._policy.pause(asked.count)

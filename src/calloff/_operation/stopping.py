@@ -99,7 +99,7 @@ class Stop:
         if operation.timer_at == now:  # no grace at all: force comes in the next turn of the loop, behind the asking
             timers.remove(operation)
             timers.loop.call_soon(self._no_grace, operation)
-        if operation._children and body.coro is not None and not operation.done():
+        if where is None and operation._children and body.coro is not None and not operation.done():
             where = where_of(body, wait=False)  # it may be waiting for one that is gone in a moment
         if self.where is None:
             self.where = where

@@ -70,8 +70,10 @@ class Pool:
         try:
             for scope in ahead:
                 scope.timer_due(now)
+                if self.now() > self.timers.until:
+                    break
         finally:
-            for scope in ahead:  # one has failed: the timer tells of that, and calls the others
+            for scope in ahead:  # one has failed, or time is up: the timer calls the others
                 add(scope, now)
 
 

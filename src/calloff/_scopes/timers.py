@@ -6,6 +6,10 @@ away than the current slot lie unsorted in a bucket per slot (a dict used as a s
 behind); when a slot begins, what is left of its bucket moves to a heap that is exact. One `loop.call_at` stands for all
 of it, at the next moment that matters, so an idle program is woken by nothing but its own deadlines. After the timing
 wheel of Varghese and Lauck (1987) and its use for timeouts in the Linux kernel: coarse far away, exact close by.
+
+Many entries may be due at the same moment, and what they do may take its time: a thousand bodies that refuse are walked
+and asked again. So one turn of the loop is given to them for a few milliseconds (`_BUDGET`), and what is left over is due
+in the next turn, before anything that is due later. Nothing is put off for longer than all that was due takes.
 """
 
 import asyncio
@@ -22,6 +26,8 @@ NEVER = -1.0
 #: seconds; a power of two, so that where a slot starts is an exact number
 _SLOT = 0.125
 _COMPACT = 1024
+#: seconds that the entries which are due may take of one turn of the loop; one of them, at least, is always called
+_BUDGET = 0.005
 
 
 class Entry(Protocol):
@@ -52,6 +58,7 @@ class Timers:
         "now",
         "on_arm",
         "on_call",
+        "until",
         "wake",
     )
 
@@ -65,6 +72,8 @@ class Timers:
         self.on_call: Callable[..., object] | None = None
         #: the point the loop is asked to wake us at, infinity when there is none
         self.wake: float = inf
+        #: while entries are called: the point at which the loop gets its turn
+        self.until: float = inf
         self._handle: asyncio.TimerHandle | None = None
         self._near: list[tuple[float, int, Entry]] = []
         self._far: dict[float, dict[Entry, None]] = {}
@@ -157,8 +166,9 @@ class Timers:
         self._handle = None
         self.wake = NEVER  # while entries run they may add others: nobody arms until the end
         now = self.now()
-        near = self._near
-        due: list[tuple[float, int, Entry]] = []  # first of all, so that one which is due again at once waits a turn
+        self.until = now + _BUDGET
+        last = next(self._sequence)
+        again: list[tuple[float, int, Entry]] = []  # added just now, and due at once: in the next turn
         try:
             while self._starts and self._starts[0] <= now:
                 slot = heapq.heappop(self._starts)
@@ -166,15 +176,17 @@ class Timers:
                 bucket = self._far.pop(slot)
                 for entry in bucket:
                     entry.timer_bucket = None
-                near += [(entry.timer_at, next(self._sequence), entry) for entry in bucket]
-                heapq.heapify(near)  # there may be many thousands, and the first of them is due
-            while near and near[0][0] <= now:
-                due.append(heapq.heappop(near))
-            due.reverse()
-            while due:
-                at, _, entry = due.pop()
+                self._near += [(entry.timer_at, next(self._sequence), entry) for entry in bucket]
+                last = next(self._sequence)
+                heapq.heapify(self._near)  # there may be many thousands, and the first of them is due
+            while (near := self._near) and near[0][0] <= now:  # a compaction may replace it
+                item = heapq.heappop(near)
+                at, number, entry = item
                 if entry.timer_at != at or entry.timer_bucket is not None:
                     self._dead -= 1
+                    continue
+                if number > last:
+                    again.append(item)
                     continue
                 entry.timer_at = NEVER
                 try:
@@ -184,9 +196,12 @@ class Timers:
                     self.loop.call_exception_handler(
                         {"message": f"calloff: a timer of {name} failed", "exception": error}
                     )
-        finally:
-            near = self._near  # a compaction may have replaced it
-            for item in due:  # something like KeyboardInterrupt came in between
+                if self.now() > self.until:
+                    break
+        finally:  # something like KeyboardInterrupt may have come in between
+            self.until = inf
+            near = self._near
+            for item in again:
                 heapq.heappush(near, item)
             while near and (near[0][2].timer_at != near[0][0] or near[0][2].timer_bucket is not None):
                 heapq.heappop(near)
@@ -228,16 +243,19 @@ class FifoTimer:
     def timer_due(self, now: float) -> None:
         """The first entries are due."""
         entries = self.entries
+        timers = self._timers
         try:
             for entry in list(entries):
                 if entry.timer_at > now:
                     break
                 if entry in entries:  # an earlier one may have taken it out
-                    self._timers.remove(entry)
+                    timers.remove(entry)
                     entry.timer_due(now)
-        finally:  # also when one has failed: the timer tells of that, and calls again for the others
+                    if timers.now() > timers.until:
+                        break
+        finally:  # also when one has failed, or time is up: the timer calls again for the others
             if entries and self.timer_at == NEVER:
-                self._timers.add(self, next(iter(entries)).timer_at)
+                timers.add(self, next(iter(entries)).timer_at)
 
 
 def timers_of(loop: asyncio.AbstractEventLoop) -> Timers:

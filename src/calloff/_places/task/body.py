@@ -12,47 +12,23 @@ import logging
 import sys
 from asyncio import CancelledError, _get_running_loop, get_running_loop
 from collections.abc import Callable, Coroutine
-from typing import Any, ClassVar
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from ..._words.errors import StopForced
 from ..._words.frame import RawStack
 from ..._words.place import Body, Sink
 from ..._words.report import Rung
-from .forcing import is_awake, raise_in, waiter_of
-from .immortal import keep_alive_forever
+from .forcing import is_awake, is_stopped_group, raise_in, waiter_of
+from .immortal import close_for_good
+from .look import Look, look_at
+from .on_stack import is_held_up, on_stack, run_on_stack
 from .parts import Parts
-from .stack import (
-    arrived_at,
-    chain_of,
-    coro_of,
-    is_handling,
-    is_suspended,
-    leads_to,
-    parts_of,
-    shield_on_stack,
-    stack_of,
-    stems_from,
-)
+from .stack import arrived_at, coro_of, is_operation, stack_of, stems_from
 
-__all__ = ["TaskBody", "TaskWork", "body_of"]
+__all__ = ["DRIVING", "TaskBody", "body_of"]
 
 _logger = logging.getLogger("calloff")
-
-
-class TaskWork:
-    """A coroutine that was not started yet."""
-
-    __slots__ = ("coro", "name")
-    place = "task"
-
-    def __init__(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> None:
-        self.coro: Any = coro
-        self.name = name or getattr(coro, "__qualname__", "coroutine")
-
-    def open(self) -> "TaskBody":
-        """The body to drive."""
-        return TaskBody(self.coro)
 
 
 class TaskBody(Body, Coroutine[Any, Any, None]):
@@ -72,9 +48,6 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
     )
     place = "task"
     insists = True
-    #: what the interrupter found on the stack, a body or the coroutine of a plain task, and what came of it
-    _on_stack: ClassVar[object] = None
-    _raising: ClassVar[BaseException | None] = None
 
     def __init__(self, coro: Coroutine[Any, Any, Any]) -> None:
         self.coro: Any = coro
@@ -111,7 +84,7 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
     def ask(self, text: str) -> RawStack | None:
         """Cancel the task. Where it waits is noted when the request arrives, unless others have to end before."""
         self._asked_with = None  # scopes of its own may have called off a block of it before
-        if TaskBody._on_stack is not None and self._raise(CancelledError()):
+        if on_stack.found is not None and self._raise(CancelledError()):
             return self.known_where()
         task = self.task
         assert task is not None
@@ -119,8 +92,11 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
         where = None
         if waiter is not None:
             if type(waiter) is not asyncio.Future:
-                where = stack_of(self.coro, ask=False)
-                self._collect()
+                look = look_at(self.coro, waiter, None)
+                if not look.is_alone:
+                    self._collect(look)
+                if not is_operation(waiter):  # that one lets the request through at once
+                    where = stack_of(self.coro, ask=False)
             elif len(waiter._callbacks or ()) > 1:  # somebody beside the task waits for it: perhaps an executor
                 self._collect()
         task.cancel(text or None)
@@ -136,14 +112,14 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
             if not self._raise(CancelledError()):
                 self._cancel()
             return True
-        if self._parts is None and self._waits_alone():
-            obeying = is_handling(self.coro, self._asked_with)
-            if obeying or (self._asked_with is None and is_awake(self.task)):
+        look = look_at(self.coro, waiter_of(self.task), self._asked_with)
+        if self._parts is None and look.is_alone and not look.greenlet:  # the usual case: nothing else is part of it
+            if look.is_obeying(self._asked_with) or (self._asked_with is None and is_awake(self.task)):
                 return False
             self._cancel()
             return True
-        parts = self._collect()
-        refusing = self._refusing()
+        parts = self._collect(look)
+        refusing = self._refusing(parts)
         for task in refusing:
             if task is self.task:
                 self._cancel()
@@ -157,18 +133,18 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
         """Raise `StopForced` in the body; in its child tasks first, and in what waits for them when that did not help."""
         if self._is_blocking():
             obeying = self._obeying()
-            if TaskBody._on_stack is not self:
+            if on_stack.found is not self:
                 self._forcing = True
                 self._cancel()
             self._raise(StopForced())
             return not obeying
         parts = self._collect()
-        refusing = self._refusing()
+        refusing = self._refusing(parts)
         children = parts.tasks()
         if children:
             parts.force(parts.leaves(), self._force_rest)
         task = self.task
-        if task is not None and not (children and parts.waits(self.coro, waiter_of(task))):
+        if task is not None and not (children and parts.is_waited_for()):
             self._forcing = True
             self._cancel()
         if children or task is not None:
@@ -180,12 +156,15 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
         parts, task = self._parts, self.task
         assert parts is not None
         parts.force(child for child in parts.tasks() if not parts.is_unwinding(child))
-        if task is not None and not self._forcing and not is_awake(task) and not is_handling(self.coro, StopForced):
+        if task is not None and not self._forcing and not is_awake(task) and not self._is_unwinding():
             if raise_in(task, StopForced()):
                 self._asked_with = None
             else:
                 self._forcing = True
                 self._cancel()
+
+    def _is_unwinding(self) -> bool:
+        return look_at(self.coro, waiter_of(self.task), StopForced).is_obeying(StopForced)
 
     def abandon(self) -> bool:
         """Let the body go on without anybody waiting for it."""
@@ -225,43 +204,33 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
 
     def _is_blocking(self) -> bool:
         """Return whether the loop is blocked by this body, or by a plain task that it waits for."""
-        blocking = TaskBody._on_stack
+        blocking = on_stack.found
         return blocking is not None and (blocking is self or self.waits_for(blocking))
 
     def _obeying(self) -> bool:
-        if TaskBody._on_stack is self:
+        if on_stack.found is self:
             return self._asked_with is not None and stems_from(sys.exception(), self._asked_with)
         if self._is_blocking():
             return stems_from(sys.exception(), CancelledError)
-        return not self._refusing()
+        return not self._refusing(self._collect())
 
-    def _refusing(self) -> "list[asyncio.Task[Any]]":
-        """Return what was asked and went on: the task of the body, or child tasks."""
-        task = self.task
-        waiter = None if task is None else waiter_of(task)
-        parts = self._parts or self._collect()
+    def _refusing(self, parts: Parts) -> "list[asyncio.Task[Any]]":
+        """Return what was asked and went on, as it was seen last: the task of the body, or child tasks."""
         try:
-            return parts.refusing(self.coro, waiter, task, self._asked_with)
+            return parts.refusing(self.task, self._asked_with)
         except Exception:
             _logger.exception("whether %r is in its clean-up could not be found out", self.name)
-            return [] if task is None else [task]
+            return [] if self.task is None else [self.task]
 
     # --- what it waits for
 
-    def _waits_alone(self) -> bool:
-        """Return whether a quick look tells that the body waits for a bare future, and nothing else is part of it."""
-        waiter = waiter_of(self.task)
-        if type(waiter) is not asyncio.Future or len(waiter._callbacks or ()) > 1 or "greenlet" in sys.modules:
-            return False
-        return not arrived_at(self.coro)[1]
-
-    def _collect(self) -> Parts:
+    def _collect(self, look: Look | None = None) -> Parts:
         """Find what the body waits for and what is part of it; a failure of the search must not keep the stop up."""
         parts = self._parts
         if parts is None:
             parts = self._parts = Parts(get_running_loop() if self.task is None else self.task.get_loop())
         try:
-            parts.collect(self.coro, None if self.task is None else waiter_of(self.task))
+            parts.collect(look or look_at(self.coro, waiter_of(self.task), self._asked_with))
         except Exception:
             _logger.exception("what %r waits for could not be found out", self.name)
         return parts
@@ -287,7 +256,7 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
 
         For the interrupter: a body that blocks the loop is on the stack and can't be asked through its task.
         """
-        return _found_on_stack(self, StopForced() if self._given_up else None, act)
+        return run_on_stack(self, StopForced() if self._given_up else None, act)
 
     def holds_up(self, task: "asyncio.Task[Any]", *, through_shields: bool = True) -> bool:
         """Whether `task` waits for this body, which runs now, at whatever distance."""
@@ -303,13 +272,13 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
 
     def _raise(self, error: BaseException) -> bool:
         """Have `error` raised in what is on the stack, if that is this body, or a plain task that it waits for."""
-        if TaskBody._on_stack is self:
+        if on_stack.found is self:
             if self._asked_with is None:
                 self._sink.located(self.known_where())
             self._asked_with = error
-        elif not self.waits_for(TaskBody._on_stack, through_shields=isinstance(error, StopForced)):
+        elif not self.waits_for(on_stack.found, through_shields=isinstance(error, StopForced)):
             return False
-        TaskBody._raising = error
+        on_stack.raising = error
         self._interrupted = isinstance(error, CancelledError)
         return True
 
@@ -396,7 +365,7 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
     def _ended(self, error: BaseException) -> None:
         self._asked_with = None
         task, self.task = self.task, None
-        if isinstance(error, (CancelledError, StopForced)) or _is_stopped_group(error):
+        if isinstance(error, (CancelledError, StopForced)) or is_stopped_group(error):
             rung = Rung.INTERRUPTED if self._interrupted and not isinstance(error, StopForced) else None
             if self._parts is None or not self._outlived(lambda: self._stopped_late(rung)):
                 self._sink.stopped(rung)
@@ -419,15 +388,7 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
 
     def _let_go(self) -> None:
         """Somebody else waits for the end of a task whose body refused everything: the body is never resumed."""
-        chain = chain_of(self.coro)  # held meanwhile: what ignores the closing must not be destroyed by it
-        answer: BaseException | None = None
-        try:
-            self.coro.close()
-        except BaseException as error:
-            answer = error
-        stuck = [part for part in chain if is_suspended(part)]
-        for part in stuck:
-            keep_alive_forever(part)
+        answer, stuck = close_for_good(self.coro)
         if answer is None or stuck:
             self._sink.stopped(Rung.ABANDONED)
         else:
@@ -454,43 +415,6 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
     @property
     def cr_await(self) -> Any:
         return self.coro.cr_await
-
-
-def interrupt_plain(coro: object, act: Callable[[], object]) -> BaseException | None:
-    """Like `TaskBody.interrupt`, for the coroutine of a task that is no operation.
-
-    What `act` asks of a body that waits for it, and is held up by it, is asked of it instead: cancelling the task of that
-    body, too, would cancel this one twice. Where its end does not end that body, the body is asked again, as always.
-    """
-    return _found_on_stack(coro, None, act)
-
-
-def _found_on_stack(found: object, error: BaseException | None, act: Callable[[], object]) -> BaseException | None:
-    outer = TaskBody._on_stack, TaskBody._raising  # a checkpoint may run inside what another one has set going
-    TaskBody._on_stack, TaskBody._raising = found, error
-    try:
-        act()
-        return TaskBody._raising
-    finally:
-        TaskBody._on_stack, TaskBody._raising = outer
-
-
-def _is_stopped_group(error: BaseException) -> bool:
-    """Whether it is how a group of tasks tells that all of them were stopped."""
-    return isinstance(error, BaseExceptionGroup) and error.split((CancelledError, StopForced))[1] is None
-
-
-def is_held_up(task: "asyncio.Task[Any]", coro: object, *, through_shields: bool = True) -> bool:
-    """Whether `task` waits, at whatever distance, for the coroutine that runs now."""
-    waiting: Any = coro_of(task)
-    if isinstance(waiting, TaskBody):
-        waiting = waiting.coro
-    parts = parts_of(waiting)
-    if (
-        parts is not None and parts[0] is not None and parts[1]
-    ):  # below it on the stack: it started the other one eagerly
-        return through_shields or not shield_on_stack(parts[0])
-    return leads_to(waiting, coro, through_shields=through_shields)
 
 
 def body_of(task: "asyncio.Task[Any]") -> TaskBody | None:

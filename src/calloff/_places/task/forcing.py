@@ -10,9 +10,10 @@ from contextlib import suppress
 from types import BuiltinMethodType, MethodType
 from typing import Any
 
+from ..._words.errors import StopForced
 from .objects import FUTURES, is_a, is_done
 
-__all__ = ["calm_anyio", "force_task", "is_awake", "raise_in", "waiter_of"]
+__all__ = ["calm_anyio", "force_task", "is_awake", "is_stopped_group", "raise_in", "waiter_of"]
 
 #: how many turns of the loop a task with a step before it is waited for
 _TURNS = 20
@@ -76,3 +77,8 @@ def calm_anyio(task: Any) -> None:
         if scope._cancel_handle is not None:
             scope._cancel_handle.cancel()
         scope = scope._parent_scope
+
+
+def is_stopped_group(error: BaseException) -> bool:
+    """Return whether it is how a group of tasks tells that all of them were stopped."""
+    return isinstance(error, BaseExceptionGroup) and error.split((asyncio.CancelledError, StopForced))[1] is None

@@ -7,7 +7,6 @@ table of exceptions of a code object tells which of its instructions belong to a
 exception has led to, or to the leaving of a ``with``.
 """
 
-import gc
 import sys
 from collections.abc import Iterator
 from opcode import opmap
@@ -22,14 +21,14 @@ _LIMIT = 200
 _COPY, _PUSH = opmap["COPY"], opmap["PUSH_EXC_INFO"]
 
 
-def greenlets_in(step: object) -> list[FrameType]:
-    """Return the innermost frame of each suspended greenlet among the locals of a coroutine; imports nothing."""
+def greenlets_in(parts: list[Any]) -> list[FrameType]:
+    """Return the innermost frame of each suspended greenlet among what a coroutine refers to; imports nothing."""
     module = sys.modules.get("greenlet")
     kind: Any = None if module is None else fields(module).get("greenlet")
     if type(kind) is not type:
         return []
     frame_of: Any = kind.__dict__["gr_frame"].__get__
-    found = [frame_of(part) for part in gc.get_referents(step) if issubclass(type(part), kind)]
+    found = [frame_of(part) for part in parts if issubclass(type(part), kind)]
     return [frame for frame in found if frame is not None]
 
 

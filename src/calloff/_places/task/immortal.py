@@ -10,8 +10,9 @@ import asyncio
 from typing import Any
 
 from ..left import keep_for_good
+from .stack import chain_of, is_suspended
 
-__all__ = ["keep_alive_forever"]
+__all__ = ["close_for_good", "keep_alive_forever"]
 
 
 def keep_alive_forever(stuck: object) -> None:
@@ -20,3 +21,21 @@ def keep_alive_forever(stuck: object) -> None:
         task: Any = stuck
         task._log_destroy_pending = False
     keep_for_good(stuck)
+
+
+def close_for_good(coro: Any) -> tuple[BaseException | None, bool]:
+    """Close a coroutine that is never resumed; what ignores that is kept as it is.
+
+    Returns:
+        What it has answered the closing with, and whether something ignored the closing.
+    """
+    chain = chain_of(coro)  # held meanwhile: what ignores the closing must not be destroyed by it
+    answer: BaseException | None = None
+    try:
+        coro.close()
+    except BaseException as error:
+        answer = error
+    stuck = [part for part in chain if is_suspended(part)]
+    for part in stuck:
+        keep_alive_forever(part)
+    return answer, bool(stuck)

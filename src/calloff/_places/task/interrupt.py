@@ -42,7 +42,8 @@ from ..._child.moments import Still, is_fit, may_break_off
 from ..._scopes.scope import overdue_scope
 from ..._scopes.timers import Timers, timers_of
 from ..._words.policy import DEFAULT, Policy
-from .body import DRIVING, TaskBody, interrupt_plain, is_held_up
+from .body import DRIVING, TaskBody
+from .on_stack import interrupt_plain, is_held_up
 from .stack import coro_of, parts_of, stems_from
 
 __all__ = ["Interrupter"]

@@ -19,7 +19,7 @@ __all__ = [
     "TASKS",
     "children_of",
     "context_of",
-    "entered",
+    "entered_in",
     "fields",
     "is_a",
     "is_done",
@@ -94,14 +94,13 @@ def context_of(error: BaseException) -> BaseException | None:
     return found
 
 
-def entered(step: object, depth: int = 4) -> Iterator[object]:
-    """Return the objects whose ``async with`` blocks the frame of a suspended coroutine or generator is inside of.
+def entered_in(parts: list[Any], depth: int = 4) -> Iterator[object]:
+    """Return the objects whose ``async with`` blocks a frame is inside of, among what its coroutine refers to (`parts`).
 
     Their ``__aexit__`` lies on the evaluation stack of the frame, which the garbage collector sees: as a bound method, or
     from Python 3.14 on as a function with the object behind it. What was entered in a generator of `asynccontextmanager`
     or through an `AsyncExitStack` counts, too.
     """
-    parts = gc.get_referents(step)
     for number, part in enumerate(parts):
         if type(part) is MethodType:
             function, owner = part.__func__, part.__self__
@@ -118,7 +117,7 @@ def _opened(owner: object, depth: int) -> Iterator[object]:
     if is_a(owner, _GENERATOR_MANAGER):
         generator = fields(owner).get("gen")
         if type(generator) is AsyncGeneratorType:
-            yield from entered(generator, depth)
+            yield from entered_in(gc.get_referents(generator), depth)
     elif is_a(owner, AsyncExitStack):
         callbacks = fields(owner).get("_exit_callbacks")
         for entry in tuple(callbacks) if type(callbacks) is deque else ():

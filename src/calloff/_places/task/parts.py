@@ -9,38 +9,23 @@ Only a child that was asked before is asked again: what a clean-up starts is nob
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from types import CoroutineType
 from typing import Any
 
 from ..._words.errors import StopForced
 from ..._words.frame import RawStack, culprit, develop
-from ..._words.place import Body
 from ..._words.report import Rung
-from .executors import Call, anyio_call, executor_call
+from .executors import Call
 from .forcing import calm_anyio, force_task, is_awake, waiter_of
-from .objects import FUTURES, TASKS, children_of, entered, fields, is_a, is_done, members_of, own_self
-from .stack import (
-    GROUP_WAITS,
-    coro_of,
-    inside,
-    is_greenlet_behind,
-    is_handling,
-    is_operation,
-    is_shield,
-    kind_of,
-    parts_of,
-    stack_of,
-    stems_from,
-    waited_for,
-)
+from .look import Look, look_at
+from .objects import TASKS, is_a, is_done
+from .stack import coro_of, stack_of, stems_from
 
 __all__ = ["Parts"]
 
 _MOST = 100_000
-_LIMIT = 200
 #: seconds that code behind a greenlet has for its clean-up at least, before it is asked again
 _UNSEEN = 0.25
 #: seconds from force in the children until what waits for them is forced, too
@@ -63,16 +48,31 @@ class Parts:
         self._tasks: dict[Any, None] = {}
         self._calls: dict[int, Any] = {}
         self._asked: set[Any] = set()
+        #: what the last collecting has seen of each task, and of the body's coroutine
+        self._looks: dict[Any, Look] = {}
 
     # --- finding them
 
-    def collect(self, coro: object, waiter: object) -> None:
-        """Find what a suspended coroutine, and what it waits for, waits for; `waiter` is the future at its end."""
+    def collect(self, look: Look) -> None:
+        """Note what a look at the body has found, and look at the child tasks behind that: at each once."""
+        self._looks = {None: look}
         ahead: list[Any] = self.tasks()
-        ahead += [part for part in _behind(coro, waiter, self._asked) if self._note(part)]
+        ahead += [part for part in self._parts_of(look) if self._note(part)]
         while ahead and len(self._tasks) < _MOST:
             task = ahead.pop()
-            ahead += [part for part in _behind(coro_of(task), waiter_of(task), self._asked) if self._note(part)]
+            look = self._looks[task] = look_at(coro_of(task), waiter_of(task), asyncio.CancelledError)
+            ahead += [part for part in self._parts_of(look) if self._note(part)]
+
+    def _parts_of(self, look: Look) -> list[Any]:
+        self._asked.update(look.aborted)
+        return [*look.waits, *look.blocks]
+
+    def _look_of(self, task: Any) -> Look:
+        """Return what was seen of a child task."""
+        look = self._looks.get(task)
+        if look is None:  # there are too many of them
+            look = self._looks[task] = look_at(coro_of(task), waiter_of(task), asyncio.CancelledError)
+        return look
 
     def _note(self, part: Any) -> bool:
         """Note a task or call; whether it is a task that was not known."""
@@ -153,10 +153,8 @@ class Parts:
 
     # --- asking again
 
-    def refusing(
-        self, coro: object, waiter: object, task: Any, error: BaseException | None
-    ) -> "list[asyncio.Task[Any]]":
-        """Return the tasks that were asked and went on, `task` of the body itself among them.
+    def refusing(self, task: Any, error: BaseException | None) -> "list[asyncio.Task[Any]]":
+        """Return the tasks that were asked and went on, `task` of the body itself among them, as they were seen last.
 
         A task that waits for others is not asked itself: it goes on when they have ended.
         """
@@ -164,10 +162,11 @@ class Parts:
         seen: set[Any] = set()
         ahead: list[Any] = []
         if task is not None:
-            children = self._asked_children(coro, waiter)
+            look = self._looks[None]
+            children = self._asked_among(look)
             if children:
                 ahead += children
-            elif not (error is None and is_awake(task)) and not self._is_obeying(coro, error):
+            elif not (error is None and is_awake(task)) and not self._is_obeying(look, error):
                 found.append(task)
         ahead += self.tasks()
         while ahead:
@@ -179,22 +178,21 @@ class Parts:
                 self._asked.add(child)
             if child not in self._asked or is_awake(child):
                 continue
-            inner = coro_of(child)
-            children = self._asked_children(inner, waiter_of(child))
+            look = self._look_of(child)
+            children = self._asked_among(look)
             if children:
                 ahead += children
-            elif not self._is_obeying(inner, asyncio.CancelledError):
+            elif not self._is_obeying(look, asyncio.CancelledError):
                 found.append(child)
         return found
 
-    def _asked_children(self, coro: object, waiter: object) -> list[Any]:
-        tasks = [part for part in _behind(coro, waiter, self._asked, entered_too=False) if is_a(part, TASKS)]
-        return [task for task in tasks if task in self._asked or task.cancelling()]
+    def _asked_among(self, look: Look) -> list[Any]:
+        return [task for task in look.tasks() if task in self._asked or task.cancelling()]
 
-    def _is_obeying(self, coro: object, error: BaseException | type[BaseException] | None) -> bool:
-        if is_handling(coro, error, behind=True):
+    def _is_obeying(self, look: Look, error: BaseException | type[BaseException] | None) -> bool:
+        if look.is_obeying(error):
             return True
-        return self._loop.time() < self._since + _UNSEEN and is_greenlet_behind(coro)
+        return look.greenlet and self._loop.time() < self._since + _UNSEEN
 
     # --- force
 
@@ -212,88 +210,17 @@ class Parts:
             self._loop.call_later(_CHILDREN_FIRST, then)
 
     def leaves(self) -> "list[asyncio.Task[Any]]":
-        """Return the child tasks that wait for no further ones."""
-        return [task for task in self.tasks() if not self.waits(coro_of(task), waiter_of(task))]
+        """Return the child tasks that, as they were seen last, wait for no further ones."""
+        return [task for task in self.tasks() if not self._look_of(task).tasks()]
 
-    def waits(self, coro: object, waiter: object) -> bool:
-        """Return whether it waits for child tasks that have not ended."""
-        return any(is_a(part, TASKS) for part in _behind(coro, waiter, self._asked, entered_too=False))
+    def is_waited_for(self) -> bool:
+        """Return whether the body, as it was seen last, waits for child tasks."""
+        look = self._looks.get(None)
+        return look is not None and bool(look.tasks())
 
     def is_unwinding(self, task: "asyncio.Task[Any]") -> bool:
         """Return whether a task that was forced is in its clean-up."""
-        return is_handling(coro_of(task), StopForced)
-
-
-def _behind(coro: object, waiter: object, asked: set[Any], *, entered_too: bool = True) -> Iterator[Any]:
-    """Return the tasks and calls that one suspended coroutine waits for by itself.
-
-    Args:
-        coro: the coroutine.
-        waiter: the future that its task waits for; ``None`` where it is to be found out.
-        asked: filled with the tasks of groups that have cancelled theirs.
-        entered_too: also the tasks of groups whose blocks it is inside of, which end with the block.
-    """
-    current: Any = coro
-    seen: set[int] = set()
-    while current is not None and len(seen) < _LIMIT and id(current) not in seen:
-        seen.add(id(current))
-        parts = parts_of(current)
-        if parts is None:
-            if is_a(current, FUTURES):
-                yield from _in_future(current)
-                return
-            driven = fields(current).get("coro")
-            current = driven if type(driven) is CoroutineType else inside(current)
-            continue
-        frame, running, awaited = parts
-        if frame is None or running:
-            return
-        code = frame.f_code
-        kind = kind_of(code)
-        if entered_too and kind == 1:
-            for group in entered(current):
-                yield from filter(_is_plain_task, members_of(group))
-        elif kind == 2:
-            if is_shield(frame):
-                return
-            if code.co_name in GROUP_WAITS:
-                group = own_self(frame)
-                members = tuple(filter(_is_plain_task, members_of(group)))
-                if fields(group).get("_aborting") is True:  # asyncio's and ours
-                    asked.update(members)
-                yield from members
-            elif code.co_name == "run_sync_in_worker_thread":
-                call = anyio_call(frame)
-                if call is not None:
-                    yield call
-                    return
-            elif (future := waited_for(frame)) is not None:
-                yield from _in_future(future)
-                return
-        if type(awaited).__name__ == "FutureIter" and waiter is not None:
-            awaited = waiter
-        current = awaited
-
-
-def _in_future(future: Any) -> Iterator[Any]:
-    if is_done(future) or is_operation(future):
-        return
-    if is_a(future, TASKS):
-        if _is_plain_task(future):
-            yield future
-        return
-    children = children_of(future)
-    for member in children:
-        yield from _in_future(member)
-    if not children and is_a(future, asyncio.Future):
-        call = executor_call(future)
-        if call is not None:
-            yield call
-
-
-def _is_plain_task(task: object) -> bool:
-    """Whether a future is a task that no operation drives: those have a ladder of their own."""
-    return is_a(task, TASKS) and not is_a(coro_of(task), Body)
+        return look_at(coro_of(task), waiter_of(task), StopForced).is_obeying(StopForced)
 
 
 def _seen(task: "asyncio.Task[Any]") -> None:

@@ -24,14 +24,22 @@ from .objects import FUTURES, TASKS, children_of, context_of, fields, is_a, is_d
 
 __all__ = [
     "arrived_at",
+    "awaited_from",
     "chain_of",
-    "is_greenlet_behind",
+    "coro_of",
+    "holds",
+    "inside",
     "is_handling",
+    "is_operation",
+    "is_shield",
     "is_suspended",
+    "kind_of",
     "leads_to",
+    "parts_of",
     "shield_on_stack",
     "stack_of",
     "stems_from",
+    "waited_for",
 ]
 
 
@@ -290,48 +298,28 @@ def is_suspended(part: object) -> bool:
 
 def leads_to(coro: object, other: object, *, through_shields: bool = True) -> bool:
     """Return whether `coro` waits for `other`, at any distance; not `through_shields`: and a cancel would reach it."""
-    return any(step is other for step, _ in _awaited(coro, through_shields))
+    return any(step is other for step, _ in awaited_from(coro, through_shields))
 
 
-def is_handling(coro: object, error: BaseException | type[BaseException] | None, *, behind: bool = False) -> bool:
+def is_handling(coro: object, error: BaseException | type[BaseException]) -> bool:
     """Return whether a suspended coroutine is still busy with `error`: in an ``except``, ``finally`` or ``__aexit__``.
-
-    With `behind`, it is, too, when a task that it waits for is in its clean-up: that one was cancelled for it, with a
-    `CancelledError` of its own; the request itself (then `error` may be ``None``) has perhaps not even arrived.
 
     This tells clean-up, which deserves its grace, from a cancel that was swallowed. A frame that handles an exception
     keeps it among its references; one that swallowed it has let go of it.
     """
-    current: object = coro
-    while type(current) is CoroutineType and not current.cr_running:  # the usual case, fast
-        frame = current.cr_frame
-        if frame is None or frame.f_code.co_name in WAITS:
-            break
-        if error is not None and _holds(current, error):
-            return True
-        current = current.cr_await
-    if type(current).__name__ == "FutureIter" and type(inside(current)) is asyncio.Future:
-        return False  # nobody is known behind it
-    for step, is_other_task in _awaited(current):
-        sought = asyncio.CancelledError if is_other_task and behind else error
-        if sought is not None and parts_of(step) is not None and _holds(step, sought):
-            return True
-    return False
+    return any(parts_of(step) is not None and holds(step, error) for step, _ in awaited_from(coro))
 
 
-def _holds(step: object, error: BaseException | type[BaseException]) -> bool:
-    for part in gc.get_referents(step):
+def holds(step: object, error: BaseException | type[BaseException]) -> bool:
+    """Return whether one frame is busy with `error`."""
+    parts = gc.get_referents(step)
+    for part in parts:
         if issubclass(type(part), BaseException) and stems_from(part, error):
             return True
-    return "greenlet" in sys.modules and any(map(is_in_handlers, greenlets_in(step)))
+    return "greenlet" in sys.modules and any(map(is_in_handlers, greenlets_in(parts)))
 
 
-def is_greenlet_behind(coro: object) -> bool:
-    """Return whether sync code in a greenlet is part of the stack of a suspended coroutine."""
-    return "greenlet" in sys.modules and any(greenlets_in(step) for step in chain_of(coro))
-
-
-def _awaited(coro: object, through_shields: bool = True) -> Iterator[tuple[object, bool]]:
+def awaited_from(coro: object, through_shields: bool = True) -> Iterator[tuple[object, bool]]:
     """Everything that `coro` waits for, itself first, through every member of a group; and if it is another task's."""
     seen: set[int] = set()
     ahead: list[tuple[object, bool]] = [(coro, False)]
