@@ -68,6 +68,7 @@ class Operation(Future[T]):
         "_phase",
         "_place",
         "_progress",
+        "_progress_at",
         "_started_at",
         "_stop",
         "_waiters",
@@ -78,6 +79,7 @@ class Operation(Future[T]):
     )
 
     policy: Policy = DEFAULT
+    _progress_at: float  # set by the first report
 
     def __init__(
         self,
@@ -418,9 +420,10 @@ class Operation(Future[T]):
 
     def progressed(self, value: Any) -> None:
         """The body reported progress."""
+        self._progress_at = now = self.timers.now()
         self._progress = value
         if self._limits is not None:
-            self._limits.heard_at = self.timers.now()
+            self._limits.heard_at = now
 
     def refused(self) -> None:
         """The body was asked and went on."""
