@@ -7,6 +7,7 @@ from operation import virtual_time
 from operation.virtual_time import START, now
 
 import calloff
+from calloff._words.place import Body, Work
 
 
 async def lasts(seconds):
@@ -238,5 +239,65 @@ def test_progress_reaches_the_innermost_operation_only():
         await op
         assert op.progress == "outer"
         calloff.progress("nobody listens")
+
+    virtual_time.run(main)
+
+
+# --- what waits for its turn
+
+
+class Waiting(Body):
+    """Waits for a free place, for good."""
+
+    place = "pool"
+    name = "waiting"
+    queued = True
+
+    def begin(self, sink):
+        self.sink = sink
+
+    def ask(self, text):
+        self.sink.stopped(calloff.Rung.ASKED)
+        return ()
+
+    def force(self):
+        return True
+
+    def where(self):
+        return ()
+
+
+class WaitingWork(Work):
+    place = "pool"
+    name = "waiting"
+
+    def open(self):
+        return Waiting()
+
+
+@pytest.mark.parametrize("limit", [{"stall": 1}, {"timeout": 1}, {"stall": 1, "timeout": 1}])
+def test_what_has_not_begun_is_neither_late_nor_silent(limit):
+    async def main():
+        op = calloff.start(WaitingWork(), **limit)
+        await asyncio.sleep(10)
+        assert str(op.state) == "pending"
+        op.blocked(now() + START)  # whoever finds the loop blocked asks for what is overdue
+        assert str(op.state) == "pending"
+        op.body.sink.stopped()  # somebody else has ended it
+        outcome = await op.outcome()
+        assert outcome.reason.kind == "external", "it was over before its limits had begun to count"
+
+    virtual_time.run(main)
+
+
+def test_the_silence_of_what_waited_counts_from_its_begin():
+    async def main():
+        op = calloff.start(WaitingWork(), stall=1)
+        await asyncio.sleep(10)
+        op.entered()
+        await asyncio.sleep(0.5)
+        assert str(op.state) == "running"
+        outcome = await op.outcome()
+        assert (outcome.reason.kind, outcome.reason.at) == ("stalled", START + 11)
 
     virtual_time.run(main)

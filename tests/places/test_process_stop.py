@@ -18,6 +18,7 @@ from places.process_table import below, gone, marked, state, until
 
 import calloff
 from calloff import Rung
+from calloff._places.process.body import ProcessBody
 from calloff._places.process.pool import SETTINGS, pool_of
 
 SLACK = 2.0
@@ -475,3 +476,28 @@ def _busy(pid):
         return "unix" not in waits_in and "skb" not in waits_in
     except OSError:
         return False
+
+
+@pytest.mark.parametrize("status", [-9, 3, None])
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("reason", [None, calloff.Reason(calloff.Kind.REQUESTED)])
+def test_a_worker_that_dies_before_the_begin_of_what_was_called_off(status, begun, reason):
+    """It never ran and never will: that is a cancel, whatever became of the worker. Begun, the death is told."""
+    told = []
+
+    class Sink:
+        def __init__(self):
+            self.reason = reason
+
+        def stopped(self, rung=None, survivors=()):
+            told.append(("stopped", rung))
+
+        def raised(self, error, survivors=()):
+            told.append(("raised", type(error)))
+
+    body = ProcessBody((b"", []), "f", (), None)
+    body.sink = Sink()
+    body.tries = 99  # it is not given to another worker
+    body.died(status, "its worker died", begun)
+    expected = ("stopped", calloff.Rung.ASKED) if reason and not begun else ("raised", calloff.WorkerDied)
+    assert told == [expected]

@@ -227,16 +227,17 @@ class Lingering:
 def test_force_that_a_destructor_swallows_comes_again(arun: Callable[..., Any], monkeypatch: Any) -> None:
     lost: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", lost.append)
-    inside, beyond = threading.Event(), threading.Event()
+    inside = threading.Event()
 
     def body() -> None:
         Lingering(inside)
         while True:
-            beyond.set()
+            pass
 
     async def main() -> None:
         await force(body, inside)
-        assert beyond.is_set(), "the first one only ended the destructor"
+        # On a busy machine the next one may come when the function has hardly gone on: what tells that the first one
+        # only ended the destructor is that it was lost there, and that the function ended by force all the same.
         assert [type(each.exc_value) for each in lost] == [calloff.StopForced]
         lost.clear()
         assert calloff.thread.counts().abandoned == 0
