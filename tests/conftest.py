@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from blocking_calls import nothing_blocks, watch_for_blocking_calls
 
 import calloff
 
@@ -19,6 +20,8 @@ except ImportError:  # pragma: no cover - uvloop has wheels for every Python we 
 # Threads are not traced for coverage: an exception that is forced into a thread would hit the tracer, too, between its
 # locking and unlocking, and stop everything for good.
 threading.settrace(None)  # type: ignore[arg-type]
+
+watch_for_blocking_calls()
 
 # In the background of a shell (``scripts/test &``) these are ignored, also by all that we start: nothing could be tested.
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
@@ -72,3 +75,10 @@ def nothing_left_listed() -> Any:
     yield
     left = [op for op in calloff.operations() if op not in before and not op.get_loop().is_closed()]
     assert not left, f"left running: {left}"
+
+
+@pytest.fixture(autouse=True)
+def no_code_of_ours_blocks_a_loop() -> Any:
+    """In every test, whatever loop it runs on."""
+    with nothing_blocks():
+        yield

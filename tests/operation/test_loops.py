@@ -344,3 +344,39 @@ def test_a_wrapper_of_somebody_else_is_kept() -> None:
     assert calls == ["theirs"]
     assert loop.close is wrapped
     assert calloff.operations() == ()
+
+
+@pytest.mark.parametrize("timeout", [None, 60])
+def test_what_is_left_of_a_closed_loop_harms_nobody_who_starts_something_else(timeout, caplog):
+    """Also when it is odd: a callback that can't be compared with others."""
+
+    class Odd:
+        def __call__(self, _):
+            raise AssertionError("the loop is closed: nobody calls it")
+
+        def __eq__(self, other):
+            raise ValueError("odd")
+
+        __hash__ = object.__hash__
+
+    async def begin():
+        operation = calloff.start(asyncio.sleep(3600), timeout=timeout)
+        operation.add_done_callback(Odd())
+        operation.add_done_callback(Odd())
+        return operation
+
+    loop = asyncio.new_event_loop()
+    operation = loop.run_until_complete(begin())
+    type(loop).close(loop)  # past what calloff does before a loop closes
+
+    async def value():
+        return 3
+
+    async def main():
+        return await calloff.start(value())
+
+    assert asyncio.run(main()) == 3
+    assert str(operation.state) == "abandoned"
+    assert operation.done()
+    assert operation not in calloff.operations()
+    assert "could not be ended" not in caplog.text

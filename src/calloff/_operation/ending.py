@@ -5,6 +5,7 @@ An operation ends once. A body that was given up may end later, which is logged,
 
 import logging
 from asyncio import Future
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -208,10 +209,15 @@ def lose_loop(operation: "Operation[Any]") -> None:
     operation._waiters = operation._children = None
     callbacks: Any = operation._callbacks or ()
     for callback, _ in tuple(callbacks):
-        operation.remove_done_callback(callback)
+        with suppress(Exception):  # it is compared with the others, by a method of its own
+            operation.remove_done_callback(callback)
     _logger.warning("%s was abandoned: its event loop was closed before it ended", operation.ref)
     close(operation, _ABANDONED)
-    _settle(operation)
+    try:
+        _settle(operation)
+    except RuntimeError:  # it is done; but a callback is left, and the loop takes none any more
+        if hooks.ended:
+            emit(hooks.ended, operation)
 
 
 def _end_late(operation: "Operation[Any]", how: str, *what: object) -> None:

@@ -17,6 +17,7 @@ the operations of a closed loop are ended at the next look: force is used where 
 import asyncio
 import asyncio.runners
 import contextlib
+import logging
 import sys
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
@@ -31,6 +32,7 @@ from .._words.reason import Kind
 
 __all__ = ["CLOSING", "adopt", "forget", "forget_closed", "greeters", "hosts", "is_closing", "timers_for"]
 
+_logger = logging.getLogger("calloff")
 CLOSING = "its event loop is being closed"
 #: how long after the end of its ladder an operation is waited for, should its place be broken
 _GUARD = 1.0
@@ -102,11 +104,17 @@ def forget(loop: AbstractEventLoop, live: dict[Any, None]) -> None:
     """End the operations of a loop that is closed: they never go on."""
     hosts.pop(loop, None)
     for operation in [known for known in tuple(live) if known.get_loop() is loop][::-1]:  # children first
-        if not operation.done():
-            operation.lose_loop()
         live.pop(operation, None)
+        try:
+            if not operation.done():
+                operation.lose_loop()
+        except Exception:  # whoever comes by here starts something else, which must not fail for it
+            _logger.exception("an operation of a closed event loop could not be ended")
     for part in _partings.pop(loop, ()):
-        part()
+        try:
+            part()
+        except Exception:
+            _logger.exception("what goes with a closed event loop could not be ended")
 
 
 def forget_closed(live: dict[Any, None]) -> None:
