@@ -22,11 +22,12 @@ from random import Random, SystemRandom
 from typing import Any
 
 from chaos_observer import alive, lives, noted
+from chaos_worlds import WORLDS
 
 MIX = str(Path(__file__).with_name("chaos_mix.py"))
 ROUND = 500
 NOTHING = {"operations": 0, "begun": 0, "endings": {}, "longest": 0.0}
-LOOPS = ["asyncio", "eager", "uvloop"] if sys.version_info >= (3, 12) else ["asyncio", "uvloop"]
+LOOPS = ["asyncio", *(["eager"] if sys.version_info >= (3, 12) else []), "uvloop", *WORLDS]
 
 
 def left_of(run: str) -> list[str]:

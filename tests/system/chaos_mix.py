@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import chaos_bodies as bodies
+import chaos_worlds
 from chaos_judge import Case, judge_command, judge_inside, judge_process, judge_stop, told, was_running
 
 import calloff
@@ -270,6 +271,8 @@ def new_loop(kind: str) -> Callable[[], asyncio.AbstractEventLoop]:
         loop = asyncio.new_event_loop()
         if kind == "eager":
             loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined]
+        elif kind in chaos_worlds.WORLDS:
+            chaos_worlds.WORLDS[kind](loop)
         return loop
 
     return make
@@ -286,6 +289,7 @@ def main() -> None:
     parser.add_argument("--unobserved", action="store_true", help="say when it has begun, and judge nothing")
     options = parser.parse_args()
     logging.getLogger("calloff").setLevel(logging.ERROR)  # what is abandoned is said to be in the verdict
+    chaos_worlds.join()
     with tempfile.TemporaryDirectory(prefix="calloff-chaos-") as folder:
         observer = None if options.unobserved else Observer(options.run)
         mix = Mix(options.run, options.seed, folder, observer)
