@@ -2,16 +2,15 @@
 
 Our own detector, and not blockbuster: that one refuses such calls wherever they are made, and half of these tests block
 their loop on purpose, since they show what calloff does about it. What counts here is the code that blocks: of the frames
-above the call, the first that is neither the standard library's nor a test's. Calls are seen by Python's audit events
-(`time.sleep`, sockets, processes) and by the few methods through which its threads wait for each other.
+above the call, the first that is not the standard library's. Calls are seen by Python's audit events: `time.sleep`,
+sockets, processes. Waits for locks have none, and wrapping them would show in every stack that these tests look at.
 """
 
 import asyncio
 import os
 import sys
 import sysconfig
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -23,11 +22,9 @@ STDLIB = sysconfig.get_path("stdlib") + os.sep
 #: events of calls that wait for something outside (Python tells of `time.sleep` from 3.13 on)
 EVENTS = frozenset({"time.sleep", "socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system"})
 TESTS = os.path.join("testing", "_conformance")
-START = threading.Thread.start.__code__
-#: what may wait, by file and function, and why
+#: what may be called, by file and function, and why
 ALLOWED = {
-    ("_operation/checkpoint.py", "checkpoint"): "called by blocking code in the place of a wait of its own",
-    ("_operation/on_stop.py", "__exit__"): "the plain form of a block: whoever uses it in a coroutine asks for that",
+    (os.path.join("control", "_links.py"), "_connect"): "a socket of Unix, which does not block",
 }
 found: list[str] = []
 
@@ -35,20 +32,6 @@ found: list[str] = []
 def watch_for_blocking_calls() -> None:
     """Begin, once for the whole process: an audit hook can't be taken away again."""
     sys.addaudithook(_heard)
-    for owner, name, waits in (
-        (threading.Condition, "wait", lambda self, timeout=None: timeout != 0),
-        (threading.Thread, "join", lambda self, timeout=None: timeout != 0 and self.is_alive()),
-    ):
-        setattr(owner, name, _told(getattr(owner, name), f"{owner.__name__}.{name}", waits))
-
-
-def _told(method: Callable[..., Any], name: str, waits: Callable[..., bool]) -> Callable[..., Any]:
-    def call(self: Any, *args: Any, **options: Any) -> Any:
-        if waits(self, *args, **options):
-            _look(name, sys._getframe(1))
-        return method(self, *args, **options)
-
-    return call
 
 
 def _heard(event: str, arguments: tuple[Any, ...]) -> None:
@@ -60,8 +43,6 @@ def _look(call: str, frame: FrameType | None) -> None:
     if asyncio._get_running_loop() is None:
         return
     while frame is not None and frame.f_code.co_filename.startswith(STDLIB):
-        if frame.f_code is START:  # waits until the new thread has begun, as every start of a thread does
-            return
         frame = frame.f_back
     if frame is None or not frame.f_code.co_filename.startswith(OURS):
         return
