@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import calloff
-from calloff._operation.plain import plain
+from calloff._words.text import plain
 from calloff.control import Ambiguous, Client, NotFound, Query, expose
 from calloff.control._ids import best, fits, numbers
 

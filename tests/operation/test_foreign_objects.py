@@ -6,8 +6,8 @@ import logging
 import pytest
 
 import calloff
-from calloff._operation.plain import in_words, plain, short, text_of
 from calloff._operation.snapshot import History
+from calloff._words.text import in_words, plain, short, text_of
 
 ERRORS = [ValueError, asyncio.CancelledError, SystemExit, calloff.StopForced]
 

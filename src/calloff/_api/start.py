@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 
 from .._operation.loops import greeters
 from .._operation.operation import Operation, current_operation
-from .._operation.plain import name_of, short
 from .._places.task.body import TaskBody
 from .._scopes.scope import innermost
 from .._words.duration import delay, limit
 from .._words.place import AsyncWork, Body
+from .._words.text import name_of, short
 
 __all__ = ["AsyncWork", "body_of", "call", "give_back", "start"]
 

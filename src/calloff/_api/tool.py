@@ -14,7 +14,6 @@ from types import FunctionType
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from .._operation.operation import Operation
-from .._operation.plain import short
 from .._places.process.packing import out_of_reach
 from .._places.process.place import process
 from .._places.thread.place import thread
@@ -23,6 +22,7 @@ from .._words.errors import TimedOut
 from .._words.outcome import Abandoned, Cancelled, Completed
 from .._words.reason import LIMITS, Kind, why
 from .._words.report import Rung, StopReport
+from .._words.text import short
 from .awaiting import end_of
 from .start import start
 

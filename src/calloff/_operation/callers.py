@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from .._words.errors import OperationCancelled
 from .._words.reason import Kind, Reason
 from .._words.state import State
+from .._words.text import text_of
 from .known import current_operation
-from .plain import text_of
 
 if TYPE_CHECKING:
     from .operation import Operation

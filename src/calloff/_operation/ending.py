@@ -16,12 +16,12 @@ from .._words.outcome import Abandoned, Cancelled, Completed, Failed, Outcome
 from .._words.reason import LIMITS, Kind
 from .._words.report import Rung
 from .._words.state import State
+from .._words.text import short
 from .asking import handed
 from .history import recorder
 from .hooks import emit, hooks
 from .known import live
 from .loops import CLOSING, is_closing
-from .plain import short
 from .stopping import Stop, frames_of
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from .._scopes.timers import NEVER, Entry, Timers, timers_of
 from .._words.errors import TimedOut
 from .._words.place import AsyncWork
 from .._words.reason import Kind, Reason
+from .._words.text import short, text_of
 from .operation import Operation, current_operation
-from .plain import short, text_of
 from .waiting import settled
 
 __all__ = ["Group"]

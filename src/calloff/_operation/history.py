@@ -10,7 +10,7 @@ from math import inf
 from typing import Any, NamedTuple, Protocol
 
 from .._words.state import State
-from .plain import in_words, plain
+from .._words.text import in_words, plain
 from .stopping import Stop
 
 __all__ = ["Ended", "Endable", "Recorder", "Ring", "recorder"]

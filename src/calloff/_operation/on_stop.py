@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import Any
 
 from .._scopes.scope import innermost
+from .._words.text import short
 from .asking import Hook, hand_on, let_go, register, wake
 from .checkpoint import is_obeying
 from .operation import Operation, current_operation
-from .plain import short
 
 __all__ = ["Block", "on_stop", "until_left"]
 

@@ -21,6 +21,7 @@ from .._words.reason import Kind, Reason
 from .._words.ref import Ref
 from .._words.report import Rung, StopReport
 from .._words.state import State
+from .._words.text import name_of
 from . import callers, ending, requesting
 from .blocking import unblock
 from .callers import UNSET, result_in_the_end, wakes_caller, words_of
@@ -28,7 +29,6 @@ from .hooks import emit, hooks
 from .known import current_operation, live
 from .limits import Limits
 from .loops import forget, hosts, timers_for
-from .plain import name_of
 from .stopping import Stop, frames_of, where_of
 from .watching import Watch
 

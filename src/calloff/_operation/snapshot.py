@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 from .._words.state import State
+from .._words.text import in_words, plain
 from .history import Ended, Ring
 from .observers import failure
 from .operation import Operation, live
-from .plain import in_words, plain
 from .stopping import Stop
 
 __all__ = ["Facts", "History", "clock_of", "facts_of", "snatch"]

@@ -7,7 +7,7 @@ from .errors import ended_error
 from .reason import Reason, why
 from .ref import Ref
 from .report import StopReport, how, places
-from .text import clean
+from .text import clean, short
 
 __all__ = ["Abandoned", "Cancelled", "Completed", "Failed", "Outcome", "verdict"]
 
@@ -27,10 +27,10 @@ class Completed(Generic[T_co]):
         return self.value
 
     def __str__(self) -> str:
-        return "; ".join((f"completed with {_cut(self.value)}", *verdict(self)))
+        return "; ".join((f"completed with {clean(short(self.value))}", *verdict(self)))
 
     def _repr_html_(self) -> str:
-        return _table("completed", _cut(self.value), self.report)
+        return _table("completed", clean(short(self.value)), self.report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,10 @@ class Failed:
         raise self.error
 
     def __str__(self) -> str:
-        return "; ".join((f"failed: {_cut(self.error)}", *verdict(self)))
+        return "; ".join((f"failed: {clean(short(self.error))}", *verdict(self)))
 
     def _repr_html_(self) -> str:
-        return _table("failed", _cut(self.error), self.report)
+        return _table("failed", clean(short(self.error)), self.report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,15 +121,3 @@ def _table(word: str, said: str, report: StopReport | None, name: str = "it") ->
     from .html import table  # only notebooks want it
 
     return table(word, said, report, name)
-
-
-def _cut(value: object) -> str:
-    """The repr of a value of the program, which may fail, and may be long."""
-    try:
-        text = repr(value)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # a cancel, too, that its own code raises there
-        text = f"<{type(value).__name__}>"
-    text = clean(text)
-    return text if len(text) <= 200 else f"{text[:199]}…"

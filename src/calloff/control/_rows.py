@@ -23,12 +23,12 @@ from weakref import WeakKeyDictionary
 from msgspec.structs import replace
 
 from .._operation.operation import Operation, current_operation
-from .._operation.plain import in_words
 from .._operation.registry import live
 from .._operation.snapshot import Facts, History, clock_of, facts_of, snatch
 from .._operation.stopping import where_of
 from .._places.task.body import body_of
 from .._words.state import State
+from .._words.text import in_words
 from ._fold import folded, stem
 from ._ids import Index, best, numbers
 from ._lines import frames, innermost, line_of, stack_of_task, steps_of

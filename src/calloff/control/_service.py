@@ -20,8 +20,8 @@ from typing import Any
 
 import msgspec
 
-from .._operation.plain import short
 from .._operation.snapshot import History
+from .._words.text import short
 from . import _exchanges
 from ._peer import Peer, started_at
 from ._records import LONGEST, VERSION, Answer, Cancel, Hello, List, Refused, Show, Watch
