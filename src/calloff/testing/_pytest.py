@@ -21,14 +21,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("cancel-sweep", "calling tests off at every await (calloff)")
     group.addoption("--cancel-sweep", action="store_true", help="call every async test off at every await")
     group.addoption("--cancel-sweep-max", metavar="N", type=int, help="at most N cancels for a test")
-    group.addoption("--cancel-sweep-phases", metavar="LIST", default="before,early,late,double", help="of %(default)s")
-    group.addoption("--cancel-sweep-timeout", metavar="S", type=float, default=5.0, help="seconds after a cancel (5)")
+    group.addoption("--cancel-sweep-phases", metavar="LIST", help="of before,early,late,double")
+    group.addoption("--cancel-sweep-timeout", metavar="S", type=float, help="seconds after a cancel (5)")
     group.addoption("--cancel-sweep-replay", metavar="ID", help="only the cancel of one finding")
     group.addoption(
         "--cancel-sweep-known", metavar="FILE", help="findings to live with: a line each, ID and the reason"
     )
     group.addoption("--cancel-sweep-resume", metavar="DIR", help="keep results here, and try only what is missing")
     group.addoption("--cancel-sweep-html", metavar="DIR", help="write a page for each swept test")
+    group.addoption("--cancel-sweep-fault", metavar="WHOSE", help="whose faults fail: project (default), tests or all")
+    group.addoption(
+        "--cancel-sweep-source", metavar="PATH", action="append", help="folder or package that is the project"
+    )
+    group.addoption(
+        "--cancel-sweep-report", metavar="KIND", action="append", help="term, github, json[:FILE] or html[:FILE]"
+    )
+    group.addoption("--cancel-sweep-fail-under", metavar="PCT", help="fail when less of the awaits reached is safe")
+    group.addoption("--cancel-sweep-baseline", metavar="FILE", help="faults that are known there don't fail")
+    group.addoption("--cancel-sweep-write-baseline", action="store_true", help="keep the faults of now in that file")
+    group.addoption("--cancel-sweep-diff", metavar="BASE", help="only functions that differ from this commit")
+    group.addoption("--cancel-sweep-every-test", action="store_true", help="sweep an await in each test that meets it")
+    parser.addini("cancel_sweep_source", "folders or packages that are the project", type="args", default=[])
+    parser.addini("cancel_sweep_report", "reports of the sweep", type="args", default=[])
+    for name in ("fault", "fail_under", "baseline", "how", "max", "timeout", "phases", "known"):
+        parser.addini(f"cancel_sweep_{name}", f"as --cancel-sweep-{name.replace('_', '-')}", default="")
+    parser.addini("cancel_sweep_without", "oracles to leave out", type="args", default=[])
+    group.addoption("--cancel-sweep-how", metavar="HOW", help="what calls it off: cancel, deadline or operation")
+    group.addoption("--cancel-sweep-without", metavar="LIST", action="append", help="oracles to leave out")
     group.addoption("--cancel-sweep-in-process", action="store_true", help="don't fork for each run")
 
 
@@ -39,7 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "skip=): call this async test off at every await; check and bystander are async functions without arguments, "
         "or the names of fixtures that return one; known maps ids of findings to reasons; skip is the reason not to.",
     )
-    known = config.getoption("--cancel-sweep-known")
+    known = config.getoption("--cancel-sweep-known") or config.getini("cancel_sweep_known") or None
     if known is not None:
         from ._sweep.known import read_known
 
@@ -70,7 +89,9 @@ def _wanted(item: pytest.Item) -> dict[str, Any] | None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Import the sweep now, not while the time of a test counts."""
     if any(_wanted(item) is not None for item in session.items):
-        __import__(f"{__package__}._pytest_sweep")
+        from . import _pytest_sweep
+
+        _pytest_sweep.begin(session)
 
 
 @pytest.hookimpl(trylast=True)
@@ -111,8 +132,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     config = session.config
     replay = config.getoption("--cancel-sweep-replay")
     reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if replay and reporter is not None and not hasattr(config, "workerinput") and not _notes(reporter):
+    if reporter is None or hasattr(config, "workerinput"):
+        return
+    notes = _notes(reporter)
+    if replay and not notes:
         session.exitstatus = pytest.ExitCode.USAGE_ERROR
+    if notes and session.exitstatus == pytest.ExitCode.OK:
+        from ._pytest_suite import suite_of
+
+        if suite_of(config).falls_short(notes):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def _notes(reporter: Any) -> list[tuple[str, dict[str, Any]]]:
@@ -127,26 +156,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(f"cancel sweep: no cancel of the tests that were run has the id {replay}")
     if not swept:
         return
-    from ._sweep.text import count, short
+    from ._pytest_suite import suite_of
 
     terminalreporter.section("cancel sweep")
-    for name, notes in swept:
-        terminalreporter.write_line(f"{name}: {notes['summary']}")
-        for line in notes["known"]:
-            terminalreporter.write_line(f"  known {line}")
-    restored = sorted({path for _, notes in swept for path in notes.get("restored", ())})
-    if restored:
-        what = ", ".join(map(short, restored[:5])) + (", ..." if len(restored) > 5 else "")
-        terminalreporter.write_line(f"put back {count(len(restored), 'file')} that runs had changed: {what}")
-    points = sum(notes["points"] for _, notes in swept)
-    runs = sum(notes["runs"] for _, notes in swept)
-    verdicts = [notes["verdict"] for _, notes in swept]
-    judged = f"{verdicts.count('UNSAFE')} unsafe"
-    if "ERROR" in verdicts:
-        judged += f", {count(verdicts.count('ERROR'), 'error')}"
-    if "SKIPPED" in verdicts:
-        judged += f", {verdicts.count('SKIPPED')} not swept"
-    if "UNRESOLVED" in verdicts:  # such a test passes: nothing bad was seen, but not all was tried
-        judged += f", {verdicts.count('UNRESOLVED')} unresolved"
-    figures = count(len(swept), "test"), count(points, "await point"), count(runs, "run")
-    terminalreporter.write_line(f"{', '.join(figures)}; of the tests {judged}")
+    suite_of(terminalreporter.config).tell(swept, terminalreporter)

@@ -21,17 +21,23 @@ from _pytest.runner import CallInfo, runtestprotocol
 
 from ._pytest import NOTES, known_key
 from ._pytest_probe import Sibling, carry_out, plugin
+from ._pytest_suite import option, suite_of
 from ._sweep.case import Result
 from ._sweep.isolate import Server
 from ._sweep.journal import Journal
 from ._sweep.places import Place
-from ._sweep.plan import Plan
+from ._sweep.plan import PHASES, Plan
 from ._sweep.report import SweepReport
 from ._sweep.sweeping import NotForUs, Sweeping
 from ._sweep.undo import Tree
 from ._sweep.whole import make_case
 
-__all__ = ["run_alone", "run_and_sweep"]
+__all__ = ["begin", "run_alone", "run_and_sweep"]
+
+
+def begin(session: pytest.Session) -> None:
+    """Say now what is wrong with the options, and note which files are tests."""
+    suite_of(session.config).tests |= {item.path for item in session.items}
 
 
 def run_alone(item: pytest.Function) -> None:
@@ -103,13 +109,15 @@ def _judge(item: pytest.Item, call: pytest.TestReport, all_: list[pytest.TestRep
         "known": known,
         "restored": tree,
     }
+    more, fails = suite_of(item.config).judged(report)
+    notes |= more
     setattr(call, NOTES, notes)
     for each in all_:  # JUnit's file takes those of the last
         each.user_properties += [("cancel_sweep", summary), *(("cancel_sweep_known", line) for line in known)]
     folder = item.config.getoption("--cancel-sweep-html")
     if folder:
         _file_in(folder, item, ".html").write_text(report.html(), encoding="utf-8")
-    if report.verdict == "UNSAFE":
+    if fails:
         call.outcome = "failed"
         call.longrepr = _Text(str(report), summary, item)
 
@@ -162,8 +170,9 @@ def _swept(item: pytest.Item, options: dict[str, Any], took: float, changed: lis
         raise NotForUs(reason)
     config = item.config
     isolate = options.pop("isolate", True) and not config.getoption("--cancel-sweep-in-process")
-    phases = options.pop("phases", None) or str(config.getoption("--cancel-sweep-phases")).split(",")
-    max_runs = options.pop("max_runs", None) or config.getoption("--cancel-sweep-max")
+    phases = options.pop("phases", None) or str(option(config, "phases") or ",".join(PHASES)).split(",")
+    max_runs = options.pop("max_runs", None) or option(config, "max")
+    without = [word for part in option(config, "without") or () for word in part.split(",")]
     known = config.stash.get(known_key, dict[str, str]()) | options.pop("known", {})
     folder = config.getoption("--cancel-sweep-resume")
     for role in ("check", "bystander"):
@@ -174,10 +183,10 @@ def _swept(item: pytest.Item, options: dict[str, Any], took: float, changed: lis
         teardown=_fixtures,
         check=None,
         bystander=None,
-        timeout=options.pop("timeout", config.getoption("--cancel-sweep-timeout")),
+        timeout=options.pop("timeout", None) or float(option(config, "timeout") or 5.0),
         children=options.pop("children", True),
-        how=options.pop("how", "cancel"),
-        without=options.pop("without", ()),
+        how=options.pop("how", None) or option(config, "how") or "cancel",
+        without={*options.pop("without", ()), *without},
         calls=True,
         patience=5 * took,
     )
@@ -187,7 +196,8 @@ def _swept(item: pytest.Item, options: dict[str, Any], took: float, changed: lis
     sweeping = Sweeping(
         case,
         phases=phases,
-        max_runs=max_runs,
+        max_runs=None if max_runs is None else int(max_runs),
+        wants=functools.partial(suite_of(config).wants, test=item.nodeid),
         known=known,
         replay=replay,
         target=item.nodeid,

@@ -37,6 +37,7 @@ class Finding:
         violations: what was broken.
         task: ``""`` for the function's own task, else the name of the child task that was at that await.
         package: name and version of the library that is at fault, or ``""``.
+        python: what is known of it, when it is a fault of Python's own library; else ``""``.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Finding:
     violations: tuple[Violation, ...]
     task: str = ""
     package: str = ""
+    python: str = ""
 
     @property
     def at(self) -> Step:
@@ -64,6 +66,8 @@ class Finding:
         fault["whose"] = whose(self.at_fault.file)
         if self.package:
             fault["package"] = self.package
+        if self.python:
+            fault["python"] = self.python
         return {
             "id": self.id,
             "phase": self.phase,
@@ -93,6 +97,7 @@ class SweepReport:
         error: why the function could not be swept, for the verdict ``ERROR``.
         safe: the points at which every cancel tried went well.
         seen: the points that a run without a cancel came by, tried or not.
+        elsewhere: cancels that were left out because another test of the same suite has them.
         not_tried: oracles that could say nothing here, with the reason: ``SAFE`` does not speak for them.
         silenced: findings that were known, with the reason given for each.
         replay: the command that repeats one cancel, with ``{id}`` in it.
@@ -113,6 +118,7 @@ class SweepReport:
     seen: tuple[Point, ...] = ()
     silenced: tuple[tuple[Finding, str], ...] = ()
     not_tried: dict[str, str] = field(default_factory=dict)
+    elsewhere: int = 0
     replay: str = field(default="", compare=False)
 
     @property

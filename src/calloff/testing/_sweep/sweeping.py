@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from .case import Case, Result
 from .isolate import Died, Lost
@@ -16,11 +16,18 @@ from .journal import Journal
 from .places import Place
 from .plan import PHASES, Plan, Seen, choose, plans_for
 from .points import Point, Stack, Step
+from .pythons import pythons_own
 from .report import Finding, SweepReport, Violation
 from .results import at_fault, doubles, together
 from .versions import packages_of
 
 __all__ = ["NotForUs", "Sweeping", "known_words"]
+
+
+class Wants(Protocol):
+    """Says whether a cancel is to be tried, or was already elsewhere; with `take`, it is claimed."""
+
+    def __call__(self, plan: Plan, /, *, take: bool) -> bool: ...
 
 
 class NotForUs(Exception):
@@ -42,6 +49,7 @@ class Sweeping:
         again: str = "",
         journal: Journal | None = None,
         progress: Callable[[int, int], None] | None = None,
+        wants: "Wants | None" = None,
     ) -> None:
         if isinstance(phases, str):
             phases = (phases,)
@@ -59,6 +67,8 @@ class Sweeping:
         self.again = again
         self.journal = journal if replay is None else None
         self.progress = progress
+        self.wants = wants
+        self.elsewhere = 0
         self.runs = 0
         self.tried = 0
         self.tried_before = 0
@@ -97,6 +107,10 @@ class Sweeping:
 
     def _choose(self, plans: list[Plan]) -> list[Plan]:
         """Those whose result is known from before, and of the others as many as there is still room for."""
+        if self.wants is not None:
+            wanted = [plan for plan in plans if self.wants(plan, take=True)]
+            self.elsewhere += len(plans) - len(wanted)
+            plans = wanted
         fresh = [plan for plan in plans if self._before(plan) is None]
         chosen = choose(fresh, None if self.max_runs is None else self.max_runs - self.tried)
         self.tried += len(chosen)
@@ -127,6 +141,8 @@ class Sweeping:
             if bad:
                 return f"it fails without any cancel: {bad[0]}"
             found = result if found is None else together(found, result)
+            if self._is_done_elsewhere(found):
+                break
         assert found is not None
         for seen in found.seen:
             if not seen.born:
@@ -137,6 +153,13 @@ class Sweeping:
         for oracle in sorted(self.case.oracles.intersection(found.blind)):
             self.not_tried[oracle] = "this event loop does not show them"
         return dataclasses.replace(found, seen=[])  # it is sent with every plan
+
+    def _is_done_elsewhere(self, found: Result) -> bool:
+        """Whether there is nothing to try here: then one run without a cancel is enough."""
+        if self.wants is None:
+            return False
+        plans = plans_for(found.seen, self._start(), self.phases, self.case.children)
+        return not any(self.wants(plan, take=False) for plan in plans)
 
     def _start(self) -> Point:
         target: Any = inspect.unwrap(self.case.fn)
@@ -287,9 +310,10 @@ class Sweeping:
         self._add(plan, "UNRESOLVED" if result.seen_once else "UNSAFE", fault, violations, stack)
 
     def _add(self, plan: Plan, verdict: str, fault: Step, violations: tuple[Violation, ...], stack: Stack) -> None:
-        self.findings[plan.id] = Finding(
-            plan.id, plan.phase, verdict, stack, fault, violations, plan.shown.owner.removesuffix(" (start)")
-        )
+        own = pythons_own(stack, frozenset(item.oracle for item in violations)) if verdict == "UNSAFE" else None
+        owner = plan.shown.owner.removesuffix(" (start)")
+        step, why = (fault, "") if own is None else (own[0], own[1].label)
+        self.findings[plan.id] = Finding(plan.id, plan.phase, verdict, stack, step, violations, owner, python=why)
 
     def _report(self, error: str = "") -> SweepReport:
         for plan in self.unresolved:
@@ -324,7 +348,8 @@ class Sweeping:
             seen=tuple(self.points),
             silenced=tuple(silenced),
             replay=self.again,
-            not_tried=dict(self.not_tried),
+            not_tried=dict(self.not_tried) if self.runs > 2 else {},
+            elsewhere=self.elsewhere,
         )
 
 

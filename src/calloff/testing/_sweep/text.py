@@ -52,6 +52,8 @@ def describe_finding(finding: Finding, replay: str = "") -> str:
 
 def owner(finding: Finding) -> str:
     """Whose code is at fault."""
+    if finding.python:
+        return finding.python
     known = {"yours": "your code", "python": "Python's library"}
     return known.get(whose(finding.at_fault.file), finding.package or "a library")
 
@@ -104,6 +106,8 @@ def summary(report: SweepReport) -> str:
         parts.append(f"{count(report.tried_before, 'cancel')} tried before")
     if report.not_tried:
         parts.append(f"{', '.join(report.not_tried)} not tried")
+    if report.elsewhere:
+        parts.append(f"{count(report.elsewhere, 'cancel')} in other tests")
     if report.skipped:
         parts.append(f"{count(report.skipped, 'cancel')} not tried")
     versions = ", ".join(f"{name} {version}" for name, version in report.packages.items())

@@ -1,0 +1,189 @@
+"""What a sweep of a whole suite adds up to: faults and not findings, a summary by file, thresholds, a baseline."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from calloff.testing._suite.changed import Changed
+from calloff.testing._suite.owners import Owners
+from calloff.testing._sweep.points import Step
+from calloff.testing._sweep.pythons import pythons_own
+
+from .test_pytest_plugin import run_pytest
+
+LIBRARY = """
+import asyncio
+
+class Slots:
+    def __init__(self):
+        self.lock = asyncio.Lock()
+
+    async def use(self):
+        await self.lock.acquire()
+        await asyncio.sleep(0.001)
+        self.lock.release()
+
+    async def good(self):
+        async with self.lock:
+            await asyncio.sleep(0.001)
+
+async def never():
+    await asyncio.sleep(0)
+"""
+
+TESTS = """
+import asyncio
+import slots
+
+async def test_one():
+    await slots.Slots().use()
+
+async def test_two():
+    await slots.Slots().use()
+    await slots.Slots().good()
+
+async def test_that_leaves_its_own():
+    task = asyncio.create_task(asyncio.sleep(60))
+    await asyncio.sleep(0.001)
+    task.cancel()
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "slots.py").write_text(LIBRARY)
+    (tmp_path / "tests" / "test_slots.py").write_text(TESTS)
+    (tmp_path / "pytest.ini").write_text("[pytest]\npythonpath = .\n")
+    return tmp_path
+
+
+def test_one_fault_over_all_tests_and_only_the_projects_own_fails(project: Path) -> None:
+    options = ("--cancel-sweep", "--cancel-sweep-report=term,json,github", "--cancel-sweep-report=html:out/page.html")
+    done = run_pytest(project, *options)
+    text = done.stdout
+    assert "1 failed, 2 passed" in text, text
+    assert "1 fault of the project:\nUNSAFE slots.py:10 in use: await asyncio.sleep(0.001)" in text
+    assert "of tests: what a test leaves when it is called off; not held against the project:" in text
+    assert "::error file=slots.py,line=10,title=cancel sweep unsafe::locks: the Lock is still held" in text
+    assert "::warning file=tests/test_slots.py,line=1" in text
+    row = next(line.split() for line in text.splitlines() if line.startswith("slots.py "))
+    assert row[1:4] == ["5", "2", "2"]
+    assert row[-3:] == ["9,", "14,", "18"]
+    document = json.loads((project / "cancel-sweep.json").read_text())
+    mine = [fault for fault in document["faults"] if fault["owner"] == "project"]
+    assert [(fault["line"], fault["function"]) for fault in mine] == [(10, "use")]
+    assert document["files"]["slots.py"]["not_reached"] == [9, 14, 18]
+    assert document["tests"]["tests/test_slots.py::test_two"]["verdict"] == "SAFE"
+    assert "1 fault of the project" in (project / "out" / "page.html").read_text()
+
+
+def test_an_await_is_swept_once_unless_every_test_is_wanted(project: Path) -> None:
+    text = run_pytest(project, "--cancel-sweep", "--cancel-sweep-every-test").stdout
+    assert "2 failed, 1 passed" in text, text
+    assert "UNSAFE slots.py:10 in use: await asyncio.sleep(0.001)\n  locks (early, late); 2 tests, 1 await" in text
+
+
+@pytest.mark.parametrize(("fault", "outcome"), [("tests", "2 failed, 1 passed"), ("all", "2 failed, 1 passed")])
+def test_whose_faults_fail_is_a_setting(project: Path, fault: str, outcome: str) -> None:
+    with (project / "pytest.ini").open("a") as ini:
+        ini.write(f"cancel_sweep_fault = {fault}\ncancel_sweep_phases = early\n")
+    assert outcome in run_pytest(project, "--cancel-sweep").stdout
+
+
+def test_a_baseline_and_a_threshold(project: Path) -> None:
+    options = ("--cancel-sweep", "--cancel-sweep-baseline=known.json", "--cancel-sweep-phases=early")
+    done = run_pytest(project, *options, "--cancel-sweep-write-baseline")
+    assert done.returncode == 0, done.stdout
+    assert "known.json: 2 faults that are there now" in done.stdout
+    again = run_pytest(project, *options)
+    assert again.returncode == 0, again.stdout
+    assert "in the baseline" in again.stdout
+    body = "async with self.lock:\n            await asyncio.sleep(0.001)"
+    worse = "await self.lock.acquire()\n        await asyncio.sleep(0.002)\n        self.lock.release()"
+    (project / "slots.py").write_text(LIBRARY.replace(body, worse))
+    new = run_pytest(project, *options)
+    assert new.returncode == 1, new.stdout
+    assert "UNSAFE slots.py:15 in good" in new.stdout
+    short = run_pytest(project, *options, "--cancel-sweep-fail-under=90", "-k", "one")
+    assert "0.0 % of the awaits that were reached are safe, and 90 % are wanted: failed" in short.stdout
+    assert short.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--cancel-sweep-fault=mine",), "cancel_sweep_fault must be project, tests or all, not 'mine'"),
+        (("--cancel-sweep-report=pdf",), "cancel_sweep_report must be of term, html, json, github, not 'pdf'"),
+        (("--cancel-sweep-fail-under=most",), "cancel_sweep_fail_under must be a number, not 'most'"),
+        (("--cancel-sweep-write-baseline",), "--cancel-sweep-write-baseline needs the file"),
+        (("--cancel-sweep-baseline=pytest.ini",), "pytest.ini is not a baseline of a sweep"),
+        (("--cancel-sweep-baseline=none.json",), "none.json: No such file"),
+        (("--cancel-sweep-diff=nothing",), "cancel sweep: "),
+    ],
+)
+def test_wrong_settings_are_usage(project: Path, options: tuple[str, ...], message: str) -> None:
+    done = run_pytest(project, "--cancel-sweep", *options)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout
+    assert message in done.stderr + done.stdout
+
+
+def git(folder: Path, *words: str) -> None:
+    command = ["git", "-c", "user.name=x", "-c", "user.email=x@x", "-C", str(folder), *words]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def test_only_what_differs_from_a_commit(project: Path) -> None:
+    git(project, "init", "-q")
+    git(project, "add", ".")
+    git(project, "commit", "-qm", "one")
+    text = LIBRARY.replace("async with self.lock:\n", "async with self.lock:  # changed\n")
+    (project / "slots.py").write_text(text)
+    changed = Changed("HEAD", project)
+    assert changed.meets((Step(str(project / "slots.py"), 15, "good"),))
+    assert not changed.meets((Step(str(project / "slots.py"), 10, "use"),))
+    out = run_pytest(project, "--cancel-sweep", "--cancel-sweep-diff=HEAD").stdout
+    assert "3 passed" in out, out
+    row = next(line.split() for line in out.splitlines() if line.startswith("slots.py "))
+    assert row[1:5] == ["5", "2", "1", "1"]
+
+
+def test_whose_a_file_is(tmp_path: Path) -> None:
+    for name in ("src/shop/__init__.py", "src/shop/pay.py", "src/shop/tests/smoke.py", "tests/test_pay.py", "other.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    installed = tmp_path / ".venv/site-packages"
+    for name in ("shop/pay.py", "driver/wire.py"):
+        (installed / name).parent.mkdir(parents=True, exist_ok=True)
+        (installed / name).touch()
+    owners = Owners(tmp_path, [tmp_path / "tests/test_pay.py"])
+    whose = {name: owners.of(str(tmp_path / name)) for name in ("src/shop/pay.py", "src/shop/tests/smoke.py")}
+    assert whose == {"src/shop/pay.py": "project", "src/shop/tests/smoke.py": "tests"}
+    assert owners.of(str(tmp_path / "tests/test_pay.py")) == "tests"
+    assert owners.of(str(installed / "shop/pay.py")) == "project", "the same package, installed"
+    assert owners.of(str(installed / "driver/wire.py")) == "library"
+    assert owners.of("wire.pyx") == "library"
+    assert owners.of(json.__file__) == "python"
+    assert owners.files() == [str(tmp_path / "src/shop" / name) for name in ("__init__.py", "pay.py")]
+    assert Owners(tmp_path, [], ["src/shop"]).of(str(tmp_path / "other.py")) == "library"
+
+
+def test_a_folder_with_nothing_but_tests_is_the_project(tmp_path: Path) -> None:
+    test = tmp_path / "test_pay.py"
+    test.touch()
+    assert Owners(tmp_path, [test]).of(str(test)) == "project"
+
+
+@pytest.mark.parametrize(("version", "found"), [((3, 12), True), ((3, 13), False)])
+def test_a_fault_of_python_is_told_as_pythons_until_it_is_mended(version: tuple[int, int], found: bool) -> None:
+    import asyncio
+
+    code = asyncio.Condition.wait.__code__
+    stack = (Step(__file__, 1, "mine"), Step(code.co_filename, code.co_firstlineno + 20, "wait"))
+    own = pythons_own(stack, frozenset({"restart"}), version)
+    assert (own is not None) == found
+    if own is not None:
+        assert own[1].label == "Python's own fault: Condition.wait loses a notify at a cancel, before 3.13"
+    assert pythons_own((*stack, Step(__file__, 2, "mine")), frozenset({"restart"}), version) is None
