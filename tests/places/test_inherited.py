@@ -16,10 +16,13 @@ import calloff
 SHELL = "umask; ulimit -n; ulimit -c; ulimit -Hn; nice; id -u; id -g; id -G; pwd; echo $X; "
 SHELL += "grep -E 'SigBlk|SigIgn|Cap|NoNewPrivs|Cpus_allowed:' /proc/self/status"
 
-def facts():
+def facts(executed):
     os.umask(mask := os.umask(0))
     status = open("/proc/self/status").read().splitlines()
-    return [mask, os.getresuid(), os.getresgid(), os.getgroups(), os.getpriority(os.PRIO_PROCESS, 0),
+    ids = [os.getresuid(), os.getresgid()]
+    if not executed:  # who executes a program saves what is effective
+        ids = [(real, effective, effective) for real, effective, _ in ids]
+    return [mask, ids, os.getgroups(), os.getpriority(os.PRIO_PROCESS, 0),
         sorted(os.sched_getaffinity(0)), resource.getrlimit(resource.RLIMIT_NOFILE),
         [line for line in status if line.startswith(("CapBnd", "NoNewPrivs"))]]
 
@@ -30,7 +33,7 @@ async def look():
     plain = subprocess.run(SHELL, shell=True, capture_output=True).stdout.decode()
     ours = (await calloff.call(calloff.command(SHELL, shell=True))).text
     assert clean(plain) == clean(ours), (plain, ours)
-    here, there = facts(), await calloff.call(calloff.process(facts))
+    here, there = facts(False), await calloff.call(calloff.process(facts, True))
     assert here == there, (here, there)
 
 async def main():

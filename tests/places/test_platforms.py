@@ -26,6 +26,7 @@ for names in (LINUX, POSIX) if sys.argv[1] == "win32" else (LINUX,):
             for each in (module, _signal) if module is signal else (module,):
                 if hasattr(each, name):
                     delattr(each, name)
+asyncio.new_event_loop().close()  # Python 3.14 asks for the platform only now
 sys.platform = sys.argv[1]
 import calloff
 

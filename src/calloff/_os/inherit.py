@@ -239,13 +239,17 @@ def dispositions(wanted: "Settings") -> None:
 
 
 def assume(wanted: "Credentials") -> bool:
-    """Have the users and groups of a process that may do less; whether all credentials are those of that process then."""
+    """Have the users and groups of a process that may do less; whether all credentials are those of that process then.
+
+    The saved ones become the effective ones, as when a program is executed: there is no way back.
+    """
     sys.modules.setdefault("resource", resource())  # afterwards its file may be out of reach
-    users, groups, more, _ = wanted[0]
+    (real, effective, _), (real_group, effective_group, _), more, capabilities = wanted[0]
     os.setgroups(more)
-    os.setresgid(*groups)
-    os.setresuid(*users)
-    return standing()[0] == wanted
+    os.setresgid(real_group, effective_group, effective_group)
+    os.setresuid(real, effective, effective)
+    users = (real, effective, effective), (real_group, effective_group, effective_group), more, capabilities
+    return credentials() == (users, *wanted[1:])
 
 
 def take_over(wanted: "Settings", own: "Settings") -> None:
