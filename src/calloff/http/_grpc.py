@@ -7,6 +7,7 @@ from typing import Any
 
 from .._api.awaiting import end_of
 from .._api.start import start
+from .._operation.operation import Operation, current_operation
 from .._words.duration import delay
 from .._words.outcome import Abandoned, Cancelled
 from .._words.reason import LIMITS, Kind
@@ -25,7 +26,8 @@ def grpc_client() -> list[Any]:
 
     Returns:
         One for each kind of call. They give a call the time that is left as its timeout, unless its own is shorter; gRPC
-        sends that as ``grpc-timeout``.
+        sends that as ``grpc-timeout``. And a call ends with its operation: by itself gRPC tells a server only most of the
+        times that the task which reads a stream was cancelled.
 
     Raises:
         ImportError: grpcio is not installed. The caller's fault.
@@ -43,7 +45,16 @@ async def _intercept(self: object, go: Go, details: Any, request: Any) -> Any:
     if seconds is not None:
         given = details.timeout
         details = details._replace(timeout=seconds if given is None else min(given, seconds))
-    return await go(details, request)
+    call = await go(details, request)
+    operation = current_operation.get()
+    if isinstance(operation, Operation):  # in a process nothing outlives it
+
+        def cancel(_: object) -> None:
+            call.cancel()
+
+        operation.add_done_callback(cancel)
+        call.add_done_callback(lambda _: operation.remove_done_callback(cancel))
+    return call
 
 
 def grpc_server(grace: float = 5.0) -> Any:
