@@ -458,7 +458,7 @@ def test_grpc_calls_have_the_deadline_of_their_caller_and_end_with_it(kind):
         async with grpc_service() as (service, channel):
             op = calloff.start(calls(channel, kind), timeout=20, grace=20)
             await asyncio.wait_for(service.entered.wait(), 30)
-            assert 0 < service.seen[0] <= 20
+            assert 0 < service.seen[0] <= 21  # gRPC rounds it up
             (handler,) = [other for other in calloff.operations() if other.name == f"/s/{kind}"]
             outcome = await op.stop()
             assert isinstance(outcome, calloff.Cancelled), outcome

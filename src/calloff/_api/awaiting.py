@@ -2,14 +2,14 @@
 
 import sys
 from asyncio import CancelledError
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TypeVar
 
 from .._operation.operation import Operation
 from .._words.outcome import Outcome
 from .._words.reason import Kind, Reason
 
-__all__ = ["end_of"]
+__all__ = ["end_of", "seen_through"]
 
 T = TypeVar("T")
 
@@ -20,15 +20,24 @@ async def end_of(operation: Operation[T], kind: Kind, text: str) -> Outcome[T]:
         return await operation.outcome()
     except CancelledError:
         operation.cancel(Reason(kind, text))
-        with _quiet():
-            while not operation.done():
-                try:
-                    await operation.completion()
-                except CancelledError:  # once more, for the same: it is raised below
-                    continue
+        with suppress(CancelledError):  # once more, for the same: it is raised below
+            await seen_through(operation)
         if not operation.cancelled():
             operation.exception()  # seen: the cancel goes before it
         raise
+
+
+async def seen_through(operation: Operation[T]) -> None:
+    """Wait until it has ended, whoever cancels the caller meanwhile: the cancel is raised then, and stops nothing."""
+    held: CancelledError | None = None
+    with _quiet():
+        while not operation.done():
+            try:
+                await operation.completion()
+            except CancelledError as error:
+                held = error
+    if held is not None:
+        raise held
 
 
 def _quiet() -> AbstractContextManager[object]:

@@ -8,6 +8,7 @@ that a model can read, and a true one: what could not be ended is said to go on.
 import inspect
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial, update_wrapper
 from importlib import import_module
 from types import FunctionType
@@ -26,10 +27,11 @@ from .._words.text import short
 from .awaiting import end_of
 from .start import start
 
-__all__ = ["tool"]
+__all__ = ["bounded", "context_of", "dressed", "tool"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Beside = Callable[[Operation[Any]], AbstractAsyncContextManager[Any]]
 Where = Literal["auto", "task", "thread", "process"]
 OnTimeout = Literal["tell", "raise"]
 _MARK = "__calloff_tool__"
@@ -99,6 +101,16 @@ def tool(
 
     A function in a process sees what the program's modules have at their import, and what it changes there is lost.
     """
+    limits: dict[str, Any] = {"timeout": timeout, "grace": grace, "place": place, "on_timeout": on_timeout}
+    if fn is None:
+        _check(**limits)
+        return partial(bounded, **limits)
+    return bounded(fn, **limits)
+
+
+def _check(
+    *, timeout: float | None = 60.0, grace: float = 2.0, place: Where = "auto", on_timeout: OnTimeout = "tell"
+) -> tuple[float | None, float]:
     if timeout is not None:
         timeout = limit(timeout, "timeout")
     grace = delay(grace, "grace")
@@ -106,12 +118,13 @@ def tool(
         raise ValueError(f"place must be auto, task, thread or process, not {short(place)}")
     if on_timeout not in ("tell", "raise"):
         raise ValueError(f"on_timeout must be tell or raise, not {short(on_timeout)}")
-    if fn is None:
-        return partial(_tool, timeout=timeout, grace=grace, place=place, tells=on_timeout == "tell")
-    return _tool(fn, timeout=timeout, grace=grace, place=place, tells=on_timeout == "tell")
+    return timeout, grace
 
 
-def _tool(fn: Callable[..., Any], *, timeout: float | None, grace: float, place: Where, tells: bool) -> Any:
+def bounded(fn: Callable[..., Any], *, beside: Beside | None = None, **given: Any) -> Any:
+    """The function as a tool; `beside` makes a block that lasts as long as a call."""
+    timeout, grace = _check(**given)
+    place, tells = given.get("place", "auto"), given.get("on_timeout", "tell") == "tell"
     if not callable(fn):
         raise TypeError(f"tool() needs a function, not {short(fn)}")
     name = _name(fn)
@@ -120,7 +133,8 @@ def _tool(fn: Callable[..., Any], *, timeout: float | None, grace: float, place:
     async def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         limits: dict[str, Any] = {"name": name, "timeout": timeout, "grace": grace}
         operation = _start(fn, where, args, kwargs, limits)
-        outcome = await end_of(operation, Kind.PARENT, "the call was cancelled")
+        async with nullcontext() if beside is None else beside(operation):
+            outcome = await end_of(operation, Kind.PARENT, "the call was cancelled")
         if isinstance(outcome, Completed):
             return outcome.value
         if isinstance(outcome, Cancelled | Abandoned) and outcome.reason.kind in _TOLD:
@@ -130,7 +144,10 @@ def _tool(fn: Callable[..., Any], *, timeout: float | None, grace: float, place:
                 raise TimedOut(operation.ref, outcome.reason, outcome.report, _sentence(name, outcome.report))
         return outcome.unwrap()
 
-    return _dressed(run, fn)
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        return await run(args, kwargs)
+
+    return dressed(call, fn)
 
 
 # --- a call
@@ -180,7 +197,7 @@ def _place_of(fn: Any, name: str, place: Where) -> str:
     if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
         raise TypeError(f"{name} is a generator function: it yields values, and a tool returns one")
     is_async = inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(call)
-    context = _context_of(target)
+    context = context_of(target)
     if place == "process" and context is not None:
         raise TypeError(
             f"{name} can't run in a process: its parameter {context!r} is a context, which belongs to this process"
@@ -199,7 +216,7 @@ def _place_of(fn: Any, name: str, place: Where) -> str:
     return "thread" if shares or sys.platform != "linux" else "either"
 
 
-def _context_of(target: Any) -> str | None:
+def context_of(target: Any) -> str | None:
     """The name of a parameter for which a framework gives a context, if there is one."""
     try:
         parameters = inspect.signature(target).parameters.values()
@@ -242,12 +259,8 @@ def _original(module: str, name: str) -> Any:
     return getattr(found, _MARK)
 
 
-def _dressed(run: Callable[[tuple[Any, ...], dict[str, Any]], Coroutine[Any, Any, Any]], fn: Any) -> Any:
+def dressed(call: Any, fn: Any) -> Any:
     """An async function that looks like `fn`, with its globals: annotations that are texts are looked up there."""
-
-    async def call(*args: Any, **kwargs: Any) -> Any:
-        return await run(args, kwargs)
-
     target = inspect.unwrap(fn.func if isinstance(fn, partial) else fn)
     scope = getattr(target, "__globals__", None)
     dressed: Any = call if scope is None else FunctionType(call.__code__, scope, call.__name__, None, call.__closure__)
