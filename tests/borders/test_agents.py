@@ -2,10 +2,11 @@
 
 import asyncio
 import importlib
+import os
 import time
-from pathlib import Path
 
 import api.tool_bodies as bodies
+import borders.marked as marked
 import pytest
 
 import calloff
@@ -28,16 +29,12 @@ def limited(name):
     return calloff.tool(timeout=LIMIT, grace=GRACE, place="process")(TOOLS[name])
 
 
+@pytest.fixture(autouse=True)
 def programs():
     """The processes that the tools have started and that still run."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and (entry / "cmdline").read_bytes() == b"sleep\x0061.25\x00":
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
+    with marked.mark() as value:
+        yield
+        assert marked.running(value, b"sleep\x0061.25\x00") == []
 
 
 async def answered(call, name):
@@ -49,7 +46,7 @@ async def answered(call, name):
     assert f"{name}{TOLD}" in answer
     assert seconds < LIMIT + GRACE + 1 + SLACK + STARTING
     assert set(calloff.operations()) <= before
-    assert programs() == []
+    assert marked.running(os.environ[marked.NAME], b"sleep\x0061.25\x00") == []
 
 
 #: seconds that a worker and the framework may need to begin, on a busy machine
