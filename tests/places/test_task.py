@@ -338,7 +338,7 @@ def test_a_late_loop_does_not_turn_an_asking_into_an_insisting():
 
 
 def test_a_request_that_can_not_arrive_is_no_refusal(arun):
-    """What the body awaits does not pass a cancel on: the body has heard nothing, and refused nothing."""
+    """What the body awaits does not pass a cancel on: the body has heard nothing until force, and refused nothing."""
 
     async def main():
         class Deaf(asyncio.Future):
@@ -353,11 +353,11 @@ def test_a_request_that_can_not_arrive_is_no_refusal(arun):
         op = calloff.start(body(), grace=0.05)
         await asyncio.sleep(0)
         outcome = await op.stop()
-        deaf.set_result(None)
-        await asyncio.wait([op.body.task])
-        assert isinstance(outcome, calloff.Abandoned)
+        assert isinstance(outcome, calloff.Cancelled)
+        assert outcome.report.rung is Rung.FORCED
         assert outcome.report.refusals == 0
-        assert outcome.report.stuck_at[0].source == "await deaf"
+        assert outcome.report.where[0].source == "await deaf"
+        assert not deaf.done()
 
     arun(main)
 

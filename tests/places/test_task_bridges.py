@@ -367,3 +367,45 @@ def test_a_stop_asks_no_process_where_it_is(arun: Callable[..., Any], monkeypatc
         assert any(frame.function == "above" for frame in outcome.report.where)
 
     arun(main)
+
+
+class CancelRaises(asyncio.Future[None]):
+    def cancel(self, msg: Any = None) -> bool:
+        raise RuntimeError("not today")
+
+
+class CancelLies(asyncio.Future[None]):
+    def cancel(self, msg: Any = None) -> bool:
+        return True
+
+
+class CancelRefuses(asyncio.Future[None]):
+    def cancel(self, msg: Any = None) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("kind", [CancelRaises, CancelLies, CancelRefuses])
+@pytest.mark.parametrize("cleans_up", [False, True])
+def test_a_body_that_waits_for_what_can_not_be_cancelled_is_forced(
+    arun: Callable[..., Any], kind: type[asyncio.Future[None]], cleans_up: bool
+) -> None:
+    cleaned = []
+
+    async def waits() -> None:
+        try:
+            await kind(loop=asyncio.get_running_loop())
+        finally:
+            if cleans_up:
+                await asyncio.sleep(0.01)
+            cleaned.append(1)
+
+    async def main() -> None:
+        operation = calloff.start(waits())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        outcome = await operation.stop(grace=0.05)
+        assert isinstance(outcome, Cancelled), outcome
+        assert outcome.report.rung is Rung.FORCED
+        assert cleaned == [1]
+
+    arun(main)

@@ -19,7 +19,7 @@ from ..._words.errors import StopForced
 from ..._words.frame import RawStack
 from ..._words.place import Body, Sink
 from ..._words.report import Rung
-from .forcing import is_awake, is_stopped_group, raise_in, waiter_of
+from .forcing import cancel_for_sure, is_awake, is_stopped_group, raise_in, waiter_of
 from .immortal import close_for_good
 from .look import Look, look_at
 from .on_stack import is_held_up, on_stack, run_on_stack
@@ -145,8 +145,9 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
             parts.force(parts.leaves(), self._force_rest)
         task = self.task
         if task is not None and not (children and parts.is_waited_for()):
+            self._asked_with = None
             self._forcing = True
-            self._cancel()
+            self._forcing = not cancel_for_sure(task, StopForced())
         if children or task is not None:
             parts.rung = Rung.FORCED
         return bool(refusing)

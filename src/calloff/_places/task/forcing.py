@@ -11,9 +11,10 @@ from types import BuiltinMethodType, MethodType
 from typing import Any
 
 from ..._words.errors import StopForced
-from .objects import FUTURES, is_a, is_done
+from .objects import FUTURES, TASKS, children_of, is_a, is_done
+from .stack import is_operation
 
-__all__ = ["calm_anyio", "force_task", "is_awake", "is_stopped_group", "raise_in", "waiter_of"]
+__all__ = ["calm_anyio", "cancel_for_sure", "force_task", "is_awake", "is_stopped_group", "raise_in", "waiter_of"]
 
 #: how many turns of the loop a task with a step before it is waited for
 _TURNS = 20
@@ -34,8 +35,30 @@ def is_awake(task: Any) -> bool:
 
 def raise_in(task: Any, error: BaseException) -> bool:
     """Raise `error` in a task that waits, in its next step; ``False``, and nothing happens, when it can't be now."""
+    return not task._must_cancel and _wake_with(task, error)
+
+
+def cancel_for_sure(task: Any, error: BaseException) -> bool:
+    """Cancel a task, and where what it waits for refuses to be cancelled, wake it without that.
+
+    Returns:
+        Whether it is `error` that is raised in the task, in place of a `CancelledError`.
+    """
     waiter: Any = waiter_of(task)
-    if is_awake(task) or task._must_cancel or not is_a(waiter, asyncio.Future):
+    try:
+        task.cancel()
+    except Exception:  # of somebody's own class of futures
+        return _wake_with(task, error)
+    if is_a(waiter, asyncio.Future) and not is_a(waiter, TASKS) and type(waiter).cancel is not asyncio.Future.cancel:
+        if not is_done(waiter) and not is_operation(waiter) and not children_of(waiter):
+            cancelled: bool = task._must_cancel  # then it is a `CancelledError`, whatever it is woken with
+            return _wake_with(task, error) and not cancelled
+    return False
+
+
+def _wake_with(task: Any, error: BaseException) -> bool:
+    waiter: Any = waiter_of(task)
+    if is_awake(task) or not is_a(waiter, asyncio.Future):
         return False
     callbacks: list[tuple[Any, Any]] = waiter._callbacks or []
     for callback, context in tuple(callbacks):
