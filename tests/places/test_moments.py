@@ -14,6 +14,7 @@ from places import moments_bodies as bodies
 
 import calloff
 from calloff._child import moments
+from calloff._places.task.interrupt import Interrupter
 
 ROUNDS = 25
 KINDS = pytest.mark.parametrize("kind", sorted(bodies.KINDS))
@@ -160,3 +161,28 @@ def test_the_blocks_are_those_of_the_standard_library() -> None:
         code = function.__code__
         expected = [(each.start, each.end, each.target) for each in dis._parse_exception_table(code)]  # type: ignore[attr-defined]
         assert list(moments._blocks(code)) == expected
+
+
+def test_a_bad_moment_of_an_earlier_block_says_nothing_of_this_one() -> None:
+    """Only where one block of the loop is never seen at a good moment, and is seen often, any moment is taken."""
+
+    def release() -> Any:  # a function of that name is to come to its end
+        return sys._getframe()
+
+    loop = asyncio.new_event_loop()
+    try:
+        interrupter = Interrupter(loop, lambda: None)
+        frame = release()
+        assert not interrupter._is_fit(frame, 100.0)
+        assert not interrupter._is_fit(frame, 150.0)  # the machine was busy with others
+        for _ in range(400):
+            interrupter._is_fit(frame, 100.5)
+        assert interrupter._is_fit(frame, 101.0)
+        interrupter._turned()
+        assert not interrupter._is_fit(frame, 102.0)
+        for _ in range(400):
+            interrupter._is_fit(frame, 110.0)
+        interrupter._arm(1e9)
+        assert not interrupter._is_fit(frame, 120.0)
+    finally:
+        loop.close()

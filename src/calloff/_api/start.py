@@ -157,3 +157,9 @@ def _expose(loop: AbstractEventLoop) -> Callable[[], object] | None:
 
 
 greeters.append(_expose)
+
+
+if os.environ.get("CALLOFF_PSTREE") == "1":
+    from .inspected import show
+
+    show()

@@ -4,6 +4,7 @@ The first one who awaits an operation waits on the operation itself, as on any f
 looks on, has a future of its own.
 """
 
+import asyncio
 from asyncio import CancelledError, Future, _get_running_loop, current_task
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -34,6 +35,9 @@ UNSET: Any = object()
 _exception = Future.exception
 _result = Future.result
 _COMPLETED = State.COMPLETED
+#: tell the inspectors of Python 3.14 and newer which task waits for which
+_waits_for: Any = getattr(asyncio, "future_add_to_awaited_by", None)
+_waits_no_more_for: Any = getattr(asyncio, "future_discard_from_awaited_by", None)
 
 
 class Words(NamedTuple):
@@ -72,6 +76,11 @@ def result_in_the_end(operation: "Operation[T]") -> Generator[Any, None, T]:
         if task._must_cancel:  # a cancel that has not arrived yet: it is the caller's
             level -= 1
         operation._awaited_by = [task, level]
+        shown = None
+        if _waits_for is not None and operation._parent is None and operation.body is not None:
+            shown = operation.body.task
+            if shown is not None:
+                _waits_for(shown, task)
         operation._asyncio_future_blocking = True
         try:
             yield operation
@@ -82,6 +91,8 @@ def result_in_the_end(operation: "Operation[T]") -> Generator[Any, None, T]:
                 raise
         finally:
             operation._awaited_by = None
+            if shown is not None:
+                _waits_no_more_for(shown, task)
         if held is not None and operation._ended_at is None:
             _follow(operation, held)
     while not operation.done():

@@ -11,7 +11,7 @@ are left before; a cancel from anywhere else is noted in the task, as asyncio do
 
 import asyncio
 from asyncio import CancelledError, Future, Task
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context
 from math import inf
 from sys import version_info
@@ -31,6 +31,9 @@ from .where import raised_at, waiting_at
 __all__ = ["TaskGroup"]
 
 T = TypeVar("T")
+#: what tells the inspectors of Python 3.14 and newer which task waits for which
+_waits_for: Callable[[Any, Any], None] | None = getattr(asyncio, "future_add_to_awaited_by", None)
+_waits_no_more_for: Callable[[Any, Any], None] | None = getattr(asyncio, "future_discard_from_awaited_by", None)
 
 
 class TaskGroup:
@@ -228,6 +231,8 @@ class TaskGroup:
         # also an eager one that has ended: its error must not cancel the block in the middle of this step
         self._tasks.add(task)
         task.add_done_callback(self._on_done)
+        if _waits_for is not None and not task.done():
+            _waits_for(task, parent)
         if self._aborting and not task.done():  # its first, eager step has called off the group
             task.cancel()
         try:
@@ -257,6 +262,8 @@ class TaskGroup:
 
     def _on_done(self, task: Task[Any]) -> None:
         self._tasks.discard(task)
+        if _waits_no_more_for is not None:
+            _waits_no_more_for(task, self._parent)
         if self._all_ended is not None and not self._tasks and not self._all_ended.done():
             self._all_ended.set_result(None)
         if task.cancelled():

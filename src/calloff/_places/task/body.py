@@ -80,6 +80,15 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
             self.task = task
             if task.get_coro() is not self:  # a task factory has wrapped it
                 _wrapped[task] = self
+            if _waits_for is not None:  # for the inspectors of Python 3.14: the name, and that the parent waits for it
+                operation: Any = sink
+                try:
+                    task.set_name(operation._name)
+                    parent = operation._parent
+                    if parent is not None and parent.body is not None and parent.body.task is not None:
+                        _waits_for(task, parent.body.task)
+                except AttributeError:  # no operation, but somebody else's sink
+                    pass
 
     def ask(self, text: str) -> RawStack | None:
         """Cancel the task. Where it waits is noted when the request arrives, unless others have to end before."""
@@ -424,6 +433,8 @@ def body_of(task: "asyncio.Task[Any]") -> TaskBody | None:
     return coro if isinstance(coro, TaskBody) else _wrapped.get(task)
 
 
+#: tells inspectors which task waits for which, from Python 3.14 on
+_waits_for: Callable[[Any, Any], None] | None = getattr(asyncio, "future_add_to_awaited_by", None)
 #: the bodies of tasks whose coroutine is not the body itself
 _wrapped: "WeakKeyDictionary[asyncio.Task[Any], TaskBody]" = WeakKeyDictionary()
 #: for the interrupter: the code objects below which the body's own frames begin

@@ -56,7 +56,9 @@ _INTERVAL = 131072.5
 _HALF = _INTERVAL / 2
 #: seconds after which a signal has arrived, if the main thread has handled a later one
 _OLD = 5.0
-_LONGEST_UNFIT = 1.0
+#: how long, and at how many looks at least, no moment was found at which an exception does no harm, until any is taken: on
+#: a machine that is busy with others a second may see few of them
+_LONGEST_UNFIT, _UNFIT_LOOKS = 1.0, 300
 
 
 class Interrupter:
@@ -92,8 +94,9 @@ class Interrupter:
         #: the task that ran at the last look, until the loop turns
         self._suspect: asyncio.Task[Any] | None = None
         self._still = Still(own=True)
-        #: since when each look found a place at which an exception would do harm
+        #: since when each look found a place at which an exception would do harm, and how many these were
         self._unfit_since: float | None = None
+        self._unfit = 0
         self._handler = self._on_alarm
         self._former: Any = None
         self._main_thread = threading.get_ident()
@@ -135,6 +138,7 @@ class Interrupter:
     def _arm(self, wake: float) -> None:
         """The loop has a new point at which it has something to do: it turns."""
         self._pause = self._slack
+        self._unfit_since = None
         self._set(self._late_at(wake, self._now()))
 
     def _late_at(self, wake: float, now: float) -> float:
@@ -242,10 +246,14 @@ class Interrupter:
             return True
         if self._unfit_since is None:
             self._unfit_since = now
+            self._unfit = 0
+        self._unfit += 1
+        if self._unfit < _UNFIT_LOOKS:
+            return False
         return now - self._unfit_since >= _LONGEST_UNFIT and is_fit(frame, hasty=True)
 
     def _turned(self) -> None:
-        self._suspect = None
+        self._suspect = self._unfit_since = None
 
     def _decide(self, task: "asyncio.Task[Any]", coro: Any, now: float) -> BaseException | None:
         """What is to be raised in the step of `task`, whose body or coroutine is `coro`, that blocks the loop."""

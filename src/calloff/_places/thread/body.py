@@ -20,6 +20,8 @@ T = TypeVar("T")
 _AGAIN = 0.02
 #: how long it looks for a moment at which force does no harm, and how long it pauses each time
 _PATIENCE, _SOON = 0.3, 0.01
+#: how often it has looked at least: on a machine that is busy with others there may be few looks in that time
+_TRIES = 15
 
 
 class ThreadWork(Work[T]):
@@ -91,11 +93,11 @@ class ThreadBody(Body):
         self._press(_AGAIN, self._loop.time() + _PATIENCE)
         return not obeying
 
-    def _press(self, pause: float, hasty_at: float) -> None:
+    def _press(self, pause: float, hasty_at: float, tried: int = 0) -> None:
         """Send force, and again later: it may have been lost in a destructor."""
         now = self._loop.time()
-        if not self.call.force(hasty=now >= hasty_at):
-            self._again = self._loop.call_later(_SOON, self._press, pause, hasty_at, context=Context())
+        if not self.call.force(hasty=now >= hasty_at and tried >= _TRIES):
+            self._again = self._loop.call_later(_SOON, self._press, pause, hasty_at, tried + 1, context=Context())
         elif self.call.is_running():
             hasty_at = now + pause + _PATIENCE / 2
             self._again = self._loop.call_later(pause, self._press, 2 * pause, hasty_at, context=Context())
