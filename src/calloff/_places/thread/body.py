@@ -20,8 +20,8 @@ T = TypeVar("T")
 _AGAIN = 0.02
 #: how long it looks for a moment at which force does no harm, and how long it pauses each time
 _PATIENCE, _SOON = 0.3, 0.01
-#: how often it has looked at least: on a machine that is busy with others there may be few looks in that time
-_TRIES = 15
+#: how often it has looked at least: on a machine that is busy with others there may be few in that time (each looks some times)
+_TRIES = 5
 
 
 class ThreadWork(Work[T]):
