@@ -20,7 +20,7 @@ T = TypeVar("T")
 _AGAIN = 0.02
 #: how long it looks for a moment at which force does no harm, and how long it pauses each time
 _PATIENCE, _SOON = 0.3, 0.01
-#: how often it has looked at least: on a machine that is busy with others there may be few in that time (each looks some times)
+#: how often it has tried at least before it takes any moment, each time with several looks
 _TRIES = 5
 
 
@@ -96,7 +96,9 @@ class ThreadBody(Body):
     def _press(self, pause: float, hasty_at: float, tried: int = 0) -> None:
         """Send force, and again later: it may have been lost in a destructor."""
         now = self._loop.time()
-        if not self.call.force(hasty=now >= hasty_at and tried >= _TRIES):
+        late = now >= hasty_at  # on a machine that is busy with others perhaps after a single try
+        tries = max(1, _TRIES - tried) if late else 1
+        if not any(self.call.force() for _ in range(tries)) and not (late and self.call.force(hasty=True)):
             self._again = self._loop.call_later(_SOON, self._press, pause, hasty_at, tried + 1, context=Context())
         elif self.call.is_running():
             hasty_at = now + pause + _PATIENCE / 2
