@@ -412,8 +412,28 @@ def every_check(counts: Counts, *, fast: bool) -> None:
         Step("pytest of the borders", partial(borders, counts))()
 
 
+def jobs(counts: Counts) -> dict[str, list[Step]]:
+    """The parts that can be run alone, by their names; each step follows the one before it."""
+    found = {
+        "lint": [Step("ruff", ruff)],
+        "types": [Step("mypy --strict", mypy), Step("pyright", pyright)],
+        "imports": [Step("imports go down only", layers)],
+        "docs": [Step("docs", docs)],
+        "wheel": [Step("wheel and its public types", wheel)],
+        "borders": [Step("pytest of the borders", partial(borders, counts))],
+    }
+    for version in PYTHONS:
+        steps = [Step(f"pytest on {version}", partial(tests_on, version, counts))]
+        if version == THIS:
+            steps.insert(0, Step(f"pytest on {THIS}, covered", partial(covered, counts)))
+        else:
+            steps.insert(0, Step(f"environment for {version}", partial(environment, version, counts)))
+        found[f"tests-{version}"] = steps
+    return found
+
+
 def main() -> int:
-    usage = "scripts/test [--fast | PYTEST_ARGS...]"
+    usage = "scripts/test [--fast | JOB | PYTEST_ARGS...]"
     parser = argparse.ArgumentParser(prog="scripts/test", usage=usage, description=__doc__, allow_abbrev=False)
     parser.add_argument("--fast", action="store_true", help="lint, types and tests on one Python")
     parser.add_argument("--summary", action="store_true", help="end with pytest's counts over all Pythons")
@@ -421,10 +441,20 @@ def main() -> int:
         "--bear-flaky", action="store_true", help="tests that fail, and pass when run alone, have passed"
     )
     options, pytest_args = parser.parse_known_args()
+    counts = Counts(bears_flaky=options.bear_flaky)
+    alone = jobs(counts)
+    if pytest_args and set(pytest_args) <= set(alone):
+        BUILD.mkdir(exist_ok=True)
+        try:
+            for step in (step for name in pytest_args for step in alone[name]):
+                step()
+        except StepFailed:
+            return 1
+        return 0
     if pytest_args:
         return subprocess.call([BIN / "python", "-m", "pytest", *pytest_args], cwd=ROOT)
     BUILD.mkdir(exist_ok=True)
-    counts, began, status = Counts(bears_flaky=options.bear_flaky), time.monotonic(), 0
+    began, status = time.monotonic(), 0
     try:
         every_check(counts, fast=options.fast)
     except StepFailed:
