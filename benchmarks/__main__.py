@@ -23,6 +23,7 @@ NAMES = (
     "killing",
     "commands",
     "control",
+    "serving",
     "sweeping",
     "finding",
 )

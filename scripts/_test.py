@@ -227,6 +227,7 @@ class Counts:
 COVERED = ("tests/api", "tests/operation", "tests/properties", "tests/scopes", "tests/words")
 #: what no other interpreter need repeat: the sweeps of whole corpora, what reads the sources, the browser
 ONCE = (
+    "tests/asgi/test_browser.py",
     "tests/asgi/test_serve.py",
     "tests/testing/test_corpus.py",
     "tests/testing/test_found_examples.py",

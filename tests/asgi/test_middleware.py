@@ -438,6 +438,7 @@ def test_of_an_upload_that_is_not_read_a_bounded_part_is_taken(arun):
         handler, wire = Handler(after=read), Wire(body=[bytes([number]) * 1000 for number in range(100)])
         serving = serve(Middleware(handler, lazy=0, ahead=4000), wire)
         await within(handler.began.wait())
+        await wire.until(lambda: len(wire.given) == 4)
         await asyncio.sleep(0.05)
         assert len(wire.given) == 4
         handler.go_on.set()

@@ -60,8 +60,9 @@ class Wire:
         self.asked += 1
         while True:
             if self._inbox:
-                self.given.append(self._inbox[0])
-                return self._inbox.pop(0)
+                self.given.append(self._inbox.pop(0))
+                self._tell()
+                return self.given[-1]
             if self.complete:
                 return {"type": "http.disconnect"}
             if self._gone:

@@ -59,36 +59,31 @@ class Young(FifoTimer):
 class Channel:
     """The `receive` and `send` of one request or websocket; told when it is time to listen (the `Entry` protocol)."""
 
-    __slots__ = (
-        "_ahead",
-        "_context",
-        "_ended",
-        "_gone",
-        "_hang_up_at",
-        "_heard",
-        "_held",
-        "_in_app",
-        "_is_socket",
-        "_limit",
-        "_reader",
-        "_receive",
-        "_send",
-        "_trailers",
-        "_waiters",
-        "_wanted",
-        "_young",
-        "closed",
-        "complete",
-        "expects",
-        "keep",
-        "last",
-        "named",
-        "op",
-        "scope",
-        "started",
-        "timer_at",
-        "timer_bucket",
-    )
+    # Most requests are over before any of this is needed: what is the same for all of these stands in the class.
+    op: Operation[Any] | None = None
+    named: str = ""
+    #: the client sends its body only when somebody asks for it, which must be the application
+    expects: bool = False
+    #: the request is finished whatever the client does
+    keep: bool = False
+    #: the application has begun to answer; it has sent, or is about to send, the last part; that is sent
+    started: bool = False
+    last: bool = False
+    complete: bool = False
+    closed: bool = False
+    timer_at: float = NEVER
+    timer_bucket: dict[Entry, None] | None = None
+    _ahead: deque[Message] | None = None
+    _held = 0
+    _in_app = 0
+    _wanted = False
+    _trailers = False
+    _ended = False
+    _routed = False
+    _gone: Message | None = None
+    _reader: asyncio.Task[None] | None = None
+    _waiters: list[asyncio.Future[None]] | None = None
+    _hang_up_at: asyncio.TimerHandle | None = None
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, young: Young, heard: float, ahead: int) -> None:
         self.scope = scope
@@ -97,29 +92,12 @@ class Channel:
         self._young = young
         self._heard = heard
         self._limit = ahead
-        self._is_socket: bool = scope["type"] == "websocket"
-        self.op: Operation[Any] | None = None
-        self.named = ""
-        #: the client sends its body only when somebody asks for it, which must be the application
-        self.expects = False
-        #: the request is finished whatever the client does
-        self.keep = False
-        #: the application has begun to answer; it has sent, or is about to send, the last part; that is sent
-        self.started = self.last = self.complete = False
-        self.closed = False
-        self.timer_at: float = NEVER
-        self.timer_bucket: dict[Entry, None] | None = None
         self._context: Context = copy_context()
-        self._ahead: deque[Message] | None = None
-        self._held = 0
-        self._in_app = 0
-        self._wanted = False
-        self._trailers = False
-        self._ended = False
-        self._gone: Message | None = None
-        self._reader: asyncio.Task[None] | None = None
-        self._waiters: list[asyncio.Future[None]] | None = None
-        self._hang_up_at: asyncio.TimerHandle | None = None
+
+    @property
+    def is_socket(self) -> bool:
+        """Whether this is a websocket."""
+        return bool(self.scope["type"] == "websocket")
 
     # --- what the application calls
 
@@ -192,9 +170,14 @@ class Channel:
 
     def tell_route(self) -> None:
         """Name the operation by its route, as soon as that is known, unless the application has named it itself."""
-        op, route = self.op, _route(self.scope, self.started)
-        if op is not None and route is not None and op._name == self.named:
-            op.name = self.named = f"{self.scope.get('method', 'WS')} {route}"
+        op = self.op
+        if self._routed or op is None:
+            return
+        route = _route(self.scope, self.started)
+        if route is not None:
+            self._routed = True
+            if op._name == self.named:
+                op.name = self.named = f"{self.scope.get('method', 'WS')} {route}"
 
     def close(self) -> None:
         """The request is over for the application."""
@@ -241,7 +224,7 @@ class Channel:
                 if kind in _LEAVING:
                     self._gone = message
                     # where the application waits for this, or it is the farewell of a websocket, it may end in its own way
-                    self._left(self._heard if self._waiters or self._is_socket else 0.0)
+                    self._left(self._heard if self._waiters or self.is_socket else 0.0)
                     return
                 if self._ahead is None:
                     self._ahead = deque()
@@ -277,7 +260,7 @@ class Channel:
                 waiter.set_result(None)
 
     def _over(self) -> Message:
-        if self._is_socket:
+        if self.is_socket:
             return {"type": "websocket.disconnect", "code": 1006, "reason": ""}
         return {"type": "http.disconnect"}
 
