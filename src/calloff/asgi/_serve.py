@@ -145,7 +145,7 @@ async def serving(
     """
     phases = _phases(leave, drain, grace, closing)
     made = _Made(app, host, port, limit(timeout, "timeout"), ready, phases, options)
-    server = made.server()
+    server = await made.server()
     op = start(server.live(), name=made.name, grace=phases.bound)
     up = asyncio.ensure_future(server.up.wait())
     try:
@@ -201,9 +201,9 @@ class _Made:
         factory: Any = getattr(self.config, "get_loop_factory", None)
         self.loop_factory = factory() if factory is not None else None
 
-    def server(self) -> UvicornServer:
+    async def server(self) -> UvicornServer:
         """A server that listens, or will."""
-        sockets = None if self._own_socket else listen(self.host, self.port, self.config.backlog)
+        sockets = None if self._own_socket else await listen(self.host, self.port, self.config.backlog)
         return UvicornServer(self.config, self.front, self.phases, sockets)
 
 
@@ -220,7 +220,7 @@ class _Conductor:
         operation = current_operation.get()
         if operation is not None:  # one that is called off by hand goes through its phases, too
             operation._grace = self._made.phases.bound
-        self._server = server = self._made.server()
+        self._server = server = await self._made.server()
         for _ in range(self._signals):
             server.ask()
         await server.live()

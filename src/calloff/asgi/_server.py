@@ -335,13 +335,14 @@ def configure(front: Front, **options: Any) -> uvicorn.Config:
     return uvicorn.Config(front, **options)
 
 
-def listen(host: str, port: int, backlog: int = 2048) -> list[socket.socket]:
+async def listen(host: str, port: int, backlog: int = 2048) -> list[socket.socket]:
     """Sockets that listen at every address of `host`, as asyncio would make them.
 
     Raises:
         OSError: the host is unknown, or the port is taken or not allowed.
     """
-    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     bound: list[socket.socket] = []
     try:
         for family, kind, protocol, _, address in dict.fromkeys(found):
