@@ -44,6 +44,10 @@ class Nothing:
 @runs_by_hand
 async def test_without_a_loop():
     await Nothing()
+
+@runs_by_hand
+async def test_another_without_a_loop():
+    await Nothing()
 """
 
 
@@ -53,8 +57,9 @@ def test_a_test_that_a_decorator_runs_is_swept(tmp_path: Path) -> None:
     assert "test_decorated: UNSAFE: 1 await point" in text, text
     assert "- locks: the Lock is still held" in text
     assert "test_without_a_loop: not swept: it does not run in a task of asyncio" in text
-    assert "of the tests 1 unsafe, 1 not swept" in text
-    assert "1 failed, 1 passed" in text
+    assert "not swept: 2 tests: it does not run in a task of asyncio" in text
+    assert "of the tests 1 unsafe, 2 not swept" in text
+    assert "1 failed, 2 passed" in text
 
 
 POOL = """

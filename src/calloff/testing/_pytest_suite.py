@@ -48,6 +48,7 @@ class Suite:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.tests: set[Path] = set()
+        self.runners: dict[Any, str] = {}  # decorators that run tests elsewhere, by their code, with the reason
         self._owners: Owners | None = None
         self._claims: Claims | None = None
         fault = option(config, "fault") or "project"

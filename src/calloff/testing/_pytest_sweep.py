@@ -22,7 +22,7 @@ from _pytest.runner import CallInfo, runtestprotocol
 from ._pytest import NOTES, known_key
 from ._pytest_probe import Sibling, carry_out, plugin
 from ._pytest_suite import option, suite_of
-from ._sweep.case import Result
+from ._sweep.case import Case, Result
 from ._sweep.isolate import Server
 from ._sweep.journal import Journal
 from ._sweep.places import Place
@@ -166,9 +166,10 @@ def _foreign(item: pytest.Item) -> str:
 
 def _swept(item: pytest.Item, options: dict[str, Any], took: float, changed: list[str]) -> SweepReport | None:
     assert isinstance(item, pytest.Function)
-    if reason := _foreign(item):
-        raise NotForUs(reason)
     config = item.config
+    runners, runner = suite_of(config).runners, _runner(item)
+    if reason := _foreign(item) or runners.get(runner, ""):
+        raise NotForUs(reason)
     isolate = options.pop("isolate", True) and not config.getoption("--cancel-sweep-in-process")
     phases = options.pop("phases", None) or str(option(config, "phases") or ",".join(PHASES)).split(",")
     max_runs = options.pop("max_runs", None) or option(config, "max")
@@ -205,6 +206,27 @@ def _swept(item: pytest.Item, options: dict[str, Any], took: float, changed: lis
         again=f"pytest '{item.nodeid}' --cancel-sweep --cancel-sweep-replay {{id}}",
     )
     run = functools.partial(carry_out, item, case, isolate)
+    try:
+        return _in_its_place(config, run, sweeping, case, isolate, changed)
+    except NotForUs as error:
+        if runner is not None:
+            runners[runner] = str(error)  # a run is not needed to know it of the next test
+        raise
+
+
+def _runner(item: pytest.Function) -> Any:
+    """The code of the decorator that runs a test; ``None`` where a plugin does."""
+    return None if inspect.iscoroutinefunction(item.obj) else getattr(item.obj, "__code__", None)
+
+
+def _in_its_place(
+    config: pytest.Config,
+    run: Callable[[Any], Result],
+    sweeping: Sweeping,
+    case: Case,
+    isolate: bool,
+    changed: list[str],
+) -> SweepReport | None:
     if not isolate:
         return _run([_InProcess(run)], sweeping, isolate)
     tree = _tree(config)
