@@ -1,6 +1,7 @@
 """`calloff map` as a subprocess: inputs, outputs, endings, exit statuses, and going on after a kill."""
 
 import collections
+import fcntl
 import json
 import os
 import random
@@ -38,6 +39,15 @@ def effect(n):
     os.close(file)
     time.sleep(0.002)
     return {"n": n, "pad": "x" * 200}
+
+def stays(n):
+    file = os.open(os.environ["EFFECTS"], os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+    os.write(file, f"{os.getpid()}\\n".encode())
+    while True:
+        try:
+            time.sleep(3600)
+        except BaseException:
+            pass
 """
 
 
@@ -214,7 +224,7 @@ def test_progress_in_lines_is_not_shown_unless_asked_for(folder):
         (["work.py:echo", "--input", "in", "--batch", "3"], "--batch is for functions in processes"),
         (["--in", "thread", "--", "echo", ":::", "a"], "--in is for functions"),
         (["work.py:square", "--input", "in", "--output", "/dev/null"], "regular file"),
-        (["work.py:square", "--input", "in", "--output", "/nowhere/x"], "No such file or directory: '/nowhere/x'"),
+        (["work.py:square", "--input", "in", "--output", "/nowhere/x"], "'/nowhere/x' can't be written: No such file"),
     ],
 )
 def test_a_wrong_command_line(folder, words, text):
@@ -263,6 +273,93 @@ def test_a_signal_leaves_what_is_done_and_says_how_to_go_on(folder, number, stat
     assert text.splitlines()[-1] == f"calloff map: {again}"
     found = lines((folder / "out.jsonl").read_text())
     assert {line["state"] for line in found} == {"completed"}
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_items_run_while_the_input_has_nothing_yet(folder, held):
+    process = subprocess.Popen(
+        [*MAP, "work.py:square", "--input", "-", "--output", "out.jsonl", "--jobs", "2"],
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for number in (1, 2):
+        process.stdin.write(f"{number}\n")
+        process.stdin.flush()
+        until(lambda number=number: done(folder / "out.jsonl") == number)
+    if held:  # it waits for more, and is stopped all the same
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == (130 if held else 0)
+    assert ("go on with --resume and the same input" in err) == held
+    assert sorted(line["value"] for line in lines((folder / "out.jsonl").read_text())) == [1, 4]
+
+
+def test_a_full_disk_is_told_once_and_what_is_written_is_counted(folder, tmp_path):
+    limits = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limits += "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); from calloff.cli import main; sys.exit(main())"
+    (folder / "many").write_text("".join(f"{n}\n" for n in range(200)))
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            limits,
+            "map",
+            "work.py:echo",
+            "--input",
+            "many",
+            "--jobs",
+            "50",
+            "--output",
+            "out.jsonl",
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 125, done.stderr
+    found = lines((folder / "out.jsonl").read_text())
+    assert f"{len(found)} of them are in out.jsonl, the others are to run again" in done.stderr
+    assert len(done.stderr.splitlines()) == 4
+
+
+def test_after_sigkill_the_output_is_locked_until_the_workers_are_dead(folder):
+    pids = folder / "effects"
+    words = ["work.py:stays", "--input", "in", "--output", "out.jsonl", "--jobs", "2"]
+    process = start(folder, *words, EFFECTS=str(pids))
+    until(lambda: pids.exists() and pids.read_text().count("\n") == 2)
+    (keeper,) = [pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if keeps(pid, process.pid)]
+    os.kill(keeper, signal.SIGSTOP)
+    try:
+        process.kill()
+        process.communicate(timeout=30)
+        with open(folder / "out.jsonl", "rb") as file:
+            assert not is_free(file)
+            os.kill(keeper, signal.SIGCONT)
+            until(lambda: is_free(file))
+    except BaseException:
+        os.kill(keeper, signal.SIGCONT)
+        raise
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in pids.read_text().split())
+
+
+def keeps(pid, owner):
+    try:
+        with open(f"/proc/{pid}/comm") as name, open(f"/proc/{pid}/cmdline", "rb") as words:
+            return name.read() == "calloff-keeper\n" and str(owner).encode() in words.read().split(b"\0")
+    except OSError:
+        return False
+
+
+def is_free(file):
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def test_sigkill_at_random_moments_loses_nothing_and_runs_nothing_twice_that_was_told(folder):

@@ -25,6 +25,8 @@ letter                              from    means; what its absence means, and w
 ``prepare, details``                O to K  load what workers need; no answer
 ``worker|command|foreground, n, m`` O to K  fork guard n, with m files: its control socket, then those of the work
 ``split, 0, m, credentials``        O to K  fork a keeper for an owner that has dropped its privileges
+``hold, k, 1``                      O to K  keep that file open until the owner and all that it started have ended
+``drop, k, 0``                      O to K  close it before
 ``inherit, settings``               O to G  umask, limits, ... that the work is to have
 ``start, details``                  O to G  start the work
 ``born, pid, own`` (and a pidfd)    G to O  it runs. As long as that is awaited, O looks 4 times a second after K: one

@@ -122,6 +122,8 @@ class _Keeper:
         self._own = own
         self._letters = Letters()
         self._files: list[int] = []
+        self._held: dict[int, int] = {}
+        """Files of the owner's that stay open until everything that it has started has ended."""
         self._guards: dict[int, int] = {}
         """By process, the number that its owner knows it by."""
         self._pages: dict[int, Page] = {}
@@ -181,6 +183,10 @@ class _Keeper:
                     self._split(files, parts[2])
                 elif kind == "tell":
                     self._tell_later(number, files[0], parts[2])
+                elif kind == "hold":
+                    self._held[number] = files[0]
+                elif kind == "drop":
+                    os.close(self._held.pop(number))
                 else:
                     self._fork(kind, number, list(files))
         return True
@@ -244,7 +250,7 @@ class _Keeper:
     def _let_go(self) -> None:
         """In a fork: close what is the keeper's own."""
         self._socket.close()
-        for file in (self._woken, self._waker, *self._files):
+        for file in (self._woken, self._waker, *self._files, *self._held.values()):
             os.close(file)
         for lost in self._lost.values():
             if lost.control is not None:

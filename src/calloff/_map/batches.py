@@ -60,6 +60,8 @@ class Batches:
         self._late: set[_Batch] = set()
         self._spools: list[Spool] = []
         self.barren = 0
+        if window.journal is not None:
+            window.journal.hold()
 
     @property
     def size(self) -> int:
@@ -130,13 +132,17 @@ class Batches:
             self._late.discard(batch)
             self.window.landed()
 
-    def stop(self, text: str) -> None:
+    def stop(self, text: str, grace: float | None = None) -> None:
         """Call off every operation that is in flight."""
         by = None if self.owner is None else str(self.owner.ref)
         for batch in tuple(self._running.values()):
-            batch.cancel(Reason(Kind.PARENT, text, by))
+            batch.cancel(Reason(Kind.PARENT, text, by), grace)
         for batch in tuple(self._late):
             batch.wait_no_longer("the map was called off")
+
+    def running(self) -> tuple[Operation[Any], ...]:
+        """Those of the batches that run."""
+        return tuple(batch.operation for batch in self._running.values())
 
     def close(self) -> None:
         """Everything has ended: give back the memory."""
@@ -166,12 +172,12 @@ class _Batch:
             spool.close()
             raise
 
-    def cancel(self, reason: Reason) -> None:
+    def cancel(self, reason: Reason, grace: float | None) -> None:
         """Ask for the stop; what has a result by now has it, and the rest is told when the operation has ended."""
         self._tell()
         self._asked = True
         self._rest()
-        self.operation.cancel(reason)
+        self.operation.cancel(reason, grace=grace)
 
     def _heard(self) -> None:
         """The worker has got on; within `_QUIET` it does so again, or the item that runs then is a slow one."""

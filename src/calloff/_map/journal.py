@@ -1,22 +1,29 @@
 """The endings of a map in a file, one line of JSON each: what is done is known to the next run.
 
 A line is appended by one `os.write`, so that SIGKILL can tear at most the last one, which the next run cuts off. The file
-is locked (`flock`) as long as it is open. An item is known by its number and a digest of what runs and of its JSON, or by
-the text that `key` gives; a run that goes on keeps eight bytes for each item of the file, whatever the values hold.
+is locked (`flock`) as long as it is open, and after a SIGKILL until the last of our workers is dead: the process that
+starts them holds it open, too. So a run that goes on waits a moment for the lock, and no item runs in both. An item is
+known by its number and a digest of what runs and of its JSON, or by the text that `key` gives; a run that goes on keeps
+eight bytes for each item of the file, whatever the values hold.
 """
 
+import asyncio
+import contextlib
 import fcntl
+import json
 import logging
 import os
 import stat
 from array import array
 from collections.abc import Callable
 from hashlib import blake2b
+from time import monotonic
 from typing import Any, Literal
 
 import msgspec
 
 from .._places.command.body import Finished
+from .._places.kept import hold
 from .._words.errors import CalloffError
 from .._words.outcome import Abandoned, Cancelled, Completed, Outcome
 from .flight import Flight, error_of
@@ -25,6 +32,10 @@ __all__ = ["Journal", "line_of"]
 
 _logger = logging.getLogger("calloff")
 _CHUNK = 1 << 16
+#: bytes that are read in a few milliseconds
+_LARGE = 1 << 21
+#: seconds that a run which goes on waits for the workers of one that was killed
+_PATIENCE, _PAUSE = 3.0, 0.02
 
 
 class _Line(msgspec.Struct):
@@ -64,13 +75,16 @@ class Journal:
         self._key = key
         self._base = blake2b(target.encode() + b"\0", digest_size=8)
         self._file = -1
+        #: how many endings this run has written
+        self.written: int = 0
+        self._held: Callable[[], None] | None = None
         self._by_number = array("Q")
         self._by_key: set[bytes] = set()
 
     # --- the file
 
-    def open(self) -> None:
-        """Open and lock it, and read what is there.
+    async def open(self) -> None:
+        """Open and lock it, and cut off what was torn; `read` is next.
 
         Raises:
             FileExistsError: it holds something, and nobody asked to go on with it.
@@ -82,27 +96,54 @@ class Journal:
         try:
             if not stat.S_ISREG(os.fstat(self._file).st_mode):
                 raise ValueError(f"output must be a regular file, which {self._path!r} is not")
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise CalloffError(
-                    f"another map writes {self._path!r}: wait for its end, or give another output"
-                ) from None
+            await self._lock()
             if os.fstat(self._file).st_size and not self._resume:
                 raise FileExistsError(
                     f"{self._path!r} holds results of an earlier run: go on with it (resume), or give another output"
                 )
             self._cut()
-            self._read()
         except BaseException:
             self.close()
             raise
 
+    async def _lock(self) -> None:
+        end = monotonic() + (_PATIENCE if self._resume else 0)
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if monotonic() < end:
+                    await asyncio.sleep(_PAUSE)
+                    continue
+                raise CalloffError(
+                    f"another map writes {self._path!r}: wait for its end, or give another output"
+                ) from None
+            return
+
+    def hold(self) -> None:
+        """Processes are about to be started: as long as they live the file is locked."""
+        if self._held is None:
+            try:
+                self._held = hold(asyncio.get_running_loop(), self._file)
+            except (OSError, CalloffError):  # the start of the process will say so
+                return
+
     def close(self) -> None:
-        """Close it, and so give back the lock."""
+        """Close it, and give back the lock."""
         file, self._file = self._file, -1
-        if file >= 0:
-            os.close(file)
+        if file < 0:
+            return
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_UN)
+        os.close(file)
+        held, self._held = self._held, None
+        if held is not None:
+            held()
+
+    @property
+    def is_large(self) -> bool:
+        """Whether reading it takes so long that nobody else is to wait for that."""
+        return os.fstat(self._file).st_size > _LARGE
 
     def _cut(self) -> None:
         """Take away a last line that was not written to its end."""
@@ -118,7 +159,8 @@ class Journal:
             _logger.warning("%s: the last line was cut off in the middle and is removed", self._path)
             os.ftruncate(self._file, end)
 
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Take note of what is done."""
         with open(self._path, "rb") as lines:
             for number, text in enumerate(lines, 1):
                 try:
@@ -161,6 +203,8 @@ class Journal:
             return key
         try:
             text = _strict(item)
+        except UnicodeEncodeError:  # bytes of a file's name that are no UTF-8
+            text = json.dumps(item).encode()
         except (TypeError, ValueError, RecursionError) as error:
             raise TypeError(
                 f"item {number} has no JSON by which it could be known in the output: give key= ({error})"
@@ -182,6 +226,7 @@ class Journal:
             OSError: the disk is full or the like; what is in the file stays whole.
         """
         self._append(line_of(flight, outcome))
+        self.written += 1
 
     def _append(self, data: bytes) -> None:
         size = os.fstat(self._file).st_size
@@ -240,7 +285,7 @@ def _text(line: dict[str, Any]) -> bytes:
         return _encode(line)
     except Exception:  # keys that are no texts, objects within themselves, a `repr` that fails
         pass
-    for part in ("item", "value"):
+    for part in ("item", "value", "key", "error"):
         if part in line:
             try:
                 _encode(line[part])
@@ -251,6 +296,6 @@ def _text(line: dict[str, Any]) -> bytes:
 
 def _in_words(value: Any) -> str:
     try:
-        return repr(value)
+        return (value if isinstance(value, str) else repr(value)).encode(errors="backslashreplace").decode()
     except Exception:
         return f"<{type(value).__name__}>"

@@ -7,6 +7,7 @@ closing of what is iterated to the garbage collector, and the items went on mean
 """
 
 import asyncio
+import logging
 from asyncio import CancelledError
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator, Sized
 from contextvars import copy_context
@@ -16,7 +17,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from .._operation.current import progress
 from .._operation.operation import Operation, current_operation
 from .._operation.waiting import settled
+from .._places.thread.place import thread
+from .._words.errors import CalloffError, StopForced
 from .._words.outcome import Outcome
+from .._words.reason import Kind, Reason
+from .aside import QUICK, Aside
 from .blocking import Blocking
 from .flight import Counts, Flight
 from .plan import Plan, jobs_of
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Map"]
 
+_logger = logging.getLogger("calloff")
 Item = TypeVar("Item")
 T = TypeVar("T")
 _SHOW = (
@@ -36,7 +42,7 @@ _SHOW = (
 #: seconds between two reports of how far it is
 _EVERY = 0.1
 #: what the items have after their grace, and a little more
-_LAST = 2.0
+_LAST = 2.5
 
 
 class Map(Generic[Item, T]):
@@ -69,12 +75,18 @@ class Map(Generic[Item, T]):
             raise RuntimeError("a map can be used only once: its items are drawn as it runs")
         loop = asyncio.get_running_loop()
         if self._journal is not None:
-            self._journal.open()
+            await self._journal.open()
         try:
+            if self._journal is not None:
+                await self._read(self._journal)
             window = self._window = Window(self._plan, self._jobs, loop, self._journal)
             if not hasattr(self._items, "__aiter__"):
-                window.source = iter(self._items)
+                items: Iterator[Any] = iter(self._items)
                 window.total = len(self._items) if isinstance(self._items, Sized) else None
+                if type(items) in QUICK:
+                    window.source = items
+                else:
+                    self._items = items if self._blocking is None else Aside(items)
             window.streams = self._streams
             window._ordered = window._ordered or not self._streams
             window.lane = self._lane(window, self._start)
@@ -86,6 +98,12 @@ class Map(Generic[Item, T]):
                 self._journal.close()
             raise
         return self
+
+    async def _read(self, journal: "Journal") -> None:
+        if journal.is_large:
+            await self._start(thread(journal.read), name=f"read the output of {self._plan.name}", grace=0.0)
+        else:
+            journal.read()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -102,31 +120,48 @@ class Map(Generic[Item, T]):
         window.context = copy_context()
         window.lane.owner = current_operation.get()
         ticking = window.loop.create_task(self._tell(window))
-        pumping = None
+        pump: Operation[None] | None = None
         try:
             if window.source is None:
-                pumping = window.loop.create_task(self._pump(window))
+                pump = self._start(self._pump(window), name=f"items of {self._plan.name}", grace=self._plan.grace)
             window.context.run(window.fill)
             await asyncio.shield(window.over)
         finally:
             ticking.cancel()
-            window.close("the map was called off" if self._driver is None else self._driver_reason())
-            if pumping is not None:
-                pumping.cancel()
-            held: CancelledError | None = None
-            while not window.over.done():
-                window.context.run(window.fill)
-                try:
-                    await asyncio.shield(window.over)
-                except CancelledError as error:
-                    held = error
+            held = await self._stop(window, pump)
             window.lane.close()
             progress(str(window.counts))
             if held is not None:
                 raise held
 
+    async def _stop(self, window: Window, pump: Operation[None] | None) -> BaseException | None:
+        """Call off what is in flight, and the source, and wait for their ends; returned is what came here meanwhile."""
+        text = self._driver_reason()
+        held: BaseException | None = None
+        self._close(window, pump, text, None)
+        while True:
+            try:
+                await asyncio.shield(window.over)
+                if pump is not None and not pump.done():
+                    await pump.completion()
+            except CancelledError as error:
+                held = error
+            except StopForced as error:  # whoever has called it off had less patience: neither have we
+                held = error
+                self._close(window, pump, text, 0.0)
+            else:
+                return held
+
+    def _close(self, window: Window, pump: Operation[None] | None, text: str, grace: float | None) -> None:
+        window.close(text, grace)
+        if pump is not None:
+            pump.cancel(Reason(Kind.PARENT, text), grace=grace)
+        assert window.context is not None
+        window.context.run(window.fill)
+
     def _driver_reason(self) -> str:
-        reason = None if self._driver is None else self._driver.reason
+        driver = self._driver or current_operation.get()
+        reason = None if driver is None else driver.reason
         return "the map was called off" if reason is None else reason.text or str(reason.kind)
 
     async def _tell(self, window: Window) -> None:
@@ -140,7 +175,7 @@ class Map(Generic[Item, T]):
             await asyncio.sleep(_EVERY)
 
     async def _pump(self, window: Window) -> None:
-        """Draw from an asynchronous source while there is room."""
+        """Draw from a source that may wait, or block, while there is room."""
         room: asyncio.Future[None] | None = None
 
         def on_room() -> None:
@@ -149,28 +184,48 @@ class Map(Generic[Item, T]):
 
         window.on_room = on_room
         assert window.context is not None
-        source = aiter(self._items)
+        source: Any = self._items
+        is_async = hasattr(source, "__aiter__")
         try:
-            while not window.closed and window.more:
-                if not window.wants():
-                    room = window.loop.create_future()
-                    await room
-                    room = None
-                    continue
-                try:
-                    item = await anext(source)
-                except StopAsyncIteration:
-                    break
-                window.offered.append(item)
-                window.context.run(window.fill)
-        except Exception as error:
+            source = aiter(source) if is_async else source
+            try:
+                while not window.closed and window.more:
+                    if not window.wants():
+                        room = window.loop.create_future()
+                        await room
+                        room = None
+                    elif is_async:
+                        try:
+                            item = await anext(source)
+                        except StopAsyncIteration:
+                            break
+                        window.offered.append(item)
+                        window.context.run(window.fill)
+                    else:  # here, where it can be called off even while it blocks; never from within a callback
+                        for item in source:
+                            window.offered.append(item)
+                            if not window.wants():
+                                break
+                        else:
+                            window.more = False
+                        window.context.run(window.fill)
+            finally:
+                close = getattr(source, "aclose", None)
+                if close is not None:
+                    await close()
+        except (CancelledError, StopForced) as error:
+            if not window.closed:  # it was not us who called it off: these are not all items
+                gone = CalloffError(f"the items of {self._plan.name} came to no end: their source was called off")
+                gone.__cause__ = error
+                window.fail(gone)
+            raise
+        except BaseException as error:
+            if window.closed:
+                _logger.warning("the items of %s raised when they were closed", self._plan.name, exc_info=error)
             window.fail(error)
         finally:
             window.more = False
-            close = getattr(source, "aclose", None)
-            if close is not None:
-                await close()
-        window.context.run(window.fill)
+            window.context.run(window.fill)
 
     def _driven(self, _: object) -> None:
         """The driver has ended: whoever waits for a result hears of it."""
@@ -201,7 +256,7 @@ class Map(Generic[Item, T]):
         while not window.results:
             if window.over.done() or driver.done():
                 await driver.outcome()
-                if window.error is not None:
+                if window.error is not None and (isinstance(window.error, Exception) or driver.reason is None):
                     raise window.error
                 driver.result()  # called off from outside, or broken
                 raise StopAsyncIteration
@@ -230,7 +285,7 @@ class Map(Generic[Item, T]):
 
     def running(self) -> tuple[Operation[Any], ...]:
         """The operations of what is in flight."""
-        return () if self._driver is None else self._driver.children
+        return () if self._window is None else self._window.lane.running()
 
     # --- as a whole
 

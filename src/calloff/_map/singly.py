@@ -1,18 +1,19 @@
 """One operation for each item."""
 
-import asyncio
-from asyncio import Future
+from asyncio import CancelledError, Future
 from collections.abc import Callable
+from functools import partial
 from types import CoroutineType
 from typing import Any
 
 from .._operation.ending import outcome_of
 from .._operation.operation import Operation, current_operation
-from .._operation.waiting import settled
 from .._places.task.body import TaskBody
-from .._words.outcome import Failed, Outcome
+from .._words.errors import StopForced
+from .._words.outcome import Cancelled, Completed, Failed, Outcome
 from .._words.reason import Kind, Reason
 from .flight import Flight
+from .plan import Within
 from .window import Window
 
 __all__ = ["Singly"]
@@ -25,7 +26,8 @@ class Singly:
         self._window = window
         self._start = start
         self._flying: dict[Future[Any], Flight] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        #: what holds something around an item, and the item's own operation once that was started
+        self._holders: dict[Future[Any], Operation[Any] | None] = {}
         plan = window.plan
         self._make = plan.make
         self._numbered = plan.numbered
@@ -41,13 +43,11 @@ class Singly:
         if flight is None:
             return False
         if window.plan.within is not None:
-            task = window.loop.create_task(self._held(flight, window.plan.within))
-            self._tasks.add(task)
-            task.add_done_callback(self._released, context=window.context)
+            self._hold(flight, window.plan.within)
             return True
         try:
             operation = self._begin(flight)
-        except Exception as error:
+        except BaseException as error:  # of a function that is no coroutine function: nothing has begun
             window.ended(flight, Failed(error))
             window.landed()
         else:
@@ -63,7 +63,13 @@ class Singly:
             body = TaskBody(work)
             return Operation(body, body.name, self._window.loop, *self._limits, self.owner)
         timeout, stall, grace = self._limits
-        return self._start(work, timeout=timeout, stall=stall, grace=grace)
+        if self._window.journal is not None:
+            self._window.journal.hold()
+        token = current_operation.set(self.owner)
+        try:
+            return self._start(work, timeout=timeout, stall=stall, grace=grace)
+        finally:
+            current_operation.reset(token)
 
     def _landed(self, operation: "Future[Any]") -> None:
         flight = self._flying.pop(operation)
@@ -74,46 +80,71 @@ class Singly:
 
     # --- with something that is held around each item
 
-    async def _held(self, flight: Flight, within: Callable[[Any], Any]) -> None:
-        """Hold what belongs to the item, from before its start to its confirmed end."""
-        outcome: Outcome[Any] | None = None
-        try:
-            async with within(flight.item):
-                operation = self._begin(flight)
-                self._flying[operation] = flight
-                cancelled = await settled(lambda: (operation,), lambda error: self._call_off(operation, str(error)))
-                outcome = outcome_of(operation)
-                flight.seconds = self._now() - flight.since
-                del self._flying[operation]
-                if cancelled is not None:
-                    raise cancelled
-        except Exception as error:
-            outcome = Failed(error)
-        finally:
-            if outcome is not None:
-                self._window.ended(flight, outcome)
-            else:  # called off before it began
-                self._window.back([flight])
+    def _hold(self, flight: Flight, within: Within) -> None:
+        """Have an operation of its own hold what belongs to the item, so that this, too, is bounded and can be seen."""
+        window = self._window
+        name = f"within {window.plan.name}"
+        holder = self._start(self._held(flight, within), name=name, grace=self._limits[2])
+        self._holders.setdefault(holder, None)
+        holder.add_done_callback(partial(self._released, flight), context=window.context)
 
-    def _released(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._window.abort(error)
-        self._window.landed()
+    async def _held(self, flight: Flight, within: Within) -> Outcome[Any]:
+        """Hold it, from before the start of the item to its confirmed end."""
+        holder = current_operation.get()
+        assert holder is not None
+        stopped: BaseException | None = None
+        async with within(flight.item):
+            operation = self._begin(flight)
+            self._flying[operation] = flight
+            self._holders[holder] = operation
+            while not operation.done():
+                try:
+                    await operation.completion()
+                except (CancelledError, StopForced) as error:
+                    stopped = error
+                    self._call_off(operation, str(error), 0 if isinstance(error, StopForced) else None)
+            flight.seconds = self._now() - flight.since
+            del self._flying[operation]
+            if stopped is not None:
+                raise stopped
+        return outcome_of(operation)
+
+    def _released(self, flight: Flight, holder: "Future[Any]") -> None:
+        operation = self._holders.pop(holder)
+        outcome: Outcome[Any] = outcome_of(holder)  # type: ignore[attr-defined]  # it is an operation
+        window = self._window
+        if isinstance(outcome, Completed):
+            outcome = outcome.value
+        elif operation is not None and operation.done() and not isinstance(outcome, Failed):
+            outcome = outcome_of(operation)  # it was called off with its item
+        if operation is None and isinstance(outcome, Cancelled) and window.closed:
+            window.back([flight])
+        else:
+            window.ended(flight, outcome)
+        window.landed()
 
     # --- the end
 
-    def _call_off(self, operation: Operation[Any], text: str) -> None:
+    def _call_off(self, operation: Operation[Any], text: str, grace: float | None = None) -> None:
         caller = current_operation.get()
-        operation.cancel(Reason(Kind.PARENT, text, None if caller is None else str(caller.ref)))
+        operation.cancel(Reason(Kind.PARENT, text, None if caller is None else str(caller.ref)), grace=grace)
 
-    def stop(self, text: str) -> None:
-        """Call off every operation that is in flight."""
-        for task in tuple(self._tasks):
-            task.cancel(text)
+    def stop(self, text: str, grace: float | None = None) -> None:
+        """Call off every operation that is in flight; what holds something around it follows when it has ended."""
         for operation in tuple(self._flying):
             assert isinstance(operation, Operation)
-            self._call_off(operation, text)
+            self._call_off(operation, text, grace)
+        for holder, held in tuple(self._holders.items()):
+            assert isinstance(holder, Operation)
+            if held is None:
+                self._call_off(holder, text, grace)
+            else:  # not before the item is sure to have ended, else it would let go too early
+                patience = (self._limits[2] if grace is None else grace) + Operation.policy.last
+                self._window.loop.call_later(patience, self._call_off, holder, text, 0, context=self._window.context)
+
+    def running(self) -> tuple[Operation[Any], ...]:
+        """Those of the items."""
+        return tuple(operation for operation in self._flying if isinstance(operation, Operation))
 
     def close(self) -> None:
         """Everything has ended."""

@@ -29,6 +29,8 @@ __all__ = ["Lane", "Window"]
 
 #: how many times `jobs` items may have ended before a slow head, or wait for a further attempt
 _AHEAD = 16
+#: seconds: no event loop waits longer
+_LONGEST = 366 * 86400.0
 #: from how many endings on a share of failures counts
 _ENOUGH = 20
 
@@ -49,8 +51,12 @@ class Lane(Protocol):
         """
         ...
 
-    def stop(self, text: str, /) -> None:
-        """Call off everything that is in flight."""
+    def stop(self, text: str, grace: float | None = None, /) -> None:
+        """Call off everything that is in flight, with that grace, by default that of the map."""
+
+    def running(self) -> "tuple[Operation[Any], ...]":
+        """The operations of what is in flight."""
+        ...
 
     def close(self) -> None:
         """Everything has ended."""
@@ -72,7 +78,7 @@ class Window:
         self.source: Iterator[Any] | None = None
         #: how many items there are, where that is known
         self.total: int | None = None
-        #: what an asynchronous source has given and was not started yet
+        #: what a source that may wait, or block, has given and was not started yet
         self.offered: deque[Any] = deque()
         self.more = True
         #: whether the consumer takes the results as they come; else they are kept for the one who awaits all of them
@@ -86,7 +92,7 @@ class Window:
         self._launched = 0
         self._again: deque[Flight] = deque()
         self._waiting = 0
-        self._waiter: Future[None] | None = None
+        self._waiters: list[Future[None]] = []
         self._held: dict[int, tuple[Flight, Outcome[Any]]] = {}
         self._next = 0
         self._drawn = 0
@@ -111,7 +117,12 @@ class Window:
             launch = self.lane.launch
             while self._launched < self.jobs and not self.closed:
                 self._launched += 1
-                if not launch():
+                try:
+                    begun = launch()
+                except BaseException as error:  # of `key`: more than an error, so it ends
+                    self.abort(error)
+                    begun = False
+                if not begun:
                     self._launched -= 1
                     break
         finally:
@@ -126,7 +137,8 @@ class Window:
 
     def wants(self) -> bool:
         """Whether a further item may be offered."""
-        return len(self.offered) < self.width and self._launched < self.jobs and self._has_room()
+        free = self.jobs - self._launched
+        return len(self.offered) < self.width * free and not self.closed and self._has_room()
 
     def _has_room(self) -> bool:
         if self.streams:
@@ -222,6 +234,9 @@ class Window:
     def fail(self, error: BaseException) -> None:
         """The source is broken: what is in flight goes to its end, then the error is raised."""
         self.more = False
+        if isinstance(error, (StopIteration, StopAsyncIteration)):  # which would look like an end
+            odd, error = error, RuntimeError(f"the items raised {type(error).__name__}")
+            error.__cause__ = odd
         if self.error is None:
             self.error = error
 
@@ -234,7 +249,7 @@ class Window:
         if completed and not self._ordered and self.journal is None:  # nearly all of them
             self._completed += 1
             self.results.append((flight, outcome))
-            if self._waiter is not None:
+            if self._waiters:
                 self._wake()
             return
         if not completed and self._tries_again(flight, outcome):
@@ -257,7 +272,7 @@ class Window:
                 self._next += 1
         if not completed and self.plan.max_failures is not None:
             self._judge(outcome)
-        if self._waiter is not None:
+        if self._waiters:
             self._wake()
 
     def landed(self) -> None:
@@ -283,7 +298,9 @@ class Window:
             if pause is None:
                 return False
             pause = delay(pause, "what retry returns")
-        except Exception as error:
+            if pause > _LONGEST:
+                raise ValueError(f"what retry returns must be at most a year, not {pause:g} s; None is for never")
+        except BaseException as error:
             self.abort(error)
             return False
         flight.attempt += 1
@@ -317,10 +334,10 @@ class Window:
             self.closed = True
             self.lane.stop(str(error))
 
-    def close(self, text: str) -> None:
+    def close(self, text: str, grace: float | None = None) -> None:
         """The consumer has left, or the map was called off."""
         self.closed = True
-        self.lane.stop(text)
+        self.lane.stop(text, grace)
 
     def _finish(self) -> None:
         if not self.over.done():
@@ -328,13 +345,15 @@ class Window:
         self._wake()
 
     def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def waiter(self) -> "Future[None]":
-        """Done when there is a result or nothing more will come. For one consumer at a time."""
-        self._waiter = waiter = self.loop.create_future()
+        """Done when there is a result or nothing more will come; one for each consumer."""
+        waiter = self.loop.create_future()
+        self._waiters.append(waiter)
         return waiter
 
     def taken(self) -> None:

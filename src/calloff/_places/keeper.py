@@ -142,6 +142,20 @@ class Keeper:
         """Have a keeper forked that has these credentials, with copies of a socket and of a pipe for its words."""
         self._post(loop, letter("split", 0, len(files), credentials), files)
 
+    def hold(self, loop: AbstractEventLoop, file: int) -> int:
+        """Have it keep a copy of the file open until we, and all that we have started, have ended; returned is its number.
+
+        Raises:
+            OSError: the keeper is gone.
+        """
+        self._count += 1
+        self._post(loop, letter("hold", self._count, 1), [file])
+        return self._count
+
+    def drop(self, loop: AbstractEventLoop, number: int) -> None:
+        """It may close that file."""
+        self._post(loop, letter("drop", number, 0), [])
+
     # --- sending
 
     def _post(self, loop: AbstractEventLoop, data: bytes, files: list[int]) -> None:

@@ -24,7 +24,7 @@ from .._os.fds import Files
 from .._words.errors import CalloffError
 from .keeper import QUIET, Keeper
 
-__all__ = ["Guarded", "Listener", "ended", "keepers", "on_fork"]
+__all__ = ["Guarded", "Listener", "ended", "hold", "keepers", "on_fork"]
 
 _SPACE = socket.CMSG_SPACE(4 * 4) if hasattr(socket, "CMSG_SPACE") else 0
 _CLOEXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
@@ -519,6 +519,25 @@ def _fork(
                 mine.uses += 1
             return mine, number
     raise CalloffError(f"nothing was started: {words}")
+
+
+def hold(loop: AbstractEventLoop, file: int) -> Callable[[], None]:
+    """Have a copy of the file (a lock, say) kept open until all that this process has started is dead, even after SIGKILL.
+
+    Returns:
+        What lets go of it before.
+
+    Raises:
+        OSError, CalloffError: there is nobody who could.
+    """
+    keeper = _keeper_for(loop, inherit.standing()[0], False)
+    number = keeper.hold(loop, file)
+
+    def drop() -> None:
+        with contextlib.suppress(OSError):  # the keeper is gone, and the copy with it
+            keeper.drop(loop, number)
+
+    return drop
 
 
 _hooked: list[bool] = []

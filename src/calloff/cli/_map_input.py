@@ -8,13 +8,14 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterable, Iterable, Iterator
 from typing import Any
 
+from .._map.aside import Aside
 from .._map.flight import Wrong
 from ._refusal import Refused
 
-__all__ = ["FORMATS", "items_of", "split_words", "total_of"]
+__all__ = ["FORMATS", "as_they_come", "items_of", "split_words", "total_of"]
 
 FORMATS = ("jsonl", "lines", "csv")
 _BY_ENDING = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv"}
@@ -44,6 +45,13 @@ def items_of(path: str, form: str | None, *, as_text: bool) -> Iterator[Any]:
     if form == "jsonl":
         return _documents(file, name)
     return _lines(file, as_text or form == "lines")
+
+
+def as_they_come(path: str | None, items: Iterable[Any]) -> Iterable[Any] | AsyncIterable[Any]:
+    """The same, for a loop that is not to be held up by a pipe or terminal which has nothing yet."""
+    if path is None or os.path.isfile("/dev/stdin" if path == "-" else path):
+        return items
+    return Aside(iter(items))
 
 
 def total_of(path: str) -> int | None:

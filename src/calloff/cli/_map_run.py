@@ -18,7 +18,9 @@ from .._words.durations_text import spoken
 from .._words.errors import CalloffError, CommandFailed
 from .._words.frame import at_line
 from .._words.outcome import Abandoned, Cancelled, Completed, Failed, Outcome
+from .._words.reason import Kind
 from ._live import LiveLine, looks_live
+from ._map_input import as_they_come
 from ._refusal import Refused
 from ._text import clean
 from .map import pauses, places
@@ -76,7 +78,7 @@ class _Run:
         over: Any = calloff.map  # which of its forms, only the command line tells
         self._map: Map[Any, Any] = over(
             work,
-            options.items,
+            as_they_come(options.input, options.items),
             place=places(place),
             jobs=options.jobs,
             timeout=options.timeout,
@@ -106,7 +108,7 @@ class _Run:
         if isinstance(outcome, Failed):
             broken = outcome.error
             if self._results is None and isinstance(broken, (OSError, ValueError, CalloffError)):
-                raise Refused(str(broken))
+                raise Refused(self._unwritable(broken) if isinstance(broken, OSError) else str(broken))
             if not isinstance(broken, (OSError, CalloffError)):
                 raise broken
         return self._tell(outcome, broken, signum)
@@ -136,7 +138,7 @@ class _Run:
     def _one(self, flight: Flight, outcome: Outcome[Any]) -> None:
         if self._joblog is not None:
             self._log(flight, outcome)
-        if not isinstance(outcome, Completed):
+        if not isinstance(outcome, Completed) and not self._was_called_off(outcome):
             self._say(f"item {flight.number + 1}: {_why(outcome)}")
         if self._output is not None:
             return
@@ -153,6 +155,12 @@ class _Run:
                 self._live.erase()
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
+
+    def _was_called_off(self, outcome: Outcome[Any]) -> bool:
+        """Whether it is one of those that were called off with all the rest, of which the last lines tell."""
+        assert self._results is not None
+        is_stop = isinstance(outcome, (Cancelled, Abandoned)) and outcome.reason.kind is Kind.PARENT
+        return is_stop and self._results._window is not None and self._results._window.closed
 
     def _open_joblog(self, path: str | None) -> Any:
         if path is None:
@@ -237,6 +245,8 @@ class _Run:
         if stopped or counts.failed or self._live is not None or self._lines:
             self._say(("stopped: " if stopped else "") + in_words)
         if self._output is not None and (stopped or counts.failed):
+            if isinstance(broken, OSError) and self._map._journal is not None:
+                self._say(f"{self._map._journal.written} of them are in {self._output}, the others are to run again")
             if self._options.input == "-":
                 self._say(f"what is done is in {self._output}: go on with --resume and the same input")
             else:
@@ -246,6 +256,11 @@ class _Run:
         if was_stopped:
             return 128 + (signum or 2)
         return 1 if counts.failed or broken is not None else 0
+
+    def _unwritable(self, error: OSError) -> str:
+        if self._output is None or error.strerror is None:
+            return str(error)
+        return f"--output: {self._output!r} can't be written: {error.strerror}"
 
     def _again(self, resume: str) -> str:
         words = [word for word in self._argv if not word.startswith("--resume=")]
