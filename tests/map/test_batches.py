@@ -8,12 +8,14 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import pytest
 from map import bodies
 
 import calloff
 from calloff import Cancelled, Completed, Failed
+from calloff._map.spool import has_children
 
 
 def effects(folder):
@@ -119,6 +121,21 @@ def test_what_an_item_leaves_behind_is_dead_before_its_result_is_told(tmp_path):
         return item
 
     calloff.run(main())
+
+
+def test_of_a_worker_that_is_dead_nobody_can_tell_what_it_has_left():
+    body = types.SimpleNamespace(pid=os.getpid())
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
+    try:
+        assert has_children(body)
+        assert not has_children(types.SimpleNamespace(pid=child.pid))
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert has_children(types.SimpleNamespace(pid=child.pid))  # its children, if any, are somebody else's now
+    finally:
+        child.kill()
+        child.wait()
+    assert has_children(types.SimpleNamespace(pid=child.pid))
 
 
 def test_an_item_that_hangs_behind_one_that_left_a_child():

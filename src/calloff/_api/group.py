@@ -5,11 +5,12 @@ from typing import Any, Literal, TypeVar
 
 from .._operation.group import Group
 from .._operation.operation import Operation, current_operation
+from .._operation.turns import Turns
 from .._operation.waiting import changed, settled
-from .._words.duration import delay, limit
+from .._words.duration import count, delay, limit
 from .._words.errors import TimedOut
 from .._words.reason import Kind, Reason
-from .start import AsyncWork, give_back, start
+from .start import AsyncWork, body_of, give_back, start
 
 __all__ = ["group", "race"]
 
@@ -17,7 +18,11 @@ T = TypeVar("T")
 
 
 def group(
-    *, timeout: float | None = None, grace: float = 5.0, on_error: Literal["cancel", "collect"] = "cancel"
+    *,
+    timeout: float | None = None,
+    grace: float = 5.0,
+    on_error: Literal["cancel", "collect"] = "cancel",
+    jobs: int | None = None,
 ) -> Group:
     """Operations that end together: ``async with calloff.group(timeout=60) as g: g.start(work)``.
 
@@ -26,16 +31,19 @@ def group(
         grace: seconds between asking the children to stop and force.
         on_error: ``"cancel"``: the first failure stops the others, and an `ExceptionGroup` is raised at the end;
             ``"collect"``: failures stop nobody and are read from each operation's outcome.
+        jobs: how many run at a time; the others wait for their turn in state `pending`, and their limits count from
+            their begin. ``None`` for all at once.
 
     The block is left when every child has ended: at the latest grace + 1 s after a stop. When the code that runs the
     block is cancelled, the children are stopped and its `CancelledError` is raised when they have ended.
 
     Raises:
-        ValueError: a negative or NaN duration, or an unknown `on_error`. The caller's fault.
+        ValueError: a negative or NaN duration, an unknown `on_error`, `jobs` below 1. The caller's fault.
     """
     if on_error not in ("cancel", "collect"):
         raise ValueError(f"on_error must be 'cancel' or 'collect', not {on_error!r}")
-    return Group(start, limit(timeout, "timeout"), delay(grace, "grace"), on_error)
+    turns = None if jobs is None else Turns(count(jobs, "jobs"), body_of, give_back)
+    return Group(start, limit(timeout, "timeout"), delay(grace, "grace"), on_error, turns)
 
 
 async def race(*works: AsyncWork[T], stagger: float = 0.0, timeout: float | None = None, grace: float = 5.0) -> T:

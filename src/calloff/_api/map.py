@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Sequen
 from functools import partial
 from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
-from .._map.plan import Plan, Retry, Within, jobs_of
+from .._map.plan import Plan, Retry, Shows, Within
 from .._map.results import Map
 from .._map.singly import Singly
 from .._map.template import Template
@@ -16,6 +16,7 @@ from .._places.command.body import Finished
 from .._places.command.place import command
 from .._places.process.place import Processes, process
 from .._places.thread.place import Threads, thread
+from .._words.duration import count
 from .._words.place import Work
 from .start import start
 
@@ -37,6 +38,9 @@ class Options(TypedDict, total=False):
     within: Within | None
     retry: Retry | None
     max_failures: float | None
+    patience: float | None
+    memory: int | None
+    progress: bool | Shows
     output: str | os.PathLike[str] | None
     resume: bool | Literal["failed"]
     key: Callable[[Any], str] | None
@@ -80,6 +84,9 @@ def map(
     within: Within | None = None,
     retry: Retry | None = None,
     max_failures: float | None = None,
+    patience: float | None = None,
+    memory: int | None = None,
+    progress: bool | Shows = False,
     output: str | os.PathLike[str] | None = None,
     resume: bool | Literal["failed"] = False,
     key: Callable[[Any], str] | None = None,
@@ -111,13 +118,20 @@ def map(
             the next attempt, or ``None``. Attempts are counted from 1. Meanwhile the item takes nobody's turn.
         max_failures: how many items may end otherwise than `Completed`, or, below 1.0, which share of those that ended
             (from twenty on). Beyond it what is in flight is stopped and `CalloffError` raised.
+        patience: seconds that an item which was drawn may wait for its turn: for a free worker or thread, for what
+            `within` holds. Beyond it the item is `Cancelled`, and never ran. ``None``, as usual, for no limit.
+        memory: bytes that an item in a process may take, beyond what its worker has at that time; an allocation beyond
+            it raises `MemoryError` in the function. Code in C that can't bear that may crash, which is `WorkerDied`.
+        progress: ``True`` shows how far it is on stderr: a bar on a terminal or in a notebook, else a line every 10 s. A
+            function is called four times a second, and at the end, with the same as an object: `counts`, `total`,
+            `rate`, `left`, `slowest`; its errors are logged.
         output: a file to which every ending is appended as one line of JSON, by one write, so that it survives SIGKILL.
         resume: go on with that file: run the items that are missing in it; ``"failed"`` also runs those that did not
             complete. Items that were done before are not given again. A line that was cut off is removed.
         key: ``key(item)`` gives the text by which an item is known in `output`, by default its JSON and its number.
 
     Leaving the block stops what is in flight before the next line runs. An item's failure, crash or refusal is its
-    outcome and touches no other one. The results have `counts`, and `jobs`.
+    outcome and touches no other one. The results have `counts`, `progress` and `jobs`.
 
     Raises:
         TypeError: `fn` doesn't fit the place, or an argument has the wrong type. The caller's fault; nothing was started.
@@ -141,6 +155,9 @@ def map(
         within,
         retry,
         max_failures,
+        patience,
+        memory,
+        progress,
     )
     if not hasattr(items, "__aiter__") and not hasattr(items, "__iter__"):
         raise TypeError(f"items must be an iterable or an async iterable, not {items!r:.100}")
@@ -151,7 +168,7 @@ def map(
         journal = Journal(output, resume, key, target)
     elif resume or key is not None:
         raise ValueError("resume and key need an output")
-    return Map(plan, items, jobs_of(jobs), start, _lane, journal)
+    return Map(plan, items, count(jobs, "jobs"), start, _lane, journal)
 
 
 def _lane(window: Window, start: Callable[..., Operation[Any]]) -> Lane:
@@ -162,7 +179,7 @@ def _lane(window: Window, start: Callable[..., Operation[Any]]) -> Lane:
     from .._map.batches import Batches
     from .._map.sent import Sent
 
-    sent = Sent(plan.function, plan.name)
+    sent = Sent(plan.function, plan.name, plan.memory)
     if plan.batch == 1 or plan.stall is not None or plan.within is not None or is_async(plan.function):
         plan.make = sent.one
         return Singly(window, start)

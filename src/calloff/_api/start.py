@@ -30,6 +30,7 @@ def start(
     timeout: float | None = None,
     stall: float | None = None,
     grace: float = 5.0,
+    patience: float | None = None,
     detached: bool = False,
 ) -> Operation[T]:
     """Start work and return its handle at once.
@@ -40,6 +41,8 @@ def start(
         timeout: seconds until it is stopped; ``None`` for no limit.
         stall: the longest silence between two reports of `progress`, in seconds.
         grace: seconds between asking it to stop and force.
+        patience: seconds that it may wait for its turn, a free worker or thread, in state `pending`, before it is
+            stopped; ``None`` for no limit. The other limits count from the begin.
         detached: do not stop it when the operation that starts it ends.
 
     Raises:
@@ -52,6 +55,8 @@ def start(
             timeout = limit(timeout, "timeout")
         if stall is not None:
             stall = limit(stall, "stall")
+        if patience is not None:
+            patience = limit(patience, "patience")
         if name is not None:
             name = name_of(name)
         if grace != 5.0:
@@ -75,8 +80,8 @@ def start(
     if parent is not None and parent.done():
         parent = None
     if context is not None:
-        return context.run(Operation, body, name or body.name, loop, timeout, stall, grace, parent)
-    return Operation(body, name or body.name, loop, timeout, stall, grace, parent)
+        return context.run(Operation, body, name or body.name, loop, timeout, stall, grace, parent, patience)
+    return Operation(body, name or body.name, loop, timeout, stall, grace, parent, patience)
 
 
 async def call(
@@ -86,9 +91,10 @@ async def call(
     timeout: float | None = None,
     stall: float | None = None,
     grace: float = 5.0,
+    patience: float | None = None,
 ) -> T:
     """Start work and await it: ``value = await calloff.call(work, timeout=3)``. Arguments and errors as for `start`."""
-    return await start(work, name=name, timeout=timeout, stall=stall, grace=grace)
+    return await start(work, name=name, timeout=timeout, stall=stall, grace=grace, patience=patience)
 
 
 def body_of(work: Any) -> Body:

@@ -23,6 +23,7 @@ from time import monotonic
 from typing import Any
 
 from .answers import in_one
+from .memory import bounded
 
 __all__ = ["HEAD", "MARK", "RECORD", "SIZE", "one", "run"]
 
@@ -42,12 +43,15 @@ _SILENCE = 0.01
 _functions: dict[bytes, Callable[[Any], Any]] = {}
 
 
-def one(function: bytes, item: Any) -> Any:
-    """Call the function with one item."""
-    return _unpacked(function)(item)
+def one(function: bytes, item: Any, memory: int | None = None) -> Any:
+    """Call the function with one item; an async one gives a coroutine."""
+    call = _unpacked(function)
+    return call(item) if memory is None else bounded(call, memory)(item)
 
 
-def run(function: bytes, items: list[Any], path: str, limit: float | None, name: str) -> tuple[bool, bytes] | None:
+def run(
+    function: bytes, items: list[Any], path: str, limit: float | None, name: str, memory: int | None = None
+) -> tuple[bool, bytes] | None:
     """Call the function with each item.
 
     Args:
@@ -56,11 +60,14 @@ def run(function: bytes, items: list[Any], path: str, limit: float | None, name:
         path: of the spool.
         limit: seconds that an item may take.
         name: that of the function, for errors.
+        memory: bytes that an item may take.
 
     Returns:
         The result of an item for which the spool had no room; else ``None``.
     """
     call = _unpacked(function)
+    if memory is not None:
+        call = bounded(call, memory)
     inside: Any = sys.modules.get("_calloff._child.inside")
     operation = None if inside is None else inside.operation
     left_behind: Any = bool if inside is None else sys.modules["_calloff._child.worker"]._has_descendants

@@ -164,10 +164,10 @@ class _Batch:
         self.aside: dict[Flight, Any] = {}
         spool.clear()
         sent = lane.sent
-        args = sent.data, [flight.item for flight in flights], spool.path, lane.limit, sent.name
+        args = sent.data, [flight.item for flight in flights], spool.path, lane.limit, sent.name, sent.memory
         work = Call(sent, partial(pack, run, args, {}, sent.name), self._heard)
         try:
-            self.operation = lane.start(work, grace=lane.grace)
+            self.operation = lane.start(work, grace=lane.grace, patience=lane.window.plan.patience)
         except BaseException:
             spool.close()
             raise

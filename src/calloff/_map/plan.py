@@ -3,17 +3,23 @@
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from .._words.duration import delay, limit
+from .._words.duration import count, delay, limit
 from .._words.outcome import Outcome
 
-__all__ = ["Plan", "Retry", "Within", "jobs_of"]
+if TYPE_CHECKING:
+    from .bar import Progress
+
+__all__ = ["Plan", "Retry", "Shows", "Within"]
 
 #: returns what is held from before the start of an item to its confirmed end
 Within = Callable[[Any], AbstractAsyncContextManager[Any]]
 #: given an ending other than `Completed` and the number of the attempt, from 1: seconds until the next one, or ``None``
 Retry = Callable[[Outcome[Any], int], float | None]
+
+#: called with how far it is, a few times a second
+Shows = Callable[["Progress"], object]
 
 
 @dataclass(slots=True)
@@ -42,19 +48,24 @@ class Plan:
     within: Within | None
     retry: Retry | None
     max_failures: float | None
+    patience: float | None
+    memory: int | None
+    progress: bool | Shows
 
     def __post_init__(self) -> None:
         self.timeout = limit(self.timeout, "timeout")
         self.stall = limit(self.stall, "stall")
         self.grace = delay(self.grace, "grace")
+        if self.memory is not None:
+            count(self.memory, "memory", "a number of bytes")
+            if self.function is None:
+                raise ValueError("memory is a limit for items in processes: it goes with place=calloff.process")
+        self.patience = limit(self.patience, "patience")
         if self.batch != "auto":
-            if isinstance(self.batch, bool) or not isinstance(self.batch, int):
-                raise TypeError(f"batch must be a whole number or 'auto', not {self.batch!r}")
-            if self.batch < 1:
-                raise ValueError(f"batch must be 1 or more, not {self.batch!r}")
-        for name in ("within", "retry"):
+            count(self.batch, "batch", "a whole number or 'auto'")
+        for name in ("within", "retry", "progress"):
             given = getattr(self, name)
-            if given is not None and not callable(given):
+            if not (given is None or callable(given) or (name == "progress" and isinstance(given, bool))):
                 raise TypeError(f"{name} must be a function, not {given!r}")
         most = self.max_failures
         if most is not None:
@@ -62,12 +73,3 @@ class Plan:
                 raise TypeError(f"max_failures must be a number or a share below 1, not {most!r}")
             if not most >= 0 or (type(most) is float and most >= 1):  # the first is also true for NaN
                 raise ValueError(f"max_failures must be a number, 0 or more, or a share below 1.0, not {most!r}")
-
-
-def jobs_of(jobs: int) -> int:
-    """How many at a time, checked."""
-    if isinstance(jobs, bool) or not isinstance(jobs, int):
-        raise TypeError(f"jobs must be a whole number, not {jobs!r}")
-    if jobs < 1:
-        raise ValueError(f"jobs must be 1 or more, not {jobs!r}")
-    return jobs

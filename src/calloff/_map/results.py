@@ -18,13 +18,15 @@ from .._operation.current import progress
 from .._operation.operation import Operation, current_operation
 from .._operation.waiting import settled
 from .._places.thread.place import thread
+from .._words.duration import count
 from .._words.errors import CalloffError, StopForced
 from .._words.outcome import Outcome
 from .._words.reason import Kind, Reason
 from .aside import QUICK, Aside
+from .bar import Bar, Progress
 from .blocking import Blocking
 from .flight import Counts, Flight
-from .plan import Plan, jobs_of
+from .plan import Plan
 from .window import Lane, Window
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ _SHOW = (
 )
 #: seconds between two reports of how far it is
 _EVERY = 0.1
+#: and between two that the program gets
+_SHOWN = 0.25
 #: what the items have after their grace, and a little more
 _LAST = 2.5
 
@@ -67,6 +71,10 @@ class Map(Generic[Item, T]):
         self._driver: Operation[None] | None = None
         self._blocking: Blocking | None = None
         self._streams = True
+        self._total: int | None = None
+        self._began = 0.0
+        show = plan.progress
+        self._show = Bar(f"map {plan.name}") if show is True else show or None
 
     # --- as a block
 
@@ -90,6 +98,7 @@ class Map(Generic[Item, T]):
             window.streams = self._streams
             window._ordered = window._ordered or not self._streams
             window.lane = self._lane(window, self._start)
+            self._began = loop.time()
             grace = self._plan.grace + _LAST
             self._driver = self._start(self._drive(window), name=f"map {self._plan.name}", grace=grace)
             self._driver.add_done_callback(self._driven)
@@ -131,6 +140,7 @@ class Map(Generic[Item, T]):
             held = await self._stop(window, pump)
             window.lane.close()
             progress(str(window.counts))
+            self._tell_program(last=True)
             if held is not None:
                 raise held
 
@@ -167,12 +177,28 @@ class Map(Generic[Item, T]):
     async def _tell(self, window: Window) -> None:
         """Report how far it is, where somebody may look."""
         last = None
+        due = window.loop.time() + _SHOWN
         while True:
             counts = window.counts
             if counts != last:
                 last = counts
                 progress(str(counts))
+            if self._show is not None and window.loop.time() >= due:
+                self._tell_program()
+                due = window.loop.time() + _SHOWN
             await asyncio.sleep(_EVERY)
+
+    def _tell_program(self, **last: bool) -> None:
+        """Call what the program gave as `progress`."""
+        show = self._show
+        try:
+            if isinstance(show, Bar):
+                show(self.progress, **last)
+            elif show is not None:
+                show(self.progress)
+        except Exception:  # results do not depend on it
+            self._show = None
+            _logger.exception("progress of %s raised and is not called again", self._plan.name)
 
     async def _pump(self, window: Window) -> None:
         """Draw from a source that may wait, or block, while there is room."""
@@ -271,13 +297,23 @@ class Map(Generic[Item, T]):
         return Counts() if self._window is None else self._window.counts
 
     @property
+    def progress(self) -> Progress:
+        """How far it is: counts, rate, time left, the slowest item."""
+        window = self._window
+        if window is None:
+            return Progress(Counts(), None, 0.0, None)
+        total = window.total if self._total is None else self._total
+        slowest = max(self.running(), key=lambda operation: operation.elapsed, default=None)
+        return Progress(window.counts, total, window.loop.time() - self._began, slowest)
+
+    @property
     def jobs(self) -> int:
         """How many items may be in flight; can be set while the map runs."""
         return self._jobs
 
     @jobs.setter
     def jobs(self, jobs: int) -> None:
-        self._jobs = jobs_of(jobs)
+        self._jobs = count(jobs, "jobs")
         window = self._window
         if window is not None:
             window.jobs = self._jobs

@@ -17,7 +17,8 @@ __all__ = ["Call", "Sent"]
 class Sent:
     """The function of a map as it is sent: once pickled, however many items there are."""
 
-    def __init__(self, function: Callable[[Any], Any], name: str) -> None:
+    def __init__(self, function: Callable[[Any], Any], name: str, memory: int | None) -> None:
+        self.memory = memory
         data, _ = pack(function, (), {}, name)
         self.data = zlib.compress(
             data, 1
@@ -28,7 +29,7 @@ class Sent:
 
     def one(self, item: Any) -> "Call":
         """Work that calls it with one item."""
-        return Call(self, partial(pack, one, (self.data, item), {}, self.name))
+        return Call(self, partial(pack, one, (self.data, item, self.memory), {}, self.name))
 
 
 class Call(Work[Any]):

@@ -67,7 +67,7 @@ class Singly:
             self._window.journal.hold()
         token = current_operation.set(self.owner)
         try:
-            return self._start(work, timeout=timeout, stall=stall, grace=grace)
+            return self._start(work, timeout=timeout, stall=stall, grace=grace, patience=self._window.plan.patience)
         finally:
             current_operation.reset(token)
 
@@ -84,7 +84,7 @@ class Singly:
         """Have an operation of its own hold what belongs to the item, so that this, too, is bounded and can be seen."""
         window = self._window
         name = f"within {window.plan.name}"
-        holder = self._start(self._held(flight, within), name=name, grace=self._limits[2])
+        holder = self._start(self._held(flight, within), name=name, grace=self._limits[2], timeout=window.plan.patience)
         self._holders.setdefault(holder, None)
         holder.add_done_callback(partial(self._released, flight), context=window.context)
 
@@ -97,6 +97,8 @@ class Singly:
             operation = self._begin(flight)
             self._flying[operation] = flight
             self._holders[holder] = operation
+            if holder.deadline is not None and holder.reason is None:
+                holder.reschedule(None)
             while not operation.done():
                 try:
                     await operation.completion()

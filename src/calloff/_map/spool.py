@@ -19,9 +19,10 @@ def has_children(body: Any) -> bool:
             with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
                 if file.read(1):
                     return True
+        with open(f"/proc/{pid}/stat", "rb") as file:  # the children of one that is dead have another parent by now
+            return file.read().rpartition(b") ")[2][:1] in b"ZX"
     except OSError:
         return True  # nobody can tell
-    return False
 
 
 class Spool:

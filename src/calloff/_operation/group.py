@@ -17,6 +17,7 @@ from .._words.place import AsyncWork
 from .._words.reason import Kind, Reason
 from .._words.text import short, text_of
 from .operation import Operation, current_operation
+from .turns import Turns
 from .waiting import settled
 
 __all__ = ["Group"]
@@ -33,10 +34,12 @@ class Group:
         timeout: float | None,
         grace: float,
         on_error: Literal["cancel", "collect"],
+        turns: Turns | None = None,
     ) -> None:
         self._starter = starter
         self._timeout = timeout
         self._grace = grace
+        self._turns = turns
         self._collect = on_error == "collect"
         self._operations: dict[Operation[Any], None] = {}
         self._unheard: set[Operation[Any]] = set()
@@ -76,7 +79,8 @@ class Group:
         options.setdefault("grace", self._grace)
         token = current_operation.set(self._owner)  # when a child starts it, it belongs to the group all the same
         try:
-            operation: Operation[T] = self._starter(work, **options)
+            waiting: Any = work if self._turns is None else self._turns.work(work)
+            operation: Operation[T] = self._starter(waiting, **options)
         finally:
             current_operation.reset(token)
         self._join(operation)

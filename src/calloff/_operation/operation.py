@@ -90,6 +90,7 @@ class Operation(Future[T]):
         stall: float | None,
         grace: float,
         parent: "Operation[Any] | None",
+        patience: float | None = None,
     ) -> None:
         _init(self, loop=loop)
         self.body: Body | None = body
@@ -110,10 +111,13 @@ class Operation(Future[T]):
         self._ended_at: float | None = None
         self._limits: Limits | None = None
         self._started_at = now = self.timers.now()
-        if timeout is not None or stall is not None:
-            self._limits = Limits(timeout, stall)
+        if timeout is not None or stall is not None or patience is not None:
+            self._limits = limits = Limits(timeout, stall, patience)
             if not body.queued:
-                requesting.start_limits(self, self._limits, now)
+                requesting.start_limits(self, limits, now)
+            elif patience is not None:
+                limits.wait(now)
+                requesting.arm(self)
         live[self] = None
         if parent is not None:
             if parent._children is None:
@@ -182,6 +186,13 @@ class Operation(Future[T]):
     def deadline(self) -> float | None:
         """The point on the clock of the loop at which it is stopped; ``None`` without a limit, or while it is pending."""
         return None if self._limits is None else self._limits.deadline
+
+    def take_turn(self, body: Body) -> None:
+        """It was waiting for its turn: this is what carries it out from now on."""
+        self.body = body
+        if self._limits is not None and not body.queued:
+            requesting.start_limits(self, self._limits, self.timers.now())
+        body.begin(self)
 
     @property
     def force_at(self) -> float | None:
@@ -403,8 +414,9 @@ class Operation(Future[T]):
         current_operation.set(self)
         if self._phase is _PENDING:
             self._phase = _RUNNING
-            if self._limits is not None and self.timer_at == NEVER:
-                requesting.start_limits(self, self._limits, self.timers.now())
+            limits = self._limits
+            if limits is not None and (self.timer_at == NEVER or limits.turn_by is not None):
+                requesting.start_limits(self, limits, self.timers.now())
         elif self._stop is not None:  # it began before the asking could arrive there
             self._stop.started = True
         if hooks.entered:

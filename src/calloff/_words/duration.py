@@ -2,7 +2,7 @@
 
 import math
 
-__all__ = ["delay", "limit", "period"]
+__all__ = ["count", "delay", "limit", "period"]
 
 
 def limit(value: float | None, name: str) -> float | None:
@@ -33,3 +33,17 @@ def period(value: float, name: str) -> float:
     if seconds == 0 or seconds == math.inf:
         raise ValueError(f"{name} must be more than 0 and finite, not {value!r}")
     return seconds
+
+
+def count(value: int, name: str, what: str = "a whole number") -> int:
+    """How many: one or more.
+
+    Raises:
+        TypeError: not a whole number. The caller's fault.
+        ValueError: below 1. The caller's fault.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be {what}, not {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be 1 or more, not {value!r}")
+    return value

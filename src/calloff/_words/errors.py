@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .frame import Frame, RawStack, at_line, develop
-from .reason import LIMITS, Kind, Reason
+from .reason import LIMITS, Kind, Reason, why
 from .ref import Ref
 from .report import Rung, StopReport
 
@@ -101,9 +101,7 @@ class TimedOut(_Ended, CalloffError, TimeoutError):
     __module__ = "calloff"
 
     def _verb(self) -> str:
-        if self.reason.kind is Kind.STALLED:
-            return f"made no progress {self.reason.text}"
-        return f"did not end {self.reason.text}"
+        return why(self.reason)
 
 
 class OperationCancelled(_Ended, CancelledError):

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import NamedTuple
 
-__all__ = ["LIMITS", "Kind", "Reason", "why"]
+__all__ = ["LIMITS", "TURN", "Kind", "Reason", "why"]
 
 
 class Kind(StrEnum):
@@ -19,6 +19,8 @@ class Kind(StrEnum):
     EXTERNAL = "external"
 
 
+#: how the text of a deadline begins that was one for the wait, not for the work
+TURN = "its turn "
 #: the kinds that are a limit of the work's own, not somebody's wish
 LIMITS = frozenset({Kind.DEADLINE, Kind.STALLED})
 
@@ -46,7 +48,7 @@ class Reason(NamedTuple):
 def why(reason: Reason) -> str:
     """Say in words what happened to an operation: ``did not end within 3 s``, ``was called off [not needed]``."""
     if reason.kind is Kind.DEADLINE:
-        return f"did not end {reason.text}"
+        return f"did not {'get' if reason.text.startswith(TURN) else 'end'} {reason.text}"
     if reason.kind is Kind.STALLED:
         return f"made no progress {reason.text}"
     words = "was called off" if reason.kind is Kind.REQUESTED else f"was called off ({reason.kind})"

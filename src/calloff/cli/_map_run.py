@@ -11,12 +11,12 @@ from typing import Any
 import calloff
 
 from .._api.run import run_outcome
+from .._map.bar import LINES, LIVE
 from .._map.flight import Counts, Flight, error_of
 from .._map.journal import line_of
 from .._map.results import Map
 from .._words.durations_text import spoken
 from .._words.errors import CalloffError, CommandFailed
-from .._words.frame import at_line
 from .._words.outcome import Abandoned, Cancelled, Completed, Failed, Outcome
 from .._words.reason import Kind
 from ._live import LiveLine, looks_live
@@ -26,10 +26,6 @@ from ._text import clean
 from .map import pauses, places
 
 __all__ = ["run"]
-
-#: seconds between two looks: on a terminal, and elsewhere
-_LIVE, _LINES = 0.25, 10.0
-_BAR = 20
 
 
 def run(options: argparse.Namespace, work: Any, place: str, argv: Sequence[str]) -> int:
@@ -91,7 +87,9 @@ class _Run:
             max_failures=options.max_failures,
             output=self._output,
             resume=resume if self._output else False,
+            memory=options.memory,
         )
+        self._map._total = options.total
 
     def run(self) -> int:
         """Run to the end, and tell it."""
@@ -196,34 +194,13 @@ class _Run:
 
     async def _look(self) -> None:
         while True:
-            await asyncio.sleep(_LIVE if self._live is not None else _LINES)
-            text = self._progress()
+            await asyncio.sleep(LIVE if self._live is not None else LINES)
+            assert self._results is not None
+            text = self._results.progress.text(bar=self._live is not None)
             if self._live is not None:
                 self._live.draw(text)
             else:
                 print(f"calloff map: {text}", file=sys.stderr, flush=True)
-
-    def _progress(self) -> str:
-        assert self._results is not None
-        counts = self._results.counts
-        seconds = time.monotonic() - self._began
-        ended = counts.completed + counts.failed
-        rate = ended / seconds if seconds else 0.0
-        parts = [str(counts), f"{rate:.3g}/s"]
-        total = self._options.total
-        if total:
-            share = min(1.0, (ended + counts.skipped) / total)
-            filled = round(share * _BAR)
-            bar = f"[{'#' * filled}{'.' * (_BAR - filled)}] " if self._live is not None else ""
-            parts.insert(0, f"{bar}{share:.0%} of {total}")
-            left = total - ended - counts.skipped
-            if rate and left > 0:
-                parts.append(f"{spoken(left / rate)} left")
-        slowest = max(self._results.running(), key=lambda operation: operation.elapsed, default=None)
-        if slowest is not None and slowest.elapsed >= 1:
-            line = at_line(slowest.where())
-            parts.append(f"slowest {spoken(slowest.elapsed)}" + (f" at {line}" if line else ""))
-        return "  ".join(parts)
 
     def _say(self, text: str) -> None:
         if self._live is not None:

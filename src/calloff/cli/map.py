@@ -75,6 +75,7 @@ def _parser() -> Parser:
     add("--stall", metavar="D", help="stop an item after this long without a report of progress")
     add("--grace", metavar="D", default="5", help="from asking to force (5s)")
     add("--in", metavar="PLACE", dest="place", help="where to run a function: task, thread or process")
+    add("--memory", metavar="SIZE", help="how much memory an item in a process may take: 500M, 2G")
     add("--batch", metavar="N", help="how many items a process is given at a time (about 50 ms' worth)")
     add("--ordered", action="store_true", help="tell the endings in order of the items")
     add("--retry", metavar="N", help="try an item that did not complete up to N times more")
@@ -110,6 +111,7 @@ def _read(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
             setattr(options, name, _whole(name, getattr(options, name), 0 if name == "retry" else 1))
     options.max_failures = _share("max-failures", options.max_failures)
     options.rate = _rate(options.rate)
+    options.memory = _size(options.memory)
     if options.resume and not options.output:
         raise Refused("--resume needs the --output of the run to go on with")
     words, given = split_words(words)
@@ -144,6 +146,17 @@ def _share(name: str, text: str | None) -> float | None:
     return float(found[1]) / 100 if found[2] else int(found[1])
 
 
+def _size(text: str | None) -> int | None:
+    """Bytes."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", text, re.IGNORECASE)
+    size = int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " ")) if found else 0
+    if not size:
+        raise Refused(f"--memory must be a size like 500M or 2G, not {text!r}")
+    return size
+
+
 def _rate(text: str | None) -> float | None:
     """Seconds from one start to the next."""
     if text is None:
@@ -159,7 +172,7 @@ def _work(options: argparse.Namespace, words: list[str]) -> tuple[Any, str, Call
     if words:
         from .._map.template import Template
 
-        for name in ("place", "batch", "stall"):
+        for name in ("place", "batch", "stall", "memory"):
             if getattr(options, name) is not None:
                 shown = "in" if name == "place" else name
                 raise Refused(f"--{shown} is for functions; what follows -- runs as a program")
@@ -176,8 +189,9 @@ def _work(options: argparse.Namespace, words: list[str]) -> tuple[Any, str, Call
         raise Refused(f"{options.target} is a blocking function: choose --in thread or --in process")
     if place == "thread" and is_async:
         raise Refused(f"{options.target} is an async function: it runs in a task, or in a process of its own")
-    if place != "process" and options.batch is not None:
-        raise Refused("--batch is for functions in processes")
+    for name in ("batch", "memory"):
+        if place != "process" and getattr(options, name) is not None:
+            raise Refused(f"--{name} is for functions in processes")
     options.jobs = _jobs(options.jobs, os.cpu_count() or 1 if place == "process" else 10)
     return function, place, lambda item, number: f"{options.target} {item!r}"
 
