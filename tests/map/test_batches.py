@@ -80,6 +80,23 @@ def test_only_what_took_longer_than_its_limit_is_stopped(tmp_path):
     calloff.run(main())
 
 
+def test_what_had_ended_before_another_item_was_asked_has_no_report(monkeypatch):
+    monkeypatch.setattr("calloff._map.batches.has_children", lambda body: True)  # nothing is told before the end
+
+    async def main():
+        options = {"place": calloff.process, "jobs": 1, "batch": 10, "timeout": 0.3, "grace": 1}
+        outcomes = await calloff.map(hangs_at_5, range(10), **options)
+        assert [outcome for item, outcome in enumerate(outcomes) if outcome != Completed(item)] == [outcomes[5]]
+        assert isinstance(outcomes[5], Cancelled)
+
+    def hangs_at_5(item):
+        if item == 5:
+            time.sleep(3600)
+        return item
+
+    calloff.run(main())
+
+
 def test_results_are_not_hidden_behind_a_slow_item_of_the_same_batch():
     async def main():
         calloff.process.configure(size=1)

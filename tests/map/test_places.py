@@ -70,7 +70,7 @@ BAD = {
 @pytest.mark.parametrize("kind", BAD)
 def test_one_bad_item_of_many_in_processes(kind):
     work = functools.partial(bodies.bad, kind=kind)
-    outcomes = calloff.run(calloff.map(work, range(120), jobs=4, place=calloff.process, timeout=2, grace=0.3))
+    outcomes = calloff.run(calloff.map(work, range(400), jobs=4, place=calloff.process, timeout=2, grace=0.3))
     for item, outcome in enumerate(outcomes):
         if item == 23:
             assert type(outcome) is BAD[kind], outcome

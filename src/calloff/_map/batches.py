@@ -193,10 +193,10 @@ class _Batch:
         limit = self._lane.limit
         if limit is None or not (began := self.spool.began()):
             return
-        due = began - self._lane.behind + limit
+        left = began + limit - time.monotonic()  # not by the clock of the loop, which may stand still for a turn
         now = self._lane.window.loop.time()
-        if now < due:
-            self._again(due)
+        if left > 0:
+            self._again(now + left)
         elif self.spool.began() == began:  # seen after the limit has passed: the worker goes no further than this item
             self._asked = True
             self._rest()
@@ -227,9 +227,12 @@ class _Batch:
             flight.seconds = at - before
             flight.since = before - behind
             before = at
+            told_of = None  # it is the last one that was asked, if it had not ended by then
+            if report is not None and flight.since + flight.seconds >= report.requested_at and not spool.has_more():
+                told_of = report
             if fine and may_block(data):
-                self._unpickle_aside(flight, data, report if told == len(flights) or not spool.has_more() else None)
-            elif fine and report is None:
+                self._unpickle_aside(flight, data, told_of)
+            elif fine and told_of is None:
                 try:
                     value = loads(data)
                 except BaseException:  # once more, and it is told
@@ -237,7 +240,7 @@ class _Batch:
                 else:
                     ended(flight, Completed(value))
             else:
-                self._end(flight, fine, data, report if told == len(flights) or not spool.has_more() else None)
+                self._end(flight, fine, data, told_of)
         if told > self._told:
             self._lane.took(max(before - first, 1e-7), told - self._told)
             self._told = told
