@@ -65,7 +65,7 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, object]:
             break
         kills += 1
         grown = (out.stat().st_size if out.exists() else 0) - before
-        lifetime = max(0.2, min(lifetime * (1.3 if not grown else 0.9), 20.0))  # so that kills fall into all phases
+        lifetime = max(0.2, min(lifetime * (1.3 if not grown else 0.7), 20.0))  # so that kills fall into all phases
     results: collections.Counter[int] = collections.Counter()
     torn = 0
     for line in out.read_bytes().splitlines():
