@@ -114,8 +114,10 @@ def test_a_source_that_hangs_is_closed_before_the_next_line_runs(arun):
             yield 1
             await asyncio.sleep(3600)
         finally:
-            await asyncio.sleep(0.01)
-            closed.append(True)
+            try:
+                await asyncio.sleep(0.01)
+            finally:
+                closed.append(True)
 
     closed = []
 

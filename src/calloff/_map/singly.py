@@ -113,7 +113,7 @@ class Singly:
 
     def _released(self, flight: Flight, holder: "Future[Any]") -> None:
         operation = self._holders.pop(holder)
-        outcome: Outcome[Any] = outcome_of(holder)  # type: ignore[attr-defined]  # it is an operation
+        outcome: Outcome[Any] = outcome_of(holder)  # type: ignore[arg-type]  # it is an operation
         window = self._window
         if isinstance(outcome, Completed):
             outcome = outcome.value
