@@ -344,7 +344,7 @@ def test_a_restart_between_two_loops(loop_kind):
         assert runner.run(calloff.call(calloff.process(os.getpid))) != worker
 
 
-@pytest.mark.parametrize("victim", ["work", "guard", "keeper and guard"])
+@pytest.mark.parametrize("victim", ["work", "guard", "guard and keeper"])
 def test_killed_while_a_function_is_on_its_way(arun, victim):
     """It never ran: it is given to another worker."""
 
@@ -356,7 +356,7 @@ def test_killed_while_a_function_is_on_its_way(arun, victim):
             assert until(lambda: state(pid) == "T")
         op = calloff.start(calloff.process(os.getpid))
         assert op.body.pid == worker
-        victims = {"work": [worker], "guard": [guard], "keeper and guard": [keeper, guard]}[victim]
+        victims = {"work": [worker], "guard": [guard], "guard and keeper": [guard, keeper]}[victim]
         for pid in victims:
             os.kill(pid, signal.SIGKILL)
         assert await op not in (0, worker)
