@@ -119,7 +119,7 @@ def test_stand_ins_are_seen_by_nobody_else() -> None:
 
     print(calloff.run(main()))
     """
-    command = [sys.executable, "-X", "dev", "-c", textwrap.dedent(source)]
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(source)]
     environment = {**os.environ, "CALLOFF_PSTREE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
     assert done.stdout == "['main (its task)', 'work (its task)']\n", done.stderr
