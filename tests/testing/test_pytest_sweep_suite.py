@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from calloff.testing._suite.awaits import Table
 from calloff.testing._suite.changed import Changed
 from calloff.testing._suite.owners import Owners
 from calloff.testing._sweep.points import Step
@@ -187,3 +188,13 @@ def test_a_fault_of_python_is_told_as_pythons_until_it_is_mended(version: tuple[
     if own is not None:
         assert own[1].label == "Python's own fault: Condition.wait loses a notify at a cancel, before 3.13"
     assert pythons_own((*stack, Step(__file__, 2, "mine")), frozenset({"restart"}), version) is None
+
+
+def test_of_awaits_that_nobody_reached_none_is_said_to_be_safe(tmp_path: Path) -> None:
+    file = tmp_path / "code.py"
+    file.write_text("async def work(other):\n    await other\n")
+    table = Table([str(file)], [])
+    assert table.percent == 0
+    assert table.lines()[-1].endswith("none was reached")
+    assert Table([str(file)], [(str(file), 2, "safe")]).percent == 100
+    assert Table([], []).percent == 100

@@ -67,9 +67,16 @@ class Table:
 
     @property
     def percent(self) -> float:
-        """Of the awaits that were reached, those that are safe."""
-        reached = sum(len(row.states) for row in self.rows)
-        return 100.0 if not reached else 100 * sum(row.count("safe") for row in self.rows) / reached
+        """Of the awaits that were reached, those that are safe; where none of them was, nothing is known to be."""
+        reached = self.reached
+        if not reached:
+            return 0.0 if self.rows else 100.0
+        return 100 * sum(row.count("safe") for row in self.rows) / reached
+
+    @property
+    def reached(self) -> int:
+        """How many awaits were reached."""
+        return sum(len(row.states) for row in self.rows)
 
     def lines(self) -> list[str]:
         """The table for a terminal."""
@@ -79,7 +86,8 @@ class Table:
         head = f"{'file':{width}}  awaits  reached  swept   safe  unsafe  unresolved  not reached"
         figures = [(short(row.file), self._figures(row), _ranges(row.missed)) for row in self.rows]
         total = tuple(map(sum, zip(*(numbers for _, numbers, _ in figures), strict=True)))
-        figures.append(("total", total, f"{self.percent:.0f} % of the reached are safe"))
+        said = f"{self.percent:.0f} % of the reached are safe" if self.reached else "none was reached"
+        figures.append(("total", total, said))
         return [
             head,
             *(
