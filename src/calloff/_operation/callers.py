@@ -7,7 +7,7 @@ looks on, has a future of its own.
 import asyncio
 from asyncio import CancelledError, Future, _get_running_loop, current_task
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._words.errors import OperationCancelled
 from .._words.reason import Kind, Reason
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "UNSET",
-    "Words",
     "completion",
     "forget",
     "refuse_itself",
@@ -40,22 +39,19 @@ _waits_for: Any = getattr(asyncio, "future_add_to_awaited_by", None)
 _waits_no_more_for: Any = getattr(asyncio, "future_discard_from_awaited_by", None)
 
 
-class Words(NamedTuple):
-    """Who asks for a stop, and why, in words."""
+def words_of(reason: object, message: object) -> tuple[Kind, str, str | None]:
+    """Return what sort of request a `cancel` is, its words, and who asks.
 
-    kind: Kind
-    text: str
-    by: str | None
-
-
-def words_of(reason: object, message: object) -> Words:
-    """Return what the caller of `cancel` says: a `Reason` that is handed on, or words, or asyncio's `message`."""
+    Args:
+        reason: a `Reason` that is handed on, or words.
+        message: what asyncio gives in its place.
+    """
     if isinstance(reason, Reason):
-        return Words(reason.kind, reason.text, reason.by)
+        return reason.kind, reason.text, reason.by
     if reason is None and message is not UNSET:
         reason = message
     caller = current_operation.get()
-    return Words(Kind.REQUESTED, text_of(reason) if reason else "", None if caller is None else str(caller.ref))
+    return Kind.REQUESTED, text_of(reason) if reason else "", None if caller is None else str(caller.ref)
 
 
 def result_in_the_end(operation: "Operation[T]") -> Generator[Any, None, T]:
