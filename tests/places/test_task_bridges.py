@@ -409,3 +409,31 @@ def test_a_body_that_waits_for_what_can_not_be_cancelled_is_forced(
         assert cleaned == [1]
 
     arun(main)
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2])
+def test_a_wrapped_body_that_is_called_off_at_once_has_ended_at_once(turns: int) -> None:
+    """The cancel hits the wrapper before its first step: the body never hears of it."""
+
+    def factory(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> Any:
+        async def traced() -> Any:
+            return await coro
+
+        return asyncio.Task(traced(), loop=loop, **options)
+
+    async def waits() -> None:
+        await asyncio.sleep(60)
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(factory)
+        operation = calloff.start(waits(), grace=30)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(20):
+            outcome = await operation.stop()
+        assert isinstance(outcome, Cancelled)
+        assert outcome.report.rung is Rung.ASKED
+        assert outcome.report.started is bool(turns)
+        assert operation not in calloff.operations()
+
+    asyncio.run(main())

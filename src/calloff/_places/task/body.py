@@ -24,7 +24,7 @@ from .immortal import close_for_good
 from .look import Look, look_at
 from .on_stack import is_held_up, on_stack, run_on_stack
 from .parts import Parts
-from .stack import arrived_at, coro_of, is_operation, stack_of, stems_from
+from .stack import arrived_at, coro_of, is_operation, is_suspended, stack_of, stems_from
 
 __all__ = ["DRIVING", "TaskBody", "body_of"]
 
@@ -80,6 +80,7 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
             self.task = task
             if task.get_coro() is not self:  # a task factory has wrapped it
                 _wrapped[task] = self
+                task.add_done_callback(self._wrapper_ended)
             if _waits_for is not None:  # for the inspectors of Python 3.14: the name, and that the parent waits for it
                 operation: Any = sink
                 try:
@@ -395,6 +396,18 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
         """What went on after the end of the coroutine has ended: it decides which step of the ladder did it."""
         assert self._parts is not None
         self._sink.stopped(max(rung or Rung.ASKED, self._parts.rung))
+
+    def _wrapper_ended(self, _: object) -> None:
+        """End it with its task, should the wrapper have kept that from it: it was cancelled before its first step, say."""
+        if self.task is None:  # it has ended
+            return
+        self.task = None
+        self._started = True
+        if is_suspended(self.coro) and self.coro.cr_await is not None:
+            self._let_go()
+        else:
+            self.coro.close()
+            self._sink.stopped()
 
     def _let_go(self) -> None:
         """Somebody else waits for the end of a task whose body refused everything: the body is never resumed."""
