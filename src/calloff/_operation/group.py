@@ -90,6 +90,8 @@ class Group:
         self._operations[operation] = None
         self._unheard.add(operation)
         operation.add_done_callback(self._child_ended)
+        if self._turns is not None:
+            operation.add_done_callback(self._turns.ended)
         if self._stopping is not None:  # it was its first, eager step that called off the group
             operation.cancel(self._stopping)
 

@@ -22,6 +22,7 @@ class Turns:
         self.body_of = body_of
         self.give_back = give_back
         self.waiting: deque[_Turn] = deque()
+        self.running: set[object] = set()
 
     def work(self, work: Any) -> "Work[Any]":
         """The same work, which waits for its turn.
@@ -31,8 +32,11 @@ class Turns:
         """
         return _Waiting(self, self.body_of(work))
 
-    def ended(self, operation: Operation[Any]) -> None:
-        """One that had its turn is over, or one that waited for it."""
+    def ended(self, operation: object) -> None:
+        """One is over; told when the group has heard of it, which may have called off what waits."""
+        if operation not in self.running:
+            return  # it never had its turn
+        self.running.discard(operation)
         self.free += 1
         while self.free and self.waiting:
             self.free -= 1
@@ -69,7 +73,7 @@ class _Turn(Body):
         turns = self._turns
         if turns.free:
             turns.free -= 1
-            sink.add_done_callback(turns.ended)
+            turns.running.add(sink)
             sink.take_turn(self._body)
         else:
             turns.waiting.append(self)
@@ -77,7 +81,7 @@ class _Turn(Body):
     def come(self) -> None:
         """It is its turn."""
         operation, turns = self._operation, self._turns
-        operation.add_done_callback(turns.ended)
+        turns.running.add(operation)
         try:
             self._context.run(operation.take_turn, self._body)
         except Exception as error:  # no thread or process is to be had
