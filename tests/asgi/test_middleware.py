@@ -56,7 +56,7 @@ async def within(awaitable):
 
 def limit_of(op):
     """The seconds that an operation has, from its start on."""
-    return None if op.deadline is None else round(op.deadline - op.get_loop().time() + op.elapsed, 2)
+    return None if op.deadline is None else round(op.deadline - op.get_loop().time() + op.elapsed)
 
 
 def serve(app, wire):
