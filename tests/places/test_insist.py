@@ -1,6 +1,7 @@
 """Asking again spares the clean-up of the tasks that a body waits for."""
 
 import asyncio
+import contextlib
 import gc
 from collections.abc import Callable
 from typing import Any
@@ -93,5 +94,52 @@ def test_each_frame_is_looked_at_once_for_each_asking(
         few = 10 * tasks  # of the outermost frames, and of what waits at the end
         assert depth <= looks[0] <= depth + few, "the frames are walked once, not once for each question"
         await operation.stop(grace=0)
+
+    arun(main)
+
+
+# --- clean-up in asynchronous generators
+
+
+async def _steps(log):
+    try:
+        while True:
+            yield 1
+            await asyncio.sleep(3600)
+    finally:
+        try:
+            await asyncio.sleep(0.2)
+            log.append("clean")
+        except asyncio.CancelledError:
+            log.append("broken")
+            raise
+
+
+async def _steps_of_steps(log):
+    async for step in _steps(log):
+        yield step
+
+
+async def _over(steps):
+    async for _ in steps:
+        pass
+
+
+async def _over_closing(steps):
+    async with contextlib.aclosing(steps) as closing:
+        async for _ in closing:
+            await asyncio.sleep(3600)
+
+
+@pytest.mark.parametrize("body", [_over, _over_closing])
+@pytest.mark.parametrize("steps", [_steps, _steps_of_steps])
+def test_the_clean_up_of_an_asynchronous_generator_is_let_alone(arun, body, steps):
+    async def main():
+        log = []
+        op = calloff.start(body(steps(log)), grace=30)
+        await asyncio.sleep(0)
+        outcome = await op.stop()
+        assert log == ["clean"]
+        assert (outcome.report.refusals, outcome.report.rung) == (0, calloff.Rung.ASKED)
 
     arun(main)

@@ -18,7 +18,7 @@ class Turns:
 
     def __init__(self, jobs: int, body_of: Callable[[Any], Body], give_back: Callable[[Any], object]) -> None:
         self.jobs = jobs
-        self.free = jobs
+        self.free: int = jobs
         self.body_of = body_of
         self.give_back = give_back
         self.waiting: deque[_Turn] = deque()

@@ -111,7 +111,7 @@ def look_at(coro: object, waiter: object, error: BaseException | type[BaseExcept
                 current = driven if type(driven) is CoroutineType else inside(current)
                 continue
             frame, running, awaited = parts
-        if frame is None or running:
+        if frame is None or (running and awaited is None):  # a generator whose step waits says that it runs
             break
         kind = kind_of(frame.f_code)
         if kind == 1 or greenlets or error is not None:
