@@ -131,8 +131,7 @@ async def _over_closing(steps):
             await asyncio.sleep(3600)
 
 
-@pytest.mark.parametrize("body", [_over, _over_closing])
-@pytest.mark.parametrize("steps", [_steps, _steps_of_steps])
+@pytest.mark.parametrize(("body", "steps"), [(_over, _steps), (_over, _steps_of_steps), (_over_closing, _steps)])
 def test_the_clean_up_of_an_asynchronous_generator_is_let_alone(arun, body, steps):
     async def main():
         log = []
