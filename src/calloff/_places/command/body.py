@@ -10,6 +10,7 @@ from asyncio import AbstractEventLoop, get_running_loop
 from contextvars import Context
 from typing import Any
 
+from ..._os import reaper
 from ..._os.fds import Files, standard
 from ..._words.errors import CalloffError, CommandFailed
 from ..._words.frame import RawStack
@@ -38,6 +39,7 @@ class CommandBody(Body):
         "_env",
         "_forced",
         "_held_back",
+        "_guard",
         "_guarded",
         "_handle",
         "_left",
@@ -72,6 +74,8 @@ class CommandBody(Body):
         self.insists: bool = plan.foreground
         self._left = False
         self._handle: int | None = None
+        #: the process of the guard, once the program runs
+        self._guard = 0
 
     # --- what the operation asks for
 
@@ -157,6 +161,10 @@ class CommandBody(Body):
         """Something is out of reach of SIGKILL (it waits inside the kernel); the guard goes on trying."""
         return True
 
+    def survivors(self) -> tuple[str, ...]:
+        """What lives below the guard, should that not have come to tell in time: a busy machine holds it up."""
+        return reaper.left_below(self._guard) if self._guard and not self._done else ()
+
     def limited(self) -> None:
         """Leave with the guard when force is due at the latest, and when it is to ask, should we not come to it."""
         sink, late = self._sink, time.monotonic() - self._loop.time() + self.slack
@@ -181,7 +189,7 @@ class CommandBody(Body):
         kind, *parts = letter
         if kind == "born":
             self._handle = handle
-            self.pid = parts[0]
+            self.pid, self._guard = parts[:2]
             Context().run(self._sink.entered)
         elif kind == "failed" and not self._done:
             self._close()
