@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -62,7 +62,7 @@ class Terminal:
 
 
 @contextmanager
-def _unstopped() -> Iterator[None]:
+def _unstopped() -> Generator[None]:
     """Without the signal for those who set a terminal that is not theirs."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
     try:
