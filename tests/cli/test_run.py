@@ -399,16 +399,19 @@ def started(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
         (["--", "sh", "-c", "exit 7"], 7, ""),
         (["--", "sh", "-c", "kill -SEGV $$"], 139, ""),
         (["--timeout", "0.3", "--", "sleep", "300"], 124, ""),
-        (
-            ["--timeout", "3", "--grace", "0.3", "--", "sh", "-c", "trap '' TERM; sleep 300; sleep 300"],
-            137,
-            "",
-        ),
     ],
 )
 def test_programs(folder: Path, arguments: list[str], status: int, printed: str) -> None:
     done = run(folder, *arguments)
     assert (done.returncode, done.stdout) == (status, printed)
+
+
+def test_a_program_that_refuses_is_killed(folder: Path) -> None:
+    process = started(folder, "--grace", "0.3", "--", "sh", "-c", "trap '' TERM; echo ready; sleep 300; sleep 300")
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 137
+    assert "(KILLED)" in err
 
 
 # --- looking on

@@ -1,11 +1,16 @@
 """`calloff run --foreground`, and scripts, on a real terminal: they can ask at it, and Ctrl-C is theirs."""
 
 import os
+import signal
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pexpect
 import pytest
+
+from calloff._os import proc
 
 RUN = f"{sys.executable} -m calloff run"
 ASK = "printf 'password? ' >/dev/tty; read word </dev/tty; echo got $word"
@@ -108,3 +113,87 @@ def test_it_is_for_programs(terminal, words: str, said: str) -> None:
     told = terminal(f"{RUN} {words}")
     told.expect_exact(said)
     told.expect("status 2")
+
+
+# --- the terminal itself, under a shell with job control
+
+
+FOREGROUND = f"{RUN} --foreground"
+
+
+@pytest.fixture
+def shell(tmp_path: Path):
+    """A shell of its own on a terminal of its own."""
+    options = ["--norc", "--noprofile", "-i"]
+    started = pexpect.spawn(
+        "bash", options, cwd=str(tmp_path), encoding="utf-8", timeout=60, env={**os.environ, "PS1": "ready> "}
+    )
+    started.expect("ready> ")
+    yield started
+    started.close(force=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_echo_is_on_again_when_a_prompt_is_killed(shell, tmp_path: Path, number: int) -> None:
+    (tmp_path / "ask.py").write_text(
+        "import getpass, os\nopen('pid', 'w').write(str(os.getpid()))\ngetpass.getpass('secret: ')"
+    )
+    shell.sendline(f"{FOREGROUND} -- {sys.executable} ask.py; stty -a")
+    shell.expect("secret: ")
+    os.kill(int((tmp_path / "pid").read_text()), number)
+    assert shell.expect([r"\s-echo\s", r"\secho\s"]) == 1
+
+
+def test_what_a_program_has_set_on_purpose_stays(shell) -> None:
+    shell.sendline(f"{FOREGROUND} -- stty -echo; stty -a")
+    assert shell.expect([r"\s-echo\s", r"\secho\s"]) == 0
+
+
+def test_ctrl_z_stops_both_and_fg_goes_on(shell) -> None:
+    shell.sendline(f"{FOREGROUND} -- sh -c 'echo u''p; read line; echo heard $line'")
+    shell.expect("up\r\n")
+    shell.sendcontrol("z")
+    shell.expect("Stopped.*ready> ")
+    shell.sendline("fg")
+    shell.expect("calloff run")
+    shell.sendline("sesame")
+    shell.expect("heard sesame")
+
+
+def test_in_the_background_it_waits_for_the_terminal(shell) -> None:
+    shell.sendline(f"{FOREGROUND} -- sh -c 'echo u''p; read line; echo heard $line' &")
+    shell.expect("up\r\n")
+    for _ in range(300):  # SIGTTIN comes to the group of the program, and that is ours, too
+        shell.sendline("jobs")
+        if shell.expect(["Stopped", "Running"]) == 0:
+            break
+        time.sleep(0.1)
+    shell.sendline("fg")
+    shell.expect("calloff run")
+    shell.sendline("sesame")
+    shell.expect("heard sesame")
+
+
+def test_a_shell_that_is_killed_gives_the_terminal_back(terminal) -> None:
+    told = terminal(f"{FOREGROUND} -t 1 -g 0 -- bash --norc -i; read line; echo heard $line")
+    told.expect("did not end")
+    told.sendline("sesame")
+    told.expect("heard sesame")
+
+
+def test_all_of_it_ends_when_its_owner_is_killed(tmp_path: Path) -> None:
+    line = "(setsid sh -c 'echo $$ >> pids; sleep 3600' &); echo $$ >> pids; sleep 3600"
+    words = [*RUN.split()[1:], "--foreground", "--", "sh", "-c", line]
+    told = pexpect.spawn(sys.executable, words, cwd=str(tmp_path), encoding="utf-8")
+    pids = tmp_path / "pids"
+    until(lambda: pids.exists() and len(pids.read_text().split()) == 2, "it did not come up")
+    os.kill(told.pid, signal.SIGKILL)
+    until(lambda: all(proc.state_of(int(pid)) in ("", "Z") for pid in pids.read_text().split()), "something lives on")
+    told.close(force=True)
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)

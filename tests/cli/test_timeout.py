@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import select
 import shlex
 import signal
 import subprocess
@@ -12,8 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
+
+from calloff._os import proc
 
 OURS = [sys.executable, "-m", "calloff", "timeout"]
 STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); open({0!r}, 'w').close(); time.sleep(300)"
@@ -209,7 +209,6 @@ def test_the_verdict_as_json(arguments: list[str], expected: dict[str, object]) 
 
 
 def test_the_kernel_need_not_list_children(monkeypatch: pytest.MonkeyPatch) -> None:
-    from calloff._os import proc
 
     child = subprocess.Popen(["sh", "-c", "sleep 300 & wait"])
     try:
@@ -232,18 +231,37 @@ def test_the_kernel_need_not_list_children(monkeypatch: pytest.MonkeyPatch) -> N
         child.wait()
 
 
-def test_its_program_dies_when_it_is_killed(tmp_path: Path) -> None:
-    file = tmp_path / "pid"
-    code = f"echo $$ > {file}; exec sleep 300"
-    ours = subprocess.Popen([sys.executable, "-m", "calloff", "timeout", "100", "sh", "-c", code])
-    deadline = time.monotonic() + 20
-    while not (file.exists() and file.read_text().strip()) and time.monotonic() < deadline:
+def until(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, what
         time.sleep(0.01)
-    handle = os.pidfd_open(int(file.read_text()))
-    ours.kill()
+
+
+@pytest.mark.parametrize("whole_group", [False, True])
+@pytest.mark.parametrize("tree", ["same group", "own session", "daemon", "stopped"])
+def test_its_tree_dies_when_it_is_killed(tree: str, whole_group: bool, marked: Callable[[], list[int]]) -> None:
+    ours = subprocess.Popen(
+        [sys.executable, "-m", "calloff", "timeout", "100", "sh", "-c", f"trap '' TERM; {TREES[tree]}"]
+    )
+    until(lambda: len(marked()) >= 5, "no tree")  # ours, its heir, the shell, and two or more below that
+    (os.killpg if whole_group else os.kill)(ours.pid, signal.SIGKILL)
     ours.wait()
-    assert select.select([handle], [], [], 10)[0], "its program lives on"
-    os.close(handle)
+    until(lambda: marked() == [], "something lives on")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_the_heir_is_hit(number: int, marked: Callable[[], list[int]]) -> None:
+    """What stands between it and its program is killed, or stopped: the verdict is the same, and nothing is left."""
+    ours = subprocess.Popen(
+        [sys.executable, "-m", "calloff", "timeout", "2", "sh", "-c", "setsid sleep 300 & sleep 300"]
+    )
+    until(
+        lambda: [proc.name_of(pid) for pid, _ in proc.descendants(ours.pid)].count("sleep") == 2, "it did not come up"
+    )
+    os.kill(next(pid for pid, parent in proc.descendants(ours.pid) if parent == ours.pid), number)
+    assert ours.wait(30) == 124
+    assert marked() == []
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="makes namespaces")
@@ -279,35 +297,7 @@ def test_the_program_gets_the_signal_once(leads: bool) -> None:
         "while not seen: time.sleep(0.01)\n"
         "time.sleep(0.3); os._exit(len(seen))"
     )
-    assert run("-p", "0.5", sys.executable, "-c", counts).returncode == 1
-
-
-# --- killed itself
-
-
-TREE = "setsid sleep 3600 & (setsid sh -c 'sleep 3600 & sleep 3600') & echo $$; sleep 3600"
-
-
-def _tree_of(pid: int) -> "list[psutil.Process]":
-    """What runs below the process that was started, once all five sleeps are there."""
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        found = psutil.Process(pid).children(recursive=True)
-        if [each.name() for each in found].count("sleep") == 4:
-            return found
-        time.sleep(0.01)
-    raise AssertionError("the tree did not come up")
-
-
-@pytest.mark.parametrize("victim", ["the one that was started", "the one that watches"])
-def test_when_it_is_killed_its_whole_tree_ends(victim: str) -> None:
-    with subprocess.Popen([*OURS, "600", "sh", "-c", TREE], stdout=subprocess.PIPE, text=True) as started:
-        tree = _tree_of(started.pid)
-        (watching,) = psutil.Process(started.pid).children()
-        os.kill(started.pid if victim == "the one that was started" else watching.pid, signal.SIGKILL)
-        _, left = psutil.wait_procs(tree, timeout=30)
-        assert not left
-        assert started.wait(30) == -signal.SIGKILL
+    assert run("-p", "3", sys.executable, "-c", counts).returncode == 1
 
 
 def test_a_signal_for_it_alone_is_passed_on_once() -> None:

@@ -1,5 +1,6 @@
 """What SIGKILL can't reach is named: a child of another user, below an owner that may not signal it."""
 
+import asyncio
 import ctypes
 import json
 import os
@@ -10,6 +11,8 @@ import textwrap
 
 import pytest
 from places.process_table import gone, until
+
+import calloff
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a child of another user")
 
@@ -77,7 +80,7 @@ def test_a_child_of_another_user_is_named(tmp_path, place, expected):
         assert len(survivors) == 1
         assert survivors[0].startswith(f"process {pid} (")
         assert survivors[0].endswith("): not ours to kill, it runs as user 65534")
-        assert took < 0.2 + 1 + 0.25 + 2
+        assert took < 0.2 + 1 + 0.25 + 10, "a busy machine, and not for ever"
     finally:
         if file.exists() and (text := file.read_text().strip()):
             os.kill(int(text), signal.SIGKILL)
@@ -106,3 +109,20 @@ def test_an_abandoned_operation_is_listed_until_its_survivors_are_gone(tmp_path,
         assert json.loads(owner.stdout.readline())[0] == "Abandoned"
         os.kill(int(file.read_text()), signal.SIGKILL)
         assert owner.communicate(timeout=30)[0] == "gone\n"
+
+
+def test_what_lives_is_named_without_the_guard_too(arun):
+    """One that is held up can't tell in time who is left."""
+
+    async def main():
+        op = calloff.start(calloff.command("sh", "-c", "setsid sleep 1000 & echo up; sleep 1000", stdout="pipe"))
+        while op.body.pid is None:
+            await asyncio.sleep(0.01)
+        while sum("(sleep)" in text for text in op.body.survivors()) != 2:
+            await asyncio.sleep(0.01)
+        assert any(text.startswith(f"process {op.body.pid} (sh): ") for text in op.body.survivors())
+        body = op.body
+        await op.stop(grace=0)
+        assert body.survivors() == ()
+
+    arun(main)

@@ -17,17 +17,18 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any
 
+from chaos_hits import Hitter
 from chaos_observer import alive, lives, noted
-from chaos_worlds import WORLDS
 
 MIX = str(Path(__file__).with_name("chaos_mix.py"))
 ROUND = 500
 NOTHING = {"operations": 0, "begun": 0, "endings": {}, "longest": 0.0}
-LOOPS = ["asyncio", *(["eager"] if sys.version_info >= (3, 12) else []), "uvloop", *WORLDS]
+LOOPS = ["asyncio", "eager", "uvloop"] if sys.version_info >= (3, 12) else ["asyncio", "uvloop"]
 
 
 def left_of(run: str) -> list[str]:
@@ -53,12 +54,17 @@ def environment(run: str) -> dict[str, str]:
     return {**os.environ, "CALLOFF_CHAOS_RUN": run}
 
 
-def operations(run: str, seed: int, first: int, count: int, at_once: int, loop: str) -> dict[str, Any]:
+def operations(
+    run: str, seed: int, first: int, count: int, at_once: int, loop: str, hits: Counter[str] | None
+) -> dict[str, Any]:
     """One program, to its end."""
     numbers = ["--seed", str(seed), "--first", str(first), "--operations", str(count), "--at-once", str(at_once)]
-    argv = [sys.executable, MIX, "--run", run, "--loop", loop, *numbers]
+    argv = [sys.executable, MIX, "--run", run, "--loop", loop, *numbers, *([] if hits is None else ["--hit"])]
     found: dict[str, Any]
-    with tempfile.TemporaryFile() as output:  # no pipe, which a survivor would hold open
+    with (
+        tempfile.TemporaryFile() as output,
+        nullcontext() if hits is None else Hitter(run, seed, hits),
+    ):  # no pipe, which a survivor would hold open
         program = subprocess.Popen(argv, env=environment(run), stdout=output)
         try:
             program.wait(timeout=120 + count)
@@ -103,6 +109,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="repeats a run, as far as chaos can be repeated")
     parser.add_argument("--first", type=int, default=0, help="the number of the first operation (0)")
     parser.add_argument("--at-once", type=int, default=12, help="operations in flight (12)")
+    parser.add_argument("--hit-helpers", action="store_true", help="kill and stop keepers and guards meanwhile")
     parser.add_argument("--details", action="store_true", help="tell how operations ended, by place and body")
     options = parser.parse_args()
     seed = SystemRandom().randrange(10**6) if options.seed is None else options.seed
@@ -110,12 +117,13 @@ def main() -> int:
     began_at = time.monotonic()
     endings: Counter[str] = Counter()
     findings: list[dict[str, Any]] = []
+    hits: Counter[str] | None = Counter() if options.hit_helpers else None
     done, begun, longest, slowest = 0, 0, 0.0, 0.0
     print(f"seed {seed}, Python {sys.version.split()[0]}", flush=True)
     for number, first in enumerate(range(options.first, options.first + options.operations, ROUND)):
         count = min(ROUND, options.first + options.operations - first)
         run, loop = f"chaos-{os.getpid()}-{seed}-{first}", LOOPS[number % len(LOOPS)]
-        found = operations(run, seed, first, count, options.at_once, loop)
+        found = operations(run, seed, first, count, options.at_once, loop, hits)
         done += found["operations"]
         begun += found["begun"]
         longest = max(longest, found["longest"])
@@ -130,6 +138,8 @@ def main() -> int:
         text = f"a second after the owner was killed, {after:.3f} s after its start, on {loop}: "
         findings += [{"sort": "survivor", "text": text + one} for one in left]
     summary(endings, options.details)
+    if hits is not None:
+        print(f"hit meanwhile: {', '.join(f'{what} {count}' for what, count in sorted(hits.items()))}")
     sorts = Counter(finding["sort"] for finding in findings)
     print(f"{done} operations, {begun} of them got to run")
     print(f"the longest wait for a verdict was {longest:.3f} s beyond the grace")

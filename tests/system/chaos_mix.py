@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import chaos_bodies as bodies
-import chaos_worlds
 from chaos_judge import Case, judge_command, judge_inside, judge_process, judge_stop, told, was_running
 
 import calloff
@@ -91,8 +90,9 @@ class Observer:
 
 
 class Mix:
-    def __init__(self, run: str, seed: int, folder: str, observer: Observer | None) -> None:
+    def __init__(self, run: str, seed: int, folder: str, observer: Observer | None, hit: bool) -> None:
         self.run = run
+        self.hit = hit
         self.seed = seed
         self.folder = folder
         self.observer = observer
@@ -212,7 +212,10 @@ class Mix:
             self.result.begun += bool(seen["notes"]) if case.place == "process" else was_running(outcome)
             if seen["survivors"]:
                 self.blame("survivor", "; ".join(seen["survivors"]), case, operation)
-            wrong += judge_process(case, outcome, seen) if case.place == "process" else judge_command(case, outcome)
+            if case.place == "process":
+                wrong += judge_process(case, outcome, seen, self.hit)
+            else:
+                wrong += judge_command(case, outcome, self.hit)
         else:
             self.result.begun += was_running(outcome)
             wrong += judge_inside(case, record, operation, outcome)
@@ -271,8 +274,6 @@ def new_loop(kind: str) -> Callable[[], asyncio.AbstractEventLoop]:
         loop = asyncio.new_event_loop()
         if kind == "eager":
             loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined]
-        elif kind in chaos_worlds.WORLDS:
-            chaos_worlds.WORLDS[kind](loop)
         return loop
 
     return make
@@ -286,13 +287,13 @@ def main() -> None:
     parser.add_argument("--operations", type=int, required=True)
     parser.add_argument("--at-once", type=int, default=12)
     parser.add_argument("--loop", default="asyncio")
+    parser.add_argument("--hit", action="store_true", help="somebody kills and stops the helpers")
     parser.add_argument("--unobserved", action="store_true", help="say when it has begun, and judge nothing")
     options = parser.parse_args()
     logging.getLogger("calloff").setLevel(logging.ERROR)  # what is abandoned is said to be in the verdict
-    chaos_worlds.join()
     with tempfile.TemporaryDirectory(prefix="calloff-chaos-") as folder:
         observer = None if options.unobserved else Observer(options.run)
-        mix = Mix(options.run, options.seed, folder, observer)
+        mix = Mix(options.run, options.seed, folder, observer, options.hit)
         if options.unobserved:
             print(folder, flush=True)
         numbers = iter(range(options.first, options.first + options.operations))

@@ -12,8 +12,8 @@ from .._map.singly import Singly
 from .._map.template import Template
 from .._map.window import Lane, Window
 from .._operation.operation import Operation
-from .._places.command.body import Finished
 from .._places.command.place import command
+from .._places.command.plan import Finished
 from .._places.process.place import Processes, process
 from .._places.thread.place import Threads, thread
 from .._words.duration import count

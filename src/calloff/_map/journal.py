@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from .._places.command.body import Finished
+from .._places.command.plan import Finished
 from .._places.kept import hold
 from .._words.errors import CalloffError
 from .._words.outcome import Abandoned, Cancelled, Completed, Outcome

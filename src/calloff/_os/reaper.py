@@ -25,6 +25,7 @@ __all__ = [
     "be_told_of_parent",
     "die_with_parent",
     "kill_all",
+    "left_below",
     "name_process",
     "no_core_file",
     "strike",
@@ -181,6 +182,21 @@ def told_of(root: int, since: int = 0, denied: "set[int] | frozenset[int]" = fro
     """Who is left below `root`, with why."""
     found = tuple(told(pid, pid in denied) for pid, _ in proc.descendants(root, since))
     return found or ("a process that can't be found",)
+
+
+def left_below(root: int) -> "tuple[str, ...]":
+    """Who lives below a process that is not this one, with why; empty where none can be found."""
+    return tuple(
+        told(pid, _is_denied(pid)) for pid, _ in proc.descendants(root) if proc.state_of(pid) not in ("Z", "X")
+    )
+
+
+def _is_denied(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return False
 
 
 def told(pid: int, denied: bool) -> str:

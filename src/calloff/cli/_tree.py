@@ -1,13 +1,17 @@
-"""How `calloff timeout` starts its program, and keeps it and what descends from it together.
+"""How `calloff timeout` starts its program, and keeps it and what descends from it together, also when it is killed itself.
 
-A *child subreaper* is handed every orphan among its descendants, so that "no child is left" says that the whole tree is
-gone. What is listed of the tree is only used to know whom to signal next.
+The kernel hands the orphans of a process to the nearest *child subreaper* above it, so that "no child is left" says that
+the whole tree is gone. What is listed of the tree is only used to know whom to signal next.
+
+One that is to end the whole tree after us must be an ancestor of the program, too: a fork of ours starts the program, tells
+how that ended, and does nothing else, unless we die. It is in a process group of its own, where nothing reaches it that is
+meant for the program. Should it be killed, the program becomes our child, as we are a subreaper ourselves.
 """
 
 import os
 
 from .._os import proc
-from .._os.reaper import be_told_of_parent, die_with_parent, name_process, subreaper
+from .._os.reaper import Reaper, be_told_of_parent, kill_all, name_process, subreaper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,68 +21,117 @@ if TYPE_CHECKING:
 else:
     import _signal
 
-__all__ = ["become_reaper", "descendants", "in_our_group", "kill", "spawn", "stand_in", "undo_coercion"]
+__all__ = ["Heir", "become_reaper", "descendants", "found", "in_our_group", "kill", "undo_coercion"]
+
+#: what Python, or we, ignore, and the program is not to
+_RESTORED = tuple(
+    int(getattr(_signal, name)) for name in ("SIGPIPE", "SIGXFSZ", "SIGTTIN", "SIGTTOU") if hasattr(_signal, name)
+)
+_WAKES = (int(_signal.SIGCHLD), int(_signal.SIGTERM))
 
 
-def spawn(command: "list[str]", mask: "Collection[int]") -> int:
-    """Start the program with the signal dispositions that we were started with; when we are killed it dies, too."""
-    told, tell = os.pipe()
-    parent = os.getpid()
-    pid = os.fork()
-    if not pid:
-        _become(command, mask, parent, tell)
-    os.close(tell)
-    number = os.read(told, 16)  # the end, as soon as the program runs
-    os.close(told)
-    if number:
-        os.waitpid(pid, 0)
-        raise OSError(int(number), os.strerror(int(number)))
-    return pid
+class Heir:
+    """The fork, as we see it.
 
+    Args:
+        command: the program and its arguments.
+        mask: the signals that are blocked for the program.
 
-def _become(command: "list[str]", mask: "Collection[int]", parent: int, tell: int) -> "NoReturn":
-    try:
-        die_with_parent(parent)
-        for number in (_signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGTTIN, _signal.SIGTTOU):
-            _signal.signal(number, _signal.SIG_DFL)
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+    Raises:
+        OSError: the program can't be started.
+    """
+
+    def __init__(self, command: "list[str]", mask: "Collection[int]") -> None:
+        self._told, tell = os.pipe()
+        parent, group = os.getpid(), os.getpgrp()
+        #: its process, and that of the program
+        self.pid: int = os.fork()
+        if not self.pid:
+            _watch(command, mask, parent, group, tell)
+        os.close(tell)
+        answer = os.read(self._told, 64).split()
+        if len(answer) < 2:
+            os.waitpid(self.pid, 0)
+            raise OSError(
+                int(answer[0]) if answer else 10, os.strerror(int(answer[0])) if answer else "its parent was killed"
+            )
+        self.program: int = int(answer[0])
+        self._rest = answer[2:]
+        os.set_blocking(self._told, False)
+
+    def status(self) -> "int | None":
+        """How the program ended, as `waitpid` tells it; ``None`` as long as that is not known."""
         try:
-            os.execvp(command[0], command)
-        except OSError as error:
-            if error.errno != 8:  # ENOEXEC: a script without a first line that says by what; a shell runs it
-                raise
-        os.execv("/bin/sh", ["/bin/sh", _resolved(command[0]), *command[1:]])
-    except OSError as error:
-        os.write(tell, str(error.errno).encode())
+            self._rest += os.read(self._told, 64).split()
+        except BlockingIOError:
+            pass
+        return int(self._rest[0]) if self._rest else None
+
+
+def _watch(command: "list[str]", mask: "Collection[int]", parent: int, group: int, tell: int) -> "NoReturn":
+    """In the fork: start the program, tell its number and its status, and end with the last that descends from it."""
+    try:
+        os.setpgid(0, 0)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, _signal.valid_signals())
+        subreaper()
+        be_told_of_parent(_WAKES[1])
+        if os.getppid() == parent:
+            try:
+                program = _spawn(command, mask, group)
+            except OSError as error:
+                os.write(tell, b"%d" % (error.errno or 1))
+                os._exit(0)
+            os.write(tell, b"%d up " % program)
+            _bury(program, parent, tell)
     finally:
-        os._exit(127)
+        os._exit(0)
 
 
-def _resolved(program: str) -> str:
+def _spawn(command: "list[str]", mask: "Collection[int]", group: int) -> int:
+    settings: dict[str, object] = {"setpgroup": group, "setsigmask": mask, "setsigdef": _RESTORED}
+    try:
+        return os.posix_spawnp(command[0], command, os.environ, **settings)  # type: ignore[arg-type]  # mypy: one type for all
+    except OSError as error:
+        if error.errno != 8:  # ENOEXEC: a script without a first line that says by what; a shell runs it
+            raise
+    return os.posix_spawn("/bin/sh", ["/bin/sh", found(command[0]), *command[1:]], os.environ, **settings)  # type: ignore[arg-type]  # as above
+
+
+def found(program: str) -> str:
+    """The path of a program, looked for on PATH."""
     if "/" in program:
         return program
     paths = (os.path.join(folder, program) for folder in os.get_exec_path())
     return next((path for path in paths if os.access(path, os.X_OK)), program)
 
 
-def stand_in() -> "tuple[int, int]":
-    """Fork a process that watches in place of this one, and lives on when this one is killed.
+def _bury(program: int, parent: int, tell: int) -> None:
+    for file in range(3):  # a pipe that the program closes is to have an end
+        if file != tell:
+            try:
+                os.close(file)
+            except OSError:
+                pass
+    name_process("calloff-timeout")
+    while True:
+        _signal.sigwait(_WAKES)
+        if os.getppid() != parent:
+            kill_all(Reaper(program), _pause, float("inf"), 1.0)
+            return
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                break
+            if pid == program:
+                os.write(tell, b"%d" % status)
+                os.kill(parent, _signal.SIGCHLD)
 
-    Returns:
-        In this one, the number of the other and 0; in the other, 0 and the number of this one, whose death it is told by
-        SIGCHLD. Twice 0 where no process can be had: then this one has to do.
-    """
-    parent = os.getpid()
-    try:
-        pid = os.fork()
-    except OSError:
-        return 0, 0
-    if pid:
-        return pid, 0
-    subreaper()
-    name_process("calloff-guard")
-    be_told_of_parent(int(_signal.SIGCHLD))
-    return 0, parent
+
+def _pause(seconds: float) -> None:
+    _signal.sigtimedwait(_WAKES, seconds)
 
 
 def undo_coercion() -> None:

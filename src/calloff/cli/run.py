@@ -23,6 +23,7 @@ from .._words.ref import Ref
 from ._live import LiveLine, describe, looks_live
 from ._options import Parser, duration, parser, time_limit
 from ._refusal import Refused
+from ._terminal import Terminal
 from ._traceback import traceback_text
 from ._verdict import as_json, exit_status, plain_value
 from ._work import PLACES, Form, is_script, make_work
@@ -146,7 +147,15 @@ class _Run:
 
     def run(self) -> int:
         """Run to the end, tell how it was, and return the exit status."""
-        if self._live is None:
+        if self._is_program:
+            terminal = Terminal()
+            ended = False
+            try:
+                outcome, signum = self._outcome()
+                ended = isinstance(outcome, Completed) and outcome.report is None  # then it has set what it has set
+            finally:
+                terminal.close(restore=not ended)
+        elif self._live is None:
             outcome, signum = self._outcome()
         else:
             with self._live.beside_prints():

@@ -1,15 +1,12 @@
 """``calloff timeout``: run a program with a time limit; the options, messages and exit statuses of GNU timeout 9.
 
-The difference is what is left afterwards: nothing. A *child subreaper* watches over the program: whatever descends from
-that and loses its parent (a daemon, a child that called ``setsid``) becomes its child instead of init's. So "there
+The difference is what is left afterwards: nothing. The process becomes a *child subreaper*: whatever descends from the
+program and loses its parent (a daemon, a child that called ``setsid``) becomes our child instead of init's. So "there
 is no child left to wait for" means that the whole tree is gone, and no list of processes has to be trusted for that;
-such lists (`/proc`) only say whom to signal next, and are read again until nobody is left.
+such lists (`/proc`) only say whom to signal next, and are read again until nobody is left. When `calloff timeout` itself
+is killed, an heir does the same (`calloff.cli._tree`).
 
-The process that was started may be killed itself. So what watches is a child of it, which learns of that and kills the
-tree; the one that was started passes signals on, waits, and ends as that does (`Relay`). Should the child be killed, the
-tree comes to the one that was started, which kills it.
-
-No threads, no event loop: the signals that matter are blocked and waited for with ``sigtimedwait``. The module avoids
+One thread, no event loop: the signals that matter are blocked and waited for with ``sigtimedwait``. The module avoids
 every import that costs time (argparse, signal, ctypes), because it has to start as fast as a bare interpreter.
 """
 
@@ -17,15 +14,14 @@ import os
 import sys
 from time import monotonic
 
-from .._os.proc import name_of
+from .._os.proc import believed, name_of
 from .._os.reaper import no_core_file
 from ._gnu_options import Options, Usage, complain, quote, say, signal_name
-from ._tree import become_reaper, descendants, in_our_group, kill, spawn, stand_in, undo_coercion
+from ._tree import Heir, become_reaper, descendants, in_our_group, kill, undo_coercion
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
-    from typing import NoReturn
 else:
     import _signal
 
@@ -58,12 +54,6 @@ _WATCHED = tuple(
     if hasattr(_signal, name)
 )
 _LONGEST = 1e6  # seconds that one wait takes at most; it is simply repeated
-#: seconds within which the same signal comes to us directly and by way of the process that was started
-_SAME = 0.05
-
-
-class Orphaned(Exception):
-    """The process that was started has been killed."""
 
 
 class Watch:
@@ -72,6 +62,7 @@ class Watch:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._pid = 0
+        self._heir: Heir | None = None
         self._status: int | None = None  # as waitpid tells it
         self._ended_at = 0.0
         self._timed_out = False
@@ -83,8 +74,6 @@ class Watch:
         self._reaper = False  # orphans of the tree come to us
         self._left: set[int] = set()  # processes that outlived the program and had to be ended
         self._survivors: list[str] = []
-        self._relay = 0  # the process that was started, when we are the one that watches in its place
-        self._last = (0, 0, 0.0)  # signal, sender and time of the last one
 
     def run(self) -> int:
         """Run the program and see its whole tree to the end; returns the exit status."""
@@ -93,78 +82,41 @@ class Watch:
             return FAILED
         options = self._options
         undo_coercion()
-        watched = {number for number in _WATCHED if _signal.getsignal(number) != _signal.SIG_IGN}
-        if options.signal not in (0, _signal.SIGKILL, _signal.SIGSTOP):
-            watched.add(options.signal)
-        for stops in (_signal.SIGTTIN, _signal.SIGTTOU):
-            _signal.signal(stops, _signal.SIG_IGN)
-        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-        self._watched = watched
-        self._wakes = watched | {int(_signal.SIGCHLD)}
-        self._mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, self._wakes)
         if not options.foreground:
             try:
                 os.setpgid(0, 0)
             except OSError:  # we lead the session
                 pass
             self._reaper = become_reaper()
-            self._pid, self._relay = stand_in() if self._reaper else (0, 0)
-            if self._pid:
-                return self._pass_on()
-            if self._relay:
-                self._watch_and_end()
-        return self._watch()
-
-    def _watch_and_end(self) -> "NoReturn":
-        """In place of the process that was started: nothing of what comes behind this is ours."""
-        status = FAILED
+        watched = {number for number in _WATCHED if _signal.getsignal(number) != _signal.SIG_IGN}
+        if options.signal not in (0, _signal.SIGKILL, _signal.SIGSTOP):
+            watched.add(options.signal)
+        for stops in (_signal.SIGTTIN, _signal.SIGTTOU):
+            _signal.signal(stops, _signal.SIG_IGN)
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+        self._wakes = watched | {int(_signal.SIGCHLD)}
+        self._mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, self._wakes)
+        began = monotonic()
         try:
-            status = self._watch()
-        except BaseException as error:  # its traceback would take longer to load than all the rest
-            complain(repr(error))
-        finally:
-            try:
-                sys.stdout.flush()
-                sys.stderr.flush()
-            finally:
-                os._exit(status)
+            mask = set(self._mask) - watched
+            if self._reaper:
+                self._heir = Heir(options.command, mask)
+                self._pid = self._heir.program
+            else:
+                from ._plain import spawn
 
-    def _watch(self) -> int:
-        options, began = self._options, monotonic()
-        try:
-            self._pid = spawn(options.command, set(self._mask) - self._watched)
+                self._pid = spawn(options.command, mask)
         except OSError as error:
             complain(f"failed to run command {quote(options.command[0])}: {error.strerror}")
             status = NOT_FOUND if error.errno == 2 else NOT_EXECUTABLE
             self._tell(status, began, f"{options.command[0]}: {error.strerror}")
             return status
-        try:
-            self._wait(began)
-            self._clear()
-        except Orphaned:
-            self._relay, self._sent = 0, int(_signal.SIGKILL)
-            self._kill_all()
-            return 128 + int(_signal.SIGKILL)
+        self._wait(began)
+        self._clear()
         status = self._exit_status()
         self._tell(status, began)
         self._die_alike()
         return status
-
-    def _pass_on(self) -> int:
-        """In the process that was started: pass on what is sent to it alone, and end as the one that watches."""
-        watching = self._pid
-        while self._status is None:
-            caught = _signal.sigtimedwait(self._wakes, _LONGEST)
-            if caught is not None and caught.si_signo != _signal.SIGCHLD:
-                if caught.si_pid not in (0, watching):  # from the terminal it has it, too; its own is for the program
-                    kill(watching, int(caught.si_signo))
-            elif not self._reap():
-                break
-        if self._reap():  # it was killed: the tree is ours now
-            self._kill_all()
-        self._die_alike()
-        assert self._status is not None
-        return os.waitstatus_to_exitcode(self._status)
 
     def _wait(self, began: float) -> None:
         """Until the program itself has ended: signals are passed on, time limits are kept."""
@@ -190,6 +142,15 @@ class Watch:
                 self._kill_after = 0.0
             self._send(number)
 
+    def _below(self) -> "list[int]":
+        """What descends from the program, and the program itself, as far as they can be listed."""
+        heir = self._heir and self._heir.pid
+        if heir and self._status is not None and not believed():  # only its parent can find it: we have to become that
+            kill(heir, _signal.SIGKILL)
+            os.waitpid(heir, 0)
+            self._heir = heir = None
+        return [pid for pid in descendants(os.getpid(), self._pid) if pid != heir]
+
     def _next(self, due: float | None) -> int | None:
         """The next signal, or ``None`` when `due` has passed."""
         while True:
@@ -197,15 +158,8 @@ class Watch:
             if pause <= 0:
                 return None
             caught = _signal.sigtimedwait(self._wakes, pause)
-            if self._relay and os.getppid() != self._relay:
-                raise Orphaned
-            if caught is None:
-                continue
-            number, by, at = int(caught.si_signo), int(caught.si_pid), monotonic()
-            last, self._last = self._last, (number, by, at)
-            twice = number == last[0] and at - last[2] < _SAME and by != last[1] and self._relay in (by, last[1])
-            if number == _signal.SIGCHLD or not twice:
-                return number
+            if caught is not None:
+                return int(caught.si_signo)
 
     def _send(self, number: int) -> None:
         self._asked_at = self._asked_at or monotonic()
@@ -255,7 +209,7 @@ class Watch:
         first = self._sent or self._options.signal or int(_signal.SIGTERM)
         if first == _signal.SIGKILL:
             return False
-        fresh = [pid for pid in descendants(os.getpid(), self._pid) if self._asked_at is None or not in_our_group(pid)]
+        fresh = [pid for pid in self._below() if self._asked_at is None or not in_our_group(pid)]
         for pid in fresh:  # the others have had it with their group
             kill(pid, first)
             kill(pid, _signal.SIGCONT)
@@ -278,14 +232,14 @@ class Watch:
     def _kill_all(self) -> None:
         """Kill every descendant until none is left; those that can't be killed are named."""
         if self._sent != _signal.SIGKILL and self._reap():
-            self._note_left(int(_signal.SIGKILL), descendants(os.getpid(), self._pid))
+            self._note_left(int(_signal.SIGKILL), self._below())
         pause, due = 0.001, monotonic() + LAST
         while self._reap():
-            refused = [pid for pid in descendants(os.getpid(), self._pid) if not kill(pid, _signal.SIGKILL)]
+            refused = [pid for pid in self._below() if not kill(pid, _signal.SIGKILL)]
             if monotonic() > due:
-                self._survivors = [
-                    f"{pid} ({name_of(pid) or 'gone'})" for pid in refused or descendants(os.getpid(), self._pid)
-                ]
+                self._survivors = [f"{pid} ({name_of(pid) or 'gone'})" for pid in refused or self._below()]
+                if self._heir:  # nothing of ours stays with them
+                    kill(self._heir.pid, _signal.SIGKILL)
                 for survivor in self._survivors:
                     complain(f"process {survivor} could not be killed")
                 return
@@ -294,14 +248,22 @@ class Watch:
 
     def _reap(self) -> bool:
         """Collect who has ended; whether there is a child left."""
+        heir = self._heir
         while True:
             try:
-                pid, status = os.waitpid(-1 if self._reaper else self._pid, os.WNOHANG)
+                pid, status = os.waitpid(-1 if self._reaper else self._pid, os.WNOHANG | (os.WUNTRACED if heir else 0))
             except ChildProcessError:
-                return False
-            if pid == 0:
-                return True
-            if pid == self._pid:
+                pid, status = -1, 0
+            if heir and self._status is None:
+                self._status = heir.status()
+                if pid < 0 and self._status is None:  # killed, after it had seen the end and before it told us
+                    self._status = int(_signal.SIGKILL)
+            if pid <= 0:
+                return pid == 0
+            if os.WIFSTOPPED(status):
+                if heir and pid == heir.pid:
+                    kill(pid, _signal.SIGCONT)
+            elif pid == self._pid:
                 self._status = status
 
     # --- how it ended

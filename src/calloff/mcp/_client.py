@@ -10,8 +10,8 @@ from typing import Any
 from .._api.awaiting import end_of, seen_through
 from .._api.start import start
 from .._operation.operation import Operation
-from .._places.command.body import CommandWork
 from .._places.command.place import command
+from .._places.command.work import CommandWork
 from .._words.duration import delay
 from .._words.reason import Kind
 

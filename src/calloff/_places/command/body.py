@@ -1,201 +1,33 @@
 """A program as the body of an operation, below a guard of its own."""
 
 import contextlib
-import errno
 import logging
 import os
 import shlex
 import signal
-import stat
 import time
 from asyncio import AbstractEventLoop, get_running_loop
-from collections.abc import Mapping
 from contextvars import Context
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from ..._os import reaper
 from ..._os.fds import Files, standard
-from ..._words.errors import CommandFailed
+from ..._words.errors import CalloffError, CommandFailed
 from ..._words.frame import RawStack
-from ..._words.place import Body, Sink, Work
+from ..._words.place import Body, Sink
 from ..._words.report import Rung
 from ..keeper import refuse
 from ..kept import Guarded
-from .streams import Captured, Reading, Writing
+from .plan import NULL, SAME, Finished, Plan
+from .streams import Captured
 
-__all__ = ["NULL", "SAME", "CommandBody", "CommandWork", "Finished", "Plan"]
+__all__ = ["CommandBody"]
 
 #: characters of a command line that are shown
 _LONG = 100
 #: bytes of standard error that `CommandFailed` shows
 _TAIL = 2000
 _logger = logging.getLogger("calloff")
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """What a command that has ended left behind.
-
-    Attributes:
-        argv: the program and its arguments.
-        status: its exit status; minus the number of a signal that ended it.
-        stdout: what it wrote to standard output, if that was captured.
-        stderr: what it wrote to standard error, if that was captured.
-        dropped: how many bytes of both, the oldest, were left out because of the limit.
-    """
-
-    argv: tuple[str, ...]
-    status: int
-    stdout: bytes = b""
-    stderr: bytes = b""
-    dropped: int = 0
-
-    @property
-    def text(self) -> str:
-        """The standard output as UTF-8 text; what is none becomes U+FFFD."""
-        return self.stdout.decode(errors="replace")
-
-
-class Stream(Protocol):
-    """One end of a pipe to the command."""
-
-    def attach(self, loop: AbstractEventLoop) -> int:
-        """Make the pipe; returns the command's end."""
-        ...
-
-    def finish(self) -> None:
-        """The command and all it started are dead."""
-
-    def close(self) -> None:
-        """Let go."""
-
-
-#: a stream, or the number of a file; or what stands for standard output where standard error goes there, too; or nothing
-Outlet = Stream | int
-SAME, NULL = -1, -2
-
-
-@dataclass(slots=True)
-class Plan:
-    """How to start the program.
-
-    Attributes:
-        argv: the program and its arguments.
-        env: its environment, or ``None`` for ours.
-        cwd: its directory, or ``None`` for ours.
-        streams: for standard input, output and error.
-        signal: what asks it to end.
-        check: whether a status other than 0 is a failure.
-        foreground: whether it stays in our process group, and so has the terminal.
-        given: what the caller gave for the streams: a file must not be closed by the garbage collector before the start.
-    """
-
-    argv: tuple[str, ...]
-    env: Mapping[str, str] | None
-    cwd: str | None
-    streams: tuple[Outlet, Outlet, Outlet]
-    signal: int
-    check: bool
-    given: tuple[Any, ...] = ()
-    foreground: bool = False
-
-
-class CommandWork(Work[Finished]):
-    """A command that was not started yet; made by `calloff.command`.
-
-    Attributes:
-        stdin: to write to while it runs, with ``stdin="pipe"``.
-        stdout: to read from while it runs, with ``stdout="pipe"``.
-        stderr: the same.
-    """
-
-    __slots__ = ("_opened", "_plan", "name")
-    place = "command"
-
-    def __init__(self, plan: Plan, name: str) -> None:
-        self._plan = plan
-        self._opened = False
-        self.name: str = name
-
-    @property
-    def stdin(self) -> Writing:
-        """What the command reads; ``await work.stdin.write(b"...")``, then ``work.stdin.end()``."""
-        stream = self._plan.streams[0]
-        if not isinstance(stream, Writing):
-            raise ValueError('there is no stream to write to: command(..., stdin="pipe") makes one')
-        return stream
-
-    @property
-    def stdout(self) -> Reading:
-        """What the command writes; ``async for line in work.stdout``."""
-        return _reading(self._plan.streams[1], "stdout")
-
-    @property
-    def stderr(self) -> Reading:
-        """What the command writes to its standard error; ``async for line in work.stderr``."""
-        return _reading(self._plan.streams[2], "stderr")
-
-    def open(self) -> "CommandBody":
-        """The body.
-
-        Raises:
-            FileNotFoundError: there is no such program, or no such directory.
-            NotADirectoryError: `cwd` is none.
-            PermissionError: it can't be executed.
-            RuntimeError: it was started before.
-        """
-        if self._opened:
-            raise RuntimeError(f"{self!r} was started already: make another one to run it again")
-        cwd = _directory(self._plan.cwd)
-        env = dict(os.environ if self._plan.env is None else self._plan.env)
-        program = _find(self._plan.argv[0], env, cwd or ".")
-        self._opened = True
-        return CommandBody(self._plan, self.name, program, env, cwd)
-
-    def __repr__(self) -> str:
-        return f"<calloff.command {self.name}>"
-
-
-def _reading(stream: Outlet, name: str) -> Reading:
-    if not isinstance(stream, Reading):
-        raise ValueError(f'there is no stream to read from: command(..., {name}="pipe") makes one')
-    return stream
-
-
-def _directory(cwd: str | None) -> str | None:
-    """Its path; ``None`` for ours when that was removed, which a child may be in all the same."""
-    if cwd is None:
-        try:
-            return os.getcwd()
-        except FileNotFoundError:
-            return None
-    if not stat.S_ISDIR(os.stat(cwd).st_mode):
-        raise NotADirectoryError(errno.ENOTDIR, "cwd is not a directory", cwd)
-    return os.path.abspath(cwd)
-
-
-def _find(program: str, env: Mapping[str, str], cwd: str) -> str:
-    """The path of the program, looked for as a shell does."""
-    if "/" in program:
-        path = os.path.join(cwd, program)
-        os.stat(path)  # raises, with the name
-        if _executable(path):
-            return path
-        raise PermissionError(errno.EACCES, "not an executable program", program)
-    refused = None
-    for folder in os.get_exec_path(dict(env)):
-        path = os.path.join(cwd, folder, program)
-        if os.path.isfile(path):
-            if _executable(path):
-                return path
-            refused = path
-    if refused is not None:
-        raise PermissionError(errno.EACCES, "not an executable program", refused)
-    raise FileNotFoundError(errno.ENOENT, "no such program on PATH", program)
-
-
-def _executable(path: str) -> bool:
-    return os.path.isfile(path) and os.access(path, os.X_OK)
 
 
 class CommandBody(Body):
@@ -207,6 +39,7 @@ class CommandBody(Body):
         "_env",
         "_forced",
         "_held_back",
+        "_guard",
         "_guarded",
         "_handle",
         "_left",
@@ -241,12 +74,15 @@ class CommandBody(Body):
         self.insists: bool = plan.foreground
         self._left = False
         self._handle: int | None = None
+        #: the process of the guard, once the program runs
+        self._guard = 0
 
     # --- what the operation asks for
 
     def begin(self, sink: Sink) -> None:
         """Have a guard forked that starts the program."""
         refuse()
+        group = _our_group() if self._plan.foreground else 0
         self._sink = sink
         self._loop = loop = get_running_loop()
         with Files() as files:
@@ -254,7 +90,7 @@ class CommandBody(Body):
                 closed = [number for number in range(3) if not self._open(number, loop, files)]
                 if self._cwd is None:
                     files.add(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-                kind = "foreground" if self._plan.foreground else "command"
+                kind = "foreground" if group else "command"
                 self._guarded = Guarded(loop, kind, files.numbers, self)
             except BaseException:
                 self._finish_streams()
@@ -266,7 +102,7 @@ class CommandBody(Body):
             "env": self._env,
             "cwd": self._cwd,
             "closed": closed,
-            "group": os.getpgrp() if self._plan.foreground else 0,
+            "group": group,
         }
         self._guarded.write("start", details)
         if sink.force_at is not None:
@@ -292,9 +128,7 @@ class CommandBody(Body):
         where = self.where()
         now, force_at = self._loop.time(), self._sink.force_at
         if self._plan.foreground and reason.by == "SIGINT" and force_at is not None and force_at > now:
-            self._held_back = (
-                now + force_at
-            ) / 2  # the terminal sends it to the whole group; else this will have to do
+            self._held_back = (now + force_at) / 2  # the terminal sends it to the group; else this will have to do
         else:
             self._signal_it()
         self.limited()
@@ -327,6 +161,10 @@ class CommandBody(Body):
         """Something is out of reach of SIGKILL (it waits inside the kernel); the guard goes on trying."""
         return True
 
+    def survivors(self) -> tuple[str, ...]:
+        """What lives below the guard, should that not have come to tell in time: a busy machine holds it up."""
+        return reaper.left_below(self._guard) if self._guard and not self._done else ()
+
     def limited(self) -> None:
         """Leave with the guard when force is due at the latest, and when it is to ask, should we not come to it."""
         sink, late = self._sink, time.monotonic() - self._loop.time() + self.slack
@@ -351,7 +189,7 @@ class CommandBody(Body):
         kind, *parts = letter
         if kind == "born":
             self._handle = handle
-            self.pid = parts[0]
+            self.pid, self._guard = parts[:2]
             Context().run(self._sink.entered)
         elif kind == "failed" and not self._done:
             self._close()
@@ -433,3 +271,13 @@ class CommandBody(Body):
         for stream in self._plan.streams:
             if not isinstance(stream, int):
                 stream.finish()
+
+
+def _our_group() -> int:
+    """The process group of this process, for a program that is to have the terminal."""
+    group = os.getpgrp()
+    if not group:
+        raise CalloffError(
+            "the process group of this program is that of another PID namespace: nothing can be started in its foreground"
+        )
+    return group

@@ -5,8 +5,9 @@ import signal as signals
 from collections.abc import Mapping
 from typing import IO, Any, Literal
 
-from .body import NULL, SAME, CommandWork, Outlet, Plan
+from .plan import NULL, SAME, Outlet, Plan
 from .streams import Captured, Feed, Reading, Writing
+from .work import CommandWork
 
 __all__ = ["command"]
 

@@ -23,7 +23,9 @@ from ..._os import proc
 from ..._os.fds import is_readable
 from ..._words.frame import RawStack
 from ..._words.place import Sink
-from .body import CommandBody, CommandWork, Plan
+from .body import CommandBody
+from .plan import Plan
+from .work import CommandWork
 
 __all__ = ["script"]
 
