@@ -24,7 +24,11 @@ threading.settrace(None)  # type: ignore[arg-type]
 watch_for_blocking_calls()
 
 # In the background of a shell (``scripts/test &``) these are ignored, also by all that we start: nothing could be tested.
-for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+for number, usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+    (signal.SIGHUP, signal.SIG_DFL),  # as by nohup
+):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, usual)
 

@@ -133,7 +133,7 @@ def errors() -> None:
 async def mistakes(op: Operation[int]) -> None:
     calloff.start(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     calloff.start(number(), timeout="3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    calloff.start(number(), patience=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    calloff.start(number(), patients=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     calloff.group(on_error="ignore")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     calloff.strat(number())  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue,reportUnknownMemberType]
     value: str = await op  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
