@@ -264,6 +264,14 @@ def test_the_heir_is_hit(number: int, marked: Callable[[], list[int]]) -> None:
     assert marked() == []
 
 
+def test_the_heir_is_stopped_before_it_could_tell(marked: Callable[[], list[int]]) -> None:
+    ours = subprocess.Popen([*OURS, "2", "sh", "-c", "setsid sleep 300 & sleep 300"])
+    until(lambda: proc.descendants(ours.pid), "it did not come up")
+    os.kill(proc.descendants(ours.pid)[0][0], signal.SIGSTOP)
+    assert ours.wait(30) == 124
+    assert marked() == []
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="makes namespaces")
 @pytest.mark.parametrize("how", ["--mount sh -c 'umount -l /proc; exec \"$@\"' sh", "--pid --fork"])
 def test_a_proc_that_is_not_its_own(tmp_path: Path, how: str) -> None:

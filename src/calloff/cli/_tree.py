@@ -27,6 +27,8 @@ __all__ = ["Heir", "become_reaper", "descendants", "found", "in_our_group", "kil
 _RESTORED = tuple(
     int(getattr(_signal, name)) for name in ("SIGPIPE", "SIGXFSZ", "SIGTTIN", "SIGTTOU") if hasattr(_signal, name)
 )
+#: the error (ECHILD, which no start of a program has) for a fork that was killed before it could tell
+_LOST = 10
 _WAKES = (int(_signal.SIGCHLD), int(_signal.SIGTERM))
 
 
@@ -44,27 +46,46 @@ class Heir:
     def __init__(self, command: "list[str]", mask: "Collection[int]") -> None:
         self._told, tell = os.pipe()
         parent, group = os.getpid(), os.getpgrp()
-        #: its process, and that of the program
+        #: its own process
         self.pid: int = os.fork()
         if not self.pid:
             _watch(command, mask, parent, group, tell)
         os.close(tell)
-        answer = os.read(self._told, 64).split()
-        if len(answer) < 2:
-            os.waitpid(self.pid, 0)
-            raise OSError(
-                int(answer[0]) if answer else 10, os.strerror(int(answer[0])) if answer else "its parent was killed"
-            )
-        self.program: int = int(answer[0])
-        self._rest = answer[2:]
         os.set_blocking(self._told, False)
+        self._rest: list[bytes] = []
+        self._ended = False
+        while not self._hears() and not self._ended:
+            _signal.sigtimedwait(_WAKES[:1], 1.0)
+            self._look_after()
+        if len(self._rest) < 2:
+            kill_all(Reaper(self.pid), _pause, 1.0)  # killed before it could tell: what it started is ours
+            number = int(self._rest[0]) if self._rest else _LOST
+            raise OSError(number, "its parent was killed" if number == _LOST else os.strerror(number))
+        #: the process of the program
+        self.program: int = int(self._rest[0])
+        del self._rest[:2]
+
+    def _hears(self) -> bool:
+        """Read what it has told; whether that is all of its first word, or no more will come."""
+        try:
+            data = os.read(self._told, 64)
+        except BlockingIOError:
+            return False
+        self._rest += data.split()
+        return True
+
+    def _look_after(self) -> None:
+        """Have it go on when it was stopped, and see whether it has ended."""
+        pid, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)
+        if pid and os.WIFSTOPPED(status):
+            os.kill(pid, _signal.SIGCONT)
+        elif pid:
+            self._ended = True
+            self._hears()
 
     def status(self) -> "int | None":
         """How the program ended, as `waitpid` tells it; ``None`` as long as that is not known."""
-        try:
-            self._rest += os.read(self._told, 64).split()
-        except BlockingIOError:
-            pass
+        self._hears()
         return int(self._rest[0]) if self._rest else None
 
 
@@ -81,10 +102,19 @@ def _watch(command: "list[str]", mask: "Collection[int]", parent: int, group: in
             except OSError as error:
                 os.write(tell, b"%d" % (error.errno or 1))
                 os._exit(0)
-            os.write(tell, b"%d up " % program)
+            _say(tell, b"%d up " % program, parent)
             _bury(program, parent, tell)
     finally:
         os._exit(0)
+
+
+def _say(tell: int, words: bytes, parent: int) -> None:
+    """Tell the one that was started, and wake it; when it has died meanwhile, the signal for that is on its way."""
+    try:
+        os.write(tell, words)
+        os.kill(parent, _signal.SIGCHLD)
+    except OSError:
+        pass
 
 
 def _spawn(command: "list[str]", mask: "Collection[int]", group: int) -> int:
@@ -126,8 +156,7 @@ def _bury(program: int, parent: int, tell: int) -> None:
             if not pid:
                 break
             if pid == program:
-                os.write(tell, b"%d" % status)
-                os.kill(parent, _signal.SIGCHLD)
+                _say(tell, b"%d" % status, parent)
 
 
 def _pause(seconds: float) -> None:

@@ -108,7 +108,7 @@ class Watch:
                 self._pid = spawn(options.command, mask)
         except OSError as error:
             complain(f"failed to run command {quote(options.command[0])}: {error.strerror}")
-            status = NOT_FOUND if error.errno == 2 else NOT_EXECUTABLE
+            status = NOT_FOUND if error.errno == 2 else FAILED if error.errno == 10 else NOT_EXECUTABLE
             self._tell(status, began, f"{options.command[0]}: {error.strerror}")
             return status
         self._wait(began)
