@@ -370,6 +370,7 @@ def test_exit_is_never_held_up() -> None:
     assert late < 5
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 15), reason="there force ends a thread that sleeps")
 def test_four_hundred_abandoned_threads() -> None:
     done, late = run_script("""
         import asyncio, time, calloff

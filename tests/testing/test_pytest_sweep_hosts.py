@@ -64,12 +64,17 @@ def test_a_test_that_a_decorator_runs_is_swept(tmp_path: Path) -> None:
 
 POOL = """
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 POOL = ThreadPoolExecutor(max_workers=1)
 
+def slow(value):
+    time.sleep(0.05)  # else it may have ended before it is awaited
+    return value
+
 async def test_in_a_thread():
-    assert await asyncio.get_running_loop().run_in_executor(POOL, sum, [1, 2]) == 3
+    assert await asyncio.get_running_loop().run_in_executor(POOL, slow, 3) == 3
 """
 
 

@@ -64,7 +64,7 @@ class Registry:
     def listing(self, query: Query) -> Listing:
         """The rows that a query asks for, and the counts of all that match."""
         found = self.matching(query)
-        many = folded(found, name_of, self.age_of) if query.fold else {}
+        many = folded(found, name_of, number_of) if query.fold else {}
         states = list(map(_PHASE, found)) if _only_live(query) else [phase_of(each) for each in found]
         counts = {str(state): states.count(state) for state in _STATES if state in states}
         stop = None if query.limit is None else query.offset + query.limit
