@@ -91,7 +91,8 @@ def test_a_blocking_tool_that_ignores_everything_is_killed(arun):
     limited = calloff.tool(timeout=0.5, grace=0.2, place="process")(deaf)
 
     async def main():
-        assert (await limited()).endswith("It was killed and does not run any more.")
+        # it may have been hit where it is about to enter its `try` again: then it was stopped, and need not be killed
+        assert (await limited()).endswith(("killed and does not run any more.", "stopped and does not run any more."))
 
     arun(main)
 
