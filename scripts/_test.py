@@ -225,31 +225,26 @@ class Counts:
 
 #: what runs in one process and one thread, and is worth measuring: tracing the rest would slow it down or disturb it
 COVERED = ("tests/api", "tests/operation", "tests/properties", "tests/scopes", "tests/words")
-#: what no other interpreter need repeat: the sweeps of whole corpora, what reads the sources, the browser
+#: what no other interpreter need repeat: the sweeps of whole corpora, what reads the sources, the browser, and what stands
+#: on floors that hardly know the interpreter
 ONCE = (
-    "tests/asgi/test_browser.py",
-    "tests/asgi/test_serve.py",
-    "tests/testing/test_corpus.py",
-    "tests/testing/test_found_examples.py",
-    "tests/testing/test_own_medicine.py",
-    "tests/testing/test_sweep_examples.py",
-    "tests/test_docs.py",
-    "tests/typing",
-    "tests/web/test_browser.py",
-)
-#: what the first and the last repeat, but not those between them: what stands on floors that hardly know the interpreter
-ENDS = (
     "tests/asgi",
     "tests/cli",
     "tests/control",
     "tests/logs",
     "tests/otel",
+    "tests/properties",
+    "tests/test_docs.py",
+    "tests/test_examples.py",
     "tests/testing",
     "tests/top",
+    "tests/typing",
     "tests/web",
 )
 #: of those, what is run on each all the same, to see that it works at all
 SMOKE = ("tests/cli/test_main.py", "tests/control/test_processes.py", "tests/testing/test_sweep.py")
+#: where the tests run on every kind of event loop; elsewhere on the one of asyncio alone
+EVERY_LOOP = ("3.11", "3.13", PYTHONS[-1])
 #: what needs the parts of others: on one Python, in an environment of its own
 BORDERS, BORDERS_ON = "tests/borders", "3.13"
 SIDE_BY_SIDE = ("-n", "5", "--dist", "worksteal")
@@ -269,16 +264,33 @@ def covered(counts: Counts) -> str:
 def tests_on(version: str, counts: Counts) -> str:
     """All tests on one interpreter, but for those of the main one that have counted coverage."""
     python = BIN / "python" if version == THIS else ENVIRONMENTS / version / "bin" / "python"
-    left_out = COVERED if version == THIS else ONCE if version == PYTHONS[-1] else (*ONCE, *ENDS)
-    rest = [f"--ignore={path}" for path in (BORDERS, *left_out)]
-    at_once = pytest((python,), version, [*SIDE_BY_SIDE, "-m", "not alone", *rest], counts)
-    if ENDS[0] in left_out:
-        at_once += "; smoke: " + pytest((python,), f"{version}-smoke", [*SIDE_BY_SIDE, *SMOKE], counts)
-    alone = pytest((python,), f"{version}-alone", ["-m", "alone", *rest], counts)
+    left_out = [BORDERS, *(COVERED if version == THIS else _without_smoke(ONCE))]
+    rest = [f"--ignore={path}" for path in left_out]
+    loops = {} if version in EVERY_LOOP else {"CALLOFF_TEST_LOOPS": "asyncio"}
+    at_once = pytest((python,), version, [*SIDE_BY_SIDE, "-m", "not alone", *rest], counts, loops)
+    alone = pytest((python,), f"{version}-alone", ["-m", "alone", *rest], counts, loops)
     return f"{at_once}; alone: {alone}"
 
 
-def pytest(python: Sequence[str | Path], name: str, arguments: Sequence[str], counts: Counts) -> str:
+def _without_smoke(paths: Sequence[str]) -> list[str]:
+    """The paths, but folders that hold one of SMOKE as the files that are not."""
+    found: list[str] = []
+    for path in paths:
+        if any(Path(path) in Path(smoke).parents for smoke in SMOKE):
+            files = (str(file.relative_to(ROOT)) for file in (ROOT / path).glob("test_*.py"))
+            found += sorted(file for file in files if file not in SMOKE)
+        else:
+            found.append(path)
+    return found
+
+
+def pytest(
+    python: Sequence[str | Path],
+    name: str,
+    arguments: Sequence[str],
+    counts: Counts,
+    env: Mapping[str, str] | None = None,
+) -> str:
     """Runs pytest and adds its counts, also when it fails.
 
     Tests that failed run once more, one by one. That tells those that fail always from those that fail now and then, which
@@ -292,11 +304,11 @@ def pytest(python: Sequence[str | Path], name: str, arguments: Sequence[str], co
     shutil.rmtree(cache, ignore_errors=True)
     run = (*python, "-m", "pytest", "-o", f"cache_dir={cache}", *arguments)
     try:
-        command(*run, f"--junit-xml={report}")
+        command(*run, f"--junit-xml={report}", env=env)
     except StepFailed as failure:
         load = os.getloadavg()[0]
         with contextlib.suppress(StepFailed):
-            command(*run, "-n0", "--lf", "--lfnf=none", f"--junit-xml={again}")
+            command(*run, "-n0", "--lf", "--lfnf=none", f"--junit-xml={again}", env=env)
         flaky = passed_in(again)
         for test in flaky:
             print(f"FLAKY  {name}: {test} failed at load {load:.1f} and passed when it ran alone", flush=True)

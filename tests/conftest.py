@@ -1,10 +1,12 @@
 """Every test that takes `arun` runs on each kind of event loop that this Python has."""
 
 import asyncio
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -33,6 +35,8 @@ for number, usual in (
         signal.signal(number, usual)
 
 KINDS = ["asyncio"] + (["uvloop"] if uvloop else []) + (["eager"] if sys.version_info >= (3, 12) else [])
+if chosen := os.environ.get("CALLOFF_TEST_LOOPS"):
+    KINDS = [kind for kind in KINDS if kind in chosen.split(",")]
 
 
 def loop_factory(kind: str) -> Callable[[], asyncio.AbstractEventLoop]:
@@ -70,6 +74,12 @@ def arun(loop_kind: str) -> Callable[..., Any]:
             return runner.run(bounded())
 
     return run
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is forced has a minute, not a second: a busy machine may give its thread no turn for that long."""
+    monkeypatch.setattr(calloff.Operation, "policy", replace(calloff.Operation.policy, last=60.0))
 
 
 @pytest.fixture(autouse=True)

@@ -169,7 +169,7 @@ def test_run_as_a_script(name: str) -> None:
         (["--every", "0.5s", "--stall", "1s", "examples/watch_progress.py:copy"], 124, []),
         (["examples/race.py:main"], 0, PRINTED["race.py"]),
         (["--in", "thread", "--timeout", "1", "examples/thread.py:careful"], 124, []),
-        (["--in", "process", "--timeout", "1", "--grace", "1", "examples/process.py:deaf"], 137, []),
+        (["--in", "process", "--timeout", "2", "--grace", "1", "examples/process.py:deaf"], 137, []),
         (["--timeout", "1", "--", "sleep", "60"], 124, []),
         (["--timeout", "2", "--every", "0.5", "examples/hang.py"], 124, ["The connection was closed.", "Stopped."]),
     ],

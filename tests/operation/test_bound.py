@@ -18,7 +18,7 @@ from calloff._operation.operation import Operation
 from calloff._words.ladder import Step
 from calloff._words.policy import DEFAULT
 
-SLACK = 2.0
+SLACK = 5.0
 
 
 @dataclass
@@ -238,11 +238,15 @@ def test_each_way_and_each_body_to_the_point(body, way):
 
 def test_all_of_them_side_by_side_on_real_loops(arun, monkeypatch):
     grace, last = 0.35, 0.35  # not near a point at which it is asked
+    long = {
+        b_swallows_three_times: 30,
+        d_cleans_up_for_a_while: 2,
+    }  # what ends before has time for it on a busy machine
     monkeypatch.setattr(Operation, "policy", replace(DEFAULT, last=last))
 
     async def attempt(body, way):
         try:
-            await way(Attempt(body, grace, last))
+            await way(Attempt(body, long.get(body, grace), last))
         except BaseException as error:
             error.add_note(f"{body.__name__}, {way.__name__}")
             raise
@@ -258,7 +262,8 @@ def test_all_of_them_side_by_side_on_real_loops(arun, monkeypatch):
 
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: body.__name__.replace("_", " "))
 def test_run_with_a_timeout(loop_kind, body, monkeypatch):
-    grace, last = 0.3, 0.3
+    last = 0.3
+    grace = {b_swallows_three_times: 30, d_cleans_up_for_a_while: 1.5}.get(body, 0.3)
     monkeypatch.setattr(Operation, "policy", replace(DEFAULT, last=last))
     expected = expected_of(body, grace, last)
     log = Log(grace)

@@ -21,6 +21,7 @@ KINDS = pytest.mark.parametrize("kind", sorted(bodies.KINDS))
 
 
 @KINDS
+@pytest.mark.usefixtures("patient")
 def test_a_thread_forced_at_random_moments_leaves_no_lock(arun: Callable[..., Any], kind: str) -> None:
     chance = random.Random(kind)
 

@@ -265,7 +265,11 @@ def test_where_it_is(arun, tmp_path):
     async def main():
         op = start(bodies.touch_and_sleep, str(tmp_path / "pid"))
         await begun(tmp_path / "pid")
-        assert [(frame.function, frame.source) for frame in op.where()] == [("touch_and_sleep", "time.sleep(seconds)")]
+        async with asyncio.timeout(20):
+            while [(frame.function, frame.source) for frame in op.where()] != [
+                ("touch_and_sleep", "time.sleep(seconds)")
+            ]:
+                await asyncio.sleep(0.005)
         await op.stop(grace=0)
         op = start(bodies.spin_in_c, str(tmp_path / "in"))
         await begun(tmp_path / "in")
@@ -276,8 +280,11 @@ def test_where_it_is(arun, tmp_path):
         op = start(bodies.async_spin_in_c, str(tmp_path / "async"))
         await begun(tmp_path / "async")
         for _ in range(3):
-            names = [frame.function for frame in op.where()]
-            assert "async_spin_in_c" in names[:2], names  # after uvloop's own, or alone
+            async with asyncio.timeout(20):
+                while (
+                    "async_spin_in_c" not in [frame.function for frame in op.where()][:2]
+                ):  # after uvloop's own, or alone
+                    await asyncio.sleep(0.005)
         assert not op.done(), "looking does it no harm"
         await op.stop(grace=0)
         op = start(bodies.async_line)
@@ -298,10 +305,15 @@ def test_where_it_is_before_our_loop_has_heard_of_the_worker(arun, tmp_path):
         assert until((tmp_path / "pid").exists, 20)  # the loop is blocked here all the time
         assert op.body.pid is None
         seen = []
-        looking = threading.Thread(target=lambda: seen.extend(op.where()))
+
+        def look():
+            until(lambda: seen.append(op.where()) or "sleep(" in seen[-1][-1].source, 20)
+
+        looking = threading.Thread(target=look)
         looking.start()
         looking.join()
-        assert [(frame.function, frame.source) for frame in seen] == [("touch_and_sleep", "time.sleep(seconds)")]
+        last = [(frame.function, frame.source) for frame in seen[-1]]
+        assert last == [("touch_and_sleep", "time.sleep(seconds)")]
         worker = op.body.pid
         assert str(worker) == (tmp_path / "pid").read_text()
         await asyncio.sleep(0)  # now the loop hears of it, too

@@ -17,9 +17,9 @@ def test_the_line_that_called_c_is_named(arun: Any) -> None:
         op = calloff.start(calloff.process(counts_for_ever), grace=0)
         async for tick in op.watch(every=0.02):
             if tick.progress and "# here" in tick.where[-1].source:
+                frame = tick.where[-1]  # at another look a busy machine may have nothing to tell but the function
                 break
             assert tick.elapsed < 30, tick.where
-        frame = op.where()[-1]
         assert (frame.function, frame.source) == ("counts_for_ever", "return sum(itertools.repeat(1, 10**13))  # here")
         assert isinstance(await op.stop(), calloff.Cancelled)
 

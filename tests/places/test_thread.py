@@ -377,7 +377,7 @@ def test_four_hundred_abandoned_threads() -> None:
         async def main():
             calloff.thread.configure(size=400, max_abandoned=400)
             ops = [calloff.start(calloff.thread(time.sleep, 600)) for _ in range(400)]
-            while calloff.thread.counts().running < 400:
+            while not all(op.where() for op in ops):
                 await asyncio.sleep(0.01)
             outcomes = await asyncio.gather(*(op.stop("enough", grace=0) for op in ops))
             assert all(isinstance(outcome, calloff.Abandoned) for outcome in outcomes)

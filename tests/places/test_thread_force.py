@@ -224,6 +224,7 @@ class Lingering:
             self.inside.set()
 
 
+@pytest.mark.usefixtures("patient")
 def test_force_that_a_destructor_swallows_comes_again(arun: Callable[..., Any], monkeypatch: Any) -> None:
     lost: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", lost.append)
@@ -245,6 +246,7 @@ def test_force_that_a_destructor_swallows_comes_again(arun: Callable[..., Any], 
     arun(main)
 
 
+@pytest.mark.usefixtures("patient")
 def test_the_clean_up_is_forced_once(arun: Callable[..., Any]) -> None:
     inside = threading.Event()
     hits: list[BaseException] = []

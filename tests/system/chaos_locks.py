@@ -7,14 +7,13 @@ Started by ``scripts/chaos locks``, which does so on each Python that has an env
 
 import argparse
 import asyncio
-import os
 import random
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from places import moments_bodies as bodies
 
 import calloff
+from calloff._words.policy import DEFAULT
 
 KINDS = sorted(bodies.KINDS)
 Round = Callable[[str, random.Random], Awaitable[bool | None]]
@@ -48,7 +48,7 @@ async def thread(kind: str, chance: random.Random) -> bool:
     inside = threading.Event()
     op = calloff.start(calloff.thread(body, thing, lambda: inside.is_set() or inside.set()))
     while not inside.is_set():
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.0001)
     await asyncio.sleep(chance.random() * 0.003)
     outcome = await op.stop(grace=0)
     while op in calloff.operations():  # on a machine that is busy with others a second may not do: it is forced on
@@ -58,38 +58,42 @@ async def thread(kind: str, chance: random.Random) -> bool:
     return bodies.is_left(thing)
 
 
-def run_in_worker(kind: str, mark: str) -> None:
-    bodies.run_in_worker(kind, mark)
+#: in a worker: the number of the round in which its last thing was used
+_last: list[int] = []
+_numbers = count(1)
 
 
-def look_in_worker() -> tuple[int, bool]:
-    return os.getpid(), bodies.is_left_in_worker()
+def run_in_worker(kind: str, number: int) -> None:
+    body, thing = bodies.make(kind)
+    bodies.last[:] = [thing]
+    _last[:] = [number]
+    body(thing, int)
 
 
-def number_of_worker() -> int:
-    return os.getpid()
+def look_in_worker(number: int) -> bool | None:
+    """``None`` in a worker that has not begun that round."""
+    return bodies.is_left_in_worker() if _last == [number] else None
 
 
 async def process(kind: str, chance: random.Random) -> bool | None:
     """In one worker at a time. Who looks has to be who has worked; now and then that one is replaced in between."""
-    with tempfile.TemporaryDirectory() as folder:
-        before = await calloff.call(calloff.process(number_of_worker))
-        mark = Path(folder, "mark")
-        op = calloff.start(calloff.process(run_in_worker, kind, str(mark)))
-        while not mark.exists():
-            await asyncio.sleep(0.001)
-        await asyncio.sleep(chance.random() * 0.003)
-        outcome = await op.stop(grace=30)
-        assert outcome.report is not None
-        assert outcome.report.rung is calloff.Rung.ASKED, outcome
-        worker, left = await calloff.call(calloff.process(look_in_worker))
-        return left if worker == before else None
+    number = next(_numbers)
+    op = calloff.start(calloff.process(run_in_worker, kind, number))
+    while str(op.state) == "pending":
+        await asyncio.sleep(0)
+    await asyncio.sleep(chance.random() * 0.004)
+    outcome = await op.stop(grace=30)
+    assert outcome.report is not None
+    if not outcome.report.started:
+        return None
+    assert outcome.report.rung is calloff.Rung.ASKED, outcome
+    return await calloff.call(calloff.process(look_in_worker, number))
 
 
-async def rounds(place: Round, count: int, seed: int) -> Counter[str]:
+async def rounds(place: Round, number_of_rounds: int, seed: int) -> Counter[str]:
     chance = random.Random(seed)
     left: Counter[str] = Counter()
-    for number in range(count):
+    for number in range(number_of_rounds):
         kind = KINDS[number % len(KINDS)]
         try:
             found = None
@@ -108,6 +112,9 @@ def main() -> int:
     parser.add_argument("--place", action="append", choices=["coroutine", "thread", "process"])
     options = parser.parse_args()
     calloff.process.configure(size=1)
+    # A loop counts as blocked after a millisecond, and threads take turns sooner: thousands of rounds are to be seen.
+    object.__setattr__(DEFAULT, "slack", 0.001)
+    sys.setswitchinterval(0.0002)
     version = ".".join(map(str, sys.version_info[:3]))
     status = 0
     for place in (coroutine, thread, process):

@@ -149,8 +149,8 @@ BLOCKED = {
 def test_a_signal_ends_what_blocks_the_loop(tmp_path: Path, loop_kind: str, how: str) -> None:
     source = f"""
     async def main():
-        say("ready")
         try:
+            say("ready")
             {BLOCKED[how]}
         finally:
             await asyncio.sleep(0.05)

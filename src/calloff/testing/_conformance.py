@@ -9,6 +9,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ import pytest
 import calloff
 from calloff import Operation, Rung
 
+from .._words.policy import DEFAULT
+
 __all__ = ["Place", "Run", "beat"]
 
 #: runs a test's async function
 Run = Callable[[Any], None]
 
 #: how much later than promised something may be on a busy machine, in seconds
-SLACK = 3.0
+SLACK = 10.0
 
 
 def beat(mark: Path) -> None:
@@ -116,6 +119,11 @@ class Place:
             asyncio.run(main())
 
         return run
+
+    @pytest.fixture
+    def patience(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What can be forced has half a minute for it, not a second: a busy machine may give it no turn for that long."""
+        monkeypatch.setattr(Operation, "policy", replace(DEFAULT, last=30.0))
 
     # --- tools
 

@@ -55,7 +55,7 @@ class GlassBody(Body):
 
     def __init__(self, real: Body, method: str, fault: str) -> None:
         self.real = real
-        self._method = method
+        self.broken: str = method
         self._fault = fault
         self.place: str = real.place
         self.name: str = real.name
@@ -63,7 +63,7 @@ class GlassBody(Body):
         self.argv: tuple[str, ...] = real.argv
 
     def _through(self, method: str, call: Callable[[], Any], lie: Any) -> Any:
-        if method != self._method:
+        if method != self.broken:
             return call()
         if self._fault == "raises":
             raise Broken(method)
