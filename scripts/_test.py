@@ -158,9 +158,11 @@ def layers() -> None:
     command(BIN / "lint-imports", "--no-cache")
 
 
-def docs() -> None:
+def docs() -> str:
+    """Builds the site, then looks at each page for what hinders people: contrast, names, keys."""
     quiet = {"NO_MKDOCS_2_WARNING": "1"}
     command(BIN / "mkdocs", "build", "--strict", "--quiet", "--site-dir", BUILD / "site", env=quiet)
+    return command(BIN / "python", ROOT / "scripts" / "_axe.py", BUILD / "site").strip()
 
 
 def browser() -> str | None:
@@ -431,7 +433,7 @@ def jobs(counts: Counts) -> dict[str, list[Step]]:
         "lint": [Step("ruff", ruff)],
         "types": [Step("mypy --strict", mypy), Step("pyright", pyright)],
         "imports": [Step("imports go down only", layers)],
-        "docs": [Step("docs", docs)],
+        "docs": [Step("browser", browser), Step("docs", docs)],
         "wheel": [Step("wheel and its public types", wheel)],
         "borders": [Step("pytest of the borders", partial(borders, counts))],
     }

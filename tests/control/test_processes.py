@@ -70,6 +70,36 @@ def test_two_processes_and_two_clients_at_once(tmp_path: Path) -> None:
         asyncio.run(main(first, second))
 
 
+HEAVY = """
+import subprocess
+
+def hold():
+    child = subprocess.Popen(["sleep", "3600"])
+    held = b"x" * 50_000_000
+    calloff.progress("held")
+    child.wait()
+
+async def main():
+    await asyncio.gather(calloff.start(calloff.process(hold)), calloff.start(asyncio.sleep(3600), name="light"))
+"""
+
+
+def test_what_the_process_of_an_operation_uses(tmp_path: Path) -> None:
+    async def main(id: str, light: str) -> None:
+        async with Client() as client:
+            used = (await client.show(id)).usage
+            assert used is not None
+            assert used.processes == 2
+            assert 50e6 < used.memory < 500e6
+            assert 0 <= used.cpu < 60
+            assert (await client.show(light)).usage is None, "it shares the process of its program"
+
+    with Program(tmp_path, HEAVY, name="heavy.py"):
+        (heavy,) = eventually(lambda seen: any(row.progress == "held" for row in seen.rows), Query(name="hold")).rows
+        (light,) = eventually(running(1), Query(name="light")).rows
+        asyncio.run(main(heavy.id, light.id))
+
+
 BARE = """
 import calloff.control._server
 

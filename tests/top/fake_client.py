@@ -46,6 +46,8 @@ class Fake:
         if self.error is not None:
             raise self.error
         found = [each for each in self.rows if each.state in query.states and (query.ended or not is_over(each))]
+        if query.places:
+            found = [each for each in found if each.place in query.places]
         if query.name:
             found = [each for each in found if fnmatch(each.name, query.name)]
         if query.sort != "tree":
@@ -74,12 +76,14 @@ class Fake:
         if self.stopped is not None:
             yield self.stopped
             return
-        (id,) = query.ids
-        at, found = next((at, each) for at, each in enumerate(self.rows) if each.id == id)
-        number = int(id.partition(".")[2])
-        cause = Cause("requested", reason, "ana (pid 99, calloff top)", 1012.0)
-        self.rows[at] = ended(number, found.name, "cancelled", pid=found.pid, reason=cause, rung="ASKED", clean_up=0.3)
-        yield Stopped(row=self.rows[at], seconds=0.3, outcome="cancelled")
+        for id in query.ids:
+            at, found = next((at, each) for at, each in enumerate(self.rows) if each.id == id)
+            number = int(id.partition(".")[2])
+            cause = Cause("requested", reason, "ana (pid 99, calloff top)", 1012.0)
+            self.rows[at] = ended(
+                number, found.name, "cancelled", pid=found.pid, reason=cause, rung="ASKED", clean_up=0.3
+            )
+            yield Stopped(row=self.rows[at], seconds=0.3, outcome="cancelled")
 
 
 def is_over(row):

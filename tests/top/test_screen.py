@@ -3,7 +3,7 @@
 import asyncio
 import functools
 
-from textual.widgets import Button, Input, Static
+from textual.widgets import Button, HelpPanel, Input, Static
 from top.fake_client import Fake, ended, row
 
 from calloff.control import NotFound, Process, Stopped, Unreachable
@@ -128,6 +128,61 @@ async def test_filter(pilot, app, fake):
     assert fake.asked[-1].name == "*-2", "with wildcards it is taken as it is"
     await pilot.press("escape")
     await until(lambda: table.total == 5)
+
+
+@screen()
+async def test_a_filter_of_conditions(pilot, app, fake):
+    table = app.query_one(Table)
+    await pilot.press("slash", *"state:stop")
+    await until(lambda: "state is one of" in text(app, "#view"))  # not yet a whole one: what was seen stays
+    assert table.total == 5
+    await pilot.press(*"ping")
+    await until(lambda: table.total == 1)
+    await pilot.press("enter", "escape")
+    await until(lambda: table.total == 5)
+    await pilot.press("slash", *"place:command older:5s fetch")
+    await until(lambda: fake.asked[-1].places == ("command",) and fake.asked[-1].name == "*fetch*")
+    assert fake.asked[-1].older_than == 5.0
+
+
+@screen()
+async def test_several_are_called_off_at_once(pilot, app, fake):
+    await move_to(app, pilot, "fetch-1")
+    await pilot.press("m", "m", "m")
+    await until(lambda: "3 marked" in text(app, "#view"))
+    assert [line.split()[0] for line in lines(app)[1:6]] == ["4312.1", "●4312.2", "●4312.3", "●4312.4", "5000.1"]
+    await pilot.press("up", "m")  # the last one no longer
+    await until(lambda: "2 marked" in text(app, "#view"))
+    await move_to(app, pilot, "crawl")
+    await pilot.press("c")
+    await until(lambda: isinstance(app.screen, Ask))
+    box = app.screen.query_one("Vertical")
+    assert str(box.border_title) == "Call off these 2?"
+    assert "4312.2 fetch-1" in str(box.query_one(Static).content)
+    await pilot.press("enter")
+    await until(lambda: fake.cancels)
+    assert fake.cancels[0][0] == ("4312.2", "4312.3"), "the marked ones, not the one under the cursor"
+    fake.ending.set()
+    await until(lambda: text(app, "#verdicts").count("has ended: cancelled") == 2)
+    assert "marked" not in text(app, "#view")
+
+
+@screen()
+async def test_marks_can_be_dropped(pilot, app, fake):
+    await move_to(app, pilot, "fetch-1")
+    await pilot.press("m")
+    await until(lambda: app.query_one(Table).marked)
+    await pilot.press("escape")
+    assert not app.query_one(Table).marked
+    assert "marked" not in text(app, "#view")
+
+
+@screen()
+async def test_all_keys_are_told(pilot, app, fake):
+    await pilot.press("question_mark")
+    await until(lambda: app.screen.query(HelpPanel))
+    await pilot.press("question_mark")
+    await until(lambda: not app.screen.query(HelpPanel))
 
 
 @screen([row(1, "fetch-*", count=240), row(2, "crawl")])

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from places.process_table import below
 from playwright.sync_api import Browser, Page, expect
 from web import browser as browsers
@@ -440,3 +441,26 @@ def test_everything_that_can_be_used_has_a_name(page: Served, source: FakeSource
     ids = tab.evaluate("() => [...document.querySelectorAll('[id]')].map(node => node.id)")
     assert len(ids) == len(set(ids))
     assert tab.evaluate("getComputedStyle(document.getElementById('link'), '::before').animationName") == "none"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [(1280, 900), (390, 844)], ids=["desk", "phone"])
+def test_axe_has_nothing_serious_to_say(
+    page: Served, source: FakeSource, visit: Callable[..., Page], scheme: str, size: tuple[int, int]
+) -> None:
+    fill(source)
+    tab = visit(page.link, color_scheme=scheme, viewport={"width": size[0], "height": size[1]})
+    expect(tab.locator("#running-table [data-id='100.2']")).to_be_visible()
+    assert _serious(tab) == []
+    tab.locator("#running-table").get_by_role("button", name="fetch", exact=True).click()
+    expect(tab.locator("#detail .stack li")).to_have_count(2)
+    tab.get_by_role("button", name="Call off").click()
+    expect(tab.get_by_role("dialog")).to_be_visible()
+    assert _serious(tab) == []
+
+
+def _serious(tab: Page) -> list[str]:
+    found = Axe().run(tab).response["violations"]
+    return [
+        f"{each['help']}: {each['nodes'][0]['html']}" for each in found if each["impact"] in ("serious", "critical")
+    ]

@@ -65,6 +65,10 @@ def _facts(detail: Detail) -> Iterator[tuple[str, str]]:
     row = detail.row
     yield "state", _state(row)
     yield "place", row.place + (f", process {row.worker}" if row.worker is not None else "")
+    if detail.usage is not None:
+        used = detail.usage
+        processes = "" if used.processes == 1 else f", in {used.processes} processes"
+        yield "uses", f"{spoken(used.cpu)} of processor time, {used.memory / 2**20:.0f} MiB{processes}"
     if row.place == "command" and row.where is not None:
         yield "command", clean(row.where.source)
     yield "process", f"{row.pid}: {clean(command_line(detail.argv))}"

@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from ._records import Row as Row
     from ._records import Step as Step
     from ._records import Stopped as Stopped
+    from ._records import Usage as Usage
     from ._server import expose as expose
 
 _HOMES = {
     "_client": ("Client", "Overview"),
     "_errors": ("Ambiguous", "ControlError", "NotFound", "Unreachable"),
     "_links": ("Process", "processes"),
-    "_records": ("VERSION", "Cause", "Detail", "Frame", "Query", "Row", "Step", "Stopped"),
+    "_records": ("VERSION", "Cause", "Detail", "Frame", "Query", "Row", "Step", "Stopped", "Usage"),
     "_server": ("expose",),
 }
 

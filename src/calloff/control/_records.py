@@ -35,6 +35,7 @@ __all__ = [
     "Show",
     "Step",
     "Stopped",
+    "Usage",
     "VERSION",
     "Watch",
 ]
@@ -108,6 +109,14 @@ class Row(Struct, frozen=True, omit_defaults=True):
     survivors: tuple[str, ...] = ()  # processes that it left behind and that could not be killed, with why
 
 
+class Usage(Struct, frozen=True):
+    """What the process of an operation and everything below it use."""
+
+    cpu: float  # seconds of processor time so far
+    memory: int  # bytes that are in memory now
+    processes: int
+
+
 class Detail(Struct, frozen=True, omit_defaults=True):
     """Everything about one operation."""
 
@@ -118,6 +127,7 @@ class Detail(Struct, frozen=True, omit_defaults=True):
     stall: float | None = None
     stuck_at: tuple[Frame, ...] = ()
     argv: tuple[str, ...] = ()  # of the process it belongs to
+    usage: Usage | None = None  # of the process or command that it runs in
 
 
 class Query(Struct, frozen=True, omit_defaults=True):

@@ -33,6 +33,7 @@ from ._fold import folded, stem
 from ._ids import Index, best, numbers
 from ._lines import frames, innermost, line_of, stack_of_task, steps_of
 from ._records import Cause, Detail, Frame, Listing, Query, Row
+from ._usage import usage_of
 
 __all__ = ["Registry"]
 
@@ -290,6 +291,7 @@ class Registry:
             stall=facts.stall,
             stuck_at=frames(() if stop is None else stop.stuck),
             argv=argv,
+            usage=usage_of(row.worker),
         )
 
 

@@ -5,26 +5,27 @@ is never more than one question under way, however long an answer takes, and the
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
-from typing import Any, ClassVar, Protocol
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
+from msgspec.structs import replace
 from textual import on
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Footer, HelpPanel, Input, Static
 
-from ..control import ControlError, Detail, Overview, Query, Row, Stopped
+from ..control import Detail, Overview, Query, Row
+from ..control._filter import read_filter
 from ..control._records import ENDED, LIVE, SORTS, STATES
-from ._cancel import Ask, Order, verdict
+from ._cancel import Ask
 from ._cells import clean, seconds
 from ._detail import Pane
+from ._orders import TROUBLE, Asked, Orders
 from ._table import Table
 
-__all__ = ["Asked", "Top"]
+__all__ = ["Top"]
 
-#: what may go wrong with one question, while the next may go well
-_TROUBLE = (ControlError, OSError, ValueError)
 _NOTHING = """\
 No operation runs that can be looked at.
 
@@ -32,22 +33,7 @@ A program is seen here when it is started by  calloff run,
 with  calloff.run(main(), expose=True),  or with  CALLOFF_EXPOSE=1  in its environment."""
 
 
-class Asked(Protocol):
-    """What is needed of `calloff.control.Client`."""
-
-    async def list(self, query: Query | None = None) -> Overview:
-        """The rows."""
-        ...
-
-    async def show(self, id: str) -> Detail:
-        """Everything about one."""
-        ...
-
-    def cancel(
-        self, query: Query, *, reason: str = "", grace: float | None = None, wait: float = 10.0
-    ) -> AsyncGenerator[Stopped, None]:
-        """Call off, and the endings."""
-        ...
+_WORDS = "part of a name   state:stopping   place:process   pid:4312   older:30s"
 
 
 class Top(App[None]):
@@ -57,7 +43,7 @@ class Top(App[None]):
         client: whom to ask.
         every: seconds between two looks.
         wait: seconds that a cancel waits for the ending.
-        name: only operations whose name has this in it, or fits it as a pattern.
+        name: a filter to begin with: part of a name or a pattern, ``state:``, ``place:``, ``pid:``, ``older:``.
         sort: by what the rows are sorted at first.
         tasks: whether plain asyncio tasks are shown, too.
     """
@@ -73,6 +59,7 @@ class Top(App[None]):
         Binding("t", "tasks", "Tasks"),
         Binding("f", "fold", "Fold"),
         Binding("space", "pause", "Pause"),
+        Binding("question_mark", "keys", "Keys"),
         Binding("escape", "leave", "Back", show=False),
         Binding("q,ctrl+c", "quit", "Quit"),
     ]
@@ -102,8 +89,8 @@ class Top(App[None]):
         super().__init__()
         self._client = client
         self._every = every
-        self._wait = wait
-        self._named = name
+        self._typed = name
+        self._only = Query()
         self._by = sort
         self._reverse = False
         self._tasks = tasks
@@ -112,11 +99,16 @@ class Top(App[None]):
         self._paused = False
         self._detail: str | None = None
         self._wake = asyncio.Event()
-        self._orders: dict[str, str] = {}
+        self._orders = Orders(client, wait, self._tell_verdicts, self._wake.set)
         # kept, since a search only finds those of the screen in front, which may be the question before a cancel
         self._counts = Static(id="counts", markup=False)
         self._view = Static(id="view", markup=False)
-        self._filter = Input(placeholder="name, or a pattern with * and ?", id="filter", compact=True, value=name)
+        self._filter = Input(
+            placeholder="part of a name   state:stopping   place:process   pid:4312   older:30s",
+            id="filter",
+            compact=True,
+            value=name,
+        )
         self._table = Table()
         self._nothing = Static(_NOTHING, id="nothing", markup=False)
         self._pane = Pane()
@@ -136,7 +128,7 @@ class Top(App[None]):
         """Begin to look."""
         self._table.sort = self._by
         self._table.focus()
-        self._tell_view()
+        self._read(self._typed)
         self.run_worker(self._follow(), name="look", exit_on_error=True)
         self.set_interval(min(self._every, 1.0), self._table.refresh)
 
@@ -147,7 +139,7 @@ class Top(App[None]):
             self._wake.clear()
             try:
                 await self._look()
-            except _TROUBLE as error:
+            except TROUBLE as error:
                 self._say(str(error))
             try:
                 await asyncio.wait_for(self._wake.wait(), None if self._paused else self._every)
@@ -166,7 +158,7 @@ class Top(App[None]):
             return
         self._table.show(asked.offset, overview.rows, overview.total)
         self._tell_counts(overview)
-        nothing = not overview.total and not self._named and not self._history
+        nothing = not overview.total and not self._typed and not self._history
         self._nothing.set_class(nothing, "open")
         self._table.display = not nothing
         if nothing:
@@ -175,11 +167,11 @@ class Top(App[None]):
 
     def _question(self, offset: int | None = None) -> Query:
         first, limit = self._table.view
-        name = self._named if not self._named or set("*?") & set(self._named) else f"*{self._named}*"
-        return Query(
-            name=name,
-            states=ENDED if self._history else LIVE,
-            tasks=self._tasks and not self._history,
+        only, half = self._only, ENDED if self._history else LIVE
+        return replace(
+            only,
+            states=tuple(state for state in only.states or half if state in half),
+            tasks=(self._tasks or only.tasks) and not self._history,
             ended=self._history,
             fold=self._folded and not self._history,
             sort="ended" if self._history else self._by,
@@ -195,7 +187,7 @@ class Top(App[None]):
             return
         try:
             pane.show(await self._client.show(self._detail))
-        except _TROUBLE as error:
+        except TROUBLE as error:
             pane.say(self._detail, str(error))
 
     # --- what is told at the edges
@@ -211,8 +203,10 @@ class Top(App[None]):
 
     def _tell_view(self) -> None:
         parts = ["history, latest first"] if self._history else [f"by {self._by}{' reversed' if self._reverse else ''}"]
-        if self._named:
-            parts.append(f"filter {clean(self._named)}")
+        if self._typed:
+            parts.append(f"filter {clean(self._typed)}")
+        if self._table.marked:
+            parts.append(f"{len(self._table.marked)} marked")
         if self._tasks and not self._history:
             parts.append("with tasks")
         if self._folded and not self._history:
@@ -227,10 +221,13 @@ class Top(App[None]):
         nothing.add_class("open")
         self._table.display = False
 
-    def _tell_verdicts(self) -> None:
+    def _tell_verdicts(self, said: str = "", severity: Any = "information") -> None:
+        """Show what became of the last cancels; what is new in a corner, too."""
         shown = self._verdicts
-        shown.update("\n".join(list(self._orders.values())[-4:]))
-        shown.set_class(bool(self._orders), "open")
+        shown.update("\n".join(list(self._orders.told.values())[-4:]))
+        shown.set_class(bool(self._orders.told), "open")
+        if said:
+            self.notify(said, title="Call off", severity=severity, timeout=8, markup=False)
 
     def _changed(self) -> None:
         """Something else is to be seen."""
@@ -243,6 +240,10 @@ class Top(App[None]):
     @on(Table.Wanted)
     def _scrolled(self) -> None:
         self._wake.set()
+
+    @on(Table.Marked)
+    def _marked(self) -> None:
+        self._tell_view()
 
     @on(Table.Selected)
     def _selected(self) -> None:
@@ -314,67 +315,79 @@ class Top(App[None]):
         field.focus()
 
     @on(Input.Changed, "#filter")
-    def _typed(self, event: Input.Changed) -> None:
-        if event.value.strip() != self._named:
-            self._named = event.value.strip()
-            self._changed()
+    def _typed_more(self, event: Input.Changed) -> None:
+        if event.value.strip() != self._typed:
+            self._read(event.value.strip())
+
+    def _read(self, typed: str) -> None:
+        """Look through another filter; while it is not yet a whole one, the one before stays."""
+        try:
+            only = read_filter(typed)
+        except ValueError as error:
+            self._view.update(clean(str(error)))
+            return
+        self._typed, self._only = typed, only
+        self._changed()
 
     @on(Input.Submitted, "#filter")
     def _typed_enough(self) -> None:
         self._filter.remove_class("open")
         self._table.focus()
 
+    def action_keys(self) -> None:
+        """Show what each key does, or no longer."""
+        if self.screen.query(HelpPanel):
+            self.action_hide_help_panel()
+        else:
+            self.action_show_help_panel()
+
     def action_leave(self) -> None:
-        """Leave the filter, then the details, then what was said of the last cancels."""
+        """Leave the filter, then the details, then the marks, then what was said of the last cancels."""
         field, pane = self._filter, self._pane
-        if field.has_class("open") or (self._named and not pane.has_class("open")):
+        if field.has_class("open") or (self._typed and not pane.has_class("open")):
             field.value = ""
             field.remove_class("open")
         elif pane.has_class("open"):
             pane.remove_class("open")
             self._detail = None
+        elif self._table.marked:
+            self._table.marked.clear()
+            self._table.refresh()
+            self._tell_view()
         else:
-            self._orders.clear()
+            self._orders.told.clear()
             self._tell_verdicts()
         self._table.focus()
 
     # --- calling off
 
     def action_call_off(self) -> None:
-        """Ask, and call off the operation under the cursor."""
+        """Ask, and call off the marked operations, or else the one under the cursor."""
         row = self._table.row
-        if row is None or (row.outcome is not None and row.state != "abandoned"):
+        rows = list(self._table.marked.values()) or ([] if row is None else [row])
+        rows = [row for row in rows if row.outcome is None or row.state == "abandoned"]
+        if not rows:
             self.notify("there is nothing to call off here", severity="warning", markup=False)
             return
-        self.run_worker(self._call_off(row), name="call off")
+        self.run_worker(self._call_off(rows), name="call off")
 
-    async def _call_off(self, row: Row) -> None:
-        try:
-            detail = await self._client.show(row.id)
-        except _TROUBLE as error:
-            self._judge(row, str(error), "warning")
+    async def _call_off(self, rows: list[Row]) -> None:
+        found: dict[str, Detail] = {}
+        for row in rows:
+            try:
+                detail = await self._client.show(row.id)
+            except TROUBLE as error:
+                self._orders.judge(row, str(error), "warning")
+            else:
+                found[row.id] = detail  # of one that stands for several, which itself has another name
+        if not found:
             return
-        row = detail.row  # of one that stands for several, which itself has another name
-        order = await self.push_screen_wait(Ask(row, len(detail.children)))
+        order = await self.push_screen_wait(Ask([detail.row for detail in found.values()], _children(found.values())))
         if order is not None:
-            await self._carry_out(row, order)
+            self._table.marked.clear()
+            self._tell_view()
+            await self._orders.carry_out({id: detail.row for id, detail in found.items()}, order)
 
-    async def _carry_out(self, row: Row, order: Order) -> None:
-        self._orders.pop(row.id, None)
-        self._orders[row.id] = clean(f"{row.id} {row.name}: asked to stop, waiting for its end ...")
-        self._tell_verdicts()
-        self._wake.set()
-        query = Query(ids=(row.id,), tasks=row.place == "asyncio")
-        told: tuple[str, str] = f"{row.id} has ended before", "information"
-        try:
-            async for stopped in self._client.cancel(query, reason=order.reason, grace=order.grace, wait=self._wait):
-                told = verdict(stopped, self._wait)
-        except _TROUBLE as error:
-            told = str(error), "warning"
-        self._judge(row, *told)
-        self._wake.set()
 
-    def _judge(self, row: Row, text: str, severity: Any) -> None:
-        self._orders[row.id] = text
-        self._tell_verdicts()
-        self.notify(text, title="Call off", severity=severity, timeout=8, markup=False)
+def _children(details: Iterable[Detail]) -> int:
+    return len({child for detail in details for child in detail.children})

@@ -1,5 +1,6 @@
 """Calling an operation off: the question before it, and the words of the verdict after it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,6 +17,9 @@ from ..control import Row, Stopped
 from ._cells import clean, line, seconds
 
 __all__ = ["Ask", "Order", "verdict"]
+
+#: so many of several are named in the question
+_SHOWN = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,25 +52,16 @@ class Ask(ModalScreen[Order | None]):
     Ask Button { margin-left: 2; }
     """
 
-    def __init__(self, row: Row, children: int) -> None:
+    def __init__(self, rows: Sequence[Row], children: int) -> None:
         super().__init__()
-        self._row = row
+        self._rows = rows
         self._children = children
 
     def compose(self) -> ComposeResult:
         """The question, two fields, two buttons."""
-        row = self._row
-        about = f"{row.place}, {row.state} for {seconds(row.age)}"
-        if self._children:
-            about += (
-                f"; its {self._children} children are called off with it"
-                if self._children > 1
-                else ("; its child is called off with it")
-            )
-        where = line(row.where)
         with Vertical() as box:
-            box.border_title = Text(f"Call off {row.id} {clean(row.name)}?")
-            yield Static(f"{about}\n{where}" if where else about, markup=False)
+            box.border_title = Text(self._question())
+            yield Static(self._about(), markup=False)
             yield Label("Reason")
             yield Input(placeholder="arrives in its report", id="reason")
             yield Label("Grace until force")
@@ -75,6 +70,24 @@ class Ask(ModalScreen[Order | None]):
             with Horizontal():
                 yield Button("Call it off", variant="warning", id="yes")
                 yield Button("Back", id="no")
+
+    def _question(self) -> str:
+        first, *others = self._rows
+        return f"Call off these {len(self._rows)}?" if others else f"Call off {first.id} {clean(first.name)}?"
+
+    def _about(self) -> str:
+        """What is called off: of one its state and line, of several a line for each of the first."""
+        children = {0: "", 1: "its child is called off with it"}.get(
+            self._children, f"its {self._children} children are called off with it"
+        )
+        first, *others = self._rows
+        if not others:
+            about = "; ".join(filter(None, [f"{first.place}, {first.state} for {seconds(first.age)}", children]))
+            return "\n".join(filter(None, [about, line(first.where)]))
+        told = [f"{row.id} {clean(row.name)}  {line(row.where, short=True)}" for row in self._rows[:_SHOWN]]
+        if len(self._rows) > _SHOWN:
+            told.append(f"and {len(self._rows) - _SHOWN} more")
+        return "\n".join([*told, *filter(None, [children.replace("its", "their", 1)])])
 
     @on(Input.Submitted)
     @on(Button.Pressed, "#yes")

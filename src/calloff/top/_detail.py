@@ -71,12 +71,21 @@ def _facts(detail: Detail) -> list[tuple[str, str]]:
         ("progress", "" if row.progress is None else clean(str(row.progress))),
         ("parent", row.parent or ""),
         ("children", ", ".join(detail.children)),
+        ("uses", _usage(detail)),
         ("program", fitted(clean(join(detail.argv)), 200)),
         ("error", clean(row.error or "")),
         *_stop(row),
         ("survivors", clean(", ".join(row.survivors))),
     ]
     return [(label, value) for label, value in facts if value]
+
+
+def _usage(detail: Detail) -> str:
+    used = detail.usage
+    if used is None:
+        return ""
+    processes = "" if used.processes == 1 else f", in {used.processes} processes"
+    return f"{seconds(used.cpu)} of processor time, {used.memory / 2**20:.0f} MiB{processes}"
 
 
 def _stop(row: Row) -> list[tuple[str, str]]:

@@ -38,6 +38,7 @@ class Table(ScrollView, can_focus=True):
         sort: by what they are sorted.
         reverse: whether the other way round.
         paused: whether time stands still.
+        marked: the marked rows by their ids, as they were last seen.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -48,10 +49,11 @@ class Table(ScrollView, can_focus=True):
         Binding("home,g", "edge(0)", "First", show=False),
         Binding("end,G", "edge(1)", "Last", show=False),
         Binding("enter", "open", "Details"),
+        Binding("m", "mark", "Mark"),
     ]
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "head", "cursor", "name", "faint", "rest", "pending", "running", "stopping", "completed", "failed", "cancelled",
-        "abandoned", "time", "soon", "late", "done",
+        "abandoned", "time", "soon", "late", "done", "marked",
     }  # fmt: skip
     DEFAULT_CSS = """
     Table {
@@ -61,6 +63,7 @@ class Table(ScrollView, can_focus=True):
         & > .cursor { background: $surface-lighten-2; }
         &:focus > .cursor { background: $primary-muted; }
         & > .name { text-style: bold; }
+        & > .marked { color: $text-accent; text-style: bold; }
         & > .faint, & > .pending { color: $foreground-darken-3; }
         & > .rest { color: $foreground-darken-3; }
         & > .running, & > .completed { color: $text-success; }
@@ -83,6 +86,9 @@ class Table(ScrollView, can_focus=True):
     class Selected(Message):
         """The cursor stands on another operation."""
 
+    class Marked(Message):
+        """Other rows are marked now."""
+
     class Sorted(Message):
         """A heading was clicked."""
 
@@ -97,6 +103,7 @@ class Table(ScrollView, can_focus=True):
         self.sort: str = "tree"
         self.reverse: bool = False
         self.paused: bool = False
+        self.marked: dict[str, Row] = {}
         self._rows: dict[int, Row] = {}
         self._seen_at = 0.0
         self._base: Style | None = None
@@ -120,6 +127,7 @@ class Table(ScrollView, can_focus=True):
         self._rows = dict(enumerate(rows, first))
         self._seen_at = time.monotonic()
         self.total = total
+        self.marked.update((row.id, row) for row in rows if row.id in self.marked)
         size = Size(self.size.width, total + 1)
         if size != self.virtual_size:
             self.virtual_size = size
@@ -163,9 +171,12 @@ class Table(ScrollView, can_focus=True):
             strip = Strip([Segment(" …" if at < self.total else "", self._style("faint"))], None)
         else:
             depth = row.depth if self.sort == "tree" and not self.history else 0
-            strip = Strip(
-                [Segment(text, self._style(style)) for text, style in cells(found, self._now(row), depth, width)]
-            )
+            seen, style_of_id = self._now(row), "faint"
+            if row.id in self.marked:
+                seen, style_of_id = msgspec.structs.replace(seen, id=f"●{row.id}"), "marked"
+            (id_, _), *rest = cells(found, seen, depth, width)
+            pieces = [(id_, style_of_id), *rest]
+            strip = Strip([Segment(text, self._style(style)) for text, style in pieces])
         if at == self.cursor and at < self.total:
             base += self._style("cursor")
         return strip.adjust_cell_length(width).apply_style(base)
@@ -225,6 +236,17 @@ class Table(ScrollView, can_focus=True):
     def action_open(self) -> None:
         """Show the details of the row under the cursor, or no longer."""
         self.post_message(self.Opened())
+
+    def action_mark(self) -> None:
+        """Mark the row under the cursor, or no longer, and go to the next one."""
+        row = self.row
+        if row is None or self.history:
+            return
+        if self.marked.pop(row.id, None) is None:
+            self.marked[row.id] = row
+        self.post_message(self.Marked())
+        self.action_move(1)
+        self.refresh()
 
     def on_click(self, event: events.Click) -> None:
         """A heading sorts, a row is chosen, a second click on it shows its details."""

@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import Struct, ValidationError, convert
 
 from ..control import Query
+from ..control._filter import read_filter
 from ..control._records import ENDED, LIVE, PLACES, SORTS, STATES
 
 __all__ = ["MOST", "View"]
@@ -54,10 +55,17 @@ class View:
             ValueError: one of them is wrong; the message names it and what is allowed.
         """
         found = _checked(parameters)
-        name = found.name if not found.name or set("*?") & set(found.name) else f"*{found.name}*"
-        common: dict[str, Any] = {"name": name, "places": found.place, "tasks": found.tasks}
-        live = tuple(state for state in found.state if state in LIVE)
-        ended = tuple(state for state in found.state if state in ENDED)
+        typed = read_filter(found.name)
+        states = found.state or typed.states
+        common: dict[str, Any] = {
+            "ids": typed.ids,
+            "name": typed.name,
+            "places": found.place or typed.places,
+            "older_than": typed.older_than,
+            "tasks": found.tasks or typed.tasks,
+        }
+        live = tuple(state for state in states if state in LIVE)
+        ended = tuple(state for state in states if state in ENDED)
         running = Query(
             states=live,
             sort=found.sort,
@@ -71,9 +79,9 @@ class View:
             states=ended or ENDED, ended=True, sort="ended", offset=found.past, limit=found.limit, where=False, **common
         )
         return cls(
-            running=running if live or not found.state else None,
-            ended=past if ended or not found.state else None,
-            counts=Query(ended=True, limit=0, where=False, **common) if found.state else None,
+            running=running if live or not states else None,
+            ended=past if ended or not states else None,
+            counts=Query(ended=True, limit=0, where=False, **common) if states else None,
             show=found.show,
         )
 

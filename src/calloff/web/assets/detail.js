@@ -31,6 +31,8 @@ function facts(row, detail, open) {
   const link = (id) => h("button", { type: "button", class: "link-like", text: id, click: () => open(id) });
   add("Place", row.place + (row.worker && row.worker !== row.pid ? `, pid ${row.worker}` : ""));
   add("Process", `${row.pid} `, h("code", { text: command(detail?.argv ?? []), title: (detail?.argv ?? []).join(" ") }));
+  const used = detail?.usage;
+  if (used) add("Uses", `${spoken(used.cpu)} of processor time, ${Math.round(used.memory / 2 ** 20)} MiB${used.processes > 1 ? `, in ${used.processes} processes` : ""}`);
   if (row.parent) add("Parent", link(row.parent));
   if (detail?.children?.length) add("Children", ...detail.children.flatMap((id) => [link(id), " "]));
   add("Started", `${clock(row.started_at)}, ${ended(row) ? `ran ${spoken(age(row))}` : `${spoken(age(row))} ago`}`);
