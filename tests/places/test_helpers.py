@@ -397,3 +397,61 @@ def test_killed_before_the_work_is_started(arun, monkeypatch, tmp_path, place, v
         assert value == 3 if place == "process" else value.text == "x\n"
 
     arun(main)
+
+
+@pytest.mark.parametrize("place", ["command", "process"])
+def test_called_off_while_a_keeper_takes_its_time_to_come_up(arun, monkeypatch, tmp_path, place):
+    """Nobody has come to the start: it is taken back, and so nothing needs to be waited for."""
+    slow = tmp_path / "slow"
+    slow.write_text("#!/bin/sh\nexec sleep 30\n")
+    slow.chmod(0o700)
+
+    async def main():
+        calloff.process.restart()
+        if kept._keeper is not None:
+            kept._dead(kept._keeper)
+        monkeypatch.setattr(sys, "executable", str(slow))
+        files = len(os.listdir("/proc/self/fd"))
+        mark = tmp_path / "mark"
+        work = calloff.command("touch", mark) if place == "command" else calloff.process(mark.touch)
+        op = calloff.start(work)
+        await asyncio.sleep(0.05)
+        outcome = await op.stop(grace=0.05)
+        monkeypatch.undo()
+        assert isinstance(outcome, calloff.Cancelled), outcome
+        assert outcome.report.rung is calloff.Rung.ASKED
+        former = kept._keeper
+        os.kill(former._starter, signal.SIGKILL)
+        await next_starts_work()
+        calloff.process.restart()
+        assert not mark.exists()
+        assert not former.uses
+        assert len(os.listdir("/proc/self/fd")) <= files + 3
+
+    arun(main)
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_guard_that_is_killed_after_its_command_has_ended_by_itself(arun, tmp_path, status):
+    async def main():
+        go = tmp_path / "go"
+        os.mkfifo(go)
+        op = calloff.start(calloff.command("sh", "-c", f"read line < {go}; exit {status}"))
+        while op.body.pid is None:
+            await asyncio.sleep(0.01)
+        pid, guard, keeper = op.body.pid, parent(op.body.pid), kept._keeper.pid
+        for helper in (keeper, guard):  # each would be continued by the one before
+            os.kill(helper, signal.SIGSTOP)
+            assert until(lambda: state(helper) == "T")
+        go.write_text("x\n")
+        assert until(lambda: state(pid) == "Z")
+        os.kill(guard, signal.SIGKILL)
+        outcome = await asyncio.wait_for(op.outcome(), SLACK)
+        if status:
+            assert isinstance(outcome.error, calloff.CommandFailed)
+            assert outcome.error.status == status
+            assert "guard" not in str(outcome.error)
+        else:
+            assert isinstance(outcome, calloff.Completed)
+
+    arun(main)

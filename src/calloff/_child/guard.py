@@ -115,6 +115,8 @@ class Guard:
         cause = self._begin() or self._read()
         while not cause:
             self._wait()
+            if self._reaper.status is not None:
+                self.page.status = self._reaper.status
             if self._reaper.status is not None and self._settled():
                 cause = ITSELF
             else:
@@ -141,7 +143,9 @@ class Guard:
                     break
             if self._gone:
                 return NEVER
-        if any(mail[0] in ("kill", "ask") for mail in self._mail) and self.kind != "worker":
+        while self._receive():  # an owner that has taken the start back has closed the socket behind that letter
+            pass
+        if self._gone or (self.kind != "worker" and any(mail[0] in ("kill", "ask") for mail in self._mail)):
             return NEVER  # called off before it began
         self.page.launched = True
         try:
@@ -208,17 +212,19 @@ class Guard:
         if fds.is_readable(self._woken, seconds):
             self._drain()
 
-    def _receive(self) -> None:
+    def _receive(self) -> bool:
+        """Take what has come; whether something had."""
         try:
             data = self._control.recv(1 << 16)
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         except OSError:
             data = b""
         if data:
             self._mail += self._letters.feed(data)
         else:
             self._gone = True
+        return bool(data)
 
     def _read(self) -> str:
         """Carry out the letters; the cause when everything is to be killed."""
@@ -247,6 +253,7 @@ class Guard:
             self._signal = signum
             self._signal_work(signum)
             return
+        self.page.note_asked()
         reach = os.kill if self.kind == "foreground" else os.killpg
         with contextlib.suppress(OSError):  # not ours to signal (setuid): force may be, or the survivors are told
             reach(self._reaper.leader, signum)

@@ -352,7 +352,8 @@ class _Keeper:
             return
         if lost.leader >= 0:
             page = lost.page
-            how: dict[str, Any] = {"status": lost.statuses.get(lost.leader), "cause": "lost", "asked": False}
+            status = lost.statuses.get(lost.leader) if page is None or page.status is None else page.status
+            how: dict[str, Any] = {"status": status, "cause": "lost", "asked": page is not None and page.asked > 0}
             how |= {"survivors": lost.survivors, "guard": lost.code, "launched": page is None or page.launched}
             how |= {"begun": 1 << 62 if page is None else page.begun, "refused": 0 if page is None else page.refused}
             send(lost.control, letter("ended", how))

@@ -22,7 +22,14 @@ __all__ = ["Page"]
 _NUMBER = Struct("<Q")
 _LENGTH = Struct("<I")
 _TIME = Struct("<d")
-_ASKED, _DONE, _BEGUN, _NOTED, _HEARD, _REFUSED, _LIMITED, _DEADLINE, _LAUNCHED, _SIZE, _REASON = range(0, 88, 8)
+_FIELDS = 12
+_ASKED, _DONE, _BEGUN, _NOTED, _HEARD, _REFUSED, _LIMITED, _DEADLINE, _LAUNCHED, _STATUS, _SIZE, _REASON = range(
+    0, 8 * _FIELDS, 8
+)
+#: what is added to a status, which may be the number of a signal below zero: 0 means none
+_ENDED = 1 << 16
+#: bytes of the reason and of who gave it: both fit on the page, whatever they are written in
+_TEXT, _NAME = 2000, 1000
 
 
 class Page:
@@ -38,12 +45,16 @@ class Page:
     def ask(self, number: int, reason: tuple[Any, ...]) -> None:
         """The guard: job `number` is asked to stop."""
         kind, text, by, at = reason
-        words = marshal.dumps((kind, str(text)[:800], None if by is None else str(by)[:400], at))
+        words = marshal.dumps((kind, _cut(text, _TEXT), None if by is None else _cut(by, _NAME), at))
         memory = self._memory
         _LENGTH.pack_into(memory, _SIZE, len(words))
         memory[_REASON : _REASON + len(words)] = words
         _NUMBER.pack_into(memory, _ASKED, number)
         self.ring()
+
+    def note_asked(self) -> None:
+        """The guard: the work, a command, was asked to stop."""
+        _NUMBER.pack_into(self._memory, _ASKED, 1)
 
     def ring(self) -> None:
         """Wake whoever waits for the bell."""
@@ -70,6 +81,16 @@ class Page:
     @launched.setter
     def launched(self, is_so: bool) -> None:
         _NUMBER.pack_into(self._memory, _LAUNCHED, is_so)
+
+    @property
+    def status(self) -> int | None:
+        """The keeper: how the work has ended, if the guard had reaped it before it killed anything; else ``None``."""
+        found = int(_NUMBER.unpack_from(self._memory, _STATUS)[0])
+        return found - _ENDED if found else None
+
+    @status.setter
+    def status(self, status: int) -> None:
+        _NUMBER.pack_into(self._memory, _STATUS, status + _ENDED)
 
     @property
     def begun(self) -> int:
@@ -130,3 +151,8 @@ class Page:
     def deadline(self) -> float:
         """The worker: that deadline, on the monotonic clock; infinity for none."""
         return float(_TIME.unpack_from(self._memory, _DEADLINE)[0])
+
+
+def _cut(text: object, size: int) -> str:
+    """The beginning of a text, which takes no more than so many bytes."""
+    return str(text)[:size].encode("utf-8", "surrogatepass")[:size].decode("utf-8", "ignore")

@@ -6,13 +6,25 @@ for itself is moved above them, or a child would take our sockets for its output
 
 import os
 import stat
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket as sockets
     from types import TracebackType
 
-__all__ = ["Files", "copied", "is_readable", "milliseconds", "pair", "pipe", "raised", "standard", "write"]
+__all__ = [
+    "Files",
+    "copied",
+    "is_readable",
+    "is_unread",
+    "milliseconds",
+    "pair",
+    "pipe",
+    "raised",
+    "standard",
+    "write",
+]
 
 #: the first number that is no standard stream's
 _FIRST = 3
@@ -157,6 +169,17 @@ def is_readable(file: int, seconds: float) -> bool:
     waiting = select.poll()
     waiting.register(file, select.POLLIN)
     return bool(waiting.poll(milliseconds(seconds)))
+
+
+def is_unread(file: int) -> bool:
+    """Whether something that was sent through a local stream socket has surely not been read yet."""
+    try:
+        import fcntl
+        import termios
+
+        return int.from_bytes(fcntl.ioctl(file, termios.TIOCOUTQ, b"\0" * 4), sys.byteorder) > 0
+    except (ImportError, AttributeError, OSError):  # this system does not tell
+        return False
 
 
 def write(file: int, data: "bytes | memoryview") -> int:

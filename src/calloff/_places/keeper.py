@@ -77,6 +77,8 @@ class Keeper:
         self.foreground: bool = foreground
         #: its process, once it has said that it is up
         self.pid: int = 0
+        #: it ended before that without having failed: somebody has killed it
+        self.killed: bool = False
         #: how many guards may still want to be told something by it
         self.uses: int = 0
         self._lock = threading.Lock()
@@ -232,6 +234,7 @@ class Keeper:
                 if not pid:
                     return self.pid > 0
                 code = os.waitstatus_to_exitcode(status)
+                self.killed = code <= 0
                 self._exit = f"it ended with status {code}" if code >= 0 else f"it was ended by signal {-code}"
             self._starter = 0
         return self.pid > 0

@@ -81,6 +81,8 @@ class Guarded:
         self._given: list[int] = []
         self._tries = 1
         self._unread = False
+        #: there is nothing to be started again
+        self._called_off = False
         self._pid = self._guard = 0
         self._since = monotonic()
         self.loop: AbstractEventLoop = loop
@@ -138,8 +140,11 @@ class Guarded:
         if self._ended:
             return
         if parts[0] == "kill":
+            self._called_off = True
             self._since = monotonic()
             _Watch.of(self.loop).add(self)
+        elif parts[0] == "ask" and self._kind != "worker":
+            self._called_off = True
         data = letter(*parts)
         if self._sent is not None:
             self._sent.append(data)
@@ -252,7 +257,11 @@ class Guarded:
 
     def _all_are_gone(self) -> None:
         _dead(self.keeper)
-        if self._sent is not None and self._unread and self.keeper.pid and self._start_again():
+        if self._sent is not None and self._unread and self._called_off:
+            self._never()
+            return
+        up = self.keeper.look()
+        if self._sent is not None and self._unread and (up or self.keeper.killed) and self._start_again():
             return
         words = self.keeper.words()
         unborn, known = self._sent is not None, self._unread or not self.keeper.pid
@@ -267,10 +276,36 @@ class Guarded:
 
     def _begin_again(self, code: int) -> None:
         """The guard was killed before it came to this; nothing was started, so another one can."""
+        if self._called_off:
+            self._never()
+            return
         words = self.guard_words(code)
         if not self._start_again():
             self.close()
             self._listener.failed(CalloffError(f"nothing was started: {words}"))
+
+    def _never(self) -> None:
+        """It was called off, and nothing was started."""
+        self.close()
+        how = {"status": None, "cause": "never", "asked": False, "begun": 0, "refused": 0, "survivors": ()}
+        self._listener.heard(("ended", how), None)
+
+    def withdraw(self) -> bool:
+        """Take the start back, as long as nobody has come to it; whether nothing was started, and nothing ever will be.
+
+        A keeper that is about to come up, or was stopped, need not be waited for. What was sent to a guard it reads before
+        it starts anything, and behind that it finds the end.
+        """
+        if self._ended or self._sent is None or not (self._rest or fds.is_unread(self._file)):
+            return False
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:  # the guard has ended: its letters tell
+            return False
+        if not (self._rest or fds.is_unread(self._file)):
+            return False
+        self.close()
+        return True
 
     def guard_words(self, code: int) -> str:
         """How the guard has ended, which should not have, in words; `code` is its exit status."""

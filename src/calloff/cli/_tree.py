@@ -29,7 +29,7 @@ _RESTORED = tuple(
 )
 #: the error (ECHILD, which no start of a program has) for a fork that was killed before it could tell
 _LOST = 10
-_WAKES = (int(_signal.SIGCHLD), int(_signal.SIGTERM))
+_WAKES = tuple(int(getattr(_signal, name)) for name in ("SIGCHLD", "SIGTERM") if hasattr(_signal, name))
 
 
 class Heir:

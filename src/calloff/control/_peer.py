@@ -1,7 +1,6 @@
 """Who is at the other end of a socket, by the kernel's word; and what `/proc` says of a process."""
 
 import os
-import pwd
 import socket
 import struct
 from functools import cached_property
@@ -10,7 +9,7 @@ from typing import NamedTuple
 __all__ = ["Peer", "command_of", "started_at"]
 
 _CREDENTIALS = struct.Struct("3i")
-_TICKS = os.sysconf("SC_CLK_TCK")
+_TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
 class _Who(NamedTuple):
@@ -32,8 +31,10 @@ class Peer(_Who):
     def words(self) -> str:
         """For a reason's `by`: ``ada (pid 4711, calloff cancel)``."""
         try:
+            import pwd  # POSIX only
+
             name = pwd.getpwuid(self.user).pw_name
-        except KeyError:
+        except (ImportError, KeyError):
             name = f"user {self.user}"
         what = _short(command_of(self.pid))
         return f"{name} (pid {self.pid}, {what})" if what else f"{name} (pid {self.pid})"

@@ -125,6 +125,8 @@ class CommandBody(Body):
         """Signal its process group; what has not begun never will."""
         reason = self._sink.reason
         assert reason is not None
+        if self._is_withdrawn():
+            return ()
         where = self.where()
         now, force_at = self._loop.time(), self._sink.force_at
         if self._plan.foreground and reason.by == "SIGINT" and force_at is not None and force_at > now:
@@ -133,6 +135,14 @@ class CommandBody(Body):
             self._signal_it()
         self.limited()
         return where
+
+    def _is_withdrawn(self) -> bool:
+        """Whether it could be taken back before anybody has started it."""
+        if self.pid is not None or self._done or not self._guarded.withdraw():
+            return False
+        self._close()
+        self._sink.stopped(Rung.ASKED)
+        return True
 
     def _signal_it(self) -> None:
         reason = self._sink.reason
@@ -151,6 +161,8 @@ class CommandBody(Body):
     def force(self) -> bool:
         """Kill it and everything that descends from it."""
         self._forced = True
+        if self._is_withdrawn():
+            return True
         if self._handle is not None:  # the guard does it, too, but has to wake up first
             with contextlib.suppress(OSError):
                 signal.pidfd_send_signal(self._handle, signal.SIGKILL)
@@ -207,14 +219,15 @@ class CommandBody(Body):
         self._left = bool(survivors) and (
             cause in ("kill", "limit") or asked or self._forced or sink.reason is not None
         )
+        itself = cause == "itself" or (cause == "lost" and status not in (None, -signal.SIGKILL))
         if cause == "never":
             sink.stopped(Rung.ASKED)
-        elif cause == "lost" and sink.reason is None:
+        elif cause == "lost" and sink.reason is None and not itself:
             text = "the process that guarded it was killed, and then all that it had started"
             if survivors:
                 text += f", but for {'; '.join(survivors)}"
             sink.raised(CommandFailed(self._plan.argv, -signal.SIGKILL if status is None else status, text))
-        elif cause != "itself" or (self._forced and status == -signal.SIGKILL):
+        elif not itself or (self._forced and status == -signal.SIGKILL):
             sink.stopped(Rung.KILLED, survivors=survivors)
         elif asked:
             sink.stopped(Rung.TERMINATED, survivors=survivors)

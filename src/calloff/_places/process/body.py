@@ -209,10 +209,10 @@ class ProcessBody(Body):
         else:
             sink.raised(found)
 
-    def killed(self, survivors: tuple[str, ...]) -> None:
+    def killed(self, survivors: tuple[str, ...], rung: Rung = Rung.KILLED) -> None:
         """Everything is dead and reaped, but for `survivors`."""
         self.worker = None
-        self.sink.stopped(Rung.KILLED, survivors=survivors)
+        self.sink.stopped(rung, survivors=survivors)
 
     def died(self, status: int | None, why: str, begun: bool, survivors: tuple[str, ...] = ()) -> None:
         """The worker ended by itself; nothing is lost when it had not begun with the function."""

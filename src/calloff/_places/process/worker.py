@@ -18,6 +18,7 @@ from ..._child.wire import ASK, DEAF, DUMP, LOOK, Reader, frame
 from ..._os.fds import Files, is_readable, pair, standard
 from ..._words.frame import RawStack
 from ..._words.place import Sink
+from ..._words.report import Rung
 from ..keeper import QUIET, refuse
 from ..kept import Guarded
 from .facts import Stamp, Surroundings, details, has_threads, parse_stack, seconds_run, state_of, why
@@ -164,6 +165,9 @@ class Worker:
             return
         if self._held is None:
             self._readable()  # what has ended already has ended
+        if self.body is not None and self.pid is None and self.guarded.withdraw():  # nobody has come to start it
+            self._end(lambda body: body.killed((), Rung.ASKED))
+            return
         if self.body is not None and not self._killing:
             self._killing = True
             if self._stack() is None and state_of(self.pid) in ("R", "S") and self._signal(DUMP):
