@@ -1,8 +1,12 @@
 """Where the sockets are, and whom that place is closed to."""
 
 import asyncio
+import contextlib
 import os
+import shutil
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,6 +90,25 @@ def test_other_files_there_are_no_sockets(sockets: Path) -> None:
     assert sorted(entry.name for entry in sockets.iterdir()) == sorted(
         ["x.sock", "12.new", "12", "-3.sock", "¹.sock", ".sock"]
     )
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="makes PID namespaces")
+def test_programs_of_two_pid_namespaces_with_one_number(sockets: Path) -> None:
+    """None takes the place of the other: each can be seen, and hears what is meant for it."""
+    program = "import sys, calloff.control\nwith calloff.control.expose(): print('up', flush=True); sys.stdin.read()"
+    unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable, "-c", program]
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            started = subprocess.Popen(unshare, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            stack.enter_context(started)
+            stack.callback(started.kill)
+            assert started.stdout is not None
+            if started.stdout.readline() != b"up\n":
+                pytest.skip("no PID namespaces here")
+        found = processes()
+        assert [process.pid for process in found] == [1, 1]
+        assert len({process.socket for process in found}) == 2
+        assert all("namespace" in process.argv[0] for process in found)
 
 
 def test_a_path_longer_than_a_socket_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

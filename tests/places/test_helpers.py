@@ -116,6 +116,8 @@ def test_keeper_and_guard_killed(arun, tmp_path, marker, place):
         outcome = await asyncio.wait_for(op.outcome(), SLACK)
         assert isinstance(outcome, calloff.Failed)
         assert gone(pids["work"])
+        if place == "process":  # the worker was stopped, and kept together what it had started
+            assert marked(marker) == []
         assert len(os.listdir("/proc/self/fd")) < files
         await next_starts_work()
 

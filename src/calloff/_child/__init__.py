@@ -50,8 +50,11 @@ the last job that a worker had `begun`, the last one that it had `refused`, and 
 it also has the status of the `guard`, and whether the work was `launched`: K reads that on the page which it made for G.
 What was not launched O has started again, by another guard; a job that was not begun goes to another worker.
 
-What is called off while nobody has read its ``start`` O takes back: it closes its end for writing, and the kernel tells that
-the letters behind which that end lies are still unread. G reads all there is before it starts anything.
+What is called off while nobody has read its ``start`` O takes back: it closes its end for writing, and the kernel tells
+that the letters before that end are still unread. G reads all there is before it starts anything.
+
+A worker that loses G is stopped, not killed: as a subreaper it keeps together what it has started, until K, or else O, has
+killed that.
 
 Jobs and results go in frames (`wire`) between O and W, and what the function reports in packets on a socket of its own;
 while neither comes, G still says how W ended.

@@ -60,7 +60,7 @@ def launch(guard: "Guard", details: dict[str, Any]) -> int:
     if pid:
         return pid
     try:
-        reaper.die_with_parent(parent)
+        reaper.stop_with_parent(parent)
         os.setpgid(0, 0)
         guard.let_go()
         inherit.take_over(guard.wanted, guard.own)

@@ -28,6 +28,7 @@ __all__ = [
     "left_below",
     "name_process",
     "no_core_file",
+    "stop_with_parent",
     "strike",
     "subreaper",
     "told",
@@ -65,6 +66,16 @@ def subreaper() -> bool:
 def die_with_parent(parent: int) -> None:
     """Die when the thread that forked this process dies; called in the child, right after the fork."""
     _prctl(_PR_SET_PDEATHSIG, int(_signal.SIGKILL))
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def stop_with_parent(parent: int) -> None:
+    """Be stopped when the thread that forked this process dies; called in the child, right after the fork.
+
+    It does not die: as a subreaper it keeps together what descends from it, until somebody kills all of that.
+    """
+    _prctl(_PR_SET_PDEATHSIG, int(_signal.SIGSTOP))
     if os.getppid() != parent:
         os._exit(1)
 

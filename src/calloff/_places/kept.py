@@ -15,7 +15,7 @@ import threading
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable, Sequence
 from contextvars import Context
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, ClassVar, Protocol
 
 from .._child.wire import Letters, letter
@@ -32,8 +32,8 @@ _CLOEXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
 _LOOK = 0.25
 #: seconds that a keeper has to come up, and after which one that is stopped again and again is killed
 _UP, _STOPPED = 5.0, 0.7
-#: seconds that a process which was killed gets to be dead, where nobody is left to reap it for us
-_DYING = 0.2
+#: seconds for killing all of a tree, and then for its root to be dead, where nobody is left to reap it for us
+_KILLING, _DYING = 0.7, 0.2
 #: how often a start is tried when keepers are killed
 _TRIES = 3
 #: seconds that credentials which were read count as those of now, for workers that are warm
@@ -355,6 +355,12 @@ class Guarded:
                 os.kill(self._guard, signal.SIGCONT)
         return not self._ended
 
+    def bury(self) -> None:
+        """End a worker which has lost its guard, and which nobody else will end: at exit."""
+        if self._pid and self._kind == "worker" and proc.parent_of(self._pid) not in (0, self._guard):
+            if proc.name_of(self._pid) == "calloff-worker":
+                _kill_tree(self._pid)
+
     def born(self) -> tuple[int, int] | None:
         """Pid and pidfd of the work, if it was born and the loop, which may be blocked, has not heard of it yet.
 
@@ -406,14 +412,24 @@ def _handle_in(extras: Sequence[tuple[int, int, bytes]]) -> int | None:
 
 
 def _kill_tree(root: int) -> None:
-    """Both helpers of some work were killed: end what can be found of it."""
+    """Both helpers of some work were killed: end what can be found of it.
+
+    A worker was stopped by that, and is a subreaper: as long as it is there, all that descends from it is below it.
+    """
     with contextlib.suppress(OSError, AttributeError), Files() as files:
         handle = files.add(os.pidfd_open(root))
-        for pid in (root, *(pid for pid, _ in proc.descendants(root))):
+        until = monotonic() + _KILLING
+        while monotonic() < until:
+            below = [pid for pid, _ in proc.descendants(root) if proc.state_of(pid) not in ("Z", "X", "")]
+            if not below:
+                break
+            for pid in below:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            sleep(0.002)
+        for kill in (os.kill, os.killpg):
             with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(OSError):
-            os.killpg(root, signal.SIGKILL)
+                kill(root, signal.SIGKILL)
         fds.is_readable(handle, _DYING)
 
 
@@ -584,6 +600,7 @@ def _shut_down() -> None:
     now = monotonic()
     for guarded in tuple(_open):
         guarded.look_after(now, "")
+        guarded.bury()
         guarded.close()
     mine = keepers()
     _keeper = _foreground = None

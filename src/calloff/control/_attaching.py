@@ -17,7 +17,7 @@ import tempfile
 import time
 from typing import Any
 
-from ._directory import sockets
+from ._directory import is_foreign, sockets
 from ._errors import ControlError
 
 __all__ = ["CannotAttach", "attach"]
@@ -94,7 +94,7 @@ def attach(pid: int, patience: float = 5.0) -> bool:
     Raises:
         CannotAttach: of another version of Python, of another user, asleep where nothing reaches it. The text tells.
     """
-    if any(number == pid for number, _ in sockets()):
+    if any(number == pid and not is_foreign(pid, path) for number, path in sockets()):
         return False
     name = _check(pid)
     folder = tempfile.mkdtemp(prefix="calloff-attach-")

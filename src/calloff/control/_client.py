@@ -16,8 +16,7 @@ from msgspec import Struct
 
 from ._errors import Ambiguous, ControlError, NotFound
 from ._ids import best
-from ._links import PATIENCE, Lost, Process, Server, deaf, expect, process_of, reachable
-from ._peer import started_at
+from ._links import PATIENCE, Lost, Process, Server, began_at, deaf, expect, process_of, reachable
 from ._records import STATES, Cancel, Detail, Details, List, Listing, Query, Row, Show, Stopped, Watch
 from ._stops import call_off
 
@@ -80,7 +79,7 @@ class Client:
         for path, pid in found.items():
             known = self._servers.get(path)
             if (
-                known is None or known.ended or known.process.started_at != started_at(pid)
+                known is None or known.ended or known.process.started_at != began_at(pid, path)
             ):  # the number is another process's now
                 if known is not None:
                     known.close()

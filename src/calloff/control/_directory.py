@@ -1,5 +1,7 @@
 """Where the sockets are: a directory that only its user can enter, with one socket for each process, ``PID.sock``.
 
+Outside the first PID namespace the name is ``PID-NAMESPACE.sock``: containers that share the directory have equal numbers.
+
 A server takes the first of these that it can make or use: ``XDG_RUNTIME_DIR/calloff``, ``/run/user/UID/calloff``,
 ``/tmp/calloff-UID``. Clients look in all of them, since a program that a service manager has started may not know
 ``XDG_RUNTIME_DIR`` while its user's shell does. With ``CALLOFF_SOCKETS`` set there is that one directory only.
@@ -10,10 +12,12 @@ Kept free of imports, because ``calloff ps`` ends here when nothing runs.
 
 import os
 
-__all__ = ["PRIVATE", "Unusable", "checked", "home", "places", "sockets"]
+__all__ = ["PRIVATE", "Unusable", "checked", "home", "is_foreign", "name_of", "places", "sockets"]
 
 PRIVATE = 0o700
 _SUFFIX = ".sock"
+#: the number that the kernel gives to the first PID namespace
+_FIRST = 0xEFFFFFFC
 
 
 class Unusable(Exception):
@@ -75,13 +79,27 @@ def home(only: str = "") -> str:
     raise Unusable("; ".join(problems))
 
 
+def name_of(pid: int) -> str:
+    """The name of the socket of a process in our PID namespace."""
+    try:
+        space = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:  # no `/proc`, and so nobody to tell
+        space = _FIRST
+    return f"{pid}{_SUFFIX}" if space == _FIRST else f"{pid}-{space}{_SUFFIX}"
+
+
+def is_foreign(pid: int, path: str) -> bool:
+    """Whether a socket is that of a process in another PID namespace, whose number means nothing here."""
+    return os.path.basename(path) != name_of(pid)
+
+
 def sockets(directory: str | None = None) -> list[tuple[int, str]]:
     """The process and the path of each socket; some may be stale.
 
     Raises:
         Unusable: `directory` is not safe, or none of the usual ones is and one of them exists.
     """
-    found: dict[int, str] = {}
+    found: dict[str, tuple[int, str]] = {}
     problem: Unusable | None = None
     for path in places() if directory is None else [directory]:
         try:
@@ -92,9 +110,13 @@ def sockets(directory: str | None = None) -> list[tuple[int, str]]:
             problem = unusable
             continue
         for name in names:
-            pid = name.removesuffix(_SUFFIX)
-            if pid != name and pid.isascii() and pid.isdigit():
-                found.setdefault(int(pid), os.path.join(path, name))
+            pid, hyphen, space = name.removesuffix(_SUFFIX).partition("-")
+            if name.endswith(_SUFFIX) and _is_number(pid) and (not hyphen or _is_number(space)):
+                found.setdefault(name, (int(pid), os.path.join(path, name)))
     if problem is not None and not found and (directory is not None or "CALLOFF_SOCKETS" in os.environ):
         raise problem
-    return sorted(found.items())
+    return sorted(found.values())
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()

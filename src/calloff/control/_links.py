@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ._directory import Unusable, sockets
+from ._directory import Unusable, is_foreign, sockets
 from ._errors import ControlError, NotFound, Unreachable
 from ._peer import Peer, command_of, started_at
 from ._records import Accepted, Details, Hello, Listing, Refused, Request, Stopped
@@ -66,7 +66,14 @@ def reachable(directory: str | None) -> list[tuple[int, str]]:
 
 
 def process_of(pid: int, path: str) -> Process:
-    return Process(pid, command_of(pid), started_at(pid), path)
+    """What is known of a process without asking it; of one in another PID namespace, nothing but its number there."""
+    argv = ("(in another PID namespace)",) if is_foreign(pid, path) else command_of(pid)
+    return Process(pid, argv, began_at(pid, path), path)
+
+
+def began_at(pid: int, path: str) -> float:
+    """When the process was started that the socket belongs to; 0 when that can't be known."""
+    return 0.0 if is_foreign(pid, path) else started_at(pid)
 
 
 def _connect(path: str) -> socket.socket | None:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from .._operation.snapshot import History
 from .._words.errors import CalloffError
-from ._directory import Unusable, home
+from ._directory import Unusable, home, name_of
 
 if TYPE_CHECKING:
     from ._service import Service
@@ -69,10 +69,11 @@ class Door:
         if not hasattr(socket, "SO_PEERCRED"):
             raise Unusable("this system does not tell who is at the other end of a socket")
         directory = home(self._directory)
-        path = os.path.join(directory, f"{os.getpid()}.sock")
+        name = name_of(os.getpid())
+        path = os.path.join(directory, name)
         folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:  # by the number of the directory: a path of a socket may not be longer than a hundred bytes
-            new = f"/proc/self/fd/{folder}/{os.getpid()}.new"
+            new = f"/proc/self/fd/{folder}/{name.removesuffix('.sock')}.new"
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(new)
             self._listener.bind(new)
