@@ -305,3 +305,23 @@ def test_compiled_code_and_what_lies_elsewhere_is_not_yours(tmp_path: Path, monk
     assert whose(str(module)) == "library", "a package that is installed as it lies there"
     monkeypatch.chdir(tmp_path)
     assert whose(str(module)) == "yours", "one that is being worked on"
+
+
+def test_a_second_cancel_is_not_blamed_for_what_the_first_alone_does() -> None:
+    async def setup() -> asyncio.Semaphore:
+        return asyncio.Semaphore(1)
+
+    async def fn(slots: asyncio.Semaphore) -> None:
+        await asyncio.wait_for(slots.acquire(), 0.2)
+        try:
+            await asyncio.sleep(0)  # the fault: a cancel here keeps the slot
+        except asyncio.CancelledError:
+            await asyncio.sleep(0)
+            raise
+        slots.release()
+
+    report = swept(fn, setup=setup)
+    assert report.verdict == "UNSAFE"
+    assert "double" not in {finding.phase for finding in report.findings}
+    only_doubles = swept(fn, setup=setup, phases=("double",))
+    assert [finding.phase for finding in only_doubles.findings] == ["double"]

@@ -207,11 +207,20 @@ def _swept(item: pytest.Item, options: dict[str, Any], took: float, changed: lis
     )
     run = functools.partial(carry_out, item, case, isolate)
     try:
-        return _in_its_place(config, run, sweeping, case, isolate, changed)
+        report = _in_its_place(config, run, sweeping, case, isolate, changed)
+        if report is not None and report.error and not sweeping.lost:
+            raise NotForUs(f"run once more, {_brief(report.error)}")
+        return report
     except NotForUs as error:
         if runner is not None:
             runners[runner] = str(error)  # a run is not needed to know it of the next test
         raise
+
+
+def _brief(error: str) -> str:
+    """The message of a traceback; what is one line stays as it is."""
+    lines = [line.removeprefix("E").strip() for line in error.splitlines() if line.startswith("E ")]
+    return f"it fails: {' '.join(lines)[:200]}" if lines else " ".join(error.split())[:300]
 
 
 def _runner(item: pytest.Function) -> Any:
@@ -232,7 +241,7 @@ def _in_its_place(
     tree = _tree(config)
     try:
         limit = 4 * case.timeout + 10 + 3 * case.patience
-        return _run([Server(run, limit, around=tree)], sweeping, isolate)
+        return _run([Server(run, limit, around=tree, again=True)], sweeping, isolate)
     finally:
         changed += tree.close()
 

@@ -1,10 +1,10 @@
-"""A task factory that is put around the one that is there."""
+"""Tasks of what is swept: a task factory that is put around the one that is there, and a coroutine of any awaitable."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-__all__ = ["factory_like"]
+__all__ = ["awaited", "factory_like"]
 
 
 def factory_like(previous: Any, made: Callable[[Callable[[Any], Any], Any], Any]) -> Any:
@@ -24,3 +24,8 @@ def factory_like(previous: Any, made: Callable[[Callable[[Any], Any], Any], Any]
         return made(lambda driven: previous(loop, driven, **options), coro)
 
     return factory
+
+
+async def awaited(work: Awaitable[Any]) -> Any:
+    """Make a coroutine of what can only be awaited."""
+    return await work

@@ -10,6 +10,7 @@ import queue
 import selectors
 import socket
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,23 +18,48 @@ __all__ = ["Forked"]
 
 
 class Forked:
-    """What there is to mend, looked up before the garbage collector is told to pass it over."""
+    """What there is to mend, looked up before the fork, and kept away from the garbage collector.
 
-    def __init__(self) -> None:
-        self._loops: list[Any] = []
+    What was frozen by then was looked through when it was frozen, so that many forks of one process cost no look at all
+    that it holds each time; and no run pays for the garbage of the process that forked.
+
+    Args:
+        for_good: leave everything frozen in the process that forks, too: it forks again soon.
+    """
+
+    def __init__(self, for_good: bool = False) -> None:
+        if for_good:
+            gc.collect()  # what stays frozen is never collected
         for found in gc.get_objects():
             try:
                 if isinstance(found, ThreadPoolExecutor):
-                    _without_threads(found)
-                elif isinstance(found, asyncio.SelectorEventLoop) and not found.is_closed():
-                    self._loops.append(found)
-            except ReferenceError:
-                pass  # a weak proxy whose object has gone
+                    _pools.add(found)
+                elif isinstance(found, asyncio.SelectorEventLoop):
+                    _loops.add(found)
+            except (ReferenceError, TypeError):
+                pass  # a weak proxy whose object has gone, or a class that lets nobody refer to it weakly
+        self._thaws = not for_good and not gc.get_freeze_count()
+        gc.freeze()
+
+    def parent_goes_on(self) -> None:
+        """In the process that forked: let the garbage collector see everything again."""
+        if self._thaws:
+            gc.unfreeze()
+
+    def mend_pools(self) -> None:
+        """In the forked process: thread pools start new threads."""
+        for pool in list(_pools):
+            _without_threads(pool)
 
     def mend_loops(self) -> None:
         """In the process of a run: give each loop a selector and a pipe of its own."""
-        for loop in self._loops:
-            _with_own_selector(loop)
+        for loop in list(_loops):
+            if not loop.is_closed():
+                _with_own_selector(loop)
+
+
+_pools: "weakref.WeakSet[Any]" = weakref.WeakSet()
+_loops: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
 
 def _without_threads(pool: Any) -> None:

@@ -8,7 +8,6 @@ thread that is stuck or a loop that is blocked, ends with that process. Only pla
 import asyncio
 import contextlib
 import faulthandler
-import gc
 import os
 import pickle
 import select
@@ -58,6 +57,7 @@ class Server(Generic[Order, Answer]):
         limit: seconds after which a run is killed.
         quiet: whether what a run prints is thrown away.
         around: called before each run, in its process, and when that process is gone.
+        again: another server of this process follows soon.
     """
 
     def __init__(
@@ -67,8 +67,10 @@ class Server(Generic[Order, Answer]):
         *,
         quiet: bool = True,
         around: "Around[Order] | None" = None,
+        again: bool = False,
     ) -> None:
         self._lost = ""
+        forked = Forked(again)  # the runs look only at what they made themselves
         self._socket, theirs = socket.socketpair()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # 3.12+: a fork beside threads; none crosses over
@@ -81,7 +83,8 @@ class Server(Generic[Order, Answer]):
             try:
                 for other in (self._socket, *_parents_ends):
                     other.close()  # each server sees the end of its own, when the parent closes it or dies
-                forked = _leave_the_parent()
+                _leave_the_parent()
+                forked.mend_pools()
 
                 def in_its_process(order: Order) -> Answer:
                     forked.mend_loops()
@@ -93,6 +96,7 @@ class Server(Generic[Order, Answer]):
                 status = 0
             finally:
                 os._exit(status)
+        forked.parent_goes_on()
         theirs.close()
         _parents_ends.add(self._socket)
         self._socket.setblocking(False)
@@ -148,7 +152,7 @@ def _packed(value: object) -> bytes:
     return struct.pack("!I", len(data)) + data
 
 
-def _leave_the_parent() -> Forked:
+def _leave_the_parent() -> None:
     """Forget the event loop and the signal handling of the process that was forked."""
     with contextlib.suppress(ValueError):
         signal.set_wakeup_fd(-1)
@@ -158,10 +162,6 @@ def _leave_the_parent() -> Forked:
     signal.setitimer(signal.ITIMER_REAL, 0)
     asyncio._set_running_loop(None)
     asyncio.set_event_loop(None)
-    forked = Forked()
-    gc.collect()
-    gc.freeze()  # the runs look only at what they made themselves
-    return forked
 
 
 def _serve(

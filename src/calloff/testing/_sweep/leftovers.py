@@ -20,6 +20,7 @@ from ..._os import proc
 from .driver import Course, Driver, current_course
 from .opened import opened_at
 from .points import Stack, Step, is_ours, is_python, shown, stack_of
+from .quiet import watched
 
 __all__ = ["CLOSING", "Left", "Snapshot"]
 
@@ -275,13 +276,11 @@ def _address(address: object) -> str:
 
 
 def _readers(loop: asyncio.AbstractEventLoop) -> dict[int, Any]:
-    selector = getattr(loop, "_selector", None)
     found: dict[int, Any] = {}
-    if selector is not None and selector.get_map() is not None:
-        for fd, key in list(selector.get_map().items()):
-            handle = next((part for part in key.data or () if part is not None), None)
-            if handle is not None:
-                found[fd] = handle
+    for fd, key in watched(getattr(loop, "_selector", None)).items():
+        handle = next((part for part in key.data or () if part is not None), None)
+        if handle is not None:
+            found[fd] = handle
     return found
 
 

@@ -40,11 +40,19 @@ class Complaint(NamedTuple):
 
 
 @contextmanager
-def heard(loop: asyncio.AbstractEventLoop) -> Generator[list[Complaint]]:
-    """Collect the complaints made while the block runs."""
+def heard(loop: asyncio.AbstractEventLoop, *, hand_on: bool = False) -> Generator[list[Complaint]]:
+    """Collect the complaints made while the block runs; `hand_on`: a test may wait for what the loop says."""
     complaints: list[Complaint] = []
     handler = loop.get_exception_handler()
-    loop.set_exception_handler(lambda _loop, context: _from_loop(complaints, context))
+
+    def handle(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        _from_loop(complaints, context)
+        if hand_on and handler is not None:
+            handler(loop, context)
+        elif hand_on:
+            loop.default_exception_handler(context)
+
+    loop.set_exception_handler(handle)
     unraisable = sys.unraisablehook
     sys.unraisablehook = lambda args: _from_unraisable(complaints, args)
     hooks = sys.get_asyncgen_hooks()

@@ -12,12 +12,19 @@ import selectors
 import socket
 import stat
 import time
+from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["Quiet"]
+__all__ = ["Quiet", "watched"]
 
 _LONGEST = 0.05  # for a function that does not end: its clean-up may wait for the network
 _AFTERWARDS = 0.02
+
+
+def watched(selector: Any) -> dict[int, Any]:
+    """The keys of what a selector watches; of one that is made up for tests, nothing."""
+    keys = None if selector is None else selector.get_map()
+    return dict(keys) if isinstance(keys, Mapping) else {}
 
 
 class Quiet:
@@ -34,9 +41,7 @@ class Quiet:
 
     def has_network(self) -> bool:
         """Whether the loop watches a socket that is connected."""
-        if self._selector is None or self._selector.get_map() is None:
-            return False
-        return any(self._is_connected(key.fd) for key in list(self._selector.get_map().values()))
+        return any(self._is_connected(fd) for fd in watched(self._selector))
 
     def begin(self) -> None:
         """From now on nothing comes in."""

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import inspect
 import linecache
+import re
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -69,6 +70,7 @@ class Sweeping:
         self.progress = progress
         self.wants = wants
         self.elsewhere = 0
+        self.lost = False
         self.runs = 0
         self.tried = 0
         self.tried_before = 0
@@ -82,12 +84,14 @@ class Sweeping:
         self.safe: dict[Point, None] = {}
         self.not_tried: dict[str, str] = {}
         self.calls: dict[str, bool] = {}
+        self.shown: dict[tuple[str, Point], set[tuple[str, str]]] = {}
 
     async def run(self, places: Sequence[Place]) -> SweepReport:
         """Carry out everything and report."""
         try:
             return await self._run(places)
         except Lost as error:
+            self.lost = True
             return self._report(error=str(error))
 
     async def _run(self, places: Sequence[Place]) -> SweepReport:
@@ -130,6 +134,7 @@ class Sweeping:
             try:
                 result = await place.ask((None, found))
             except Died as error:
+                self.lost = True
                 return f"it fails without any cancel: {error}"
             if result.skipped:
                 raise NotForUs(result.skipped)
@@ -228,6 +233,12 @@ class Sweeping:
         if self.journal is not None and before is None:
             self.journal.note(plan, result)
         self.resolved.add((plan.phase, plan.point.owner, plan.point.stack))
+        if plan.second is None:
+            self.shown[plan.phase, plan.point] = {_alike(item) for item in result.violations}
+        elif result.violations and plan.first in self.phases:
+            first = self.shown.get((plan.first, plan.point), set())
+            if all(_alike(item) in first for item in result.violations):
+                return result  # the first cancel alone does that, and was told of
         if plan.phase not in self.phases:
             return result  # an early cancel only for the sake of its doubles
         if result.violations:
@@ -351,6 +362,11 @@ class Sweeping:
             not_tried=dict(self.not_tried) if self.runs > 2 else {},
             elsewhere=self.elsewhere,
         )
+
+
+def _alike(violation: tuple[str, str]) -> tuple[str, str]:
+    """The same from run to run."""
+    return violation[0], re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "#", violation[1])
 
 
 def _def_line(code: Any) -> int:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import time
 import weakref
 from asyncio import CancelledError
 from collections import Counter
@@ -12,7 +13,7 @@ from typing import Any, cast
 
 from .case import Case, Result
 from .driver import Course, Driver, current_course
-from .factory import factory_like
+from .factory import awaited, factory_like
 from .noise import Complaint, heard
 from .plan import Plan
 from .points import Stack, Step, shown, stack_of, stack_of_error
@@ -36,6 +37,7 @@ class Trial:
         self.result = Result(plan)
         self.loop = asyncio.get_running_loop()
         self.result.blind = tuple(oracle for oracle, part in _PARTS.items() if not hasattr(self.loop, part))
+        self.far = 0.0 if abs(self.loop.time() - time.monotonic()) < _OFF else _FAR
         self.course = Course(plan, self._cancel, calls=case.calls)
         self.quiet = Quiet(self.loop)
         self.ledger = Ledger()
@@ -75,7 +77,7 @@ class Trial:
 
         self.loop.set_task_factory(factory_like(previous, made))
         try:
-            with heard(self.loop) as complaints:
+            with heard(self.loop, hand_on=self.case.calls) as complaints:
                 self._complaints = complaints
                 yield
         finally:
@@ -126,7 +128,7 @@ class Trial:
     def _made(self, make: Callable[[], Awaitable[Any]]) -> Coroutine[Any, Any, Any]:
         made = make()
         if not isinstance(made, Coroutine):
-            made = _awaited(made)
+            made = awaited(made)
         if self.case.how == "deadline":
             return self._within_deadline(made)
         return made
@@ -160,7 +162,9 @@ class Trial:
         """Wait until the function has ended or its time is over."""
         course, case = self.course, self.case
         began = self.loop.time()
-        while not task.done():
+        if self.far:  # to look now and then would be seen on the clock of its tests
+            await asyncio.wait({task}, timeout=self.far)
+        while not task.done() and not self.far:
             end = began + case.longest if course.fired_at is None else course.fired_at + case.timeout
             if course.ignored_at is not None:
                 end = min(end, course.ignored_at + _IGNORED)
@@ -326,7 +330,7 @@ class Trial:
             took, value = usual.agains.get(plan.again, (0.0, ""))
         del call
         course.over = True
-        limit = min(self.case.longest, max(1.0, 10 * took))  # it may be the first to warm up
+        limit = self.far or min(self.case.longest, max(1.0, 10 * took))  # it may be the first to warm up
         second = await run_again(make, limit, self.quiet.run_out, 1 if plan is not None and plan.again else 2)
         result.restart, result.restart_took, result.restart_value = second.ending, second.took, second.value
         if plan is None:
@@ -388,11 +392,9 @@ def _forget(task: "asyncio.Future[Any]") -> None:
         error.__traceback__ = None
 
 
-async def _awaited(work: Awaitable[Any]) -> Any:
-    return await work
-
-
 #: where an event loop keeps what these oracles look at
 _PARTS = {"timers": "_scheduled", "readers": "_selector"}
 _LOOK_EVERY = 0.1
 _IGNORED = 0.5
+#: a clock that is so many seconds off is not the real one: on it, limits are so many seconds
+_OFF, _FAR = 5.0, 1e6
