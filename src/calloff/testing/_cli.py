@@ -5,6 +5,7 @@ The target's file is imported and the server of the runs is forked before there 
 
 import argparse
 import asyncio
+import dataclasses
 import importlib
 import importlib.util
 import os
@@ -21,6 +22,7 @@ from ._sweep.known import read_known
 from ._sweep.places import Place, make_place
 from ._sweep.plan import PHASES
 from ._sweep.report import SweepReport
+from ._sweep.request import Client, Request
 from ._sweep.sweeping import Sweeping
 from ._sweep.whole import HOWS, is_async, make_case
 
@@ -81,6 +83,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         ("bystander", "runs beside it and must come to its end"),
     ):
         parser.add_argument(f"--{role}", metavar="NAME", help=f"async function of the same file: {text}")
+    parser.add_argument("--request", metavar="LINE", help="TARGET is an ASGI application: send it this, 'GET /items'")
+    parser.add_argument("--header", metavar="H", action="append", default=[], help="of the request: 'name: value'")
+    parser.add_argument("--body", metavar="TEXT", default="", help="of the request")
     parser.add_argument("--phases", metavar="LIST", default=",".join(PHASES), help="of %(default)s")
     parser.add_argument("--max", metavar="N", type=int, dest="max_runs", help="at most N cancels")
     parser.add_argument("--replay", metavar="ID", help="only the cancel of one finding, with its output shown")
@@ -89,7 +94,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--timeout", metavar="D", default="5", help="for it and its clean-up: 5, 500ms, 1m (%(default)s)"
     )
-    parser.add_argument("--how", choices=HOWS, default="cancel", help="what calls it off (%(default)s)")
+    how = "what calls it off (%(default)s); disconnect: the client of a --request goes away"
+    parser.add_argument("--how", choices=(*HOWS, "disconnect"), default="cancel", help=how)
     parser.add_argument("--without", metavar="LIST", default="", help=f"oracles to leave out, of {','.join(ORACLES)}")
     parser.add_argument("--known", metavar="FILE", help="findings to live with: a line each, ID and the reason")
     parser.add_argument("--resume", metavar="FILE", help="keep results here, and try only what is missing")
@@ -99,8 +105,15 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 
 
 def _sweep(options: argparse.Namespace, prog: str) -> SweepReport:
-    module, fn = _load(options.target)
+    module, fn = _load(options.target, "an ASGI application" if options.request else "")
     roles = {role: _function(module, getattr(options, role), f"--{role}") for role in _ROLES}
+    goes_away = options.how == "disconnect"
+    client: Client | None = None
+    if options.request:
+        client, roles = _client(fn, options, roles)
+        fn = client.send
+    elif goes_away or options.header or options.body:
+        raise _Usage("--how disconnect, --header and --body are for a --request")
     if options.jobs < 1:
         raise _Usage(f"--jobs must be 1 or more, not {options.jobs}")
     try:
@@ -109,9 +122,11 @@ def _sweep(options: argparse.Namespace, prog: str) -> SweepReport:
             **roles,
             timeout=_seconds(options.timeout),
             children=not options.no_children,
-            how=options.how,
+            how="cancel" if goes_away else options.how,
             without=_words(options.without),
         )
+        if goes_away:
+            case = dataclasses.replace(case, hang_up=Client.hang_up)
         sweeping = Sweeping(
             case,
             phases=_words(options.phases),
@@ -139,6 +154,20 @@ def _sweep(options: argparse.Namespace, prog: str) -> SweepReport:
             place.close()
         if sys.stderr.isatty():
             print(end="\r\x1b[K", file=sys.stderr)
+
+
+def _client(app: Any, options: argparse.Namespace, roles: dict[str, Any]) -> tuple[Client, dict[str, Any]]:
+    """Who sends the request, and what the case is given in place of the user's functions."""
+    try:
+        request = Request.read(options.request, options.header, options.body)
+    except ValueError as error:
+        raise _Usage(str(error)) from None
+    if roles["bystander"] is not None:
+        raise _Usage("--bystander is not for a --request")
+    own = {role: roles[role] for role in ("setup", "check", "teardown")}
+    client = Client(app, request, **own)
+    check = client.check if roles["check"] is not None else None
+    return client, {"setup": client.setup, "check": check, "teardown": client.teardown, "bystander": None}
 
 
 def _progress(done: int, planned: int) -> None:
@@ -181,6 +210,12 @@ def _again(options: argparse.Namespace, prog: str) -> str:
     for role in _ROLES:
         if getattr(options, role):
             words += [f"--{role}", getattr(options, role)]
+    if options.request:
+        words += ["--request", options.request]
+    for header in options.header:
+        words += ["--header", header]
+    if options.body:
+        words += ["--body", options.body]
     if options.how != "cancel":
         words += ["--how", options.how]
     if options.timeout != "5":
@@ -193,12 +228,21 @@ def _again(options: argparse.Namespace, prog: str) -> str:
 # --- the target
 
 
-def _load(target: str) -> tuple[Any, Any]:
+def _load(target: str, wanted: str = "") -> tuple[Any, Any]:
     place, _, name = target.rpartition(":")
     if not place or not name:
         raise _Usage(f"the target must be file.py:function or package.module:function, not {target!r}")
     module = _from_file(place) if place.endswith(".py") else _from_package(place)
+    if wanted:
+        return module, _application(module, name, wanted)
     return module, _function(module, name, "the target")
+
+
+def _application(module: Any, name: str, wanted: str) -> Any:
+    found = getattr(module, name, None)
+    if not callable(found):
+        raise _Usage(f"the target: {name!r} in {getattr(module, '__file__', module.__name__)} is not {wanted}")
+    return found
 
 
 def _from_file(path: str) -> Any:

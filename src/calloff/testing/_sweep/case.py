@@ -47,6 +47,8 @@ class Case:
     children: bool = True
     oracles: frozenset[str] = frozenset(ORACLES)
     how: str = "cancel"
+    hang_up: Callable[..., None] | None = None
+    """What is done to the world in place of a cancel, for the way ``disconnect``."""
     calls: bool = False
     """Whether the function makes its own world, as a test does, so that what it called is to be run again."""
     patience: float = 0.0

@@ -11,6 +11,7 @@ from .words import at_line, comparable, named
 __all__ = ["Second", "run_again"]
 
 
+_PACKAGE = __file__.rpartition("testing")[0]
 _CLOSED = re.compile(r"clos(ed|ing)|disconnect|not connected|shut ?down|no longer", re.IGNORECASE)
 
 
@@ -41,12 +42,15 @@ async def run_again(
     start = loop.time()
     stack: Stack = ()
     value, excused = "", False
+    before = asyncio.all_tasks()
     task: asyncio.Future[Any] = asyncio.ensure_future(make())
     began()
     await asyncio.wait({task}, timeout=limit)
     took = loop.time() - start
     if not task.done():
         stack = stack_of(task.get_coro()) if isinstance(task, asyncio.Task) else ()
+        if stack and stack[-1].file.startswith(_PACKAGE):
+            stack += _of_the_operation(asyncio.all_tasks() - before - {task})
         ending = f"hangs at {at_line(shown(stack))}" if stack else "hangs"
         task.cancel()
         await asyncio.wait({task}, timeout=0.2)
@@ -60,6 +64,11 @@ async def run_again(
     else:
         ending, value = "ok", comparable(task.result())
     return Second(ending, stack, value, took, excused)
+
+
+def _of_the_operation(tasks: "set[asyncio.Task[Any]]") -> Stack:
+    """It waits for an operation of ours: where the body of that is."""
+    return max((stack_of(task.get_coro()) for task in tasks), key=len, default=())
 
 
 def _somebodys(stack: Stack) -> Stack:

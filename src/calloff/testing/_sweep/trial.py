@@ -147,7 +147,9 @@ class Trial:
             self.quiet.begin()
         elif course.shots == 1:
             self.result.network = self.quiet.has_network()
-        if self._scope is not None and course.shots == 1:
+        if self.case.hang_up is not None and course.shots == 1:
+            self.case.hang_up(*self.args)
+        elif self._scope is not None and course.shots == 1:
             self._scope._on_timeout()
         elif self._operation is not None:
             self._operation.cancel("called off by the sweep")
@@ -215,7 +217,7 @@ class Trial:
             result.ending = "returned" if error is None else f"raised {named(error)}"
             if error is None:
                 result.value = comparable(task.result())
-        if not course.shots:
+        if not course.shots or self.case.hang_up is not None:  # whether it goes on is its own affair
             return
         expected = course.shots
         if self._scope is not None and self._scope.expired():
@@ -286,12 +288,10 @@ class Trial:
         return bool(self.leftovers.unusual() or self.leftovers.unclosed()) or not ended
 
     async def see_check(self) -> None:
-        """Ask the user's own check."""
-        if self.case.check is None:
-            return
+        """Ask the user's own check, if there is one."""
         try:
             async with asyncio.timeout(self.case.timeout):
-                verdict = await self.case.check(*self.args)
+                verdict = True if self.case.check is None else await self.case.check(*self.args)
         except (Exception, CancelledError) as error:
             if foreign(error):
                 raise
