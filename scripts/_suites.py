@@ -34,7 +34,7 @@ class Suite(NamedTuple):
 
 _FUNCTION = "-o asyncio_default_fixture_loop_scope=function"
 SUITES = {
-    "aiolimiter": Suite("1.3.0", "pytest-asyncio pytest-cov dunamai", "tests"),
+    "aiolimiter": Suite("1.3.0", "pytest-asyncio pytest-cov dunamai typing_extensions", "tests"),
     "async_timeout": Suite("5.0.1", "pytest-asyncio pytest-cov", "tests"),
     "aiorwlock": Suite("1.4.0", "pytest<8.2 pytest-asyncio==0.21.2 pytest-cov", "tests"),
     "async_lru": Suite("2.4.0", "pytest-asyncio pytest-cov pytest-timeout", f"tests -o addopts= {_FUNCTION}"),

@@ -325,3 +325,25 @@ def test_a_second_cancel_is_not_blamed_for_what_the_first_alone_does() -> None:
     assert "double" not in {finding.phase for finding in report.findings}
     only_doubles = swept(fn, setup=setup, phases=("double",))
     assert [finding.phase for finding in only_doubles.findings] == ["double"]
+
+
+async def closes_late() -> None:
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+def test_a_failure_that_nobody_looked_at_is_held_against_who_started_the_task() -> None:
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise OSError("closed")
+
+    async def starts() -> None:
+        task = asyncio.ensure_future(fails())
+        await closes_late()
+        await asyncio.wait({task})
+        assert task.exception()
+
+    report = swept(starts, phases=("early",), children=False)
+    assert {finding.at_fault.function for finding in report.unsafe} == {"starts"}
+    assert "closes_late" in {finding.at.function for finding in report.unsafe}
+    assert {oracle for finding in report.unsafe for oracle in finding.oracles} == {"unawaited"}

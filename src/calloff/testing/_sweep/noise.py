@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NamedTuple
 
-from .driver import current_course
+from .driver import Driver, current_course
 from .points import Stack, Step
 
 __all__ = ["Complaint", "heard"]
@@ -110,7 +110,14 @@ def _from_loop(complaints: list[Complaint], context: dict[str, Any]) -> None:
         text = f"{text}: {_plain(repr(error))}" if error is not None else text
     elif error is not None:
         text = f"{text}: {_plain(repr(error))}"
-    complaints.append(Complaint("unawaited" if "never retrieved" in text else "errors", text))
+    complaints.append(Complaint("unawaited" if "never retrieved" in text else "errors", text, _made_at(context)))
+
+
+def _made_at(context: dict[str, Any]) -> Stack:
+    """Where the swept code started the task that is complained of: who starts one must look what became of it."""
+    task = context.get("task") or context.get("future")
+    coro = task.get_coro() if isinstance(task, asyncio.Task) else None
+    return coro.made_at if isinstance(coro, Driver) else ()
 
 
 def _from_unraisable(complaints: list[Complaint], args: Any) -> None:
