@@ -208,7 +208,7 @@ def test_the_door_is_pinned() -> None:
     assert calloff.control.__all__ == sorted(calloff.control.__all__)
     assert set(calloff.control.__all__) == {
         "Ambiguous", "Cause", "Client", "ControlError", "Detail", "Frame", "NotFound", "Overview", "Process", "Query",
-        "Row", "Step", "Stopped", "Unreachable", "VERSION", "expose", "processes",
+        "Row", "Step", "Stopped", "Unreachable", "Usage", "VERSION", "expose", "processes",
     }  # fmt: skip
     for name in calloff.control.__all__:
         assert getattr(calloff.control, name) is not None
