@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import calloff
 from calloff._words.text import plain
+from calloff.cli.show import lines
 from calloff.control import Ambiguous, Client, NotFound, Query, expose
 from calloff.control._ids import best, fits, numbers
 
@@ -194,6 +195,9 @@ def test_ended_ones_are_remembered_as_plain_data(arun: Run) -> None:
             assert abs(rows[2].ended_at - time.time()) < 30
             detail = await client.show(rows[0].id)
             assert detail.stack[-1].function == "sleep"
+            failed = await client.show(rows[1].id)
+            assert [frame.source for frame in failed.stack] == ['raise KeyError("no such thing")'], "and none of ours"
+            assert "  it raised at" in lines(failed)
             del value, broken, stopped
             gc.collect()
             assert kept() is None

@@ -133,14 +133,14 @@ async def test_filter(pilot, app, fake):
 @screen()
 async def test_a_filter_of_conditions(pilot, app, fake):
     table = app.query_one(Table)
-    await pilot.press("slash", *"state:stop")
+    await pilot.press("slash")
+    typed = app.query_one("#filter", Input)
+    typed.value = "state:stop"
     await until(lambda: "state is one of" in text(app, "#view"))  # not yet a whole one: what was seen stays
     assert table.total == 5
-    await pilot.press(*"ping")
+    typed.value = "state:stopping"
     await until(lambda: table.total == 1)
-    await pilot.press("enter", "escape")
-    await until(lambda: table.total == 5)
-    await pilot.press("slash", *"place:command older:5s fetch")
+    typed.value = "place:command older:5s fetch"
     await until(lambda: fake.asked[-1].places == ("command",) and fake.asked[-1].name == "*fetch*")
     assert fake.asked[-1].older_than == 5.0
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Any, NamedTuple, Protocol
 
+from .._words.frame import RawStack, raised_at
 from .._words.state import State
 from .._words.text import in_words, plain
 from .stopping import Stop
@@ -48,6 +49,7 @@ class Ended(NamedTuple):
         number: the id.
         parent: the id of the parent.
         error: type and text of what a failed one raised.
+        raised: the frames that it came through.
     """
 
     number: int
@@ -61,6 +63,7 @@ class Ended(NamedTuple):
     progress: Any
     stop: Stop | None
     error: str | None
+    raised: RawStack = ()
 
 
 class Recorder:
@@ -101,6 +104,7 @@ class Recorder:
                     None if progress is None else plain(progress),
                     stop,
                     None if error is None else in_words(error),
+                    () if error is None else raised_at(error),
                 )
             )
 

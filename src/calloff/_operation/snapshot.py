@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
+from .._words.frame import RawStack, raised_at
 from .._words.state import State
 from .._words.text import in_words, plain
 from .history import Ended, Ring
@@ -35,6 +36,7 @@ class Facts(NamedTuple):
         stall: of one that runs.
         stop: how its stop goes or went, if one was asked for.
         error: type and text of what a failed one raised.
+        raised: of one that has failed, the frames that the error came through.
     """
 
     number: int
@@ -51,6 +53,7 @@ class Facts(NamedTuple):
     progress: Any
     stop: Stop | None
     error: str | None
+    raised: RawStack = ()
 
 
 def facts_of(operation: Operation[Any]) -> Facts:
@@ -73,6 +76,7 @@ def facts_of(operation: Operation[Any]) -> Facts:
         plain(operation._progress),
         operation._stop,
         None if error is None else in_words(error),
+        () if error is None else raised_at(error),
     )
 
 

@@ -2,19 +2,9 @@
 
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 
-from .._words.frame import RawStack
+from .._words.frame import RawStack, raised_at
 
 __all__ = ["raised_at", "waiting_at"]
-
-
-def raised_at(error: BaseException) -> RawStack:
-    """The frames that an exception has come through, outermost first: all that is noted of a block that ran out of time."""
-    found: list[object] = []
-    trace = error.__traceback__
-    while trace is not None:
-        found += (trace.tb_frame.f_code, trace.tb_lasti)
-        trace = trace.tb_next
-    return tuple(found)  # type: ignore[arg-type]
 
 
 def waiting_at(coro: object) -> RawStack:

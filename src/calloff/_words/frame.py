@@ -7,7 +7,7 @@ import sysconfig
 from types import CodeType
 from typing import NamedTuple, cast
 
-__all__ = ["OURS", "Frame", "RawFrame", "RawStack", "at_line", "culprit", "develop"]
+__all__ = ["OURS", "Frame", "RawFrame", "RawStack", "at_line", "culprit", "develop", "raised_at"]
 
 #: One frame, noted as cheaply as can be: the code and the offset of its last instruction; or, from another process,
 #: file, line and function, and the source where that is no line of a file. Lines and texts are looked up when somebody
@@ -74,6 +74,16 @@ def _locate(code: CodeType, offset: int) -> Frame:
         if start <= offset < end and line is not None:
             return Frame(code.co_filename, line, code.co_name)
     return Frame(code.co_filename, code.co_firstlineno, code.co_name)
+
+
+def raised_at(error: BaseException) -> RawStack:
+    """The frames that an exception has come through, outermost first."""
+    found: list[object] = []
+    trace = error.__traceback__
+    while trace is not None:
+        found += (trace.tb_frame.f_code, trace.tb_lasti)
+        trace = trace.tb_next
+    return tuple(found)  # type: ignore[arg-type]
 
 
 def culprit(frames: tuple[Frame, ...]) -> Frame | None:

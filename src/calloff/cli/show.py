@@ -57,7 +57,8 @@ def lines(detail: Detail) -> list[str]:
     if detail.stuck_at:
         found += ["  stuck at", *_stack(detail.stuck_at)]
     elif detail.stack:
-        found += ["  it was at" if row.outcome is not None else "  at", *_stack(detail.stack)]
+        said = "  at" if row.outcome is None else "  it raised at" if row.outcome == "failed" else "  it was at"
+        found += [said, *_stack(detail.stack)]
     return found
 
 

@@ -8,13 +8,13 @@ from typing import Any
 from .._operation.snapshot import Facts
 from .._operation.stopping import Stop, frames_of, where_of
 from .._places.task.stack import stack_of
-from .._words.frame import RawStack, culprit
+from .._words.frame import OURS, RawStack, culprit
 from .._words.place import Body
 from .._words.report import Rung
 from .._words.state import State
 from ._records import Frame, Step
 
-__all__ = ["frames", "innermost", "line_of", "stack_of_task", "steps_of"]
+__all__ = ["frames", "innermost", "line_of", "own", "stack_of_task", "steps_of"]
 
 _SOURCE = 200  # characters of a source line
 _COMMAND = 1000  # and of a command line
@@ -57,6 +57,12 @@ def frames(stack: RawStack) -> tuple[Frame, ...]:
     """A stack for the wire."""
     found = frames_of(stack)[-_STACK:]
     return tuple(Frame(frame.file, frame.line, frame.function, frame.source[:_SOURCE]) for frame in found)
+
+
+def own(stack: tuple[Frame, ...]) -> tuple[Frame, ...]:
+    """A stack without the frames of ours, which are the outermost and tell nobody anything; none when all are ours."""
+    theirs = next((at for at, frame in enumerate(stack) if not frame.file.startswith(OURS)), len(stack))
+    return stack[theirs:]
 
 
 def stack_of_task(task: "asyncio.Task[Any]") -> RawStack:

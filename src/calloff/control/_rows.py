@@ -31,7 +31,7 @@ from .._words.state import State
 from .._words.text import in_words
 from ._fold import folded, stem
 from ._ids import Index, best, numbers
-from ._lines import frames, innermost, line_of, stack_of_task, steps_of
+from ._lines import frames, innermost, line_of, own, stack_of_task, steps_of
 from ._records import Cause, Detail, Frame, Listing, Query, Row
 from ._usage import usage_of
 
@@ -285,7 +285,9 @@ class Registry:
         children = snatch(lambda: tuple(each._children or ())) if isinstance(each, Operation) else ()
         return Detail(
             row=row,
-            stack=frames(where_of(body)) or frames(() if stop is None else stop.where or ()),
+            stack=frames(where_of(body))
+            or own(frames(facts.raised))
+            or frames(() if stop is None else stop.where or ()),
             children=tuple(self.id_of(child) for child in children),
             grace=facts.grace,
             stall=facts.stall,

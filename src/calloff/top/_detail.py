@@ -56,7 +56,7 @@ def told(detail: Detail) -> Text:
     for label, value in _facts(detail):
         text.append(f"{label:<9} ", "dim")
         text.append(value + "\n")
-    _append_stack(text, "stuck at" if detail.stuck_at else "stack", detail.stuck_at or detail.stack, row)
+    _append_stack(text, _title(detail), detail.stuck_at or detail.stack, row)
     return text
 
 
@@ -78,6 +78,12 @@ def _facts(detail: Detail) -> list[tuple[str, str]]:
         ("survivors", clean(", ".join(row.survivors))),
     ]
     return [(label, value) for label, value in facts if value]
+
+
+def _title(detail: Detail) -> str:
+    if detail.stuck_at:
+        return "stuck at"
+    return {None: "stack", "failed": "it raised at"}.get(detail.row.outcome, "it was at")
 
 
 def _usage(detail: Detail) -> str:

@@ -74,7 +74,7 @@ function showStack(row, detail) {
   const stuck = detail?.stuck_at?.length ? detail.stuck_at : null;
   const stack = stuck ?? (detail?.stack?.length ? detail.stack : row.where ? [row.where] : []);
   const isCommand = row.place === "command";
-  text(parts.stack.firstElementChild, stuck ? "Where it is stuck" : isCommand ? "Command" : row.reason && ended(row) ? "Where it was" : "Where it is");
+  text(parts.stack.firstElementChild, stuck ? "Where it is stuck" : isCommand ? "Command" : row.outcome === "failed" ? "Where it raised" : row.reason && ended(row) ? "Where it was" : "Where it is");
   const none = parts.stack.lastElementChild;
   none.hidden = stack.length > 0;
   text(none, ended(row) ? "It has ended." : "Nothing is known of where it is.");
