@@ -27,6 +27,8 @@ letter                              from    means; what its absence means, and w
 ``split, 0, m, credentials``        O to K  fork a keeper for an owner that has dropped its privileges
 ``hold, k, 1``                      O to K  keep that file open until the owner and all that it started have ended
 ``drop, k, 0``                      O to K  close it before
+``lease, 0, 1``                     O to K  guards that are forked from now on kill their work when the lease in that file
+                                            is over (`lease`); no answer
 ``inherit, settings``               O to G  umask, limits, ... that the work is to have
 ``start, details``                  O to G  start the work
 ``born, pid, own`` (and a pidfd)    G to O  it runs. As long as that is awaited, O looks 4 times a second after K: one
@@ -45,10 +47,10 @@ letter                              from    means; what its absence means, and w
                                             without that: K was killed, too, and O kills what it can find
 =================================== ======= =============================================================================
 
-`how` has the `status` of the work, the `cause` (`itself`, `kill`, `limit`, `never` or `lost`), whether it was `asked`,
-the last job that a worker had `begun`, the last one that it had `refused`, and the `survivors`. Where the cause is `lost`
-it also has the status of the `guard`, and whether the work was `launched`: K reads that on the page which it made for G.
-What was not launched O has started again, by another guard; a job that was not begun goes to another worker.
+`how` has the `status` of the work, the `cause` (`itself`, `kill`, `limit`, `lease`, `never` or `lost`), whether it was
+`asked`, the last job that a worker had `begun`, the last one that it had `refused`, and the `survivors`. Where the cause is
+`lost` it also has the status of the `guard`, and whether the work was `launched`: K reads that on the page which it made
+for G. What was not launched O has started again, by another guard; a job that was not begun goes to another worker.
 
 What is called off while nobody has read its ``start`` O takes back: it closes its end for writing, and the kernel tells
 that the letters before that end are still unread. G reads all there is before it starts anything.

@@ -25,12 +25,16 @@ from math import inf
 from typing import Any
 
 from .._os import fds, inherit, proc, reaper
+from .lease import Lease
 from .page import Page
 from .wire import Letters, letter
 
 __all__ = ["Guard", "Launch", "send", "wake_on_children"]
 
-ITSELF, KILL, LIMIT, NEVER = "itself", "kill", "limit", "never"
+ITSELF, KILL, LIMIT, NEVER, LEASE = "itself", "kill", "limit", "never", "lease"
+
+#: seconds between two looks at a lease, at most: its clock goes on while the machine sleeps, and that of a poll does not
+_LEASED = 1.0
 
 #: seconds until a worker is asked again (its event loop may be blocked, a module be imported), and how many at most
 #: after further times: as long as the asking has not arrived, and then
@@ -69,6 +73,7 @@ class Guard:
         files: the files of the work, in its order.
         page: shared with the work, if that is a worker, and with the keeper.
         own: the settings that the guard has itself.
+        lease: until when whoever the owner works for is believed to live, if that is not the owner itself.
     """
 
     def __init__(
@@ -81,6 +86,7 @@ class Guard:
         files: list[int],
         page: Page,
         own: inherit.Settings,
+        lease: Lease | None = None,
     ) -> None:
         self.files = files
         self.page = page
@@ -90,6 +96,7 @@ class Guard:
         """The settings that the work is to have."""
         self._control = control
         self._owner = owner
+        self._lease = lease
         self._launch = launch
         self._letters = Letters()
         self._mail: list[tuple[Any, ...]] = []
@@ -141,7 +148,7 @@ class Guard:
                     details = mail[1]
                     del self._mail[: number + 1]
                     break
-            if self._gone:
+            if self._gone or self._is_over():
                 return NEVER
         while self._receive():  # an owner that has taken the start back has closed the socket behind that letter
             pass
@@ -178,7 +185,8 @@ class Guard:
     def _wait(self) -> None:
         now = time.monotonic()
         reminder = None if self._reminder is None else self._reminder[0]
-        due = min((at for at in (self._limit, self._again, reminder) if at is not None), default=None)
+        leased = None if self._lease is None else now + min(_LEASED, self._lease.left())
+        due = min((at for at in (self._limit, self._again, reminder, leased) if at is not None), default=None)
         wait = None if due is None else due - now + 0.001
         if self._reaper.leader and self._reaper.status is not None:
             wait = 0.02 if wait is None else min(wait, 0.02)  # others of its group clean up
@@ -276,7 +284,12 @@ class Guard:
             self._pausing = min(2 * self._pausing, _LOOK_AT_MOST if page.heard == self._job else _AGAIN_AT_MOST)
             self._again = now + self._pausing
 
+    def _is_over(self) -> bool:
+        return self._lease is not None and self._lease.left() <= 0
+
     def _overdue(self) -> str:
+        if self._is_over():
+            return LEASE
         now = time.monotonic()
         if self._reminder is not None and self._reminder[0] <= now:
             self._ask_unbidden(now, *self._reminder)

@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 
 from .._os import fds, inherit, proc, reaper
 from .guard import Guard, Launch, send, wake_on_children
+from .lease import Lease
 from .page import Page
 from .program import launch as launch_program
 from .wire import ASK, DUMP, LOOK, Letters, letter
@@ -124,6 +125,7 @@ class _Keeper:
         self._files: list[int] = []
         self._held: dict[int, int] = {}
         """Files of the owner's that stay open until everything that it has started has ended."""
+        self._lease: Lease | None = None
         self._guards: dict[int, int] = {}
         """By process, the number that its owner knows it by."""
         self._pages: dict[int, Page] = {}
@@ -185,6 +187,9 @@ class _Keeper:
                     self._tell_later(number, files[0], parts[2])
                 elif kind == "hold":
                     self._held[number] = files[0]
+                elif kind == "lease":
+                    self._lease = Lease(files[0])
+                    os.close(files[0])
                 elif kind == "drop":
                     os.close(self._held.pop(number))
                 else:
@@ -266,7 +271,8 @@ class _Keeper:
         launch: Launch = launch_program
         if kind == "worker":
             from .worker import launch
-        Guard(control, self._owner, launch, kind=kind, files=files[1:], page=page, own=self._own).run()
+        own, lease = self._own, self._lease
+        Guard(control, self._owner, launch, kind=kind, files=files[1:], page=page, own=own, lease=lease).run()
 
     # --- its children
 

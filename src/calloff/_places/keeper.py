@@ -154,6 +154,14 @@ class Keeper:
         self._post(loop, letter("hold", self._count, 1), [file])
         return self._count
 
+    def lease(self, loop: AbstractEventLoop, file: int) -> None:
+        """Every guard that is forked from now on kills its work when the lease in that file is over (`_child/lease.py`).
+
+        Raises:
+            OSError: the keeper is gone.
+        """
+        self._post(loop, letter("lease", 0, 1), [file])
+
     def drop(self, loop: AbstractEventLoop, number: int) -> None:
         """It may close that file."""
         self._post(loop, letter("drop", number, 0), [])

@@ -24,7 +24,7 @@ from .._os.fds import Files
 from .._words.errors import CalloffError
 from .keeper import QUIET, Keeper
 
-__all__ = ["Guarded", "Listener", "ended", "hold", "keepers", "on_fork"]
+__all__ = ["Guarded", "Listener", "ended", "hold", "keepers", "lease", "on_fork", "shut_down"]
 
 _SPACE = socket.CMSG_SPACE(4 * 4) if hasattr(socket, "CMSG_SPACE") else 0
 _CLOEXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
@@ -509,9 +509,11 @@ def _keeper_for(loop: AbstractEventLoop, credentials: inherit.Credentials, foreg
             return found
         if not _hooked:
             _hooked.append(True)
-            atexit.register(_shut_down)
+            atexit.register(shut_down)
             os.register_at_fork(after_in_child=_forget)
         made = Keeper(loop, credentials, found, foreground=foreground)
+        if _leased is not None:
+            made.lease(loop, _leased)
         if found is not None:
             _retire_locked(found)
         if foreground:
@@ -591,10 +593,17 @@ def hold(loop: AbstractEventLoop, file: int) -> Callable[[], None]:
     return drop
 
 
+def lease(file: int) -> None:
+    """Have whatever this process starts killed when the lease in that file is over; called before the first start."""
+    global _leased
+    _leased = file
+
+
 _hooked: list[bool] = []
+_leased: int | None = None
 
 
-def _shut_down() -> None:
+def shut_down() -> None:
     """At exit: nothing of ours stays behind."""
     global _keeper, _foreground
     now = monotonic()

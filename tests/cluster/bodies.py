@@ -1,0 +1,70 @@
+"""What the tests run on nodes, and how they see from outside what is left of it."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+def mark(path: Path) -> None:
+    new = path.with_suffix(".new")
+    new.write_text(str(os.getpid()))
+    new.rename(path)
+
+
+def sleeper(path: Path) -> None:
+    mark(path)
+    time.sleep(3600)
+
+
+def tree(path: Path, seconds: str) -> None:
+    """Deaf, with a child in a session of its own and two daemons; `seconds` tells them from all others."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    subprocess.run(
+        ["sh", "-c", f"setsid sleep {seconds} & (setsid sh -c 'sleep {seconds} & sleep {seconds}' &)"], check=True
+    )
+    mark(path)
+    while True:
+        try:
+            time.sleep(3600)
+        except BaseException:
+            pass
+
+
+def with_notes() -> None:
+    try:
+        raise KeyError("first")
+    except KeyError as cause:
+        error = ValueError("second")
+        error.add_note("a note")
+        raise error from cause
+
+
+def large(data: bytes) -> bytes:
+    return data + b"!"
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def sleepers(seconds: str) -> list[int]:
+    """The processes ``sleep SECONDS``."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if words[:2] == [b"sleep", seconds.encode()]:
+                found.append(int(name))
+    return found
