@@ -249,6 +249,8 @@ SMOKE = ("tests/cli/test_main.py", "tests/control/test_processes.py", "tests/tes
 EVERY_LOOP = ("3.11", "3.13", PYTHONS[-1])
 #: what needs the parts of others: on one Python, in an environment of its own
 BORDERS, BORDERS_ON = "tests/borders", "3.13"
+#: agents in processes and behind an sshd: what they run on is tested everywhere, so they are on that one, too
+CLUSTER = "tests/cluster"
 SIDE_BY_SIDE = ("-n", "5", "--dist", "worksteal")
 
 
@@ -266,7 +268,7 @@ def covered(counts: Counts) -> str:
 def tests_on(version: str, counts: Counts) -> str:
     """All tests on one interpreter, but for those of the main one that have counted coverage."""
     python = BIN / "python" if version == THIS else ENVIRONMENTS / version / "bin" / "python"
-    left_out = [BORDERS, *(COVERED if version == THIS else _without_smoke(ONCE))]
+    left_out = [BORDERS, CLUSTER, *(COVERED if version == THIS else _without_smoke(ONCE))]
     rest = [f"--ignore={path}" for path in left_out]
     loops = {} if version in EVERY_LOOP else {"CALLOFF_TEST_LOOPS": "asyncio"}
     at_once = pytest((python,), version, [*SIDE_BY_SIDE, "-m", "not alone", *rest], counts, loops)
@@ -344,9 +346,14 @@ def borders(counts: Counts) -> str:
     places = {group: ENVIRONMENTS / group for group in ("borders", "borders-mcp2")}
     for group, place in places.items():
         uv("sync", "--locked", "--python", python, "--no-default-groups", "--group", group, place=place)
-    said = [command("sh", ROOT / "scripts" / "_servers.sh").strip()]
+    said = [command("sh", ROOT / "scripts" / name).strip() for name in ("_servers.sh", "_sshd.sh")]
     said.append(
-        pytest((places["borders"] / "bin" / "python",), "borders", ["-n", "2", "--dist", "loadfile", BORDERS], counts)
+        pytest(
+            (places["borders"] / "bin" / "python",),
+            "borders",
+            ["-n", "2", "--dist", "loadfile", BORDERS, CLUSTER],
+            counts,
+        )
     )
     new = places["borders-mcp2"] / "bin" / "python"
     said.append("mcp 2: " + pytest((new,), "borders-mcp2", [f"{BORDERS}/test_mcp.py"], counts))

@@ -30,6 +30,10 @@ class OnCluster(PlaceConformance):
     @pytest.fixture(scope="class", autouse=True)
     @classmethod
     def runner(cls) -> Iterator[asyncio.Runner]:
+        yield from cls.runs()
+
+    @classmethod
+    def runs(cls) -> Iterator[asyncio.Runner]:
         """One cluster for all tests, and so one loop: agents take longer to start than all of a test."""
         with asyncio.Runner() as runner:
             cls.cluster = cls.made()

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from ._cluster import Nodes as Nodes
     from ._cluster import NodeState as NodeState
     from ._local import local as local
+    from ._ssh import ssh as ssh
+    from ._started import commands as commands
     from ._words import Carrier as Carrier
     from ._words import Node as Node
     from ._words import NodeLost as NodeLost
@@ -58,6 +60,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "_cluster": ("Cluster", "NodeState", "Nodes"),
     "_local": ("local",),
+    "_ssh": ("ssh",),
+    "_started": ("commands",),
     "_words": ("Carrier", "Node", "NodeLost", "NodeRefused", "Wire"),
 }
 

@@ -12,6 +12,8 @@ import os
 import zipfile
 from importlib.util import find_spec
 
+from .._version import __version__
+
 __all__ = ["CODE", "Boot"]
 
 #: for ``python3 -c``: without quotes that a shell would take
@@ -96,6 +98,8 @@ def bundle(modules: tuple[str, ...]) -> tuple[bytes, str]:
     """The package, with what it needs and what was asked for, as an archive; and a name that tells it from all others."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        told = zipfile.ZipInfo(f"calloff-{__version__}.dist-info/METADATA", (1980, 1, 1, 0, 0, 0))
+        archive.writestr(told, f"Metadata-Version: 2.1\nName: calloff\nVersion: {__version__}\n")
         for name in ("calloff", "cloudpickle", *modules):
             for path, inside in sorted(_files(name)):
                 info = zipfile.ZipInfo(inside, (1980, 1, 1, 0, 0, 0))

@@ -1,0 +1,76 @@
+"""Debian's sshd on a port of the loopback, with keys of its own and an account's only key: ours."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The name of the host, and the options to connect with."""
+    assert SSHD is not None
+    folder.chmod(0o700)
+    for name in ("host", "user", "stranger"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
+    shutil.copy(folder / "user.pub", folder / "authorized")
+    port = free_port()
+    settings = [
+        f"Port {port}",
+        "ListenAddress 127.0.0.1",
+        f"HostKey {folder}/host",
+        f"AuthorizedKeysFile {folder}/authorized",
+        f"PidFile {folder}/pid",
+        "StrictModes no",
+        "UsePAM no",
+        "PasswordAuthentication no",
+        "KbdInteractiveAuthentication no",
+        "PermitRootLogin prohibit-password",
+    ]
+    (folder / "config").write_text("\n".join(settings) + "\n")
+    if os.getuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen([SSHD, "-D", "-e", "-f", folder / "config"], stderr=log)
+    try:
+        bound = time.monotonic() + 20
+        while server.poll() is None and not _answers(port):
+            assert time.monotonic() < bound
+            time.sleep(0.02)
+        assert server.poll() is None, (folder / "log").read_text()
+        known = f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}"
+        (folder / "known").write_text(known)
+        yield (
+            f"127.0.0.1:{port}",
+            {
+                "client_keys": [str(folder / "user")],
+                "known_hosts": str(folder / "known"),
+                "config": None,
+                "agent_path": None,
+            },
+        )
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait()
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 0.2).close()
+    except OSError:
+        return False
+    return True
