@@ -74,7 +74,20 @@ def test_python_in_pages_is_python_and_names_what_exists(page: Path) -> None:
     for block in fences(text, "python"):
         compile(block, page.name, "exec", flags=TOP_LEVEL_AWAIT)
     used = set(re.findall(r"(?<![/\w])calloff\.(?!md\b)([A-Za-z]\w*)", text))
-    doors = {"asgi", "cli", "control", "freezing", "http", "integrations", "logs", "mcp", "otel", "service", "testing"}
+    doors = {
+        "asgi",
+        "cli",
+        "cluster",
+        "control",
+        "freezing",
+        "http",
+        "integrations",
+        "logs",
+        "mcp",
+        "otel",
+        "service",
+        "testing",
+    }
     names = {*calloff.__all__, *doors}
     names |= set(
         re.findall(r'"calloff\.(\w+)', (ROOT / "src/calloff/otel.py").read_text())

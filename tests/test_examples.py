@@ -56,6 +56,7 @@ PRINTED = {
         "GET /last is called off: shutdown",
         "one who is there at the end: HTTP/1.1 503 Service Unavailable",
     ],
+    "cluster.py": ["[0, 1, 4, 9, 16]", "stubborn on local-1: KILLED"],
     "on_stop.py": [r"^Cancelled after \d s, by ASKED", "helped by Connection.interrupt"],
     "group.py": [
         "All go well:",

@@ -4,7 +4,7 @@ import inspect
 import os
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
-from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Literal, Protocol, TypedDict, TypeVar, Unpack, overload
 
 from .._map.plan import Plan, Retry, Shows, Within
 from .._map.results import Map
@@ -24,6 +24,14 @@ __all__ = ["map"]
 
 Item = TypeVar("Item")
 T = TypeVar("T")
+
+
+class Elsewhere(Protocol):
+    """A place with more than one word, such as the nodes of a cluster."""
+
+    def process(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Work[Any]:
+        """Work that calls a function in a process there."""
+        ...
 
 
 class Options(TypedDict, total=False):
@@ -59,7 +67,7 @@ def map(
     fn: Callable[[Item], Coroutine[Any, Any, T]] | Callable[[Item], Work[T]],
     items: Iterable[Item] | AsyncIterable[Item],
     *,
-    place: Processes | None = None,
+    place: Processes | Elsewhere | None = None,
     **options: Unpack[Options],
 ) -> Map[Item, T]: ...
 @overload
@@ -67,7 +75,7 @@ def map(
     fn: Callable[[Item], T],
     items: Iterable[Item] | AsyncIterable[Item],
     *,
-    place: Threads | Processes,
+    place: Threads | Processes | Elsewhere,
     **options: Unpack[Options],
 ) -> Map[Item, T]: ...
 def map(
@@ -104,8 +112,9 @@ def map(
         fn: an async function; with `place`, a blocking function or the template of a command.
         items: any iterable, asynchronous or endless ones too; drawn as there is room, never ahead.
         jobs: how many items are in flight at most; can be set on the results while the map runs.
-        place: `calloff.thread`, `calloff.process` or `calloff.command`; ``None`` for an async function. For a command,
-            `fn` is a line like ``"convert {} {.}.png"``, split as a shell would do it and run without one, or its words.
+        place: `calloff.thread`, `calloff.process`, `calloff.command`, or a cluster; ``None`` for an async function. For
+            a command, `fn` is a line like ``"convert {} {.}.png"``, split as a shell would do it and run without one, or
+            its words.
         timeout: seconds for each item, from the start of its body; waiting for a turn does not count.
         stall: the longest silence of an item between two reports of `progress`, in seconds.
         grace: seconds between asking an item to stop and force.
@@ -216,7 +225,10 @@ def _work(fn: Any, place: Any) -> tuple[Callable[..., Any], str, str, Callable[[
         if inspect.iscoroutinefunction(inner):
             raise TypeError(f"{name} is an async function, which runs in a task: leave place out")
         return partial(thread, fn), name, target, None
-    raise TypeError(f"place must be calloff.thread, calloff.process, calloff.command or None, not {place!r}")
+    elsewhere = getattr(place, "process", None)
+    if callable(elsewhere):
+        return partial(elsewhere, fn), name, target, None
+    raise TypeError(f"place must be calloff.thread, calloff.process, calloff.command, a cluster or None, not {place!r}")
 
 
 def is_async(fn: Any) -> bool:

@@ -100,6 +100,7 @@ class Body:
         task: the task that drives it.
         pid: the number of the process that the work runs in, if that is not this one.
         argv: the program and its arguments, for a command.
+        node: the name of the machine that it runs on, if that is not this one.
     """
 
     __slots__ = ()
@@ -112,6 +113,7 @@ class Body:
     task: "Task[Any] | None" = None
     pid: int | None = None
     argv: tuple[str, ...] = ()
+    node: str = ""
 
     #: whether the latest request has arrived in the body
     reached: bool = False

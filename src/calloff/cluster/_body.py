@@ -80,6 +80,12 @@ class ClusterBody(ProcessBody):
         self._seen_at = 0.0
         self._answer: threading.Event | None = None
 
+    @property
+    def node(self) -> str:  # type: ignore[override]  # computed when it is read
+        """Where it runs; empty as long as it waits for that."""
+        link = self.link
+        return "" if link is None else link.node.name
+
     # --- what the operation asks for
 
     def begin(self, sink: Sink) -> None:

@@ -211,7 +211,8 @@ class Registry:
         body = each.body
         place = None if body is None or not where else line_of(body)
         worker = None if body is None else body.pid
-        return self._row(facts_of(each), clock_of(each), place, worker, _depth(each), _silence(each))
+        row = self._row(facts_of(each), clock_of(each), place, worker, _depth(each), _silence(each))
+        return row if body is None or not body.node else replace(row, place=f"{row.place} {body.node}")
 
     def _row(
         self,

@@ -1,0 +1,71 @@
+"""A cluster under what goes over several operations, and as it is seen from outside."""
+
+import asyncio
+import time
+from pathlib import Path
+
+from cluster import bodies
+from cluster.test_faults import run, until
+
+import calloff
+import calloff.cluster
+from calloff._operation.snapshot import History
+from calloff.control._records import Query
+from calloff.control._rows import Registry
+
+
+def odd(number: int) -> int:
+    if number % 2 == 0:
+        raise ValueError(f"{number} is even")
+    return number
+
+
+def test_map_group_and_race() -> None:
+    async def main() -> None:
+        async with calloff.cluster.local(2, slots=4) as cluster:
+            outcomes = await calloff.map(odd, range(200), place=cluster, jobs=50)
+            assert [isinstance(outcome, calloff.Completed) for outcome in outcomes] == [False, True] * 100
+            stuck = await calloff.map(time.sleep, [0, 600, 0], place=cluster, timeout=0.3, grace=0.1)
+            assert [type(outcome) for outcome in stuck] == [calloff.Completed, calloff.Cancelled, calloff.Completed]
+            async with calloff.group() as group:
+                ops = [group.start(cluster.process(bodies.add, n, 1)) for n in range(20)]
+            assert [op.result() for op in ops] == list(range(1, 21))
+            slow = calloff.start(cluster.process(time.sleep, 600))
+            assert await calloff.race(slow, cluster.process(bodies.add, 1, 1)) == 2
+            assert slow.cancelled()
+            assert [node.busy for node in cluster.nodes()] == [0, 0]
+
+    run(main())
+
+
+def test_a_slot_is_free_exactly_at_the_end(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with calloff.cluster.local(1, slots=1) as cluster:
+            first = calloff.start(cluster.process(bodies.sleeper, tmp_path / "first"), grace=0)
+            await until(lambda: (tmp_path / "first").exists(), "the first runs")
+            second = calloff.start(cluster.process(bodies.sleeper, tmp_path / "second"), timeout=600)
+            assert str(second.state) == "pending"
+            await first.stop()
+            assert not bodies.alive(int((tmp_path / "first").read_text()))
+            await until(lambda: (tmp_path / "second").exists(), "the second runs")
+            await second.stop(grace=0)
+
+    run(main())
+
+
+def test_it_is_seen_with_its_node(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with calloff.cluster.local(2, slots=1) as cluster:
+            ops = [
+                calloff.start(cluster.process(bodies.sleeper, tmp_path / name), name=name, grace=0)
+                for name in ("a", "b")
+            ]
+            await until(lambda: all((tmp_path / op.name).exists() for op in ops), "both run")
+            registry = Registry(History(10), lambda: ())
+            rows = await asyncio.to_thread(registry.listing, Query())
+            assert {row.place for row in rows.rows if row.name in "ab"} == {"cluster local-0", "cluster local-1"}
+            assert all(row.where is not None and "sleep" in row.where.source for row in rows.rows if row.name in "ab")
+            assert {op.where()[0].source for op in ops} == {"node local-0", "node local-1"}
+            await asyncio.gather(*(op.stop() for op in ops))
+
+    run(main())
