@@ -1,6 +1,6 @@
 """Functions on other machines, with the same handle and the same certainty as in processes of this one.
 
-    cluster = calloff.cluster.local(2)                      # or .ssh(["alpha", "beta"]), .commands({...}), .ray(), .dask()
+    cluster = calloff.cluster.local(2)                      # or .ssh(["alpha", "beta"]), .commands({...}), .dask(client)
     async with cluster:
         op = calloff.start(cluster.process(fn, 1, 2), timeout=60)
         value = await op
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ._cluster import Cluster as Cluster
     from ._cluster import Nodes as Nodes
     from ._cluster import NodeState as NodeState
+    from ._dask import dask as dask
     from ._local import local as local
     from ._ssh import ssh as ssh
     from ._started import commands as commands
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "_cluster": ("Cluster", "NodeState", "Nodes"),
+    "_dask": ("dask",),
     "_local": ("local",),
     "_ssh": ("ssh",),
     "_started": ("commands",),

@@ -13,7 +13,7 @@ from ._cluster import Cluster
 from ._stream import Stream
 from ._words import Node, Wire
 
-__all__ = ["local"]
+__all__ = ["local", "start_agent"]
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _CODE = "import sys; sys.path[:0] = [{root!r}]; from calloff.cluster._agent import begin; begin({file})"
@@ -38,7 +38,7 @@ def local(nodes: int = 1, *, slots: int | None = None, lease: float = 10.0) -> C
     return Cluster(_Local([Node(f"local-{number}", each) for number in range(nodes)]), lease=lease, send_path=True)
 
 
-def _started() -> int:
+def start_agent() -> int:
     """Start an agent, as nobody's child; our end of the socket to it."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -59,7 +59,7 @@ class _Local:
 
     async def open(self, node: Node, heard: Callable[[bytes], None], ended: Callable[[str], None]) -> Wire:
         loop = asyncio.get_running_loop()
-        file = await loop.run_in_executor(None, _started)
+        file = await loop.run_in_executor(None, start_agent)
         return Stream(loop, file, file, heard, ended)
 
     def boot(self) -> Boot | None:
