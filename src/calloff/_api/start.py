@@ -11,7 +11,7 @@ from types import CoroutineType
 from typing import Any, TypeVar
 
 from .._operation.loops import greeters
-from .._operation.operation import Operation, current_operation
+from .._operation.operation import Operation, begin, current_operation
 from .._places.task.body import TaskBody
 from .._scopes.scope import innermost
 from .._words.duration import delay, limit
@@ -21,6 +21,7 @@ from .._words.text import name_of, short
 __all__ = ["AsyncWork", "body_of", "call", "give_back", "start"]
 
 T = TypeVar("T")
+_current = current_operation.get
 
 
 def start(
@@ -76,12 +77,12 @@ def start(
     except BaseException:
         give_back(work)
         raise
-    parent = None if detached else current_operation.get()
+    parent = None if detached else _current()
     if parent is not None and parent.done():
         parent = None
     if context is not None:
-        return context.run(Operation, body, name or body.name, loop, timeout, stall, grace, parent, patience)
-    return Operation(body, name or body.name, loop, timeout, stall, grace, parent, patience)
+        return context.run(begin, body, name or body.name, loop, timeout, stall, grace, parent, patience)
+    return begin(body, name or body.name, loop, timeout, stall, grace, parent, patience)
 
 
 async def call(

@@ -34,6 +34,9 @@ UNSET: Any = object()
 _exception = Future.exception
 _result = Future.result
 _COMPLETED = State.COMPLETED
+_current = current_operation.get
+#: stands for the task that awaits an operation, once it was woken by a cancel of its own
+_WOKEN: Any = object()
 #: tell the inspectors of Python 3.14 and newer which task waits for which
 _waits_for: Any = getattr(asyncio, "future_add_to_awaited_by", None)
 _waits_no_more_for: Any = getattr(asyncio, "future_discard_from_awaited_by", None)
@@ -50,7 +53,7 @@ def words_of(reason: object, message: object) -> tuple[Kind, str, str | None]:
         return reason.kind, reason.text, reason.by
     if reason is None and message is not UNSET:
         reason = message
-    caller = current_operation.get()
+    caller = _current()
     return Kind.REQUESTED, text_of(reason) if reason else "", None if caller is None else str(caller.ref)
 
 
@@ -66,12 +69,10 @@ def result_in_the_end(operation: "Operation[T]") -> Generator[Any, None, T]:
     if task is not None:
         # The first one who waits needs no future besides the operation. Whether a cancel is meant for the task that
         # waits or for the operation is told by that task's count of requests.
-        if current_operation.get() is operation:
+        if _current() is operation:
             refuse_itself(operation)
-        level = task.cancelling()
-        if task._must_cancel:  # a cancel that has not arrived yet: it is the caller's
-            level -= 1
-        operation._awaited_by = [task, level]
+        operation._awaited_by = task
+        operation._awaited_level = level = task.cancelling()
         shown = None
         if _waits_for is not None and operation._parent is None and operation.body is not None:
             shown = operation.body.task
@@ -81,7 +82,9 @@ def result_in_the_end(operation: "Operation[T]") -> Generator[Any, None, T]:
         try:
             yield operation
         except BaseException as error:
-            if isinstance(error, CancelledError) and (task.cancelling() > level or operation._ended_at is None):
+            if isinstance(error, CancelledError) and (
+                operation._awaited_by is _WOKEN or task.cancelling() > level or operation._ended_at is None
+            ):
                 held = CancelledError() if isinstance(error, OperationCancelled) else error
             elif operation._ended_at is None:
                 raise
@@ -119,7 +122,7 @@ async def see_to_the_end(operation: "Operation[Any]") -> None:
 
 def completion(operation: "Operation[Any]") -> "Future[None]":
     """Return a future of one waiter's own that is done when the operation is."""
-    if current_operation.get() is operation:
+    if _current() is operation:
         refuse_itself(operation)
     waiter: Future[None] = operation._loop.create_future()
     if operation._ended_at is not None:
@@ -145,14 +148,15 @@ def refuse_itself(operation: "Operation[Any]") -> None:
 
 def wakes_caller(operation: "Operation[Any]", message: Any) -> bool:
     """Return whether the task that awaits the operation is what is being cancelled: then that task is woken with it."""
-    waiting = operation._awaited_by
+    task = operation._awaited_by
     loop = operation._loop
-    if waiting is None or _get_running_loop() is not loop:
+    if task is None or task is _WOKEN or _get_running_loop() is not loop:
         return False
-    task, known = waiting
-    waiting[1] = requests = task.cancelling()
-    if requests <= known:
+    requests = task.cancelling()
+    if requests <= operation._awaited_level and not task._must_cancel:  # one that arrives only as the task waits
+        operation._awaited_level = requests
         return False
+    operation._awaited_by = _WOKEN
     callbacks: Any = operation._callbacks or ()
     for callback, context in tuple(callbacks):
         if getattr(callback, "__self__", None) is task:
@@ -165,7 +169,7 @@ def wakes_caller(operation: "Operation[Any]", message: Any) -> bool:
 
 def _follow(operation: "Operation[Any]", error: CancelledError) -> None:
     """Stop the operation, because the code that awaits the operation was cancelled."""
-    caller = current_operation.get()
+    caller = _current()
     text = text_of(error.args[0]) if error.args else "the code that awaits it was cancelled"
     by = None
     if caller is not None:

@@ -36,11 +36,12 @@ _exception = Future.exception
 _set_result = Future.set_result
 _set_exception = Future.set_exception
 _set_cancelled = Future.cancel
+_unlist = live.pop
 _PENDING = State.PENDING
 _COMPLETED, _FAILED, _CANCELLED, _ABANDONED = State.COMPLETED, State.FAILED, State.CANCELLED, State.ABANDONED
 
 
-def close(operation: "Operation[Any]", state: State, error: BaseException | None = None) -> None:
+def close(operation: "Operation[Any]", state: State, error: BaseException | None) -> None:
     """Let go of everything that the operation holds, and wake those who only look on; its future is set after that."""
     operation._phase = state
     timers = operation.timers
@@ -48,7 +49,7 @@ def close(operation: "Operation[Any]", state: State, error: BaseException | None
     operation.body = None
     if recorder.append is not None:
         recorder.record(operation, now, error)
-    live.pop(operation, None)
+    _unlist(operation, None)
     if handed:
         handed.pop(operation, None)
     if operation.timer_at != NEVER:
@@ -90,8 +91,8 @@ def _settle(operation: "Operation[Any]") -> None:
         emit(hooks.ended, operation)
 
 
-def returned(operation: "Operation[Any]", value: Any, survivors: tuple[str, ...]) -> None:
-    """End it with a value; `survivors` go on all the same."""
+def returned(operation: "Operation[Any]", value: Any, survivors: tuple[str, ...] = ()) -> None:
+    """The body ended with a value; `survivors` go on all the same."""
     if operation._ended_at is not None:
         _end_late(operation, "returned", value)
         return
@@ -100,14 +101,14 @@ def returned(operation: "Operation[Any]", value: Any, survivors: tuple[str, ...]
         stop.refusals += body.reached
     if survivors:
         _tell_survivors(operation, survivors)
-    close(operation, _COMPLETED)
+    close(operation, _COMPLETED, None)
     _set_result(operation, value)
     if hooks.ended:
         emit(hooks.ended, operation)
 
 
-def raised(operation: "Operation[Any]", error: BaseException, survivors: tuple[str, ...]) -> None:
-    """End it with an error of the body's own; `survivors` go on all the same."""
+def raised(operation: "Operation[Any]", error: BaseException, survivors: tuple[str, ...] = ()) -> None:
+    """The body ended with an error of its own; `survivors` go on all the same."""
     if operation._ended_at is not None:
         _end_late(operation, "raised", error)
         return
@@ -119,8 +120,8 @@ def raised(operation: "Operation[Any]", error: BaseException, survivors: tuple[s
         emit(hooks.ended, operation)
 
 
-def stopped(operation: "Operation[Any]", rung: Rung | None, survivors: tuple[str, ...]) -> None:
-    """End it by its stop; with `survivors`, a second call tells that these have ended, too."""
+def stopped(operation: "Operation[Any]", rung: Rung | None = None, survivors: tuple[str, ...] = ()) -> None:
+    """The body ended because it was stopped; with `survivors`, a second call tells that these have ended, too."""
     if operation._ended_at is not None:
         _end_late(operation, "was let go of with its task" if rung is Rung.ABANDONED else "obeyed")
         return
@@ -134,7 +135,7 @@ def stopped(operation: "Operation[Any]", rung: Rung | None, survivors: tuple[str
         stop.rung = Rung.ABANDONED
         abandon(operation)
     else:
-        close(operation, _CANCELLED)
+        close(operation, _CANCELLED, None)
         _settle(operation)
 
 
@@ -181,7 +182,7 @@ def _tell_survivors(operation: "Operation[Any]", survivors: tuple[str, ...]) -> 
 def abandon(operation: "Operation[Any]") -> None:
     """Give control back to whoever waits, although the body has not ended; the operation stays listed until it does."""
     body = operation.body
-    close(operation, _ABANDONED)
+    close(operation, _ABANDONED, None)
     operation.body = body
     live[operation] = None
     stop = operation._stop
@@ -212,7 +213,7 @@ def lose_loop(operation: "Operation[Any]") -> None:
         with suppress(Exception):  # it is compared with the others, by a method of its own
             operation.remove_done_callback(callback)
     _logger.warning("%s was abandoned: its event loop was closed before it ended", operation.ref)
-    close(operation, _ABANDONED)
+    close(operation, _ABANDONED, None)
     try:
         _settle(operation)
     except RuntimeError:  # it is done; but a callback is left, and the loop takes none any more

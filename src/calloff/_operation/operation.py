@@ -7,8 +7,9 @@ frames with source lines, reports, exceptions) is made when it is asked for, so 
 
 from asyncio import AbstractEventLoop, CancelledError, Future, _get_running_loop
 from collections.abc import Generator
+from functools import partial
 from itertools import count
-from typing import Any, TypeVar, final
+from typing import TYPE_CHECKING, Any, TypeVar, final
 
 from .._scopes.timers import NEVER, Entry, Timers
 from .._words.duration import delay, limit
@@ -19,7 +20,7 @@ from .._words.place import Body
 from .._words.policy import DEFAULT, Policy
 from .._words.reason import Kind, Reason
 from .._words.ref import Ref
-from .._words.report import Rung, StopReport
+from .._words.report import StopReport
 from .._words.state import State
 from .._words.text import name_of
 from . import callers, ending, requesting
@@ -32,11 +33,10 @@ from .loops import forget, hosts, timers_for
 from .stopping import Stop, frames_of, where_of
 from .watching import Watch
 
-__all__ = ["Operation", "current_operation", "live"]
+__all__ = ["Operation", "begin", "current_operation", "live"]
 
 T = TypeVar("T")
-_numbers = count(1)
-_init = Future.__init__
+_next_number = partial(next, count(1))
 _future_result = Future.result
 _future_exception = Future.exception
 _PENDING, _RUNNING, _COMPLETED = State.PENDING, State.RUNNING, State.COMPLETED
@@ -58,6 +58,7 @@ class Operation(Future[T]):
 
     __slots__ = (
         "_awaited_by",
+        "_awaited_level",
         "_children",
         "_ended_at",
         "_grace",
@@ -79,57 +80,26 @@ class Operation(Future[T]):
     )
 
     policy: Policy = DEFAULT
+    body: Body | None
+    timers: Timers
+    timer_at: float
+    timer_bucket: dict[Entry, None] | None
+    _number: int
+    _name: str
+    _place: str
+    _parent: "Operation[Any] | None"
+    _children: "dict[Operation[Any], None] | None"
+    _grace: float
+    _phase: State
+    _stop: Stop | None
+    _waiters: list[Future[None]] | None
+    _awaited_by: Any
+    _awaited_level: int  # while there is one who awaits it
+    _limits: Limits | None
+    _started_at: float
+    _ended_at: float | None
+    _progress: Any
     _progress_at: float  # set by the first report
-
-    def __init__(
-        self,
-        body: Body,
-        name: str,
-        loop: AbstractEventLoop,
-        timeout: float | None,
-        stall: float | None,
-        grace: float,
-        parent: "Operation[Any] | None",
-        patience: float | None = None,
-    ) -> None:
-        _init(self, loop=loop)
-        self.body: Body | None = body
-        self._place = body.place
-        self.timers: Timers = hosts.get(loop) or timers_for(loop, live)
-        self.timer_at: float = NEVER
-        self.timer_bucket: dict[Entry, None] | None = None
-        self._number = next(_numbers)
-        self._name = name
-        self._parent = parent
-        self._children: dict[Operation[Any], None] | None = None
-        self._grace = grace
-        self._phase: State = _PENDING
-        self._stop: Stop | None = None
-        self._waiters: list[Future[None]] | None = None
-        self._awaited_by: list[Any] | None = None
-        self._progress: Any = None
-        self._ended_at: float | None = None
-        self._limits: Limits | None = None
-        self._started_at = now = self.timers.now()
-        if timeout is not None or stall is not None or patience is not None:
-            self._limits = limits = Limits(timeout, stall, patience)
-            if not body.queued:
-                requesting.start_limits(self, limits, now)
-            elif patience is not None:
-                limits.wait(now)
-                requesting.arm(self)
-        live[self] = None
-        if parent is not None:
-            if parent._children is None:
-                parent._children = {}
-            parent._children[self] = None
-        if hooks.started:
-            emit(hooks.started, self)
-        try:
-            body.begin(self)
-        except BaseException as error:
-            ending.not_begun(self, error)
-            raise
 
     # --- what it is
 
@@ -294,11 +264,13 @@ class Operation(Future[T]):
 
     # --- waiting for it
 
-    def __await__(self) -> Generator[Any, None, T]:
-        return result_in_the_end(self)
+    if TYPE_CHECKING:
 
-    def __iter__(self) -> Generator[Any, None, T]:
-        return result_in_the_end(self)
+        def __await__(self) -> Generator[Any, None, T]: ...
+
+        def __iter__(self) -> Generator[Any, None, T]: ...
+    else:
+        __await__ = __iter__ = result_in_the_end
 
     async def outcome(self) -> Outcome[T]:
         """Wait for the ending as a value. Only looks on: the caller's own cancel, alone, raises and stops nothing."""
@@ -411,7 +383,7 @@ class Operation(Future[T]):
 
     def entered(self) -> None:
         """The body runs its first step in a context of its own."""
-        current_operation.set(self)
+        _enter(self)
         if self._phase is _PENDING:
             self._phase = _RUNNING
             limits = self._limits
@@ -442,18 +414,61 @@ class Operation(Future[T]):
         if self._stop is not None:
             self._stop.refusals += 1
 
-    def returned(self, value: Any, survivors: tuple[str, ...] = ()) -> None:
-        """The body ended with a value; `survivors` go on all the same."""
-        ending.returned(self, value, survivors)
-
-    def raised(self, error: BaseException, survivors: tuple[str, ...] = ()) -> None:
-        """The body ended with an error of its own; `survivors` go on all the same."""
-        ending.raised(self, error, survivors)
-
-    def stopped(self, rung: Rung | None = None, survivors: tuple[str, ...] = ()) -> None:
-        """The body ended because it was stopped; with `survivors`, a second call tells that these have ended, too."""
-        ending.stopped(self, rung, survivors)
+    returned = ending.returned
+    raised = ending.raised
+    stopped = ending.stopped
 
     def blocked(self, now: float) -> None:
         """The body blocks the loop, so that no timer runs: take the steps that are due."""
         unblock(self, now)
+
+
+def begin(
+    body: Body,
+    name: str,
+    loop: AbstractEventLoop,
+    timeout: float | None,
+    stall: float | None,
+    grace: float,
+    parent: Operation[Any] | None,
+    patience: float | None = None,
+) -> Operation[Any]:
+    """Make the operation of a body, and begin it. (A constructor would be called by way of C, which costs its part.)"""
+    self: Operation[Any] = Operation(loop=loop)
+    self.body = body
+    self._place = body.place
+    self.timers = timers = _timers_of(loop) or timers_for(loop, live)
+    self.timer_at = NEVER
+    self.timer_bucket = None
+    self._number = _next_number()
+    self._name = name
+    self._parent = parent
+    self._grace = grace
+    self._phase = _PENDING
+    self._children = self._stop = self._waiters = self._awaited_by = self._limits = self._progress = None
+    self._ended_at = None
+    self._started_at = now = timers.now()
+    if timeout is not None or stall is not None or patience is not None:
+        self._limits = limits = Limits(timeout, stall, patience)
+        if not body.queued:
+            requesting.start_limits(self, limits, now)
+        elif patience is not None:
+            limits.wait(now)
+            requesting.arm(self)
+    live[self] = None
+    if parent is not None:
+        if parent._children is None:
+            parent._children = {}
+        parent._children[self] = None
+    if hooks.started:
+        emit(hooks.started, self)
+    try:
+        body.begin(self)
+    except BaseException as error:
+        ending.not_begun(self, error)
+        raise
+    return self
+
+
+_timers_of = hosts.get
+_enter = current_operation.set

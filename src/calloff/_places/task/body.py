@@ -10,8 +10,9 @@ happens; and a body that was given up can be let go of when its task is cancelle
 import asyncio
 import logging
 import sys
+import types
 from asyncio import CancelledError, _get_running_loop, get_running_loop
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -20,7 +21,7 @@ from ..._words.frame import RawStack
 from ..._words.place import Body, Sink
 from ..._words.report import Rung
 from .forcing import cancel_for_sure, is_awake, is_stopped_group, raise_in, waiter_of
-from .immortal import close_for_good
+from .immortal import close_for_good, keep_alive_forever
 from .look import Look, look_at
 from .on_stack import is_held_up, on_stack, run_on_stack
 from .parts import Parts
@@ -35,7 +36,9 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
     """Drives a coroutine for an operation; itself the coroutine of an `asyncio.Task`."""
 
     __slots__ = (
+        "__next__",
         "_asked_with",
+        "_driver",
         "_forcing",
         "_given_up",
         "_interrupted",
@@ -48,6 +51,8 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
     )
     place = "task"
     insists = True
+    __next__: Callable[[], Any]  # the one of `_driver`
+    _driver: Generator[Any, Any, None]
 
     def __init__(self, coro: Coroutine[Any, Any, Any]) -> None:
         self.coro: Any = coro
@@ -75,6 +80,8 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
     def begin(self, sink: Sink) -> None:
         """Create the task; with eager tasks the first step runs at once."""
         self._sink = sink
+        self._driver = driver = _driver_of(self)
+        self.__next__ = driver.__next__
         task: asyncio.Task[None] = get_running_loop().create_task(self)
         if not task.done():
             self.task = task
@@ -293,26 +300,7 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
         self._interrupted = isinstance(error, CancelledError)
         return True
 
-    # --- the coroutine that the task runs
-
-    def __next__(self) -> Any:
-        try:
-            if self._started:
-                return self.coro.send(None)
-            self._started = True
-            if self.task is None and (
-                task := asyncio.current_task()
-            ):  # an eager one, whose first step nobody waits for
-                self.task = task
-                if coro_of(task) is not self:
-                    _wrapped[task] = self
-            self._sink.entered()
-            return self.coro.send(None)
-        except StopIteration as stop:
-            self._returned(stop.value)
-        except BaseException as error:
-            self._ended(error)
-        raise StopIteration
+    # --- the coroutine that the task runs; each step goes by way of `__next__` into `_drive`, without code of Python
 
     def send(self, value: Any, /) -> Any:
         """Pass a step on."""
@@ -326,9 +314,7 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
         typ = val = None
         if isinstance(error, CancelledError):
             if not self._started:
-                self._started = True
-                self.coro.close()
-                self._sink.stopped()
+                self._never_start()
                 self.task = None
                 raise StopIteration
             if self._forcing:
@@ -347,31 +333,24 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
         elif isinstance(error, StopForced):
             self._asked_with = error
         try:
-            return self.coro.throw(error)
-        except StopIteration as stop:
-            self._returned(stop.value)
-        except BaseException as error:
-            self._ended(error)
-        raise StopIteration
+            return self._driver.throw(error)
+        finally:
+            del error  # whose traceback leads here: nothing is left for the garbage collector
 
     def close(self) -> None:
         """Close the coroutine: the task was destroyed before its end."""
         self.coro.close()
 
-    def __await__(self) -> "TaskBody":
+    def __await__(self) -> Any:
         return self
 
-    def __iter__(self) -> "TaskBody":
-        return self
+    __iter__ = __await__
 
-    def _returned(self, value: Any) -> None:
-        if self._parts is None:
-            self._sink.returned(value)
-        elif not self._given_up:
-            self._sink.returned(value, survivors=self._parts.survivors())
+    def _returned_with(self, value: Any, parts: Parts) -> None:
+        if not self._given_up:
+            self._sink.returned(value, survivors=parts.survivors())
         elif not self._outlived(lambda: self._sink.returned(value)):
-            self._sink.returned(value)
-        self.task = None
+            self._sink.returned(value, ())
 
     def _ended(self, error: BaseException) -> None:
         self._asked_with = None
@@ -379,14 +358,14 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
         if isinstance(error, (CancelledError, StopForced)) or is_stopped_group(error):
             rung = Rung.INTERRUPTED if self._interrupted and not isinstance(error, StopForced) else None
             if self._parts is None or not self._outlived(lambda: self._stopped_late(rung)):
-                self._sink.stopped(rung)
+                self._sink.stopped(rung, ())
             return
         if self._parts is None:
-            self._sink.raised(error)
+            self._sink.raised(error, ())
         elif not self._given_up:
             self._sink.raised(error, survivors=self._parts.survivors())
         elif not self._outlived(lambda: self._sink.raised(error)):
-            self._sink.raised(error)
+            self._sink.raised(error, ())
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             if task is not None:
                 task.add_done_callback(asyncio.Task.exception)  # seen: no complaint that it was never retrieved
@@ -402,16 +381,23 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
         if self.task is None:  # it has ended
             return
         self.task = None
-        self._started = True
         if is_suspended(self.coro) and self.coro.cr_await is not None:
             self._let_go()
         else:
-            self.coro.close()
-            self._sink.stopped()
+            self._never_start()
+
+    def _never_start(self) -> None:
+        """It was called off before its first step."""
+        self._started = True
+        self._driver.close()
+        self.coro.close()
+        self._sink.stopped()
 
     def _let_go(self) -> None:
         """Somebody else waits for the end of a task whose body refused everything: the body is never resumed."""
         answer, stuck = close_for_good(self.coro)
+        if stuck:
+            keep_alive_forever(self._driver)  # whose end would close the coroutine once more
         if answer is None or stuck:
             self._sink.stopped(Rung.ABANDONED)
         else:
@@ -440,6 +426,49 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
         return self.coro.cr_await
 
 
+def _drive(self: TaskBody) -> Generator[Any, Any, None]:
+    """Run the coroutine of a body, and tell its operation of the first step and of the end, in the very step."""
+    self._started = True
+    if self.task is None and (task := asyncio.current_task()):  # an eager one, whose first step nobody waits for
+        self.task = task
+        if coro_of(task) is not self:
+            _wrapped[task] = self
+    self._sink.entered()
+    kind: object = type(self.coro)
+    steps: Any = self.coro if kind is types.CoroutineType else _Steps(self.coro)
+    try:
+        value = yield from steps
+    except BaseException as error:
+        if isinstance(error, GeneratorExit) and error.__traceback__ is not None and not error.__traceback__.tb_next:
+            raise  # the task was destroyed: that is raised here, and does not come from the coroutine
+        self._ended(error)
+    else:
+        if self._parts is None:
+            self._sink.returned(value, ())
+        else:
+            self._returned_with(value, self._parts)
+        self.task = None
+
+
+_driver_of: Any = types.coroutine(_drive)
+
+
+class _Steps:
+    """Goes through a coroutine of somebody's own class, which need not be iterable."""
+
+    __slots__ = ("_coro", "throw")
+
+    def __init__(self, coro: Any) -> None:
+        self._coro = coro
+        self.throw = coro.throw
+
+    def __iter__(self) -> "_Steps":
+        return self
+
+    def __next__(self) -> Any:
+        return self._coro.send(None)
+
+
 def body_of(task: "asyncio.Task[Any]") -> TaskBody | None:
     """Return the body that a task runs, also where a task factory has wrapped its coroutine."""
     coro = coro_of(task)
@@ -451,4 +480,4 @@ _waits_for: Callable[[Any, Any], None] | None = getattr(asyncio, "future_add_to_
 #: the bodies of tasks whose coroutine is not the body itself
 _wrapped: "WeakKeyDictionary[asyncio.Task[Any], TaskBody]" = WeakKeyDictionary()
 #: for the interrupter: the code objects below which the body's own frames begin
-DRIVING: tuple[Callable[..., Any], ...] = (TaskBody.__next__, TaskBody.throw)
+DRIVING: tuple[Callable[..., Any], ...] = (_drive, TaskBody.throw)
