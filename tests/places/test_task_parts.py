@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 import calloff
-from calloff import Abandoned, Cancelled, Completed, Rung
+from calloff import Abandoned, Cancelled, Completed, Rung, StopForced
 
 Way = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -64,6 +64,19 @@ class Child:
             except BaseException:
                 self.asked += 1
         self.ended = True
+
+    async def obeys_after_force(self) -> None:
+        """Swallow every cancel and the first force, and obey what comes then."""
+        forced = False
+        while not forced:
+            try:
+                await asyncio.sleep(60)
+            except BaseException as error:
+                forced = isinstance(error, StopForced)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            self.ended = True
 
     async def cleans(self) -> None:
         """Obey, and take its time."""
@@ -335,6 +348,11 @@ def test_no_complaint_about_forced_tasks(arun: Callable[..., Any]) -> None:
             child = Child()
             await stopped(way(child.refuses(), asyncio.sleep(60)), grace=0.05)
             assert child.ended
+        child = Child()  # the gather ends with it, when the body was torn off from the gather
+        await stopped(in_a_gather(child.obeys_after_force()), grace=0.05)
+        while not child.ended:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
         gc.collect()
         await asyncio.sleep(0)
         assert complaints == []

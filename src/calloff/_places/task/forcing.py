@@ -12,7 +12,7 @@ from typing import Any
 
 from ..._words.errors import StopForced
 from .objects import FUTURES, TASKS, children_of, is_a, is_done
-from .stack import is_operation
+from .stack import is_operation, stems_from
 
 __all__ = ["calm_anyio", "cancel_for_sure", "force_task", "is_awake", "is_stopped_group", "raise_in", "waiter_of"]
 
@@ -64,6 +64,7 @@ def _wake_with(task: Any, error: BaseException) -> bool:
     for callback, context in tuple(callbacks):
         if type(callback) in _METHODS and callback.__self__ is task:
             asyncio.Future.remove_done_callback(waiter, callback)
+            asyncio.Future.add_done_callback(waiter, _stopped_unseen)
             loop: asyncio.AbstractEventLoop = waiter.get_loop()
             failed: asyncio.Future[None] = loop.create_future()
             failed.set_exception(error)
@@ -73,6 +74,13 @@ def _wake_with(task: Any, error: BaseException) -> bool:
                 waiter.cancel()
             return True
     return False
+
+
+def _stopped_unseen(waiter: Any) -> None:
+    """Who would have heard of its end was taken off: nobody is to blame for not asking for the error of a stop."""
+    error = waiter._exception  # reading this private field marks nothing as seen
+    if stems_from(error, asyncio.CancelledError) or stems_from(error, StopForced):
+        asyncio.Future.exception(waiter)
 
 
 def force_task(task: "asyncio.Task[Any]", kind: type[BaseException], turns: int = _TURNS) -> None:
