@@ -2,6 +2,7 @@
 
 import asyncio
 import collections.abc
+import gc
 import io
 import types
 
@@ -584,3 +585,52 @@ def test_a_stack_of_something_that_has_none():
     coro = waits()
     coro.close()
     assert stack_of(coro) == ()
+
+
+@pytest.mark.parametrize("step", ["first", "later", "asked"])
+def test_a_generator_exit_of_its_own_is_an_end(arun, step):
+    """What destroys a coroutine is raised in it, too; whoever raises that by himself has ended all the same."""
+
+    async def body() -> None:
+        try:
+            if step != "first":
+                await asyncio.sleep(60 if step == "asked" else 0)
+        except asyncio.CancelledError:
+            pass
+        raise GeneratorExit("mine")
+
+    async def main() -> None:
+        op = calloff.start(body())
+        if step == "asked":
+            await asyncio.sleep(0)
+            op.cancel()
+        outcome = await op.outcome()
+        assert isinstance(outcome, calloff.Failed)
+        assert outcome.error.args == ("mine",)
+
+    arun(main)
+
+
+def test_an_operation_whose_loop_is_destroyed_is_silent(caplog, recwarn):
+    """Nothing of its body is run again when the garbage collector comes by, and nobody complains."""
+    ran: list[str] = []
+
+    async def body() -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        except BaseException as error:
+            ran.append(type(error).__name__)
+            raise
+
+    async def main() -> None:
+        calloff.start(body())
+        await asyncio.sleep(0)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main())
+    loop.close()
+    del loop
+    gc.collect()
+    assert ran == ["CancelledError"]
+    assert not caplog.records
+    assert calloff.operations() == ()

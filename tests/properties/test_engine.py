@@ -11,8 +11,8 @@ from operation.virtual_time import START
 from properties.climbing import climb_all
 
 import calloff
+from calloff._operation.beginning import begin as begin_operation
 from calloff._operation.operation import Operation
-from calloff._operation.operation import begin as begin_operation
 from calloff._words.ladder import Step
 from calloff._words.place import Body
 from calloff._words.policy import DEFAULT
@@ -62,7 +62,7 @@ class Stone(Body):
 
 
 def begin(body, *, timeout=None, stall=None, grace=5.0):
-    return begin_operation(body, body.name, asyncio.get_running_loop(), timeout, stall, grace, None)
+    return begin_operation(body, body.name, asyncio.get_running_loop(), timeout, stall, grace, None, None)
 
 
 def drop(operation):

@@ -10,8 +10,9 @@ from functools import partial
 from types import CoroutineType
 from typing import Any, TypeVar
 
+from .._operation.beginning import begin
 from .._operation.loops import greeters
-from .._operation.operation import Operation, begin, current_operation
+from .._operation.operation import Operation, current_operation
 from .._places.task.body import TaskBody
 from .._scopes.scope import innermost
 from .._words.duration import delay, limit

@@ -6,8 +6,9 @@ from functools import partial
 from types import CoroutineType
 from typing import Any
 
+from .._operation.beginning import begin
 from .._operation.ending import outcome_of
-from .._operation.operation import Operation, begin, current_operation
+from .._operation.operation import Operation, current_operation
 from .._places.task.body import TaskBody
 from .._words.errors import StopForced
 from .._words.outcome import Cancelled, Completed, Failed, Outcome
@@ -61,7 +62,7 @@ class Singly:
         work = self._make(item, flight.number + 1) if self._numbered else self._make(item)
         if type(work) is CoroutineType and not work.cr_suspended:  # what `start` would do, without its questions
             body = TaskBody(work)
-            return begin(body, body.name, self._window.loop, *self._limits, self.owner)
+            return begin(body, body.name, self._window.loop, *self._limits, self.owner, None)
         timeout, stall, grace = self._limits
         if self._window.journal is not None:
             self._window.journal.hold()

@@ -5,10 +5,8 @@ An `Operation` is an `asyncio.Future` whose ending is bounded. The limits and th
 frames with source lines, reports, exceptions) is made when it is asked for, so that starting and cancelling stay cheap.
 """
 
-from asyncio import AbstractEventLoop, CancelledError, Future, _get_running_loop
+from asyncio import CancelledError, Future, _get_running_loop
 from collections.abc import Generator
-from functools import partial
-from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
 from .._scopes.timers import NEVER, Entry, Timers
@@ -29,14 +27,13 @@ from .callers import UNSET, result_in_the_end, wakes_caller, words_of
 from .hooks import emit, hooks
 from .known import current_operation, live
 from .limits import Limits
-from .loops import forget, hosts, timers_for
+from .loops import forget
 from .stopping import Stop, frames_of, where_of
 from .watching import Watch
 
-__all__ = ["Operation", "begin", "current_operation", "live"]
+__all__ = ["Operation", "current_operation", "live"]
 
 T = TypeVar("T")
-_next_number = partial(next, count(1))
 _future_result = Future.result
 _future_exception = Future.exception
 _PENDING, _RUNNING, _COMPLETED = State.PENDING, State.RUNNING, State.COMPLETED
@@ -423,52 +420,4 @@ class Operation(Future[T]):
         unblock(self, now)
 
 
-def begin(
-    body: Body,
-    name: str,
-    loop: AbstractEventLoop,
-    timeout: float | None,
-    stall: float | None,
-    grace: float,
-    parent: Operation[Any] | None,
-    patience: float | None = None,
-) -> Operation[Any]:
-    """Make the operation of a body, and begin it. (A constructor would be called by way of C, which costs its part.)"""
-    self: Operation[Any] = Operation(loop=loop)
-    self.body = body
-    self._place = body.place
-    self.timers = timers = _timers_of(loop) or timers_for(loop, live)
-    self.timer_at = NEVER
-    self.timer_bucket = None
-    self._number = _next_number()
-    self._name = name
-    self._parent = parent
-    self._grace = grace
-    self._phase = _PENDING
-    self._children = self._stop = self._waiters = self._awaited_by = self._limits = self._progress = None
-    self._ended_at = None
-    self._started_at = now = timers.now()
-    if timeout is not None or stall is not None or patience is not None:
-        self._limits = limits = Limits(timeout, stall, patience)
-        if not body.queued:
-            requesting.start_limits(self, limits, now)
-        elif patience is not None:
-            limits.wait(now)
-            requesting.arm(self)
-    live[self] = None
-    if parent is not None:
-        if parent._children is None:
-            parent._children = {}
-        parent._children[self] = None
-    if hooks.started:
-        emit(hooks.started, self)
-    try:
-        body.begin(self)
-    except BaseException as error:
-        ending.not_begun(self, error)
-        raise
-    return self
-
-
-_timers_of = hosts.get
 _enter = current_operation.set
