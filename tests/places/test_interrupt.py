@@ -669,6 +669,33 @@ def test_the_timer_is_off_when_nothing_waits(crun: Callable[..., Any]) -> None:
     assert crun(main()) == (0.0, 0.0)
 
 
+def test_a_signal_that_comes_at_the_very_end_orders_no_other_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which would find no handler, and end the program."""
+    loop = asyncio.new_event_loop()
+    interrupter = Interrupter(loop, lambda: None)
+    setitimer, came = signal.setitimer, []
+
+    def with_a_signal_on_its_way(which: int, after: float, interval: float = 0.0) -> tuple[float, float]:
+        found = setitimer(which, after, interval)
+        if not after and not came:
+            came.append(1)
+            interrupter._fired = True
+            interrupter._on_alarm(signal.SIGALRM, None)
+        return found
+
+    try:
+        assert interrupter.install()
+        interrupter._timers.wake = interrupter._now() - 1  # it is late
+        monkeypatch.setattr(signal, "setitimer", with_a_signal_on_its_way)
+        interrupter.remove()
+        assert came
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+        assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+    finally:
+        setitimer(signal.ITIMER_REAL, 0)
+        loop.close()
+
+
 def test_a_program_that_uses_the_signal_keeps_it(crun: Callable[..., Any]) -> None:
     rung: list[int] = []
     former = signal.signal(signal.SIGALRM, lambda *_: rung.append(1))

@@ -163,12 +163,15 @@ class Worker:
         if self.pool.loop.is_closed():
             self._kill()
             return
+        body = self.body
         if self._held is None:
-            self._readable()  # what has ended already has ended
-        if self.body is not None and self.pid is None and self.guarded.withdraw():  # nobody has come to start it
+            self._readable()  # what has ended already has ended; the next one may have begun with that
+        if body is None or self.body is not body:
+            return
+        if self.pid is None and self.guarded.withdraw():  # nobody has come to start it
             self._end(lambda body: body.killed((), Rung.ASKED))
             return
-        if self.body is not None and not self._killing:
+        if not self._killing:
             self._killing = True
             if self._stack() is None and state_of(self.pid) in ("R", "S") and self._signal(DUMP):
                 # C finds the frames half made, and crashes, when Python code is just making them: now that does not matter

@@ -126,8 +126,8 @@ class Interrupter:
         """End, and leave SIGALRM as it was found."""
         if self._timers.on_arm is None:
             return
+        self._timers.on_arm = self._timers.on_call = None  # first: a signal that has come already orders no other one
         self._set(inf)
-        self._timers.on_arm = self._timers.on_call = None
         if _getsignal(signal.SIGALRM) is self._handler:
             signal.signal(signal.SIGALRM, self._former)
         self._calls.clear()
@@ -191,10 +191,12 @@ class Interrupter:
         if not self._ordered():
             self._give_back(signum)
             return
+        if self._timers.on_arm is None:
+            return
         now = self._now()
         late_since = now - self._fires_at
         late_at = self._late_at(self._timers.wake, 0.0)
-        if now < late_at or self._timers.on_arm is None:
+        if now < late_at:
             self._set(late_at)
             self._fired = False
             return
