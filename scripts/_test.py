@@ -251,7 +251,7 @@ EVERY_LOOP = ("3.11", "3.13", PYTHONS[-1])
 BORDERS, BORDERS_ON = "tests/borders", "3.13"
 #: agents in processes and behind an sshd: what they run on is tested everywhere, so they are on that one, too
 CLUSTER = "tests/cluster"
-SIDE_BY_SIDE = ("-n", "5", "--dist", "worksteal")
+SIDE_BY_SIDE = ("-n", "6", "--dist", "worksteal")
 
 
 def covered(counts: Counts) -> str:

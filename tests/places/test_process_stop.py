@@ -42,7 +42,14 @@ async def begun(path):
     async with asyncio.timeout(20):
         while not os.path.exists(path):
             await asyncio.sleep(0.005)
-    await asyncio.sleep(0.02)
+    await asyncio.sleep(0.02)  # most go on to what they do for long; nothing here relies on it
+
+
+async def at(op, source):
+    """Wait until the function is at that line."""
+    async with asyncio.timeout(20):
+        while [frame.source for frame in op.where()[-1:]] != [source]:
+            await asyncio.sleep(0.005)
 
 
 def start(fn, *args, **kwargs):
@@ -54,6 +61,7 @@ def test_a_blocking_call_is_asked_and_ends(arun, tmp_path):
         path = str(tmp_path / "pid")
         op = start(bodies.touch_and_sleep, path)
         await begun(path)
+        await at(op, "time.sleep(seconds)")
         outcome = await op.stop("enough")
         assert isinstance(outcome, calloff.Cancelled)
         assert outcome.report.rung is Rung.ASKED
@@ -83,6 +91,7 @@ def test_an_async_function_that_blocks_its_loop(arun, tmp_path):
     async def main():
         op = start(bodies.async_block, str(tmp_path / "in"))
         await begun(tmp_path / "in")
+        await at(op, "time.sleep(100)")
         outcome = await op.stop()
         assert outcome.report.rung is Rung.ASKED
         assert outcome.report.where[-1].source == "time.sleep(100)"
@@ -105,7 +114,7 @@ def test_force_ends_everything(arun, tmp_path, fn, grace):
         assert outcome.report.survivors == ()
         assert grace <= took < grace + 1 + SLACK
         assert outcome.report.where
-        assert outcome.report.where[-1].file.endswith("process_bodies.py")
+        assert any(frame.file.endswith("process_bodies.py") for frame in outcome.report.where)
         assert worker.dead
         assert await calloff.call(calloff.process(bodies.add, 1)) == 1
 
