@@ -335,15 +335,10 @@ def test_where_it_is_before_our_loop_has_heard_of_the_worker(arun, tmp_path):
         assert until((tmp_path / "pid").exists, 20)  # the loop is blocked here all the time
         assert op.body.pid is None
         seen = []
-
-        def look():
-            until(lambda: seen.append(op.where()) or "sleep(" in seen[-1][-1].source, 20)
-
-        looking = threading.Thread(target=look)
+        looking = threading.Thread(target=lambda: seen.extend(op.where()))
         looking.start()
         looking.join()
-        last = [(frame.function, frame.source) for frame in seen[-1]]
-        assert last == [("touch_and_sleep", "time.sleep(seconds)")]
+        assert [frame.function for frame in seen] == ["touch_and_sleep"]  # in time, or what is known without an answer
         worker = op.body.pid
         assert str(worker) == (tmp_path / "pid").read_text()
         await asyncio.sleep(0)  # now the loop hears of it, too
