@@ -10,7 +10,7 @@ import re
 import sys
 import tempfile
 import warnings
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NamedTuple
@@ -40,16 +40,18 @@ class Complaint(NamedTuple):
 
 
 @contextmanager
-def heard(loop: asyncio.AbstractEventLoop, *, hand_on: bool = False) -> Generator[list[Complaint]]:
-    """Collect the complaints made while the block runs; `hand_on`: a test may wait for what the loop says."""
+def heard(loop: asyncio.AbstractEventLoop, *, hand_on: Callable[[], bool] = bool) -> Generator[list[Complaint]]:
+    """Collect the complaints made while the block runs; `hand_on` tells whether somebody waits for them."""
     complaints: list[Complaint] = []
     handler = loop.get_exception_handler()
 
     def handle(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         _from_loop(complaints, context)
-        if hand_on and handler is not None:
+        if not hand_on():
+            return
+        if handler is not None:
             handler(loop, context)
-        elif hand_on:
+        else:
             loop.default_exception_handler(context)
 
     loop.set_exception_handler(handle)

@@ -77,12 +77,16 @@ class Trial:
 
         self.loop.set_task_factory(factory_like(previous, made))
         try:
-            with heard(self.loop, hand_on=self.case.calls) as complaints:
+            with heard(self.loop, hand_on=self._is_waited_for) as complaints:
                 self._complaints = complaints
                 yield
         finally:
             self.quiet.end()
             self.loop.set_task_factory(previous)
+
+    def _is_waited_for(self) -> bool:
+        """Whether a test may look at what the loop complains of: until it is called off."""
+        return self.case.calls and not self.course.shots
 
     # --- the swept function
 
@@ -288,7 +292,7 @@ class Trial:
         return bool(self.leftovers.unusual() or self.leftovers.unclosed()) or not ended
 
     async def see_check(self) -> None:
-        """Ask the user's own check, if there is one."""
+        """Ask the user's own check, if any."""
         try:
             async with asyncio.timeout(self.case.timeout):
                 verdict = True if self.case.check is None else await self.case.check(*self.args)
