@@ -1,0 +1,110 @@
+"""Operations of all sorts while agents are killed, stopped and cut off at random: each verdict is true, nothing is left.
+
+`CALLOFF_CHAOS` says how many operations (40 by default), `CALLOFF_SEED` repeats a run.
+"""
+
+import asyncio
+import os
+import random
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from cluster import bodies
+from cluster.test_faults import LEASE, Cuts, opened, until
+
+import calloff
+import calloff.cluster
+from calloff.cluster import Cluster, NodeLost
+
+COUNT = int(os.environ.get("CALLOFF_CHAOS", "40"))
+SEED = int(os.environ.get("CALLOFF_SEED") or time.time_ns() % 10**9)
+_AT_ONCE = 8
+
+
+def _is_dead(path: Path, seconds: str) -> bool:
+    """The tree that began there, if it did: of one that did not come so far nothing is left either."""
+    return not bodies.sleepers(seconds) and not (path.exists() and bodies.alive(int(path.read_text())))
+
+
+async def _one(cluster: Cluster, rng: random.Random, number: int, folder: Path, told: dict[str, int]) -> None:
+    sort = rng.choice(("add", "sleep", "tree"))
+    seconds, path = f"85{os.getpid()}.{number}", folder / str(number)
+    grace = rng.choice((0, 0.2))
+    if sort == "add":
+        op = calloff.start(cluster.process(bodies.add, number, 1), grace=grace)
+    elif sort == "sleep":
+        op = calloff.start(cluster.process(time.sleep, 600), timeout=rng.uniform(0.05, 1), grace=grace)
+    else:
+        op = calloff.start(cluster.process(bodies.tree, path, seconds), timeout=rng.uniform(0.2, 1), grace=grace)
+    if rng.random() < 0.3:
+        await asyncio.sleep(rng.uniform(0, 0.3))
+        op.cancel("chaos")
+    outcome = await op.outcome()
+    told[type(outcome).__name__] = told.get(type(outcome).__name__, 0) + 1
+    if isinstance(outcome, calloff.Completed):
+        assert sort == "add"
+        assert outcome.value == number + 1
+    elif isinstance(outcome, calloff.Failed):
+        assert isinstance(outcome.error, NodeLost), repr(outcome.error)
+    if not isinstance(outcome, calloff.Abandoned):
+        assert _is_dead(path, seconds), f"{outcome} was told, and it lives"
+    else:
+        await until(lambda: op not in calloff.operations(), "what was abandoned has ended, too")
+        assert _is_dead(path, seconds), "its late end was told, and it lives"
+
+
+async def _faults(cluster: Cluster, cuts: Cuts, rng: random.Random, count: list[int]) -> None:
+    while True:
+        await asyncio.sleep(rng.uniform(0.2, 1.5))
+        node = rng.randrange(2)
+        link = cluster._keeps[node].link
+        if link is None:
+            continue
+        pid, name = int(link.facts["pid"]), link.node.name
+        fault = rng.choice(("kill", "stop", "cut"))
+        count[0] += 1
+        pause = rng.choice((0.3, 2.5)) * LEASE
+        if fault == "cut":
+            cuts.cut.add(name)
+            await asyncio.sleep(pause)
+            cuts.cut.discard(name)
+            if (
+                link.lost == "" and not link.closing
+            ):  # a network would send again; here it is as if the connection broke
+                cluster.post(link._ended, "the wire was cut")
+            continue
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL if fault == "kill" else signal.SIGSTOP)
+            if fault == "stop":
+                try:
+                    await asyncio.sleep(pause)
+                finally:
+                    os.kill(pid, signal.SIGCONT)
+
+
+def test_chaos(tmp_path: Path) -> None:
+    rng = random.Random(SEED)
+    print("seed", SEED)
+    told: dict[str, int] = {}
+    count = [0]
+
+    async def main() -> None:
+        cuts = Cuts("a", "b")
+        async with asyncio.timeout(60 + COUNT), opened(cuts) as cluster:
+            faults = asyncio.create_task(_faults(cluster, cuts, rng, count))
+            room = asyncio.Semaphore(_AT_ONCE)
+
+            async def one(number: int) -> None:
+                async with room:
+                    await _one(cluster, rng, number, tmp_path, told)
+
+            try:
+                await asyncio.gather(*(one(number) for number in range(COUNT)))
+            finally:
+                faults.cancel()
+        assert sum(told.values()) == COUNT
+
+    asyncio.run(main())
+    print(told, count[0], "faults")
