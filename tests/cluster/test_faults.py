@@ -147,6 +147,7 @@ def test_nothing_is_heard_of_a_node(tmp_path: Path, seconds: str, how: str) -> N
                 assert trees[0].is_dead()
                 assert isinstance(outcome, calloff.Failed)
                 assert isinstance(outcome.error, NodeLost)
+                await until(lambda: any(state == "failed" for state, _ in told), "it is told of")
                 assert ("failed", True) in told
                 assert ("failed", False) not in told, "it was called ended while it lived"
                 await until(lambda: trees[1].op not in calloff.operations(), "the abandoned one has ended, too")
@@ -172,6 +173,9 @@ def test_what_was_sent_before_the_lease_ended_is_read_after_it(tmp_path: Path) -
         async with opened(Cuts("a")) as cluster:
             pid = agent(cluster)
             path = tmp_path / "late"
+            link = cluster._keeps[0].link
+            assert link is not None
+            await until(lambda: link.silent() < LEASE / 4, "it has just answered, so it is chosen")
             os.kill(pid, signal.SIGSTOP)
             try:
                 op = calloff.start(cluster.process(bodies.sleeper, path))
