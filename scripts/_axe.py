@@ -1,8 +1,9 @@
 """Looks at every page of the built site with the rules of axe, in Chromium, light and dark. Started by the test job.
 
-    python scripts/_axe.py SITE
+    python scripts/_axe.py SITE [PAGE...]
 
-Prints what axe calls serious or critical, with the page and the first place, and ends with 1 if there is any.
+Without pages it looks at all, which takes some minutes. Prints what axe calls serious or critical, with the page and the
+first place, and ends with 1 if there is any.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ class Silent(SimpleHTTPRequestHandler):
         """Keep quiet."""
 
 
-def main(site: Path) -> int:
-    """Looks at the pages of `site`; returns the exit status."""
+def main(site: Path, *only: str) -> int:
+    """Looks at these pages of `site`, or at all; returns the exit status."""
     if browsers.find() is None:
         print("there is no Chromium: the site was not looked at with axe")
         return 0
-    pages = sorted(str(path.parent.relative_to(site)) for path in site.rglob("index.html"))
+    pages = only or sorted(str(path.parent.relative_to(site)) for path in site.rglob("index.html"))
     found = 0
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=str(site)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -53,4 +54,4 @@ def main(site: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), *sys.argv[2:]))
