@@ -1,7 +1,7 @@
-"""One function over many items: what an item costs as a coroutine and in two processes, and what one bad item does.
+"""One function over many items: what an item costs as a coroutine, in ten threads and in two processes.
 
 Coroutines run in fresh interpreters, a hundred in flight: processor time for an item, and by how much memory has grown.
-Processes: processor time for an item, of all processes together, of a function that does nothing.
+Processes and threads: processor time for an item, of all processes together, of a function that does nothing.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from time import process_time
 from typing import Any
@@ -182,6 +182,31 @@ ONE_BY_ONE: dict[str, Callable[[int], None]] = {
 }
 
 
+# --- threads
+
+
+def in_threads(count: int) -> None:
+    async def main() -> None:
+        results = calloff.map(_bodies.same, range(count), jobs=10, place=calloff.thread, timeout=30)
+        async with results:
+            async for _ in results:
+                pass
+
+    calloff.run(main())
+
+
+def by_thread_executor(count: int) -> None:
+    with ThreadPoolExecutor(10) as pool:
+        for _ in pool.map(_bodies.same, range(count)):
+            pass
+
+
+THREADS: dict[str, Callable[[int], None]] = {
+    "calloff.map, in threads": in_threads,
+    "ThreadPoolExecutor": by_thread_executor,
+}
+
+
 def spent() -> float:
     """Seconds of processor time of this process and all below it, those that have ended included."""
     total = 0.0
@@ -197,7 +222,7 @@ def spent() -> float:
 def alone(contender: str, count: int) -> float:
     """Microseconds of processor time for an item, the start of the workers included."""
     began = spent()
-    (BATCHES | ONE_BY_ONE)[contender](count)
+    (BATCHES | ONE_BY_ONE | THREADS)[contender](count)
     return (spent() - began) / count * 1e6
 
 
@@ -219,9 +244,9 @@ def run(quick: bool) -> list[Row]:
         mine, plain, limited, *peers = costs
         goals: dict[str, Any] = {plain: None, limited: AtMost(2.5), **dict.fromkeys(peers, Below())}
         grown = {name: figures["MiB"] for name, figures in found.items()}
-        batches, singly = (
+        batches, singly, threads = (
             asyncio.run(interleave({n: n for n in names}, partial(in_a_fresh_interpreter, count=count // by), rounds))
-            for names, by in ((BATCHES, 1), (ONE_BY_ONE, 20))
+            for names, by in ((BATCHES, 1), (ONE_BY_ONE, 20), (THREADS, 1))
         )
     rest = {name: None for name in batches if name != "calloff.map"}
     return [
@@ -229,9 +254,14 @@ def run(quick: bool) -> list[Row]:
         *compare("the same, growth", "MiB", grown, mine, dict.fromkeys([plain, limited, *peers])),
         *compare(f"{count} calls in processes, an item", "us", batches, "calloff.map", rest),
         *compare("one by one in processes, an item", "us", singly, *singly_goals()),
+        *compare(f"{count} calls in threads, an item", "us", threads, "calloff.map, in threads", thread_goals()),
     ]
 
 
 def singly_goals() -> tuple[str, dict[str, Any]]:
     ours, peer = ONE_BY_ONE
     return ours, {peer: None}
+
+
+def thread_goals() -> dict[str, Any]:
+    return {"ThreadPoolExecutor": AtMost(2.0)}

@@ -81,7 +81,7 @@ def test_only_what_took_longer_than_its_limit_is_stopped(tmp_path):
 
 
 def test_what_had_ended_before_another_item_was_asked_has_no_report(monkeypatch):
-    monkeypatch.setattr("calloff._map.batches.has_children", lambda body: True)  # nothing is told before the end
+    monkeypatch.setattr("calloff._map.in_processes.has_children", lambda body: True)  # nothing is told before the end
 
     async def main():
         options = {"place": calloff.process, "jobs": 1, "batch": 10, "timeout": 0.3, "grace": 1}

@@ -1,12 +1,11 @@
 """`map`: one function over many items, each of which ends."""
 
 import inspect
-import os
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
-from typing import Any, Literal, Protocol, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Protocol, TypeVar, Unpack, overload
 
-from .._map.plan import Plan, Retry, Shows, Within
+from .._map.plan import SIGNATURE, Options, Plan
 from .._map.results import Map
 from .._map.singly import Singly
 from .._map.template import Template
@@ -16,7 +15,6 @@ from .._places.command.place import command
 from .._places.command.plan import Finished
 from .._places.process.place import Processes, process
 from .._places.thread.place import Threads, thread
-from .._words.duration import count
 from .._words.place import Work
 from .start import start
 
@@ -32,26 +30,6 @@ class Elsewhere(Protocol):
     def process(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Work[Any]:
         """Work that calls a function in a process there."""
         ...
-
-
-class Options(TypedDict, total=False):
-    """The keyword arguments of `map` that are the same for every place."""
-
-    jobs: int
-    timeout: float | None
-    stall: float | None
-    grace: float
-    ordered: bool
-    batch: int | Literal["auto"]
-    within: Within | None
-    retry: Retry | None
-    max_failures: float | None
-    patience: float | None
-    memory: int | None
-    progress: bool | Shows
-    output: str | os.PathLike[str] | None
-    resume: bool | Literal["failed"]
-    key: Callable[[Any], str] | None
 
 
 @overload
@@ -82,22 +60,8 @@ def map(
     fn: Callable[[Any], Any] | str | Sequence[str],
     items: Iterable[Any] | AsyncIterable[Any],
     *,
-    jobs: int = 10,
     place: Any = None,
-    timeout: float | None = None,
-    stall: float | None = None,
-    grace: float = 5.0,
-    ordered: bool = False,
-    batch: int | Literal["auto"] = "auto",
-    within: Within | None = None,
-    retry: Retry | None = None,
-    max_failures: float | None = None,
-    patience: float | None = None,
-    memory: int | None = None,
-    progress: bool | Shows = False,
-    output: str | os.PathLike[str] | None = None,
-    resume: bool | Literal["failed"] = False,
-    key: Callable[[Any], str] | None = None,
+    **options: Any,
 ) -> Map[Any, Any]:
     """Call `fn` with each item, at most `jobs` at a time; each ends, and its ending is a value.
 
@@ -119,8 +83,8 @@ def map(
         stall: the longest silence of an item between two reports of `progress`, in seconds.
         grace: seconds between asking an item to stop and force.
         ordered: give the results in order of the items, at the price of waiting for a slow one.
-        batch: how many items a process is given at a time, by default as many as take about 50 ms. Each keeps its own
-            limit, and one that has to be killed takes nobody with it.
+        batch: how many items a process or thread is given at a time, by default as many as take about 50 ms. Each keeps
+            its own limit, one that has to be killed takes nobody with it, and those behind a slow one go elsewhere.
         within: ``within(item)`` gives an async context manager that is held from before the start of the item, with
             each attempt anew, to its confirmed end: a rate limiter, a semaphore for each host.
         retry: ``retry(outcome, attempt)`` is asked about each ending that is not `Completed` and gives the seconds until
@@ -149,59 +113,49 @@ def map(
         CalloffError: from the iteration or the ``await``, when more failed than `max_failures` allows.
         An error of `items` is raised when what was in flight has ended and was given.
     """
-    make, name, target, function = _work(fn, place)
-    plan = Plan(
-        make,
-        place is command,
-        name,
-        target,
-        function,
-        timeout,
-        stall,
-        grace,
-        ordered,
-        batch,
-        within,
-        retry,
-        max_failures,
-        patience,
-        memory,
-        progress,
-    )
+    for name in options.keys() - Options.__annotations__.keys():
+        raise TypeError(f"map() got an unexpected keyword argument {name!r}")
+    plan = Plan(*_work(fn, place), **options)
     if not hasattr(items, "__aiter__") and not hasattr(items, "__iter__"):
         raise TypeError(f"items must be an iterable or an async iterable, not {items!r:.100}")
     journal = None
-    if output is not None:
+    if plan.output is not None:
         from .._map.journal import Journal  # msgspec is loaded by those who write only
 
-        journal = Journal(output, resume, key, target)
-    elif resume or key is not None:
-        raise ValueError("resume and key need an output")
-    return Map(plan, items, count(jobs, "jobs"), start, _lane, journal)
+        journal = Journal(plan.output, plan.resume, plan.key, plan.target)
+    return Map(plan, items, start, _lane, journal)
+
+
+map.__signature__ = SIGNATURE  # type: ignore[attr-defined]  # what `help` shows
 
 
 def _lane(window: Window, start: Callable[..., Operation[Any]]) -> Lane:
-    """One by one, or for a blocking function in processes, unless its ends are waited for singly, in batches."""
+    """One by one, or for a blocking function, unless its ends are waited for singly, in batches."""
     plan = window.plan
-    if plan.function is None:
-        return Singly(window, start)
-    from .._map.batches import Batches
-    from .._map.sent import Sent
+    singly = plan.batch == 1 or plan.stall is not None or plan.within is not None
+    if plan.place == "process":
+        from .._map.in_processes import InProcesses
+        from .._map.sent import Sent
 
-    sent = Sent(plan.function, plan.name, plan.memory)
-    if plan.batch == 1 or plan.stall is not None or plan.within is not None or is_async(plan.function):
+        sent = Sent(plan.function, plan.name, plan.memory)
+        if not singly and not is_async(plan.function):
+            return InProcesses(window, start, sent, plan.batch)
         plan.make = sent.one
-        return Singly(window, start)
-    return Batches(window, start, sent, plan.batch)
+    elif plan.place == "thread" and not singly:
+        from .._map.in_threads import InThreads
+
+        return InThreads(window, start, plan.batch)
+    return Singly(window, start)
 
 
-def _work(fn: Any, place: Any) -> tuple[Callable[..., Any], str, str, Callable[[Any], Any] | None]:
-    """How an item becomes work, what it is called, what it is in any run, and the function for a process."""
+def _work(fn: Any, place: Any) -> tuple[Any, ...]:
+    """The word for the place, how an item becomes work, what it is called, what it is in any run, and the function."""
     if isinstance(fn, (str, list, tuple)):
         if place is not command:
             raise TypeError(f"a template runs with place=calloff.command, not with place={place!r}")
         template = Template(fn)
-        return lambda item, number: command(*template.words(item, number)), template.name, f"command {template}", None
+        make = lambda item, number: command(*template.words(item, number))  # noqa: E731
+        return "command", make, template.name, f"command {template}", make
     if place is command:
         raise TypeError(f"place=calloff.command needs a line like 'gzip {{}}' or a list of words, not {fn!r}")
     if not callable(fn):
@@ -218,16 +172,16 @@ def _work(fn: Any, place: Any) -> tuple[Callable[..., Any], str, str, Callable[[
                 f"{name} is a blocking function: say where it is to run, with place=calloff.thread or "
                 "place=calloff.process; a template of a command goes with place=calloff.command"
             )
-        return fn, name, target, None
+        return "task", fn, name, target, fn
     if place is process:
-        return partial(process, fn), name, target, fn
+        return "process", partial(process, fn), name, target, fn
     if place is thread:
         if inspect.iscoroutinefunction(inner):
             raise TypeError(f"{name} is an async function, which runs in a task: leave place out")
-        return partial(thread, fn), name, target, None
+        return "thread", partial(thread, fn), name, target, fn
     elsewhere = getattr(place, "process", None)
     if callable(elsewhere):
-        return partial(elsewhere, fn), name, target, None
+        return "elsewhere", partial(elsewhere, fn), name, target, fn
     raise TypeError(f"place must be calloff.thread, calloff.process, calloff.command, a cluster or None, not {place!r}")
 
 

@@ -9,6 +9,8 @@ whether the limit of that item has passed meanwhile, and goes no further then. S
 
 A result may be told when nothing is left of what its item has started. That is looked after every 10 ms, when the owner
 is told, too; up to where it is certain, the head says. When something is left, the job ends, so that it is killed.
+
+Behind a slow item nothing has to wait: the owner says in the head that it is the last, and sees then that it still runs.
 """
 
 import mmap
@@ -25,11 +27,12 @@ from typing import Any
 from .answers import in_one
 from .memory import bounded
 
-__all__ = ["HEAD", "MARK", "RECORD", "SIZE", "one", "run"]
+__all__ = ["END_HERE", "HEAD", "MARK", "RECORD", "SIZE", "one", "run"]
 
 #: at the head of a spool: where the results end; since when an item runs, else 0; where those end that may be told; since
-#: when the first item ran
-HEAD = Struct("@qdqd")
+#: when the first item ran; whether the item that runs is to be the last
+HEAD = Struct("@qdqd?7x")
+END_HERE = 32
 _END, _BEGAN, _CERTAIN = Struct("@qd"), Struct("@d"), Struct("@q")
 #: before each result: when the item ended, the length of the result, whether it is a value
 RECORD = Struct("@dq?")
@@ -119,6 +122,8 @@ def run(
                 break  # the owner may be about to ask
             if operation is not None and operation.asked is not None:
                 break  # it was asked and went on
+            if spool[END_HERE]:
+                break  # it was a slow one, and those behind it have gone elsewhere
             began = now
     return None
 

@@ -1,38 +1,32 @@
-"""Several items in one operation of a process, with the limit, the stop and the outcome of each of them kept.
+"""Several items in one operation, with the limit, the stop and the outcome of each of them kept.
 
-A function that takes a microsecond costs a hundred when it is sent alone. So a worker is given as many items as take about
-50 ms, as long as they have no end of their own to wait for: `_child/batch.py` runs them and writes each result where it
-is read here as it comes. When the operation is stopped or dies, the item that ran is the only one to be lost; those behind
-it, which had not begun, go to another worker. The limit of an item is watched here, from the moment its function began.
+A function that takes a microsecond costs a hundred when it is called alone in a process or thread. So as many items as take
+about 50 ms are given there at a time, as long as they have no end of their own to wait for. `in_processes` and `in_threads`
+say how they are called and how their results come back. When the operation is stopped or dies, the item that ran is the
+only one to be lost; those behind it, which had not begun, go elsewhere. The limit of an item is watched here, from the
+moment its function began. Nor do those behind a slow item wait for it: they are taken back and go elsewhere, too.
 """
 
-import pickle
 import time
 from asyncio import Future, TimerHandle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Literal
 
-from .._child.batch import one, run
 from .._operation.ending import outcome_of
 from .._operation.operation import Operation
-from .._places.process.packing import pack, unpack_error
-from .._places.process.unpickling import may_block, unpickle_aside
-from .._words.errors import CalloffError
-from .._words.outcome import Abandoned, Completed, Failed, Outcome
-from .._words.reason import Kind, Reason
+from .._words.outcome import Abandoned, Cancelled, Completed, Failed, Outcome
+from .._words.reason import TURN, Kind, Reason
 from .flight import Flight
-from .sent import Call, Sent
-from .spool import Spool, has_children
 from .window import Window
 
-__all__ = ["Batches"]
+__all__ = ["Batch", "Batches"]
 
 #: seconds that the items of a batch take together; with an output less, since what is not yet told is lost with us
 _WORTH, _WORTH_WRITTEN = 0.05, 0.005
 _MOST = 512
-#: seconds after a word of the worker, within which it gives another one before it begins with a further item
-_QUIET = 0.02
+#: seconds after a word of the place, within which it gives another one before it begins with a further item
+QUIET = 0.02
 #: how often a batch may come back without having begun before its first item is blamed
 _BARREN = 3
 
@@ -43,25 +37,28 @@ class Batches:
     owner: Operation[Any] | None = None
 
     def __init__(
-        self, window: Window, start: Callable[..., Operation[Any]], sent: Sent, batch: int | Literal["auto"]
+        self,
+        window: Window,
+        start: Callable[..., Operation[Any]],
+        batch: int | Literal["auto"],
+        make: "Callable[[Batches, list[Flight]], Batch]",
     ) -> None:
         self.window = window
         self.start = start
-        self.sent = sent
-        self.limit = window.plan.timeout
+        #: the limit of an item that is watched here; ``None`` where the operation sees to it
+        self.limit: float | None = None
         self.grace = window.plan.grace
         #: how far the clock of the loop is behind that of the workers
-        self.behind = time.monotonic() - window.loop.time()
+        behind = time.monotonic() - window.loop.time()
+        self.behind = behind if abs(behind) > 1 else 0.0  # what is less is how old that time is
+        self._make = make
         self._fixed = None if batch == "auto" else batch
         self._worth = _WORTH if window.journal is None else _WORTH_WRITTEN
         self._mean: float | None = None
-        self._running: dict[Future[Any], _Batch] = {}
-        #: those that have ended, but for results that are still unpickled aside
-        self._late: set[_Batch] = set()
-        self._spools: list[Spool] = []
+        self._running: dict[Future[Any], Batch] = {}
+        #: those that have ended, but for results that are not there yet
+        self._late: set[Batch] = set()
         self.barren = 0
-        if window.journal is not None:
-            window.journal.hold()
 
     @property
     def size(self) -> int:
@@ -90,7 +87,7 @@ class Batches:
         if not flights:
             return False
         try:
-            batch = _Batch(self, flights, self._spools.pop() if self._spools else Spool())
+            batch = self._make(self, flights)
         except Exception as error:
             self._apart(flights, error)
         else:
@@ -98,13 +95,16 @@ class Batches:
             batch.operation.add_done_callback(self._landed, context=window.context)
         return True
 
+    def refused(self, flight: Flight) -> Exception | None:
+        """Why this item can't be sent, if it can't."""
+        return None
+
     def _apart(self, flights: list[Flight], error: Exception) -> None:
         """They could not be sent: those that can't fail, the others are to be sent without them."""
         good: list[Flight] = []
         for flight in flights:
-            try:
-                pack(one, (b"", flight.item), {}, self.sent.name)
-            except Exception as reason:
+            reason = self.refused(flight)
+            if reason is not None:
                 self.window.ended(flight, Failed(reason))
             else:
                 good.append(flight)
@@ -115,19 +115,14 @@ class Batches:
 
     def _landed(self, operation: "Future[Any]") -> None:
         batch = self._running.pop(operation)
-        outcome: Outcome[Any] = outcome_of(operation)  # type: ignore[arg-type]  # it is an operation
-        batch.land(outcome)
-        if isinstance(outcome, Abandoned):
-            batch.spool.close()  # something may still write to it
-        else:
-            self._spools.append(batch.spool)
-        if batch.aside:
+        batch.land(outcome_of(operation))  # type: ignore[arg-type]  # it is an operation
+        if batch.is_late():
             self._late.add(batch)
         else:
             self.window.landed()
 
-    def unpickled(self, batch: "_Batch") -> None:
-        """The last result of a batch that was unpickled aside is there."""
+    def complete(self, batch: "Batch") -> None:
+        """The last result of a batch that was late is there."""
         if batch in self._late:
             self._late.discard(batch)
             self.window.landed()
@@ -145,174 +140,182 @@ class Batches:
         return tuple(batch.operation for batch in self._running.values())
 
     def close(self) -> None:
-        """Everything has ended: give back the memory."""
-        while self._spools:
-            self._spools.pop().close()
+        """Everything has ended."""
 
 
-class _Batch:
-    """Some items in one operation."""
+class Batch:
+    """Some items in one operation. What the place has to say stands first, each with an answer for one that knows nothing.
 
-    def __init__(self, lane: Batches, flights: list[Flight], spool: "Spool") -> None:
+    Attributes:
+        last: when the last item ended whose result was read, on the clock of the place; 0 before the first.
+    """
+
+    last: float = 0.0
+    operation: Operation[Any]
+
+    # --- what the place says
+
+    def first(self) -> float:
+        """Since when the first item ran."""
+        raise NotImplementedError
+
+    def began(self) -> float:
+        """Since when an item runs that has no result; 0 between two items."""
+        raise NotImplementedError
+
+    def has_more(self) -> bool:
+        """Whether there are results that were not read."""
+        raise NotImplementedError
+
+    def read(self, *, all_of_it: bool) -> Iterator[tuple[float, bool, Any]]:
+        """The results that have come since the last look: when the item ended, whether it is a value, what it is."""
+        raise NotImplementedError
+
+    def may_tell_all(self) -> bool:
+        """Whether a result may be told before the place says so, since nothing is left of what its item has started."""
+        return True
+
+    def give(self, flight: Flight, fine: bool, data: Any, report: Any) -> None:
+        """Hand on the outcome that was read."""
+        raise NotImplementedError
+
+    def take_back(self) -> int:
+        """How many of the items at the end have not begun, and now never will."""
+        return 0
+
+    def is_late(self) -> bool:
+        """Whether results are still to come when the operation has ended."""
+        return False
+
+    def wait_no_longer(self, why: str) -> None:
+        """Results that are late are given up."""
+
+    # --- the same at each place
+
+    def __init__(self, lane: Batches, flights: list[Flight]) -> None:
         self._lane = lane
         self._flights = flights
-        self.spool = spool
         self._told = 0
         self._asked = False
         self._timer: TimerHandle | None = None
-        #: results that are unpickled in a thread, since that may take long
-        self.aside: dict[Flight, Any] = {}
-        spool.clear()
-        sent = lane.sent
-        args = sent.data, [flight.item for flight in flights], spool.path, lane.limit, sent.name, sent.memory
-        work = Call(sent, partial(pack, run, args, {}, sent.name), self._heard)
-        try:
-            self.operation = lane.start(work, grace=lane.grace, patience=lane.window.plan.patience)
-        except BaseException:
-            spool.close()
-            raise
 
     def cancel(self, reason: Reason, grace: float | None) -> None:
         """Ask for the stop; what has a result by now has it, and the rest is told when the operation has ended."""
         self._tell()
         self._asked = True
-        self._rest()
+        self.rest()
         self.operation.cancel(reason, grace=grace)
 
-    def _heard(self) -> None:
-        """The worker has got on; within `_QUIET` it does so again, or the item that runs then is a slow one."""
+    def heard(self) -> None:
+        """The place has got on; within `QUIET` it says so again, or the item that runs then is a slow one."""
         self._look()
         if not self._asked and not self.operation.done():
-            self._again(self._lane.window.loop.time() + _QUIET)
+            self.look_at(self._lane.window.loop.time() + QUIET)
 
     def _look(self, *, late: bool = False) -> None:
-        """Tell what has ended, and see to the limit of the item that runs."""
+        """Tell what has ended, see to the limit of the item that runs, and let nobody wait for a slow one."""
         if self._asked or self.operation.done():
             return
-        self._tell(all_of_it=late and not has_children(self.operation.body))
-        limit = self._lane.limit
-        if limit is None or not (began := self.spool.began()):
+        self._tell(all_of_it=late and self.may_tell_all())
+        if not (began := self.began()):
             return
-        left = began + limit - time.monotonic()  # not by the clock of the loop, which may stand still for a turn
-        now = self._lane.window.loop.time()
-        if left > 0:
-            self._again(now + left)
-        elif self.spool.began() == began:  # seen after the limit has passed: the worker goes no further than this item
-            self._asked = True
-            self._rest()
-            self.operation.cancel(Reason(Kind.DEADLINE, f"within {limit:g} s", None, now))
-        else:
-            self._again(now + _QUIET)
+        lane = self._lane
+        now = lane.window.loop.time()
+        took = time.monotonic() - began  # not by the clock of the loop, which may stand still for a turn
+        left = None if lane.limit is None else lane.limit - took
+        if left is not None and left <= 0:
+            if self.began() == began:  # seen after the limit has passed: the place goes no further than this item
+                self._asked = True
+                self.rest()
+                self.operation.cancel(Reason(Kind.DEADLINE, f"within {lane.limit:g} s", None, now))
+            else:
+                self.look_at(now + QUIET)
+            return
+        waits = len(self._flights) - self._told > 1
+        if waits and took >= _WORTH:
+            self._hand_back()
+        elif waits:
+            slow = max(_WORTH - took, QUIET)
+            left = slow if left is None else min(left, slow)
+        if left is not None:
+            self.look_at(now + left)
 
-    def _again(self, at: float) -> None:
-        self._rest()
+    def _hand_back(self) -> None:
+        """Those behind a slow item are not to wait for it."""
+        count = self.take_back()
+        if count:
+            flights = self._flights[-count:]
+            del self._flights[-count:]
+            self._lane.window.back(flights)
+            self._lane.window.fill()
+
+    def look_at(self, at: float) -> None:
+        """Look then, and not before unless something is heard."""
+        self.rest()
         loop, context = self._lane.window.loop, self._lane.window.context
         self._timer = loop.call_at(at, partial(self._look, late=True), context=context)
 
-    def _rest(self) -> None:
+    def rest(self) -> None:
+        """Look no more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _tell(self, report: Any = None, *, all_of_it: bool = False) -> None:
         """Hand on the results that have come and may be told."""
-        spool, behind = self.spool, self._lane.behind
-        first = before = spool.last or spool.first()
+        behind = self._lane.behind
+        first = before = self.last or self.first()
         told = self._told
         flights = self._flights
-        loads, ended = pickle.loads, self._lane.window.ended
-        for at, fine, data in spool.read(all_of_it=all_of_it):
+        give = self.give
+        for at, fine, data in self.read(all_of_it=all_of_it):
             flight = flights[told]
             told += 1
             flight.seconds = at - before
             flight.since = before - behind
             before = at
             told_of = None  # it is the last one that was asked, if it had not ended by then
-            if report is not None and flight.since + flight.seconds >= report.requested_at and not spool.has_more():
+            if report is not None and flight.since + flight.seconds >= report.requested_at and not self.has_more():
                 told_of = report
-            if fine and may_block(data):
-                self._unpickle_aside(flight, data, told_of)
-            elif fine and told_of is None:
-                try:
-                    value = loads(data)
-                except BaseException:  # once more, and it is told
-                    self._end(flight, fine, data, None)
-                else:
-                    ended(flight, Completed(value))
-            else:
-                self._end(flight, fine, data, told_of)
+            give(flight, fine, data, told_of)
         if told > self._told:
             self._lane.took(max(before - first, 1e-7), told - self._told)
             self._told = told
-            spool.last = before
-
-    def _unpickle_aside(self, flight: Flight, data: bytes, report: Any) -> None:
-        """In a thread: a pickle that names classes runs their code, and nobody else is to wait for that."""
-        lane = self._lane
-        loop = lane.window.loop
-        self.aside[flight] = report
-
-        def told(value: Any, problem: BaseException | None) -> None:
-            loop.call_soon(self._unpickled, flight, value, problem, context=lane.window.context)
-
-        unpickle_aside(data, [], loop, told)
-        if lane.limit is not None:
-            patience = lane.limit + lane.grace + 1
-            text = f"its result was not unpickled within {patience:g} s"
-            loop.call_later(patience, self._unpickled, flight, None, CalloffError(text), context=lane.window.context)
-
-    def _unpickled(self, flight: Flight, value: Any, problem: BaseException | None) -> None:
-        if flight not in self.aside:
-            return
-        report = self.aside.pop(flight)
-        if problem is None:
-            self._lane.window.ended(flight, Completed(value, report))
-        else:
-            problem.add_note(f"while the result of {self._lane.sent.name} was unpickled")
-            self._lane.window.ended(flight, Failed(problem, report))
-        if not self.aside:
-            self._lane.unpickled(self)
-
-    def wait_no_longer(self, why: str) -> None:
-        """What is still being unpickled is given up."""
-        for flight in tuple(self.aside):
-            self._unpickled(flight, None, CalloffError(f"its result was not unpickled: {why}"))
-
-    def _end(self, flight: Flight, fine: bool, data: bytes, report: Any) -> None:
-        outcome: Outcome[Any]
-        try:
-            if fine and may_block(data):
-                self._unpickle_aside(flight, data, report)
-                return
-            if fine:
-                outcome = Completed(pickle.loads(data), report)
-            else:
-                outcome = Failed(unpack_error(data, self._lane.sent.name), report)
-        except BaseException as problem:  # a pickle runs what it likes
-            problem.add_note(f"while the result of {self._lane.sent.name} was unpickled")
-            outcome = Failed(problem, report)
-        self._lane.window.ended(flight, outcome)
+            self.last = before
 
     def land(self, outcome: Outcome[Any]) -> None:
         """The operation has ended: tell the rest, whose fault it was, and give back what had not begun."""
-        self._rest()
+        self.rest()
         lane, report = self._lane, outcome.report
         self._tell(report, all_of_it=True)
-        began = self.spool.began()
+        began = self.began()
         rest = self._flights[self._told :]
         if isinstance(outcome, Completed):
             if outcome.value is not None and rest:  # there was no room for it
                 flight = rest.pop(0)
                 flight.since, flight.seconds = began - lane.behind, lane.window.loop.time() + lane.behind - began
                 fine, data = outcome.value
-                self._end(flight, fine, data, report)
+                self.give(flight, fine, data, report)
                 lane.took(0.01, 1)
-        else:
-            has_begun = began > 0 or self._told > 0
-            lane.barren = 0 if has_begun else lane.barren + 1
-            if rest and (began or lane.barren > _BARREN):
+        elif began:
+            lane.barren = 0
+            if rest:
                 flight = rest.pop(0)
-                if began:
-                    flight.since, flight.seconds = began - lane.behind, lane.window.loop.time() + lane.behind - began
+                flight.since, flight.seconds = began - lane.behind, lane.window.loop.time() + lane.behind - began
                 lane.window.ended(flight, outcome)
+        elif self._told:
+            lane.barren = 0
+        else:
+            rest = self._not_begun(outcome, rest)
         lane.window.back(rest)
+
+    def _not_begun(self, outcome: Outcome[Any], rest: list[Flight]) -> list[Flight]:
+        """The operation ended before its first item began: returned is what is to be tried again."""
+        lane = self._lane
+        lane.barren += 1
+        blamed = 1 if lane.barren > _BARREN else 0
+        if isinstance(outcome, (Cancelled, Abandoned)) and not lane.window.closed:  # it was waited for, or by somebody
+            blamed = len(rest) if outcome.report.reason.text.startswith(TURN) else 1
+        for flight in rest[:blamed]:
+            lane.window.ended(flight, outcome)
+        return rest[blamed:]

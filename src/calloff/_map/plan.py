@@ -1,9 +1,11 @@
-"""What a map was asked for: checked once, before anything is started."""
+"""What a map was asked for: the one list of its options, and the check of them, before anything is started."""
 
+import inspect
+import os
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from .._words.duration import count, delay, limit
 from .._words.outcome import Outcome
@@ -11,7 +13,7 @@ from .._words.outcome import Outcome
 if TYPE_CHECKING:
     from .bar import Progress
 
-__all__ = ["Plan", "Retry", "Shows", "Within"]
+__all__ = ["SIGNATURE", "Options", "Plan", "Retry", "Shows", "Within"]
 
 #: returns what is held from before the start of an item to its confirmed end
 Within = Callable[[Any], AbstractAsyncContextManager[Any]]
@@ -22,24 +24,10 @@ Retry = Callable[[Outcome[Any], int], float | None]
 Shows = Callable[["Progress"], object]
 
 
-@dataclass(slots=True)
-class Plan:
-    """The arguments of `calloff.map`, checked.
+class Options(TypedDict, total=False):
+    """The keyword arguments of `map` that are the same for every place; `Plan` has what each is by default."""
 
-    Attributes:
-        make: from an item to what `start` takes.
-        numbered: whether `make` wants the number of the item, from 1, as well.
-        name: that of the function or program.
-        target: what runs, in words that are the same in the next run; a part of the keys in the output.
-        function: the function, where it runs in a process and may be given several items at a time, else ``None``.
-        max_failures: how many endings other than `Completed` are borne, or the share of them; ``None`` for any number.
-    """
-
-    make: Callable[..., Any]
-    numbered: bool
-    name: str
-    target: str
-    function: Callable[[Any], Any] | None
+    jobs: int
     timeout: float | None
     stall: float | None
     grace: float
@@ -51,14 +39,56 @@ class Plan:
     patience: float | None
     memory: int | None
     progress: bool | Shows
+    output: str | os.PathLike[str] | None
+    resume: bool | Literal["failed"]
+    key: Callable[[Any], str] | None
+
+
+@dataclass(slots=True)
+class Plan:
+    """The arguments of `calloff.map`, checked.
+
+    Attributes:
+        place: the word for where it runs.
+        make: from an item to what `start` takes.
+        name: that of the function or program.
+        target: what runs, in words that are the same in the next run; a part of the keys in the output.
+        function: the function; for a command the template, or what stands for it.
+        max_failures: how many endings other than `Completed` are borne, or the share of them; ``None`` for any number.
+    """
+
+    place: Literal["task", "thread", "process", "command", "elsewhere"]
+    make: Callable[..., Any]
+    name: str
+    target: str
+    function: Callable[[Any], Any]
+    _: KW_ONLY
+    jobs: int = 10
+    timeout: float | None = None
+    stall: float | None = None
+    grace: float = 5.0
+    ordered: bool = False
+    batch: int | Literal["auto"] = "auto"
+    within: Within | None = None
+    retry: Retry | None = None
+    max_failures: float | None = None
+    patience: float | None = None
+    memory: int | None = None
+    progress: bool | Shows = False
+    output: str | os.PathLike[str] | None = None
+    resume: bool | Literal["failed"] = False
+    key: Callable[[Any], str] | None = None
 
     def __post_init__(self) -> None:
+        self.jobs = count(self.jobs, "jobs")
+        if self.output is None and (self.resume or self.key is not None):
+            raise ValueError("resume and key need an output")
         self.timeout = limit(self.timeout, "timeout")
         self.stall = limit(self.stall, "stall")
         self.grace = delay(self.grace, "grace")
         if self.memory is not None:
             count(self.memory, "memory", "a number of bytes")
-            if self.function is None:
+            if self.place != "process":
                 raise ValueError("memory is a limit for items in processes: it goes with place=calloff.process")
         self.patience = limit(self.patience, "patience")
         if self.batch != "auto":
@@ -73,3 +103,16 @@ class Plan:
                 raise TypeError(f"max_failures must be a number or a share below 1, not {most!r}")
             if not most >= 0 or (type(most) is float and most >= 1):  # the first is also true for NaN
                 raise ValueError(f"max_failures must be a number, 0 or more, or a share below 1.0, not {most!r}")
+
+
+def _signature() -> inspect.Signature:
+    """That of `map`, which takes all of them by name."""
+    kind = inspect.Parameter
+    plan = inspect.signature(Plan).parameters
+    first = [kind("fn", kind.POSITIONAL_OR_KEYWORD), kind("items", kind.POSITIONAL_OR_KEYWORD)]
+    place = kind("place", kind.KEYWORD_ONLY, default=None)
+    jobs, *rest = (plan[name] for name in Options.__annotations__)
+    return inspect.Signature([*first, jobs, place, *rest])
+
+
+SIGNATURE: inspect.Signature = _signature()

@@ -56,14 +56,13 @@ class Map(Generic[Item, T]):
         self,
         plan: Plan,
         items: Iterable[Item] | AsyncIterable[Item],
-        jobs: int,
         start: Callable[..., Operation[Any]],
         lane: Callable[[Window, Callable[..., Operation[Any]]], Lane],
         journal: "Journal | None",
     ) -> None:
         self._plan = plan
         self._items: Any = items
-        self._jobs = jobs
+        self._jobs = plan.jobs
         self._start = start
         self._lane = lane
         self._journal = journal

@@ -31,7 +31,7 @@ class Singly:
         self._holders: dict[Future[Any], Operation[Any] | None] = {}
         plan = window.plan
         self._make = plan.make
-        self._numbered = plan.numbered
+        self._numbered = plan.place == "command"
         self._limits = plan.timeout, plan.stall, min(plan.grace, Operation.policy.longest_grace)
         self._now = window.loop.time
         #: the operation that the items belong to, known before the first is started

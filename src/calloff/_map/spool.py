@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from .._child.batch import HEAD, RECORD, SIZE
+from .._child.batch import END_HERE, HEAD, RECORD, SIZE
 
 __all__ = ["Spool", "has_children"]
 
@@ -37,10 +37,8 @@ class Spool:
 
     def clear(self) -> None:
         """For the next batch."""
-        HEAD.pack_into(self._memory, 0, HEAD.size, 0.0, HEAD.size, 0.0)
+        HEAD.pack_into(self._memory, 0, HEAD.size, 0.0, HEAD.size, 0.0, False)
         self._at = HEAD.size
-        #: when the last item ended whose result was read; 0 before the first
-        self.last = 0.0
 
     def first(self) -> float:
         """Since when the first item ran."""
@@ -57,9 +55,25 @@ class Spool:
         end: int = HEAD.unpack_from(self._memory)[0]
         return end > self._at
 
+    def untold(self) -> int:
+        """How many results there are that were not read."""
+        end: int = HEAD.unpack_from(self._memory)[0]
+        at, count = self._at, 0
+        while at < end:
+            at += RECORD.size + RECORD.unpack_from(self._memory, at)[1]
+            count += 1
+        return count
+
+    def end_here(self) -> bool:
+        """Have the worker go no further than the item that runs; ``False`` when it may have begun the next one."""
+        before = HEAD.unpack_from(self._memory)[:2]
+        self._memory[END_HERE] = 1
+        os.sched_yield()  # a call of the system: what was written is seen before what follows is read
+        return before[1] != 0.0 and before == HEAD.unpack_from(self._memory)[:2]
+
     def read(self, *, all_of_it: bool) -> Iterator[tuple[float, bool, bytes]]:
         """The results that have come since the last look: when the item ended, whether it is a value, its pickle."""
-        end, _, certain, _ = HEAD.unpack_from(self._memory)
+        end, _, certain, *_ = HEAD.unpack_from(self._memory)
         end = end if all_of_it else certain
         memory, unpack, size = self._memory, RECORD.unpack_from, RECORD.size
         while self._at < end:

@@ -13,7 +13,7 @@ from ..._words.report import Rung
 from .call import Call
 from .pool import Pool, Worker
 
-__all__ = ["ThreadBody", "ThreadWork"]
+__all__ = ["ThreadBody", "ThreadWork", "is_coroutine"]
 
 T = TypeVar("T")
 #: seconds until force is sent again; each time twice as many
@@ -157,9 +157,7 @@ class ThreadBody(Body):
         if call.value:
             value = call.value[0]
             if isinstance(value, Coroutine):  # nothing of it has run, and nobody would ever run it
-                value.close()
-                text = f"{self.name} returned a coroutine, which runs in a task: calloff.start({self.name}(...))"
-                self._sink.raised(TypeError(text))
+                self._sink.raised(is_coroutine(value, self.name))
                 return
             self._sink.returned(value)
             return
@@ -176,3 +174,9 @@ class ThreadBody(Body):
         else:
             assert error is not None
             self._sink.raised(error)
+
+
+def is_coroutine(value: Coroutine[Any, Any, Any], name: str) -> TypeError:
+    """The error of a call that returned one; nothing of it has run, and nothing ever will."""
+    value.close()
+    return TypeError(f"{name} returned a coroutine, which runs in a task: calloff.start({name}(...))")

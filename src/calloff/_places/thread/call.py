@@ -37,7 +37,7 @@ from itertools import compress, repeat, starmap
 from operator import and_, attrgetter, eq, is_, itemgetter, methodcaller
 from threading import get_ident
 from time import sleep
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 from weakref import WeakSet, WeakValueDictionary
 
@@ -46,7 +46,10 @@ from ..._words.errors import StopForced
 from ..._words.frame import RawFrame, RawStack
 from .kick import kick
 
-__all__ = ["Call"]
+__all__ = ["HIDDEN", "Call"]
+
+#: code that calls the user's function, of whose stack it is no part; force does no harm there
+HIDDEN: set[CodeType] = set()
 
 
 class Call:
@@ -164,7 +167,8 @@ class Call:
         found: list[RawFrame] = []
         frame = None if self._ident is None else sys._current_frames().get(self._ident)
         while frame is not None and frame.f_code is not _RUN:
-            found.append((frame.f_code, frame.f_lasti))
+            if frame.f_code not in HIDDEN:
+                found.append((frame.f_code, frame.f_lasti))
             frame = frame.f_back
         return tuple(found[::-1]) if frame is not None else ()
 
@@ -201,7 +205,7 @@ def _quick_switches() -> Generator[None]:
 
 def _is_good(frame: FrameType, waits: bool, hasty: bool) -> bool:
     """Whether force may be sent to a thread that stands there."""
-    if frame.f_code is _RUN:  # before or behind the function, or it is one of C
+    if frame.f_code is _RUN or frame.f_code in HIDDEN:  # before or behind the function, or it is one of C
         return True
     if not is_fit(frame, waits=waits) and not (hasty and is_fit(frame, hasty=True)):
         return False

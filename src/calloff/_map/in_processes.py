@@ -1,0 +1,141 @@
+"""Several items in one job of a worker: `_child/batch.py` runs them and writes each result into memory that we read."""
+
+import pickle
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Literal
+
+from .._child.batch import one, run
+from .._operation.operation import Operation
+from .._places.process.packing import pack, unpack_error
+from .._places.process.unpickling import may_block, unpickle_aside
+from .._words.errors import CalloffError
+from .._words.outcome import Abandoned, Completed, Failed, Outcome
+from .batches import Batch, Batches
+from .flight import Flight
+from .sent import Call, Sent
+from .spool import Spool, has_children
+from .window import Window
+
+__all__ = ["InProcesses"]
+
+
+class InProcesses(Batches):
+    """The lane of a blocking function in processes."""
+
+    def __init__(
+        self, window: Window, start: Callable[..., Operation[Any]], sent: Sent, batch: int | Literal["auto"]
+    ) -> None:
+        super().__init__(window, start, batch, _Batch)
+        self.limit = window.plan.timeout
+        self.sent = sent
+        self.spools: list[Spool] = []
+        if window.journal is not None:
+            window.journal.hold()
+
+    def refused(self, flight: Flight) -> Exception | None:
+        """Why this item can't be pickled, if it can't."""
+        try:
+            pack(one, (b"", flight.item), {}, self.sent.name)
+        except Exception as reason:
+            return reason
+        return None
+
+    def close(self) -> None:
+        """Give back the memory."""
+        while self.spools:
+            self.spools.pop().close()
+
+
+class _Batch(Batch):
+    def __init__(self, lane: Batches, flights: list[Flight]) -> None:
+        super().__init__(lane, flights)
+        assert isinstance(lane, InProcesses)
+        self._sent = sent = lane.sent
+        #: results that are unpickled in a thread, since that may take long
+        self._aside: dict[Flight, Any] = {}
+        self._spools = lane.spools
+        self._spool = spool = lane.spools.pop() if lane.spools else Spool()
+        spool.clear()
+        args = sent.data, [flight.item for flight in flights], spool.path, lane.limit, sent.name, sent.memory
+        work = Call(sent, partial(pack, run, args, {}, sent.name), self.heard)
+        try:
+            self.operation = lane.start(work, grace=lane.grace, patience=lane.window.plan.patience)
+        except BaseException:
+            spool.close()
+            raise
+
+    def first(self) -> float:
+        return self._spool.first()
+
+    def began(self) -> float:
+        return self._spool.began()
+
+    def has_more(self) -> bool:
+        return self._spool.has_more()
+
+    def read(self, *, all_of_it: bool) -> Iterator[tuple[float, bool, Any]]:
+        return self._spool.read(all_of_it=all_of_it)
+
+    def may_tell_all(self) -> bool:
+        return not has_children(self.operation.body)
+
+    def take_back(self) -> int:
+        behind = len(self._flights) - self._told - self._spool.untold() - 1
+        return behind if behind > 0 and self._spool.end_here() else 0
+
+    def land(self, outcome: Outcome[Any]) -> None:
+        super().land(outcome)
+        if isinstance(outcome, Abandoned):
+            self._spool.close()  # something may still write to it
+        else:
+            self._spools.append(self._spool)
+
+    def give(self, flight: Flight, fine: bool, data: bytes, report: Any) -> None:
+        outcome: Outcome[Any]
+        try:
+            if fine and may_block(data):
+                self._unpickle_aside(flight, data, report)
+                return
+            if fine:
+                outcome = Completed(pickle.loads(data), report)
+            else:
+                outcome = Failed(unpack_error(data, self._sent.name), report)
+        except BaseException as problem:  # a pickle runs what it likes
+            problem.add_note(f"while the result of {self._sent.name} was unpickled")
+            outcome = Failed(problem, report)
+        self._lane.window.ended(flight, outcome)
+
+    def _unpickle_aside(self, flight: Flight, data: bytes, report: Any) -> None:
+        """In a thread: a pickle that names classes runs their code, and nobody else is to wait for that."""
+        lane = self._lane
+        loop = lane.window.loop
+        self._aside[flight] = report
+
+        def told(value: Any, problem: BaseException | None) -> None:
+            loop.call_soon(self._unpickled, flight, value, problem, context=lane.window.context)
+
+        unpickle_aside(data, [], loop, told)
+        if lane.limit is not None:
+            patience = lane.limit + lane.grace + 1
+            text = f"its result was not unpickled within {patience:g} s"
+            loop.call_later(patience, self._unpickled, flight, None, CalloffError(text), context=lane.window.context)
+
+    def _unpickled(self, flight: Flight, value: Any, problem: BaseException | None) -> None:
+        if flight not in self._aside:
+            return
+        report = self._aside.pop(flight)
+        if problem is None:
+            self._lane.window.ended(flight, Completed(value, report))
+        else:
+            problem.add_note(f"while the result of {self._sent.name} was unpickled")
+            self._lane.window.ended(flight, Failed(problem, report))
+        if not self._aside:
+            self._lane.complete(self)
+
+    def is_late(self) -> bool:
+        return bool(self._aside)
+
+    def wait_no_longer(self, why: str) -> None:
+        for flight in tuple(self._aside):
+            self._unpickled(flight, None, CalloffError(f"its result was not unpickled: {why}"))
