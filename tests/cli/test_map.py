@@ -326,6 +326,14 @@ def test_a_full_disk_is_told_once_and_what_is_written_is_counted(folder, tmp_pat
     assert len(done.stderr.splitlines()) == 4
 
 
+def test_a_standard_output_that_is_closed_is_told(folder):
+    line = 'exec "$0" -m calloff map work.py:echo --input in >&-'
+    done = subprocess.run(["sh", "-c", line, sys.executable], cwd=folder, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 125
+    assert "standard output is closed" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_after_sigkill_the_output_is_locked_until_the_workers_are_dead(folder):
     pids = folder / "effects"
     words = ["work.py:stays", "--input", "in", "--output", "out.jsonl", "--jobs", "2"]

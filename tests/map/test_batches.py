@@ -15,7 +15,7 @@ from map import bodies
 
 import calloff
 from calloff import Cancelled, Completed, Failed
-from calloff._map.spool import has_children
+from calloff._map.spool import Spool, has_children
 
 
 def effects(folder):
@@ -168,6 +168,25 @@ def test_an_item_that_hangs_behind_one_that_left_a_child():
             time.sleep(3600)
 
     calloff.run(main())
+
+
+def test_one_that_hangs_where_the_machine_let_the_worker_wait_before_it(monkeypatch):
+    """It had said that it gets on, and began with the item long after that."""
+    looks = []
+    began = Spool.began
+
+    def late(spool):
+        looks.append(1)
+        return 0.0 if len(looks) < 5 else began(spool)
+
+    monkeypatch.setattr(Spool, "began", late)
+    options = {"place": calloff.process, "jobs": 1, "batch": 20, "timeout": 0.3, "grace": 0}
+    (outcome,) = calloff.run(calloff.map(hangs, [1], **options), timeout=30)
+    assert isinstance(outcome, Cancelled)
+
+
+def hangs(item):
+    time.sleep(3600)
 
 
 def test_reports_of_progress_do_not_put_off_the_limit():

@@ -125,6 +125,18 @@ def test_a_damaged_line_is_named_and_its_item_runs_again(tmp_path, caplog):
     assert f"{path}, line 3: damaged" in caplog.text
 
 
+@pytest.mark.parametrize("number", [-2, 1 << 60])
+def test_a_number_that_no_item_can_have_is_damage(number, tmp_path, caplog):
+    path = tmp_path / "out.jsonl"
+    run(range(5), path, jobs=1)
+    path.write_bytes(path.read_bytes().replace(b'"n":2,', b'"n":%d,' % number))
+    ran.clear()
+    with caplog.at_level(logging.WARNING, "calloff"):
+        run(range(5), path, resume=True)
+    assert ran == {2: 1}
+    assert f"{path}, line 3: damaged" in caplog.text
+
+
 def test_what_was_in_flight_when_the_block_was_left_is_missing(tmp_path):
     path = tmp_path / "out.jsonl"
 

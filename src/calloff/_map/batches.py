@@ -156,7 +156,7 @@ class Batch:
     # --- what the place says
 
     def first(self) -> float:
-        """Since when the first item ran."""
+        """Since when the first item ran; 0 before."""
         raise NotImplementedError
 
     def began(self) -> float:
@@ -217,10 +217,12 @@ class Batch:
         if self._asked or self.operation.done():
             return
         self._tell(all_of_it=late and self.may_tell_all())
-        if not (began := self.began()):
-            return
         lane = self._lane
         now = lane.window.loop.time()
+        if not (began := self.began()):
+            if self.first():  # between two items, for however long on a busy machine
+                self.look_at(now + QUIET)
+            return
         took = time.monotonic() - began  # not by the clock of the loop, which may stand still for a turn
         left = None if lane.limit is None else lane.limit - took
         if left is not None and left <= 0:

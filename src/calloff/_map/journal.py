@@ -18,7 +18,7 @@ from array import array
 from collections.abc import Callable
 from hashlib import blake2b
 from time import monotonic
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -34,6 +34,8 @@ _logger = logging.getLogger("calloff")
 _CHUNK = 1 << 16
 #: bytes that are read in a few milliseconds
 _LARGE = 1 << 21
+#: more items than can be in flight
+_IN_FLIGHT = 1 << 24
 #: seconds that a run which goes on waits for the workers of one that was killed
 _PATIENCE, _PAUSE = 3.0, 0.02
 
@@ -41,7 +43,7 @@ _PATIENCE, _PAUSE = 3.0, 0.02
 class _Line(msgspec.Struct):
     """What the next run wants to know of a line."""
 
-    n: int
+    n: Annotated[int, msgspec.Meta(ge=0)]
     key: str
     state: str
 
@@ -161,10 +163,13 @@ class Journal:
 
     def read(self) -> None:
         """Take note of what is done."""
+        most = os.fstat(self._file).st_size + _IN_FLIGHT  # the items before one have lines, or were in flight
         with open(self._path, "rb") as lines:
             for number, text in enumerate(lines, 1):
                 try:
                     line = _decode(text)
+                    if line.n > most:
+                        raise msgspec.ValidationError(f"there can't have been an item {line.n}")
                 except msgspec.MsgspecError as error:
                     _logger.warning(
                         "%s, line %d: damaged, and its item counts as missing: %s", self._path, number, error

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import errno
 import shlex
 import sys
 import time
@@ -151,6 +152,8 @@ class _Run:
         if data:
             if self._live is not None:
                 self._live.erase()
+            if sys.stdout is None:
+                raise OSError(errno.EBADF, "standard output is closed")
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
 
