@@ -696,6 +696,33 @@ def test_a_signal_that_comes_at_the_very_end_orders_no_other_one(monkeypatch: py
         loop.close()
 
 
+def test_a_signal_that_comes_while_the_timer_is_set_anew_is_known_as_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of somebody else would be given back, which ends a program that has no handler."""
+    loop = asyncio.new_event_loop()
+    interrupter = Interrupter(loop, lambda: None)
+    setitimer, given_back = signal.setitimer, []
+
+    def the_former_one_has_fired(which: int, after: float, interval: float = 0.0) -> tuple[float, float]:
+        monkeypatch.undo()
+        setitimer(which, after, interval)
+        interrupter._on_alarm(signal.SIGALRM, None)
+        return interval - 0.1, interval
+
+    try:
+        assert interrupter.install()
+        interrupter._former = lambda *_: given_back.append(1)
+        monkeypatch.setattr(signal, "setitimer", the_former_one_has_fired)
+        interrupter._arm(interrupter._now() + 30)
+        assert not given_back
+        assert not interrupter._fired, "it was handled already"
+        interrupter._former = signal.SIG_DFL
+        interrupter.remove()
+    finally:
+        setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        loop.close()
+
+
 def test_a_program_that_uses_the_signal_keeps_it(crun: Callable[..., Any]) -> None:
     rung: list[int] = []
     former = signal.signal(signal.SIGALRM, lambda *_: rung.append(1))

@@ -91,6 +91,8 @@ class Interrupter:
         self._sent: deque[float] = deque(maxlen=64)
         #: whether the kernel's timer has fired and the handler has not run yet
         self._fired = False
+        #: whether the kernel's timer is being set anew, and no signal has come meanwhile
+        self._setting = False
         #: the task that ran at the last look, until the loop turns
         self._suspect: asyncio.Task[Any] | None = None
         self._still = Still(own=True)
@@ -156,12 +158,14 @@ class Interrupter:
             return
         after = 0.0 if at == inf else min(max(at - self._now(), 1e-4), _HALF)
         self._fires_at = at
+        self._setting = True  # the signal of the former setting may be handled before that is known to have fired
         found, interval = signal.setitimer(signal.ITIMER_REAL, after, _INTERVAL)
+        handled, self._setting = not self._setting, False
         if found and interval != _INTERVAL:
             signal.signal(signal.SIGALRM, self._former)
             signal.setitimer(signal.ITIMER_REAL, found, interval)
             self._stand_down()
-        elif found > _HALF:
+        elif found > _HALF and not handled:
             self._fired = True
 
     def _stand_down(self) -> None:
@@ -221,7 +225,8 @@ class Interrupter:
     def _ordered(self) -> bool:
         """Whether the signal comes from our own timer, or was sent by `_call`."""
         left, interval = signal.getitimer(signal.ITIMER_REAL)
-        if self._fired or (left > _HALF and interval == _INTERVAL):
+        if self._fired or self._setting or (left > _HALF and interval == _INTERVAL):
+            self._setting = False
             return True
         sent = self._sent
         if not sent:
