@@ -467,3 +467,31 @@ def test_an_id_that_no_test_has_is_said_so(tmp_path: Path) -> None:
     done = run_pytest(tmp_path, "--cancel-sweep", "--cancel-sweep-replay=e-000000")
     assert "no cancel of the tests that were run has the id e-000000" in done.stdout
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
+
+
+SERVES = """
+import asyncio
+
+async def answer(reader, writer):
+    await asyncio.sleep(0.01)
+    writer.close()
+"""
+LEAVES_ITS_SERVER = """
+import asyncio
+from served import answer
+
+async def test_answer():
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    await reader.read()
+    writer.close()
+    server.close()
+"""
+
+
+def test_a_socket_is_held_against_who_opened_it(tmp_path: Path) -> None:
+    (tmp_path / "served.py").write_text(SERVES)
+    write(tmp_path, LEAVES_ITS_SERVER)
+    done = run_pytest(tmp_path, "--cancel-sweep", "--cancel-sweep-phases=early")
+    assert "opened at test_suite.py:6" in done.stdout, done.stdout
+    assert "of the project:" not in done.stdout, done.stdout

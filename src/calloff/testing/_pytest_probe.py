@@ -20,6 +20,7 @@ from _pytest.unittest import TestCaseFunction
 
 from ._pytest import helpers_key
 from ._sweep.case import Case, Result
+from ._sweep.opened import record_opening
 from ._sweep.plan import Plan
 from ._sweep.touched import watched_locks
 from ._sweep.trial import Trial
@@ -49,6 +50,7 @@ def carry_out(item: pytest.Function, case: Case, isolate: bool, order: tuple[Pla
     probe = _Probe(item, case, *order)
     with ExitStack() as stack:
         if isolate:
+            record_opening()
             _without_timer(item.config)
         stack.enter_context(_put_in(item, probe))
         stack.enter_context(_no_capture(item.config, isolate))
