@@ -24,6 +24,7 @@ from typing import Any
 
 from chaos_hits import Hitter
 from chaos_observer import alive, lives, noted
+from chaos_outside import OUTSIDE, wrapped
 
 MIX = str(Path(__file__).with_name("chaos_mix.py"))
 ROUND = 500
@@ -55,11 +56,12 @@ def environment(run: str) -> dict[str, str]:
 
 
 def operations(
-    run: str, seed: int, first: int, count: int, at_once: int, loop: str, hits: Counter[str] | None
+    run: str, seed: int, first: int, count: int, at_once: int, loop: str, hits: Counter[str] | None, outside: str
 ) -> dict[str, Any]:
     """One program, to its end."""
     numbers = ["--seed", str(seed), "--first", str(first), "--operations", str(count), "--at-once", str(at_once)]
-    argv = [sys.executable, MIX, "--run", run, "--loop", loop, *numbers, *([] if hits is None else ["--hit"])]
+    argv = [sys.executable, MIX, "--run", run, "--loop", loop, "--outside", outside, *numbers]
+    argv = wrapped(outside, [*argv, *([] if hits is None else ["--hit"])])
     found: dict[str, Any]
     with (
         tempfile.TemporaryFile() as output,
@@ -110,11 +112,15 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the number of the first operation (0)")
     parser.add_argument("--at-once", type=int, default=12, help="operations in flight (12)")
     parser.add_argument("--hit-helpers", action="store_true", help="kill and stop keepers and guards meanwhile")
+    parser.add_argument(
+        "--outside", default="plain", choices=[*OUTSIDE, "each"], help="what the programs live in, one after the other"
+    )
     parser.add_argument("--details", action="store_true", help="tell how operations ended, by place and body")
     options = parser.parse_args()
     seed = SystemRandom().randrange(10**6) if options.seed is None else options.seed
     random = Random(seed)
     began_at = time.monotonic()
+    worlds = list(OUTSIDE) if options.outside == "each" else [options.outside]
     endings: Counter[str] = Counter()
     findings: list[dict[str, Any]] = []
     hits: Counter[str] | None = Counter() if options.hit_helpers else None
@@ -123,13 +129,17 @@ def main() -> int:
     for number, first in enumerate(range(options.first, options.first + options.operations, ROUND)):
         count = min(ROUND, options.first + options.operations - first)
         run, loop = f"chaos-{os.getpid()}-{seed}-{first}", LOOPS[number % len(LOOPS)]
-        found = operations(run, seed, first, count, options.at_once, loop, hits)
+        outside = worlds[number % len(worlds)]
+        found = operations(run, seed, first, count, options.at_once, loop, hits, outside)
         done += found["operations"]
         begun += found["begun"]
         longest = max(longest, found["longest"])
         endings.update(found["endings"])
         findings += found["findings"]
-        print(f"{done} operations, {len(findings)} findings, {time.monotonic() - began_at:.0f} s", flush=True)
+        print(
+            f"{done} operations, {len(findings)} findings, {outside}, {loop}, {time.monotonic() - began_at:.0f} s",
+            flush=True,
+        )
     for number in range(options.owner_kills):
         run, loop = (f"chaos-{os.getpid()}-{seed}-owner-{number}", LOOPS[number % len(LOOPS)])
         after = random.choice([random.uniform(0, 0.2), random.uniform(0, 1.5)])
@@ -145,6 +155,7 @@ def main() -> int:
     print(f"the longest wait for a verdict was {longest:.3f} s beyond the grace")
     print(f"{options.owner_kills} owners killed; the slowest of them left nothing after {slowest:.3f} s")
     print(f"survivors {sorts['survivor']}, hung {sorts['hung']}, false verdicts {sorts['false verdict']}")
+    print(f"files left open {sorts['file']}")
     for finding in findings:
         print(json.dumps(finding))
     print(f"seed {seed}, {time.monotonic() - began_at:.1f} s")

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import chaos_bodies as bodies
+import chaos_outside as outside_of
 from chaos_judge import Case, judge_command, judge_inside, judge_process, judge_stop, told, was_running
 
 import calloff
@@ -90,9 +91,13 @@ class Observer:
 
 
 class Mix:
-    def __init__(self, run: str, seed: int, folder: str, observer: Observer | None, hit: bool) -> None:
+    def __init__(
+        self, run: str, seed: int, folder: str, observer: Observer | None, hit: bool, outside: str = "plain"
+    ) -> None:
         self.run = run
         self.hit = hit
+        self.outside = outside
+        self._change = outside_of.begin(outside)
         self.seed = seed
         self.folder = folder
         self.observer = observer
@@ -117,6 +122,7 @@ class Mix:
         record = bodies.Record(case.token, case.wait)
         self.result.operations += 1
         try:
+            self._change(case.number)
             operation, hung = await self.stopped(case, partial(self.work, case, record))
             if hung:
                 self.blame("hung", hung, case, operation)
@@ -130,7 +136,9 @@ class Mix:
                 beyond = operation.report.seconds - case.grace
                 self.result.longest = max(self.result.longest, beyond)
             await self.judge(case, record, operation, outcome)
-        except Exception:
+        except Exception as error:
+            if self.outside == "limits" and outside_of.is_short(error):  # it could not even be started: that is true
+                return
             self.blame("false verdict", traceback.format_exc(), case, None)
         finally:
             record.release.set()
@@ -216,6 +224,8 @@ class Mix:
                 wrong += judge_process(case, outcome, seen, self.hit)
             else:
                 wrong += judge_command(case, outcome, self.hit)
+            if self.outside == "limits" and isinstance(outcome, calloff.Failed) and self._is_short(outcome, seen):
+                wrong.clear()
         else:
             self.result.begun += was_running(outcome)
             wrong += judge_inside(case, record, operation, outcome)
@@ -226,12 +236,17 @@ class Mix:
         for text in wrong:
             self.blame("false verdict", text, case, operation)
 
+    def _is_short(self, outcome: Any, seen: dict[str, Any]) -> bool:
+        """Whether it failed, and nothing of it runs, because the system had no more to give to it."""
+        return outside_of.is_short(outcome.error) and not seen["workers"]
+
     # --- all of them
 
     async def many(self, numbers: Iterator[int], at_once: int) -> None:
         calloff.process.configure(size=at_once)
         if self.observer is not None:
             await self.observer.open()
+        before = outside_of.files_open()
 
         async def serve() -> None:
             for number in numbers:
@@ -243,8 +258,18 @@ class Mix:
             self.result.findings.append(Finding("false verdict", f"all have ended, but {counts}", {}))
         for operation in await settled():
             self.result.findings.append(Finding("false verdict", f"{operation} is listed for ever", {}))
+        await self.leave_nothing_open(before)
         if self.observer is not None:
             await self.observer.close()
+
+    async def leave_nothing_open(self, before: set[tuple[str, str]]) -> None:
+        """With all workers gone there is the keeper: its socket, the pipe that it writes to, and a timer's at most."""
+        calloff.process.restart()
+        until = time.monotonic() + 10
+        while len(left := outside_of.files_open() - before) > 3 and time.monotonic() < until:
+            await asyncio.sleep(0.05)
+        if len(left) > 3:
+            self.result.findings.append(Finding("file", f"open in the end: {sorted(left)}", {}))
 
 
 async def awaiting(operation: Any) -> None:
@@ -287,13 +312,14 @@ def main() -> None:
     parser.add_argument("--operations", type=int, required=True)
     parser.add_argument("--at-once", type=int, default=12)
     parser.add_argument("--loop", default="asyncio")
+    parser.add_argument("--outside", default="plain", choices=outside_of.OUTSIDE, help="what the program lives in")
     parser.add_argument("--hit", action="store_true", help="somebody kills and stops the helpers")
     parser.add_argument("--unobserved", action="store_true", help="say when it has begun, and judge nothing")
     options = parser.parse_args()
     logging.getLogger("calloff").setLevel(logging.ERROR)  # what is abandoned is said to be in the verdict
     with tempfile.TemporaryDirectory(prefix="calloff-chaos-") as folder:
         observer = None if options.unobserved else Observer(options.run)
-        mix = Mix(options.run, options.seed, folder, observer, options.hit)
+        mix = Mix(options.run, options.seed, folder, observer, options.hit, options.outside)
         if options.unobserved:
             print(folder, flush=True)
         numbers = iter(range(options.first, options.first + options.operations))
