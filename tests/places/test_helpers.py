@@ -16,7 +16,7 @@ from conftest import loop_factory
 from places.process_table import below, gone, marked, state, until
 
 import calloff
-from calloff._places import kept
+from calloff._places import keepers, kept
 
 NAP = "1000"
 #: seconds that a busy machine may need; what never ends takes longer
@@ -62,7 +62,7 @@ async def running(place, marker, tmp_path, **limits):
     return op, {
         "work": pid,
         "guard": parent(pid),
-        "keeper": op.body.worker.guarded.keeper.pid if place == "process" else kept._keeper.pid,
+        "keeper": op.body.worker.guarded.keeper.pid if place == "process" else keepers._keeper.pid,
     }
 
 
@@ -151,7 +151,7 @@ def test_a_keeper_that_is_hit_before_a_start(arun, number):
     async def main():
         await next_starts_work()
         for _ in range(3):
-            os.kill(kept._keeper.pid, number)
+            os.kill(keepers._keeper.pid, number)
             await next_starts_work()
 
     arun(main)
@@ -178,7 +178,7 @@ def test_the_helpers_of_an_idle_worker(arun, number, victims):
     async def main():
         for _ in range(2):
             work = await calloff.call(calloff.process(os.getpid), timeout=20)
-            pids = {"work": work, "guard": parent(work), "keeper": kept._keeper.pid}
+            pids = {"work": work, "guard": parent(work), "keeper": keepers._keeper.pid}
             for victim in victims:
                 with contextlib.suppress(ProcessLookupError):  # a worker dies with its guard, perhaps before its turn
                     os.kill(pids[victim], number)
@@ -355,7 +355,7 @@ def test_killed_while_a_function_is_on_its_way(arun, victim):
 
     async def main():
         worker = await calloff.call(calloff.process(os.getpid))
-        guard, keeper = parent(worker), kept._keeper.pid
+        guard, keeper = parent(worker), keepers._keeper.pid
         for pid in (keeper, guard, worker):  # each would be continued by the one before
             os.kill(pid, signal.SIGSTOP)
             assert until(lambda: state(pid) == "T")
@@ -386,7 +386,7 @@ def test_killed_before_the_work_is_started(arun, monkeypatch, tmp_path, place, v
         op = calloff.start(work, timeout=20)
         assert until(lambda: len(below(os.getpid())) == 2)
         keeper, guard = below(os.getpid())
-        assert parent(guard) == keeper == kept._keeper.pid
+        assert parent(guard) == keeper == keepers._keeper.pid
         for pid in (keeper, guard):  # who would continue the guard
             os.kill(pid, signal.SIGSTOP)
             assert until(lambda: state(pid) == "T")
@@ -410,8 +410,8 @@ def test_called_off_while_a_keeper_takes_its_time_to_come_up(arun, monkeypatch, 
 
     async def main():
         calloff.process.restart()
-        if kept._keeper is not None:
-            kept._dead(kept._keeper)
+        if keepers._keeper is not None:
+            keepers.dead(keepers._keeper)
         monkeypatch.setattr(sys, "executable", str(slow))
         files = len(os.listdir("/proc/self/fd"))
         mark = tmp_path / "mark"
@@ -422,7 +422,7 @@ def test_called_off_while_a_keeper_takes_its_time_to_come_up(arun, monkeypatch, 
         monkeypatch.undo()
         assert isinstance(outcome, calloff.Cancelled), outcome
         assert outcome.report.rung is calloff.Rung.ASKED
-        former = kept._keeper
+        former = keepers._keeper
         os.kill(former._starter, signal.SIGKILL)
         await next_starts_work()
         calloff.process.restart()
@@ -441,7 +441,7 @@ def test_a_guard_that_is_killed_after_its_command_has_ended_by_itself(arun, tmp_
         op = calloff.start(calloff.command("sh", "-c", f"read line < {go}; exit {status}"))
         while op.body.pid is None:
             await asyncio.sleep(0.01)
-        pid, guard, keeper = op.body.pid, parent(op.body.pid), kept._keeper.pid
+        pid, guard, keeper = op.body.pid, parent(op.body.pid), keepers._keeper.pid
         for helper in (keeper, guard):  # each would be continued by the one before
             os.kill(helper, signal.SIGSTOP)
             assert until(lambda: state(helper) == "T")

@@ -87,16 +87,16 @@ def test_privileges_that_were_dropped_stay_dropped(change):
 def test_a_keeper_that_has_more_rights_is_let_go():
     code = """
     import asyncio, os, calloff
-    from calloff._places import kept
+    from calloff._places import keepers, kept
 
     async def main():
         long = calloff.start(calloff.command("sleep", "100"))
         await calloff.call(calloff.command("true"))
-        first = kept._keeper.pid
+        first = keepers._keeper.pid
         os.setresgid(65534, 65534, 65534)
         os.setresuid(65534, 65534, 65534)
         assert (await calloff.call(calloff.command("id", "-u"))).text == "65534\\n"
-        assert kept._keeper.pid != first and os.path.exists(f"/proc/{first}"), "it has something to guard"
+        assert keepers._keeper.pid != first and os.path.exists(f"/proc/{first}"), "it has something to guard"
         assert (await long.stop(grace=1)).report.rung is calloff.Rung.TERMINATED
         for _ in range(500):
             if not os.path.exists(f"/proc/{first}"):
@@ -169,7 +169,7 @@ def test_closed_standard_streams(tmp_path, closed):
 def test_a_program_that_lets_sigpipe_end_it():
     code = """
     import asyncio, os, signal, time, calloff
-    from calloff._places import kept
+    from calloff._places import keepers, kept
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     async def main():
         pid = await calloff.call(calloff.process(os.getpid))
@@ -178,7 +178,7 @@ def test_a_program_that_lets_sigpipe_end_it():
         time.sleep(0.1)
         await calloff.start(calloff.process(os.getpid)).outcome()
         await calloff.call(calloff.command("true", stdin=b"x" * 1_000_000))
-        os.kill(kept._keeper.pid, signal.SIGKILL)
+        os.kill(keepers._keeper.pid, signal.SIGKILL)
         time.sleep(0.1)
         await calloff.call(calloff.command("true"))
         print("lives")
@@ -215,7 +215,7 @@ def test_a_program_that_never_answers_as_keeper(tmp_path):
     file.chmod(0o755)
     code = f"""
     import sys, calloff
-    from calloff._places import kept
+    from calloff._places import keepers, kept
     kept._UP = 0.5
     sys.executable = {str(file)!r}
     async def main():
@@ -318,17 +318,17 @@ def test_starts_that_fail_for_want_of_files_leave_none_open(work):
 def test_what_waits_for_the_keeper_when_a_loop_is_closed():
     code = """
     import asyncio, os, resource, signal, calloff
-    from calloff._places import kept
+    from calloff._places import keepers, kept
     resource.setrlimit(resource.RLIMIT_NOFILE, (16384, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     async def first():
         await calloff.call(calloff.command("true"))
-        os.kill(kept._keeper.pid, signal.SIGSTOP)
-        while not kept._keeper._backlog:
+        os.kill(keepers._keeper.pid, signal.SIGSTOP)
+        while not keepers._keeper._backlog:
             calloff.start(calloff.command("true"), detached=True)
     async def second():
         return type(await calloff.start(calloff.command("true"), timeout=20).outcome()).__name__
     asyncio.run(first())
-    print(asyncio.run(second()), asyncio.run(second()), len(kept._keeper._backlog), flush=True)
+    print(asyncio.run(second()), asyncio.run(second()), len(keepers._keeper._backlog), flush=True)
     os._exit(0)
     """
     done = run(textwrap.dedent(code))

@@ -4,7 +4,8 @@ import itertools
 from typing import Any
 
 import calloff
-from calloff._places.process.facts import parse_stack
+from calloff._places.looking import last_stack
+from calloff._places.process.facts import OUTERMOST, of_the_user
 
 
 def counts_for_ever() -> int:
@@ -39,7 +40,7 @@ def test_a_stack_written_by_c_is_read_from_its_header_to_our_own_frames() -> Non
     rest_of_an_earlier_one = (
         '  File "/calloff/_child/__main__.py", line 15 in <module>\n  File "/runpy.py", line 88 in _run_code\n'
     )
-    assert parse_stack(STACK) == found
-    assert parse_stack(rest_of_an_earlier_one) is None
-    assert parse_stack(rest_of_an_earlier_one + STACK) == found
-    assert parse_stack(STACK + STACK[:60]) == found, "the last whole one"
+    assert last_stack(STACK, of_the_user, OUTERMOST) == found
+    assert last_stack(rest_of_an_earlier_one, of_the_user, OUTERMOST) is None
+    assert last_stack(rest_of_an_earlier_one + STACK, of_the_user, OUTERMOST) == found
+    assert last_stack(STACK + STACK[:60], of_the_user, OUTERMOST) == found, "the last whole one"

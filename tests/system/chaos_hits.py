@@ -14,7 +14,7 @@ from typing import Any
 
 from chaos_observer import alive
 
-__all__ = ["Hitter", "is_told"]
+__all__ = ["Hitter", "is_told", "may_run_on"]
 
 _HELPERS = {"calloff-keeper", "calloff-guard"}
 _NUMBERS = [signal.SIGKILL, signal.SIGSTOP]
@@ -69,3 +69,8 @@ def _name(pid: int) -> str:
 def is_told(error: Any) -> bool:
     """Whether the text of an error says that a helper was killed."""
     return any(word in str(error) for word in ("guard", "helper process", "keeper"))
+
+
+def may_run_on(outcome: Any) -> bool:
+    """Whether a verdict says itself that something was lost sight of: a daemon of a command without helpers."""
+    return "may run on" in str(getattr(outcome, "error", ""))

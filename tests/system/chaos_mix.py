@@ -26,6 +26,7 @@ from typing import Any
 
 import chaos_bodies as bodies
 import chaos_outside as outside_of
+from chaos_hits import may_run_on
 from chaos_judge import Case, judge_command, judge_inside, judge_process, judge_stop, told, was_running
 
 import calloff
@@ -218,7 +219,7 @@ class Mix:
         if case.place in ("process", "command"):
             seen = await self.observer.look(case.token, os.path.join(self.folder, str(case.number)))
             self.result.begun += bool(seen["notes"]) if case.place == "process" else was_running(outcome)
-            if seen["survivors"]:
+            if seen["survivors"] and not (self.hit and may_run_on(outcome)):
                 self.blame("survivor", "; ".join(seen["survivors"]), case, operation)
             if case.place == "process":
                 wrong += judge_process(case, outcome, seen, self.hit)

@@ -60,7 +60,7 @@ def launch(guard: "Guard", details: dict[str, Any]) -> int:
     if pid:
         return pid
     try:
-        reaper.stop_with_parent(parent)
+        reaper.die_with_parent(parent)
         os.setpgid(0, 0)
         guard.let_go()
         inherit.take_over(guard.wanted, guard.own)
@@ -151,6 +151,7 @@ class _Worker:
     def serve(self) -> None:
         """Until the owner closes the socket."""
         reader = Reader(self._socket)
+        reaper.stop_with_parent()  # from now on somebody knows our number, and will end us
         operation.ready()
         while True:
             try:

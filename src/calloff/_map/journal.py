@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from .._places.command.plan import Finished
-from .._places.kept import hold
+from .._places.keepers import hold
 from .._words.errors import CalloffError
 from .._words.outcome import Abandoned, Cancelled, Completed, Outcome
 from .flight import Flight, error_of

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .._child.batch import END_HERE, HEAD, RECORD, SIZE
+from .._os import proc
 
 __all__ = ["Spool", "has_children"]
 
@@ -14,15 +15,7 @@ __all__ = ["Spool", "has_children"]
 def has_children(body: Any) -> bool:
     """Whether the worker has any process below it, so that a result may not be told before the end of the job."""
     pid = None if body is None else body.pid
-    try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
-                if file.read(1):
-                    return True
-        with open(f"/proc/{pid}/stat", "rb") as file:  # the children of one that is dead have another parent by now
-            return file.read().rpartition(b") ")[2][:1] in b"ZX"
-    except OSError:
-        return True  # nobody can tell
+    return proc.has_children(pid or 0)
 
 
 class Spool:

@@ -11,6 +11,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket as sockets
+    from collections.abc import Sequence
     from types import TracebackType
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "pair",
     "pipe",
     "raised",
+    "received",
     "standard",
     "write",
 ]
@@ -155,6 +157,13 @@ def standard(number: int) -> bool:
         return os.get_inheritable(number) or stat.S_ISREG(mode) or stat.S_ISCHR(mode)
     except OSError:
         return False
+
+
+def received(extras: "Sequence[tuple[int, int, bytes]]") -> "int | None":
+    """The file that came with a message."""
+    for _, _, files in extras:
+        return int.from_bytes(files[:4], sys.byteorder)
+    return None
 
 
 def milliseconds(seconds: "float | None") -> "float | None":

@@ -17,6 +17,8 @@ __all__ = [
     "catches",
     "descendants",
     "group_of",
+    "has_children",
+    "has_threads",
     "name_of",
     "own_children",
     "parent_of",
@@ -89,6 +91,12 @@ def catches(pid: int, signum: int) -> bool:
     return bool(int(caught.split()[0], 16) >> (signum - 1) & 1) if caught else False
 
 
+def has_threads(pid: int) -> bool:
+    """Whether a process has more than one thread, or the system does not tell."""
+    fields = read(f"/proc/{pid}/stat").rpartition(b")")[2].split() if believed() else []
+    return len(fields) < 18 or int(fields[17]) > 1
+
+
 def seconds_run(pid: int) -> float:
     """The processor time that the first thread of a process has used; 0 where the system does not tell."""
     fields = read(f"/proc/{pid}/schedstat", 64).split() if believed() else ()
@@ -121,6 +129,19 @@ def descendants(root: int, since: int = 0) -> "list[tuple[int, int]]":
                 queue.append(pid)
                 found.append((pid, parent))
     return found
+
+
+def has_children(pid: int) -> bool:
+    """Whether a process has any child, dead ones included, or the system does not tell."""
+    if not believed() or not _lists_children():
+        return True
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return True
+    if any(read(f"/proc/{pid}/task/{thread}/children", 1) for thread in threads):
+        return True
+    return state_of(pid) in ("Z", "X", "")  # the children of one that is dead have another parent by now
 
 
 def running_children(pid: int) -> "list[tuple[int, str]]":

@@ -8,7 +8,7 @@ begins again with what came to light; when the system says that there are no chi
 
 import os
 import sys
-from time import monotonic
+from time import monotonic, sleep
 
 from . import proc
 
@@ -24,7 +24,9 @@ __all__ = [
     "Reaper",
     "be_told_of_parent",
     "die_with_parent",
+    "ended",
     "kill_all",
+    "kill_from_outside",
     "left_below",
     "name_process",
     "no_core_file",
@@ -35,6 +37,8 @@ __all__ = [
     "told_of",
 ]
 
+#: seconds for killing all of a tree that is not ours, and then for its root to be dead
+_KILLING, _DYING = 0.7, 0.2
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 4, 15, 36
 
 
@@ -70,14 +74,12 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def stop_with_parent(parent: int) -> None:
-    """Be stopped when the thread that forked this process dies; called in the child, right after the fork.
+def stop_with_parent() -> None:
+    """From now on be stopped, not killed, when the thread that forked this process dies.
 
-    It does not die: as a subreaper it keeps together what descends from it, until somebody kills all of that.
+    As a subreaper it keeps together what descends from it, until somebody kills all of that.
     """
     _prctl(_PR_SET_PDEATHSIG, int(_signal.SIGSTOP))
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def go_on_without_parent() -> None:
@@ -222,3 +224,41 @@ def told(pid: int, denied: bool) -> str:
     state = proc.state_of(pid)
     why = "it waits inside the kernel (state D)" if state == "D" else f"still ending (state {state or '?'})"
     return f"process {pid} ({name}): {why}"
+
+
+def kill_from_outside(root: int) -> None:
+    """End what can be found of a process and its descendants, which are not ours, in most of a second at most.
+
+    A worker was stopped by that, and is a subreaper: as long as it is there, all that descends from it is below it.
+    """
+    import contextlib
+
+    from . import fds
+
+    with contextlib.suppress(OSError, AttributeError), fds.Files() as files:
+        handle = files.add(os.pidfd_open(root))
+        until = monotonic() + _KILLING
+        while monotonic() < until:
+            below = [pid for pid, _ in proc.descendants(root) if proc.state_of(pid) not in ("Z", "X", "")]
+            if not below:
+                break
+            for pid in below:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, _signal.SIGKILL)
+            sleep(0.002)
+        for kill in (os.kill, os.killpg):
+            with contextlib.suppress(OSError):
+                kill(root, _signal.SIGKILL)
+        fds.is_readable(handle, _DYING)
+
+
+def ended(code: int) -> str:
+    """How a process has ended, by its exit status, or minus the number of a signal."""
+    if code >= 0:
+        return f"exited with status {code}"
+    from signal import Signals as names
+
+    try:
+        return f"was killed by {names(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"

@@ -23,7 +23,7 @@ from typing import Any
 from .._child.lease import Lease, now
 from .._child.wire import frame
 from .._os.fds import copied
-from .._places import kept
+from .._places import keepers
 from .._places.process.body import ProcessBody
 from .._places.process.place import process
 from .._version import __version__
@@ -53,7 +53,7 @@ def main(reading: int = 0, writing: int = 1) -> None:
         os.close(null)
     agent = _Agent()
     asyncio.run(agent.run(reading, writing))
-    kept.shut_down()
+    keepers.shut_down()
     agent.leave_lease()
     os._exit(0)  # nothing is to hold us up
 
@@ -92,7 +92,7 @@ class _Agent:
         self.path, self._file = _lease_file()
         self.lease = Lease(self._file)
         self.lease.until = now() + 60.0  # until the owner says how long it is to be
-        kept.lease(self._file)
+        keepers.lease(self._file)
         self._stream = Stream(self.loop, reading, writing, self._heard, lambda why: self._end())
         self.tell("hello", _facts(), self.path, now())
         self._timer = self.loop.call_later(60.0, self._look_at_lease)

@@ -6,7 +6,6 @@ gone as soon as both have it open.
 """
 
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -18,11 +17,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 from ..._child import script as program
-from ..._child.wire import DEAF, DUMP, LOOK
+from ..._child.wire import DUMP, LOOK
 from ..._os import proc
 from ..._os.fds import is_readable
 from ..._words.frame import RawStack
 from ..._words.place import Sink
+from ..looking import is_in_c, last_stack, sent
 from .body import CommandBody
 from .plan import Plan
 from .work import CommandWork
@@ -31,8 +31,6 @@ __all__ = ["script"]
 
 #: seconds after which a program that does not answer may be busy in C, and that it is waited for at most
 _SOON, _PATIENCE = 0.02, 0.2
-_LINE = re.compile(r'  File "(.*)", line (\d+) in (.*)')
-_BY_C = "(most recent call first)"
 
 
 def script(kind: Literal["file", "module"], name: str, args: Sequence[str]) -> CommandWork:
@@ -138,10 +136,10 @@ class _ScriptBody(CommandBody):
                 return False
             ran = proc.seconds_run(self.pid or 0)
             text = self._answer(_SOON)
-            if not text and self._is_in_c(ran):
+            if not text and is_in_c(self.pid or 0, ran):
                 self._signal(DUMP)
             text = text or self._answer(_PATIENCE)
-            self._known = _read(text) or self._known
+            self._known = last_stack(text, _of_the_user) or self._known
             return "blocked\n" in text
 
     def _answer(self, seconds: float) -> str:
@@ -156,21 +154,9 @@ class _ScriptBody(CommandBody):
                 break
         return text.decode(errors="replace")
 
-    def _is_in_c(self, ran: float) -> bool:
-        """Whether the program surely runs no code of Python: in the middle of that C must not look at frames."""
-        pid = self.pid or 0
-        state = proc.state_of(pid)
-        return state == "S" or (state == "R" and proc.seconds_run(pid) - ran > DEAF)
-
     def _signal(self, number: int) -> bool:
         """Signal the program, if it is one that handles that: another would die of it (`exec` takes handlers away)."""
-        if self._handle is None or self.pid is None or not proc.catches(self.pid, number):
-            return False
-        try:
-            signal.pidfd_send_signal(self._handle, number)
-        except OSError:
-            return False
-        return True
+        return self.pid is not None and proc.catches(self.pid, number) and sent(self._handle, number)
 
     def _close(self) -> None:
         with self._looking:
@@ -185,12 +171,6 @@ class _ScriptBody(CommandBody):
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _read(text: str) -> RawStack:
-    """The last whole stack of what was written, by Python or by C."""
-    by_python, end, _ = text.rpartition("end\n")
-    if end:
-        found = _LINE.findall(by_python.rpartition("stack\n")[2])
-    else:  # innermost first, and outermost what runs the program
-        found = _LINE.findall(text.rpartition(_BY_C)[2])[::-1]
-        found = [frame for frame in found if frame[0] not in (program.__file__, "<frozen runpy>")]
-    return tuple((file, int(line), name) for file, line, name in found)
+def _of_the_user(found: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """The frames of the program, without those that run it."""
+    return [frame for frame in found if frame[0] not in (program.__file__, "<frozen runpy>")]

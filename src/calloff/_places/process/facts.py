@@ -1,79 +1,39 @@
 """Plain facts about workers: what one is told at its start, what its stack looks like as text, why it died."""
 
 import os
-import re
 import sys
 from functools import partial
 from typing import Any
 
-from ..._words.frame import RawStack
-from ..kept import ended
+from ..._os.reaper import ended
 
 __all__ = [
+    "OUTERMOST",
     "Stamp",
     "Surroundings",
     "details",
-    "has_threads",
-    "parse_stack",
-    "seconds_run",
+    "of_the_user",
     "stamp_of",
-    "state_of",
     "why",
 ]
 
 #: the name of a module, and when and how long its file was written
 Stamp = tuple[str, int, int]
 
-_LINE = re.compile(r'  File "(.*)", line (\d+) in (.*)')
-_HEADER, _OUTERMOST = "(most recent call first)", "_child/__main__.py"
+#: the file that runs the worker
+OUTERMOST = "_child/__main__.py"
 
 
-def parse_stack(text: str) -> RawStack | None:
-    """The last whole stack in what was written, if there is one."""
-    by_python, end, _ = text.rpartition("end\n")
-    if end:
-        found = _LINE.findall(by_python.rpartition("stack\n")[2])
-    else:  # by C: innermost first, and outermost what runs the worker
-        _, *written = text.split(_HEADER)  # before the first there may be the end of one that was read already
-        whole = next((each for each in reversed(written) if _OUTERMOST in each), None)
-        if whole is None:
-            return None
-        found = _LINE.findall(whole.partition(_OUTERMOST)[0])[::-1]
-        while at := next((at for at, frame in enumerate(found, 1) if _is_outer(frame[0], frame[2])), 0):
-            found = found[at:]
-    return tuple((file, int(line), name) for file, line, name in found)
+def of_the_user(found: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """The frames of a function, without those that run it; outermost first."""
+    while at := next((at for at, frame in enumerate(found, 1) if _is_outer(frame[0], frame[2])), 0):
+        found = found[at:]
+    return found
 
 
 def _is_outer(file: str, name: str) -> bool:
     """Whether it is a frame of those that run the function: ours, or the step of an event loop."""
     return (name in ("_call", "_run") and "_child" in file) or (name == "_run" and file.endswith("asyncio/events.py"))
-
-
-def state_of(pid: int | None) -> str:
-    """The letter that the system has for what a process does: ``R`` runs, ``S`` waits, ``T`` is stopped, ..."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            return file.read(512).rpartition(b")")[2].split()[0].decode()
-    except (OSError, IndexError):
-        return ""
-
-
-def has_threads(pid: int | None) -> bool:
-    """Whether a process has more than one thread, or the system does not tell."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            return int(file.read(1024).rpartition(b")")[2].split()[17]) > 1
-    except (OSError, IndexError, ValueError):
-        return True
-
-
-def seconds_run(pid: int | None) -> float:
-    """The processor time that the first thread of a process has used; 0 where the system does not tell."""
-    try:
-        with open(f"/proc/{pid}/schedstat", "rb", buffering=0) as file:
-            return int(file.read(64).split()[0]) / 1e9
-    except (OSError, IndexError, ValueError):
-        return 0.0
 
 
 def why(status: int | None) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..._words.errors import CalloffError
-from .. import kept
+from .. import keepers
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -207,4 +207,4 @@ def pool_of(loop: AbstractEventLoop) -> Pool:
     return pools.setdefault(loop, pool)
 
 
-kept.on_fork(pools.clear)
+keepers.on_fork(pools.clear)

@@ -1,11 +1,9 @@
 """The owner's handle of one worker: gives it work, takes the results, asks and kills through its guard."""
 
-import contextlib
 import os
 import pickle
 import signal
 import socket
-import threading
 import time
 from asyncio import TimerHandle
 from collections import deque
@@ -14,14 +12,15 @@ from contextvars import Context
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from ..._child.wire import ASK, DEAF, DUMP, LOOK, Reader, frame
+from ..._child.wire import ASK, DUMP, Reader, frame
 from ..._os.fds import Files, is_readable, pair, standard
 from ..._words.frame import RawStack
 from ..._words.place import Sink
 from ..._words.report import Rung
 from ..keeper import QUIET, refuse
 from ..kept import Guarded
-from .facts import Stamp, Surroundings, details, has_threads, parse_stack, seconds_run, state_of, why
+from ..looking import Looker
+from .facts import OUTERMOST, Stamp, Surroundings, details, of_the_user, why
 
 if TYPE_CHECKING:
     from .body import ProcessBody
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Worker"]
 
-#: seconds that `where` waits for the worker at most
-_PATIENCE = 0.02
 #: seconds that a worker which is to be killed gets to show where it is
 _LAST_LOOK = 0.02
 #: seconds after which the guard uses force by itself, when the owner should have done so
@@ -58,23 +55,16 @@ class Worker:
         self._last_look: TimerHandle | None = None
         self._held: tuple[ProcessBody, str, Any, list[Any], bool] | None = None
         self._asked = False
-        self._text = ""
-        self._stacked: RawStack | None = None
         self._refused = False
         self.spoiled: bool = False
-        self._handle: int | None = None
-        #: of the worker, once it runs
-        self.pid: int | None = None
-        #: held while somebody looks at its stack: other threads do, too
-        self._looking = threading.RLock()
-        self._looked_at = self._ran = 0.0
         #: it has died before it had read all that was sent
         self._unread = False
         self._rest: deque[memoryview] = deque()
         with Files() as files, ExitStack() as ours:
             data, theirs = (ours.enter_context(end) for end in pair())
             news, their_news = (ours.enter_context(end) for end in pair(socket.SOCK_SEQPACKET))
-            self._stacks, their_stacks = files.pipe(os.O_NONBLOCK)
+            stacks, their_stacks = files.pipe(os.O_NONBLOCK)
+            self._looker = Looker(stacks, of_the_user, OUTERMOST)
             given = [files.copy(theirs.fileno()), files.copy(their_news.fileno()), their_stacks]
             for file in (1, 2):
                 if standard(file):
@@ -108,6 +98,11 @@ class Worker:
         self.guarded.move(pool.loop)
         self._listen()
 
+    @property
+    def pid(self) -> int | None:
+        """Of the worker, once it runs."""
+        return self._looker.pid
+
     # --- what the body asks for
 
     def is_stale(self, stamp: "Stamp | None") -> bool:
@@ -124,8 +119,7 @@ class Worker:
         self._asked = self._refused = False
         if body.stamp is not None:
             self._modules[body.stamp[0]] = body.stamp
-        if self._text:
-            self._forget_stack()
+        self._looker.forget_if_any()
         sink = body.sink
         id, name = sink.ref
         loop = self.pool.loop
@@ -151,7 +145,8 @@ class Worker:
     def ask(self, sink: Sink) -> None:
         """Have `CancelledError` raised in the function."""
         self._asked = True
-        self._forget_stack()
+        if sink.deadline is None or self.pool.loop.time() < sink.deadline + _SLACK:
+            self._looker.forget()  # else the guard may have asked in our place, and what came of that is where it was
         self.pool.hold_back()
         reason = sink.reason
         assert reason is not None
@@ -173,31 +168,31 @@ class Worker:
             return
         if not self._killing:
             self._killing = True
-            if self._stack() is None and state_of(self.pid) in ("R", "S") and self._signal(DUMP):
+            if self._looker.stack() is None and self._looker.has_state("R", "S") and self._looker.signal(DUMP):
                 # C finds the frames half made, and crashes, when Python code is just making them: now that does not matter
                 loop = self.pool.loop
                 self._last_look = Context().run(loop.call_later, _LAST_LOOK, self._kill)
-                Context().run(loop.add_reader, self._stacks, self._shown)
+                Context().run(loop.add_reader, self._looker.stacks, self._shown)
             else:
                 self._kill()
 
     def _shown(self) -> None:
         """Something of the last stack has come."""
-        if self._stack() is not None:
+        if self._looker.stack() is not None:
             self._kill()
 
     def _kill(self) -> None:
         self._end_last_look()
         if not self.dead:
-            self._signal(signal.SIGKILL)  # the guard does it, too, but has to wake up first
+            self._looker.signal(signal.SIGKILL)  # the guard does it, too, but has to wake up first
             self.guarded.write("kill")
 
     def _end_last_look(self) -> None:
         if self._last_look is not None:
             self._last_look.cancel()
             self._last_look = None
-            if self._stacks >= 0 and not self.pool.loop.is_closed():
-                self.pool.loop.remove_reader(self._stacks)
+            if self._looker.stacks >= 0 and not self.pool.loop.is_closed():
+                self.pool.loop.remove_reader(self._looker.stacks)
 
     def retire(self) -> None:
         """It is not needed any more."""
@@ -261,7 +256,7 @@ class Worker:
         if news:
             self._read_news()
         if self._asked:
-            body.located(self._stack() or ())
+            body.located(self._looker.stack() or ())
         if children:  # what it left behind dies before anybody hears that it ended
             self._held = (body, kind, data, buffers, heard)
             self._killing = True
@@ -310,7 +305,7 @@ class Worker:
         """A letter of the guard."""
         kind, *parts = letter
         if kind == "born":
-            self._meet(parts[0], handle)
+            self._looker.meet(parts[0], handle)  # who looked while the loop was blocked has met it before
         elif kind == "failed":
             number, text = parts
             self._end(lambda body: body.failed(OSError(number, f"no worker process could be started: {text}")))
@@ -321,14 +316,6 @@ class Worker:
         elif kind == "gone" and self._haunted is not None:
             self._haunted.sink.stopped()
             self._haunted = None
-
-    def _meet(self, pid: int, handle: int | None) -> None:
-        """It runs. Whoever looks at it while the loop is blocked hears of that before the loop does."""
-        with self._looking:
-            if self._handle is None:
-                self.pid, self._handle = pid, handle
-            elif handle is not None:
-                os.close(handle)
 
     def _went_on(self, number: int) -> None:
         """The function of that job was asked and went on."""
@@ -348,7 +335,7 @@ class Worker:
         if not self._killing and cause != "kill":
             self._read_last()
         if self._asked and self.body is not None:
-            self.body.located(self._stack() or ())
+            self.body.located(self._looker.stack() or ())
         if self._killing or cause == "limit":
             self._went_on(refused)
             self._end(lambda body: body.killed(survivors), survivors)
@@ -391,7 +378,7 @@ class Worker:
 
     def _close(self) -> None:
         self.dead = True
-        if self._stacks < 0:
+        if self._looker.stacks < 0:
             return
         self._end_last_look()
         if hasattr(self, "guarded") and self._haunted is None:
@@ -403,86 +390,23 @@ class Worker:
             loop.remove_writer(self._files[0])
         self._data.close()
         self._news.close()
-        with self._looking:
-            os.close(self._stacks)
-            self._stacks = -1
-            if self._handle is not None:
-                os.close(self._handle)
-                self._handle = None
+        self._looker.close()
 
     # --- looking at it
 
-    def _signal(self, number: int) -> bool:
-        if self._handle is None:
-            return False
-        try:
-            signal.pidfd_send_signal(self._handle, number)
-        except OSError:
-            return False
-        return True
-
     def look(self) -> bool:
         """Ask for its stack; for those who ask many workers at once, and call `where` of each then. From any thread."""
-        with self._looking:
-            if self._asked and self.body is not None and (asked_at := self._stack()) is not None:
+        looker = self._looker
+        with looker.lock:
+            if self._asked and self.body is not None and (asked_at := looker.stack()) is not None:
                 self.body.located(asked_at)  # that of the request is not to be forgotten
-            self._forget_stack()
-            if self.pid is None and (born := self.guarded.born()) is not None:
-                self._meet(*born)
-            self._looked_at, self._ran = time.monotonic(), seconds_run(self.pid)
-            return not self.dead and self._signal(LOOK)
+            if looker.pid is None and (born := self.guarded.born()) is not None:
+                looker.meet(*born)
+            return looker.ask() and not self.dead
 
     def where(self) -> RawStack:
         """The stack of the function now, as far as the worker tells it in time.
 
         One that runs and does not answer is busy in C, and C writes the line that called it. From any thread.
         """
-        with self._looking:
-            if self._looked_at or self.look():
-                self._await_stack(max(0.001, self._looked_at + _PATIENCE - time.monotonic()))
-                state = state_of(self.pid)
-                if state == "S" or (state == "R" and seconds_run(self.pid) - self._ran > DEAF):
-                    self._look_from_outside()
-            self._looked_at = 0.0
-            return self._stack() or ()
-
-    def _await_stack(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while self._stack() is None and self._stacks >= 0 and (left := until - time.monotonic()) > 0:
-            is_readable(self._stacks, left)
-
-    def _look_from_outside(self) -> None:
-        """Have C write the stack of one that does not answer, and is to live.
-
-        It is stopped for that. The first thing that Python code does after a signal is to say that it runs; where that has
-        not been said, the process is inside C, and is so still when it goes on. With several threads it isn't known
-        which one would be met.
-        """
-        if self._stack() is not None or has_threads(self.pid) or not self._signal(signal.SIGSTOP):
-            return
-        try:
-            until = time.monotonic() + _PATIENCE
-            while (state := state_of(self.pid)) != "T" and state and time.monotonic() < until:
-                time.sleep(0.0005)
-            if state == "T" and self._stack() is None and not self._text:
-                self._signal(DUMP)
-        finally:
-            self._signal(signal.SIGCONT)
-        self._await_stack(_PATIENCE)
-
-    def _stack(self) -> RawStack | None:
-        """The last whole stack that has come from it; empty where only C code runs, ``None`` when none has come."""
-        text = b""
-        with self._looking:
-            with contextlib.suppress(OSError):
-                while chunk := os.read(self._stacks, 1 << 16):
-                    text += chunk
-            if text:
-                self._text += text.decode(errors="replace")
-                self._stacked = parse_stack(self._text)
-            return self._stacked
-
-    def _forget_stack(self) -> None:
-        with self._looking:
-            self._stack()
-            self._text, self._stacked = "", None
+        return self._looker.where(self.look)
