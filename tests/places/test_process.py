@@ -12,6 +12,7 @@ import pytest
 from places.process_table import gone
 
 import calloff
+from calloff._os.fds import is_readable
 from calloff._places.process.pool import SETTINGS, pool_of
 
 
@@ -269,6 +270,25 @@ def test_beyond_the_size_they_wait_their_turn(arun, tmp_path):
         assert await waiting[0] == 0
         assert await waiting[2] == 2
         await running[1].stop(grace=0)
+
+    arun(main)
+
+
+def test_force_that_comes_after_the_end_leaves_the_next_in_the_worker_alone(arun, tmp_path):
+    """What was called off has obeyed, but nobody has read that yet when force is due; the worker goes to who waits."""
+
+    async def main():
+        calloff.process.configure(size=1)
+        path = tmp_path / "begun"
+        running = calloff.start(calloff.process(bodies.touch_and_sleep, str(path)))
+        waiting = calloff.start(calloff.process(bodies.add, 7))
+        while not path.exists():
+            await asyncio.sleep(0.01)
+        running.cancel("enough", grace=60)
+        assert is_readable(running.body.worker._files[0], 60)  # the loop does not turn meanwhile
+        running.body.force()
+        assert await waiting == 7
+        assert isinstance(await running.outcome(), calloff.Cancelled)
 
     arun(main)
 
