@@ -323,12 +323,10 @@ class _Keeper:
 
     def _bury(self) -> None:
         """Kill the orphans of guards, which came to us; tell who has asked."""
-        me = os.getpid()
         self._pause = min(2 * self._pause, _LONG_PAUSE)
         denied = reaper.strike(self._first, self._guards.keys() | self._heirs)
         self._reap()
-        ours = self._guards.keys() | self._heirs
-        orphans = [pid for pid, parent in proc.descendants(me, self._first) if parent == me and pid not in ours]
+        orphans = self._orphans() or self._orphans()  # the system may leave one out while another one ends
         for lost in self._lost.values():
             if not orphans:
                 lost.survivors = ()
@@ -336,6 +334,10 @@ class _Keeper:
                 lost.survivors = tuple(reaper.told(pid, pid in denied) for pid in orphans)
         for number in list(self._lost):
             self._tell(number)
+
+    def _orphans(self) -> list[int]:
+        me, ours = os.getpid(), self._guards.keys() | self._heirs
+        return [pid for pid, parent in proc.descendants(me, self._first) if parent == me and pid not in ours]
 
     def _tell_later(self, number: int, file: int, leader: int) -> None:
         """The owner has seen the guard's end: it is told, in the guard's place, as soon as there is something to tell."""

@@ -37,6 +37,8 @@ __all__ = [
     "told_of",
 ]
 
+#: how often nothing must be found until nothing is there
+_SURE = 3
 #: seconds for killing all of a tree that is not ours, and then for its root to be dead
 _KILLING, _DYING = 0.7, 0.2
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 4, 15, 36
@@ -238,10 +240,10 @@ def kill_from_outside(root: int) -> None:
     with contextlib.suppress(OSError, AttributeError), fds.Files() as files:
         handle = files.add(os.pidfd_open(root))
         until = monotonic() + _KILLING
-        while monotonic() < until:
+        empty = 0  # the system may leave one out while another one ends: it is asked again
+        while empty < _SURE and monotonic() < until:
             below = [pid for pid, _ in proc.descendants(root) if proc.state_of(pid) not in ("Z", "X", "")]
-            if not below:
-                break
+            empty = 0 if below else empty + 1
             for pid in below:
                 with contextlib.suppress(OSError):
                     os.kill(pid, _signal.SIGKILL)

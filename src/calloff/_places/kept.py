@@ -74,6 +74,8 @@ class Guarded:
         self._given: list[int] = []
         self._tries = 1
         self._unread = False
+        #: the start was read: what is unread later on is something else
+        self._was_read = False
         #: there is nothing to be started again
         self._called_off = False
         self._pid = self._guard = 0
@@ -140,6 +142,8 @@ class Guarded:
             self._called_off = True
         data = letter(*parts)
         if self._sent is not None:
+            if len(self._sent) > 1 and not self._rest and not fds.is_unread(self._file):
+                self._was_read = True
             self._sent.append(data)
         if self._rest:
             self._rest += data
@@ -177,7 +181,7 @@ class Guarded:
                 return
             except OSError as error:
                 data, extras = b"", []
-                unread = isinstance(error, ConnectionResetError)
+                unread = isinstance(error, ConnectionResetError) and not self._was_read
             else:
                 unread = False
             handle = fds.received(extras)
@@ -325,7 +329,8 @@ class Guarded:
         finally:
             keepers.release(former)
         self._tries += 1
-        self._rest, self._letters, self._unread, self._since = b"", Letters(), False, monotonic()
+        self._rest, self._letters, self._since = b"", Letters(), monotonic()
+        self._unread = self._was_read = False
         self._listen()
         self._send(b"".join(letters))
         Watch.of(self.loop).add(self)
