@@ -74,8 +74,8 @@ class Guarded:
         self._given: list[int] = []
         self._tries = 1
         self._unread = False
-        #: the start was read: what is unread later on is something else
-        self._was_read = False
+        #: the start was sent; it was read, so that what is unread later is something else
+        self._is_sent = self._was_read = False
         #: there is nothing to be started again
         self._called_off = False
         self._pid = self._guard = 0
@@ -142,8 +142,6 @@ class Guarded:
             self._called_off = True
         data = letter(*parts)
         if self._sent is not None:
-            if len(self._sent) > 1 and not self._rest and not fds.is_unread(self._file):
-                self._was_read = True
             self._sent.append(data)
         if self._rest:
             self._rest += data
@@ -154,6 +152,8 @@ class Guarded:
             self._listener.let_go()
 
     def _send(self, data: bytes) -> None:
+        if self._is_sent and self._sent is not None and not fds.is_unread(self._file):
+            self._was_read = True
         try:
             sent = self._socket.send(data, QUIET)
         except (BlockingIOError, InterruptedError):
@@ -163,6 +163,7 @@ class Guarded:
                 self._sent is not None and len(self._sent) <= 2
             )  # it never heard of the start
             return
+        self._is_sent = sent == len(data) and self._sent is not None and len(self._sent) > 1
         if sent < len(data):
             self._rest = data[sent:]
             self.loop.add_writer(self._file, self._writable)
@@ -330,7 +331,7 @@ class Guarded:
             keepers.release(former)
         self._tries += 1
         self._rest, self._letters, self._since = b"", Letters(), monotonic()
-        self._unread = self._was_read = False
+        self._unread = self._is_sent = self._was_read = False
         self._listen()
         self._send(b"".join(letters))
         Watch.of(self.loop).add(self)
