@@ -26,6 +26,7 @@ class _Open(Protocol):
 
     def look_after(self, now: float, state: str) -> bool:
         """Have its helpers go on."""
+        ...
 
     def close(self) -> None:
         """No more of it."""

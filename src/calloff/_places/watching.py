@@ -22,6 +22,7 @@ class _Watched(Protocol):
 
     def look_after(self, now: float, state: str) -> bool:
         """Its keeper was in that state: whether waiting has a point."""
+        ...
 
 
 class Watch:
