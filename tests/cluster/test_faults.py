@@ -175,7 +175,7 @@ def test_what_was_sent_before_the_lease_ended_is_read_after_it(tmp_path: Path) -
             path = tmp_path / "late"
             link = cluster._keeps[0].link
             assert link is not None
-            await until(lambda: link.silent() < LEASE / 4, "it has just answered, so it is chosen")
+            link.silent = lambda: 0.0  # type: ignore[method-assign]  # it is chosen, however slow this machine is
             os.kill(pid, signal.SIGSTOP)
             try:
                 op = calloff.start(cluster.process(bodies.sleeper, path))
