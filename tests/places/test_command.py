@@ -333,6 +333,20 @@ def test_called_off_before_it_began(arun, tmp_path):
     arun(main)
 
 
+def test_one_that_runs_before_we_have_heard_so_is_not_told_as_never_begun(arun, tmp_path, marker):
+    async def main():
+        for _ in range(15):
+            path = tmp_path / uuid.uuid4().hex
+            op = calloff.start(shell_at("trap '' TERM; touch $1; sleep 1000 & sleep 1000", marker, path))
+            await asyncio.sleep(0)
+            assert until(path.exists), "the loop is held up: it can't hear that the command was born"
+            outcome = await op.stop(grace=0)
+            assert (outcome.report.started, outcome.report.rung) == (True, Rung.KILLED)
+            assert not marked(marker)
+
+    arun(main)
+
+
 def test_deadlines_and_stop_texts(arun):
     async def main():
         with pytest.raises(calloff.TimedOut, match=r"'sleep' did not end within 0\.2 s"):

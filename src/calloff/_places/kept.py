@@ -294,7 +294,7 @@ class Guarded:
         A keeper that is about to come up, or was stopped, need not be waited for. What was sent to a guard it reads before
         it starts anything, and behind that it finds the end.
         """
-        if self._ended or self._sent is None or not (self._rest or fds.is_unread(self._file)):
+        if self._ended or self._sent is None or self._was_read or not (self._rest or fds.is_unread(self._file)):
             return False
         try:
             self._socket.shutdown(socket.SHUT_WR)
