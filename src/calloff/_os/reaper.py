@@ -8,7 +8,7 @@ begins again with what came to light; when the system says that there are no chi
 
 import os
 import sys
-from time import monotonic, sleep
+from time import monotonic
 
 from . import proc
 
@@ -247,7 +247,7 @@ def kill_from_outside(root: int) -> None:
             for pid in below:
                 with contextlib.suppress(OSError):
                     os.kill(pid, _signal.SIGKILL)
-            sleep(0.002)
+            fds.is_readable(handle, 0.002)
         for kill in (os.kill, os.killpg):
             with contextlib.suppress(OSError):
                 kill(root, _signal.SIGKILL)
