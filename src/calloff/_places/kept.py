@@ -361,10 +361,12 @@ class Guarded:
         self._socket.close()
 
     def bury(self) -> None:
-        """End a worker which has lost its guard, and which nobody else will end."""
-        if self._kind != "worker" or not self._guard or proc.parent_of(self._pid) in (0, self._guard):
-            return
-        if proc.name_of(self._pid) == "calloff-worker":
+        """End a worker which has lost its guard, or may lose it now, and which nobody else would end then."""
+        parent = proc.parent_of(self._pid) if self._kind == "worker" and self._guard else 0
+        if parent and parent == self._guard:
+            with contextlib.suppress(OSError):
+                os.kill(self._pid, signal.SIGKILL)
+        elif parent and proc.name_of(self._pid) == "calloff-worker":
             reaper.kill_from_outside(self._pid)
 
     def born(self) -> tuple[int, int] | None:
