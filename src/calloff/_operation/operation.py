@@ -18,7 +18,7 @@ from .._words.place import Body
 from .._words.policy import DEFAULT, Policy
 from .._words.reason import Kind, Reason
 from .._words.ref import Ref
-from .._words.report import StopReport
+from .._words.report import Rung, StopReport
 from .._words.state import State
 from .._words.text import name_of
 from . import callers, ending, requesting
@@ -411,9 +411,20 @@ class Operation(Future[T]):
         if self._stop is not None:
             self._stop.refusals += 1
 
-    returned = ending.returned
-    raised = ending.raised
-    stopped = ending.stopped
+    if TYPE_CHECKING:  # what runs are the functions themselves: no call between
+
+        def returned(self, value: Any, survivors: tuple[str, ...] = ()) -> None:
+            """The body ended with a value."""
+
+        def raised(self, error: BaseException, survivors: tuple[str, ...] = ()) -> None:
+            """The body ended with an error of its own."""
+
+        def stopped(self, rung: Rung | None = None, survivors: tuple[str, ...] = ()) -> None:
+            """The body ended because it was stopped."""
+    else:
+        returned = ending.returned
+        raised = ending.raised
+        stopped = ending.stopped
 
     def blocked(self, now: float) -> None:
         """The body blocks the loop, so that no timer runs: take the steps that are due."""

@@ -72,7 +72,7 @@ class ClusterBody(ProcessBody):
         stamp: Stamp | None,
     ) -> None:
         super().__init__(packed, name, first_line, stamp)
-        self.cluster = cluster
+        self.cluster: Cluster = cluster
         self.labels: tuple[str, ...] = labels
         self.link: Link | None = None
         self.token: int = 0
@@ -100,7 +100,7 @@ class ClusterBody(ProcessBody):
         Context().run(sink.entered)
         assert self.packed is not None
         data, buffers = self.packed
-        self.packed = None
+        self.packed: Packed | None = None
         left, force = self._limits()
         meta = ("start", self.token, tuple(sink.ref), link.valid(), left, force, self.stamp)
         self.cluster.post(link.write, frame(meta, data, buffers))

@@ -51,8 +51,8 @@ class Link:
         up: Callable[["Link", list[Any]], None],
         saw: Callable[["Link", int, Any], None],
     ) -> None:
-        self.node = node
-        self.lease = lease
+        self.node: Node = node
+        self.lease: float = lease
         self._up, self._saw = up, saw
         self.words: frozenset[str] = frozenset((node.name, *node.labels))
         self._frames = Frames()
@@ -61,16 +61,16 @@ class Link:
         self.facts: dict[str, Any] = {}
         self.path: str = ""
         #: when the last answer came, and the clock of the agent in it
-        self.heard_at = 0.0
+        self.heard_at: float = 0.0
         self._node_clock = 0.0
         self._number = 0
         #: the agent said that its lease was over and everything is dead
-        self.over = False
+        self.over: bool = False
         #: nothing is to be sent any more, in words
-        self.lost = ""
-        self.closing = False
+        self.lost: str = ""
+        self.closing: bool = False
         #: whether what ran there has been told of
-        self.settled = False
+        self.settled: bool = False
         loop = asyncio.get_running_loop()
         self._hello: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[None] = loop.create_future()
