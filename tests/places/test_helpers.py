@@ -5,6 +5,7 @@ The verdict is true and comes in time, and the next start works.
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ from places.process_table import below, gone, marked, state, until
 
 import calloff
 from calloff._places import keepers, kept
+from calloff._places.process.pool import SETTINGS, Pool
 
 NAP = "1000"
 #: seconds that a busy machine may need; what never ends takes longer
@@ -365,6 +367,26 @@ def test_killed_while_a_function_is_on_its_way(arun, victim):
         for pid in victims:
             os.kill(pid, signal.SIGKILL)
         assert await op not in (0, worker)
+
+    arun(main)
+
+
+def test_killed_while_a_function_is_on_its_way_and_no_other_worker_can_be_had(arun, monkeypatch):
+    def none_left(pool):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def main():
+        calloff.process.restart()
+        monkeypatch.setattr(SETTINGS, "spares", 0)
+        worker = await calloff.call(calloff.process(os.getpid))
+        for pid in (keepers._keeper.pid, parent(worker), worker):  # each would be continued by the one before
+            os.kill(pid, signal.SIGSTOP)
+            assert until(lambda: state(pid) == "T")
+        op = calloff.start(calloff.process(os.getpid))
+        monkeypatch.setattr(Pool, "_spawn", none_left)
+        os.kill(worker, signal.SIGKILL)
+        outcome = await asyncio.wait_for(op.outcome(), SLACK)
+        assert outcome.error.errno == errno.EMFILE
 
     arun(main)
 

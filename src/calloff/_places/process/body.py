@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..._words.errors import WorkerDied
+from ..._words.errors import CalloffError, WorkerDied
 from ..._words.frame import RawStack
 from ..._words.place import Body, Sink, Work
 from ..._words.report import Rung
@@ -219,7 +219,10 @@ class ProcessBody(Body):
         self.worker = None
         self._warn(survivors)
         if not begun and self.packed is not None and self.tries < _TRIES and self.sink.reason is None:
-            self._pool.submit(self)
+            try:
+                self._pool.submit(self)
+            except (OSError, CalloffError) as error:
+                self.failed(error)
             return
         if not begun and self.sink.reason is not None:  # it was called off, and never ran
             self.sink.stopped(Rung.ASKED, survivors=survivors)
