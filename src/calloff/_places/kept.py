@@ -366,6 +366,7 @@ class Guarded:
         if parent and parent == self._guard:
             with contextlib.suppress(OSError):
                 os.kill(self._pid, signal.SIGKILL)
+                os.kill(self._guard, signal.SIGCONT)  # it may have been stopped, and its keeper be gone
         elif parent and proc.name_of(self._pid) == "calloff-worker":
             reaper.kill_from_outside(self._pid)
 
