@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ..._os import proc
+from ...freezing import MARK
 from .driver import Course, Driver, current_course
 from .opened import opened_at
 from .points import Stack, Step, is_ours, is_python, shown, stack_of
@@ -48,6 +49,7 @@ class Left(NamedTuple):
 #: a sleeping task is told of by itself, and calloff's one timer for all its deadlines is never taken back
 _HARMLESS = ("_set_result_unless_cancelled", "Timers._fire")
 _BRIEF, _SHORT, CLOSING = 0.02, 0.06, 0.5
+_ENVIRONMENT = 1 << 20  # bytes of an environment that are looked through
 
 
 class Snapshot:
@@ -198,8 +200,15 @@ _RESOLVING = frozenset({"getaddrinfo", "getnameinfo"})
 
 
 def _child_processes() -> dict[int, str]:
-    """The children of this process that have not ended, with the names of their programs."""
-    return dict(proc.running_children(os.getpid()))
+    """The children of this process that have not ended, with the names of their programs.
+
+    A helper of calloff's that is just being started is none of them: in a moment it is nobody's child.
+    """
+    return {pid: name for pid, name in proc.running_children(os.getpid()) if not _is_helper(pid)}
+
+
+def _is_helper(pid: int) -> bool:
+    return f"\0{MARK}=".encode() in b"\0" + proc.read(f"/proc/{pid}/environ", _ENVIRONMENT)
 
 
 def _has_ended(pid: int) -> bool:
