@@ -424,6 +424,36 @@ def test_killed_before_the_work_is_started(arun, monkeypatch, tmp_path, place, v
 
 
 @pytest.mark.parametrize("place", ["command", "process"])
+def test_a_keeper_that_was_killed_before_it_was_up_can_be_reaped_a_moment_later(arun, monkeypatch, tmp_path, place):
+    """Its socket ends first; by its status alone it is known that it was killed, and another one may do."""
+    slow = tmp_path / "slow"
+    slow.write_text("#!/bin/sh\nexec sleep 30\n")
+    slow.chmod(0o700)
+    reap, asked = os.waitpid, []
+
+    def reap_late(pid, options):
+        asked.append(pid)
+        return (0, 0) if len(asked) == 1 else reap(pid, options)
+
+    async def main():
+        calloff.process.restart()
+        if keepers._keeper is not None:
+            keepers.dead(keepers._keeper)
+        monkeypatch.setattr(sys, "executable", str(slow))
+        op = calloff.start(calloff.command("echo", "x") if place == "command" else calloff.process(int, 3))
+        while keepers._keeper is None:
+            await asyncio.sleep(0)
+        monkeypatch.undo()
+        monkeypatch.setattr(os, "waitpid", reap_late)
+        os.kill(keepers._keeper._starter, signal.SIGKILL)
+        value = await asyncio.wait_for(op, SLACK)
+        assert value == 3 if place == "process" else value.text == "x\n"
+        assert len(asked) > 1
+
+    arun(main)
+
+
+@pytest.mark.parametrize("place", ["command", "process"])
 def test_called_off_while_a_keeper_takes_its_time_to_come_up(arun, monkeypatch, tmp_path, place):
     """Nobody has come to the start: it is taken back, and so nothing needs to be waited for."""
     slow = tmp_path / "slow"

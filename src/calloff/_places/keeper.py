@@ -21,13 +21,15 @@ from contextvars import Context
 from .. import _child, freezing
 from .._child.wire import Letters, letter
 from .._os import fds, inherit, proc
-from .._os.fds import Files
+from .._os.fds import Files, is_readable
 from .._words.errors import CalloffError
 
 __all__ = ["QUIET", "Keeper", "refuse"]
 
 #: no signal for a socket that nobody reads any more
 QUIET = int(getattr(socket, "MSG_NOSIGNAL", 0))
+#: seconds between the last file that a process closes and its end, at most
+_MOMENT = 0.05
 #: characters of what a keeper wrote that are shown
 _WORDS = 400
 
@@ -246,6 +248,15 @@ class Keeper:
                 self._exit = f"it ended with status {code}" if code >= 0 else f"it was ended by signal {-code}"
             self._starter = 0
         return self.pid > 0
+
+    def look_at_its_end(self) -> bool:
+        """`look`, when its socket has come to the end: a process closes its files a moment before it can be reaped."""
+        up = self.look()
+        if self._starter and not up:
+            with contextlib.suppress(OSError, AttributeError), Files() as files:
+                is_readable(files.add(os.pidfd_open(self._starter)), _MOMENT)
+            up = self.look()
+        return up
 
     def go_on(self) -> str:
         """Continue it, should somebody have stopped it; returns its state, as far as the system tells that."""

@@ -258,7 +258,7 @@ class Guarded:
         if self._sent is not None and self._unread and self._called_off:
             self._never()
             return
-        up = self.keeper.look()
+        up = self.keeper.look_at_its_end()
         if self._sent is not None and self._unread and (up or self.keeper.killed) and self._start_again():
             return
         words = self.keeper.words()
