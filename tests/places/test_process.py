@@ -384,3 +384,44 @@ def test_two_loops_in_two_threads():
     for thread in threads:
         thread.join(30)
     assert results == [list(range(20))] * 2
+
+
+def test_a_limit_does_not_count_while_the_worker_comes_up(arun, tmp_path, monkeypatch):
+    gate = tmp_path / "gate"
+    (tmp_path / "waits_at_import.py").write_text(
+        f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.005)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    async def main():
+        calloff.process.restart()
+        SETTINGS.preload, SETTINGS.spares = ("waits_at_import",), 0
+        op = calloff.start(calloff.process(bodies.add, 1, b=2), timeout=0.5)
+        called_off = calloff.start(calloff.process(bodies.add, 1, b=2))
+        await asyncio.sleep(0.7)  # longer than the limit
+        assert [str(each.state) for each in (op, called_off)] == ["pending", "pending"]
+        outcome = await called_off.stop()
+        assert (type(outcome), outcome.report.started) == (calloff.Cancelled, False)
+        gate.touch()
+        assert await op == 3
+        assert await call(bodies.add, 1, b=2) == 3
+        calloff.process.restart()
+
+    arun(main)
+
+
+def test_a_worker_that_never_comes_up_does_not_hold_its_function_for_ever(arun, tmp_path, monkeypatch):
+    (tmp_path / "hangs_at_import.py").write_text("import time\ntime.sleep(1000)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("calloff._places.process.worker._COLD", 0.1)
+
+    async def main():
+        calloff.process.restart()
+        SETTINGS.preload, SETTINGS.spares = ("hangs_at_import",), 0
+        with pytest.raises(calloff.TimedOut):
+            await calloff.call(calloff.process(bodies.add, 1, b=2), timeout=0.1, grace=0.1)
+        SETTINGS.preload = ()
+        calloff.process.restart()
+        assert await call(bodies.add, 1, b=2) == 3
+
+    arun(main)

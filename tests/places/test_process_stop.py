@@ -332,7 +332,15 @@ def test_where_it_is_before_our_loop_has_heard_of_the_worker(arun, tmp_path):
         SETTINGS.size = len(pool.workers) + 1
         others = [start(time.sleep, 100) for _ in range(len(pool.idle))]
         op = start(bodies.touch_and_sleep, str(tmp_path / "pid"))
-        assert until((tmp_path / "pid").exists, 20)  # the loop is blocked here all the time
+        while not (found := [each for each in pool.workers if each.body is not None and each.body is op.body]):
+            await asyncio.sleep(0)
+        (new,) = found
+        asyncio.get_running_loop().remove_reader(
+            new.guarded._file
+        )  # that it was born comes later than that it is ready
+        async with asyncio.timeout(20):
+            while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+                await asyncio.sleep(0.005)
         assert op.body.pid is None
         seen = []
         looking = threading.Thread(target=lambda: seen.extend(op.where()))
@@ -341,6 +349,7 @@ def test_where_it_is_before_our_loop_has_heard_of_the_worker(arun, tmp_path):
         assert [frame.function for frame in seen] == ["touch_and_sleep"]  # in time, or what is known without an answer
         worker = op.body.pid
         assert str(worker) == (tmp_path / "pid").read_text()
+        new.guarded._listen()
         await asyncio.sleep(0)  # now the loop hears of it, too
         assert [frame.function for frame in op.where()] == ["touch_and_sleep"]
         assert op.body.pid == worker

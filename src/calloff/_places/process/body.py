@@ -153,7 +153,6 @@ class ProcessBody(Body):
     def entered(self, worker: "Worker") -> None:
         """The function is on its way to a worker."""
         self.worker = worker
-        self.tries += 1
         assert self.packed is not None
         if len(self.packed[0]) > _LARGE or self.packed[1]:
             self.packed = None

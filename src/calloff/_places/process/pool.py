@@ -88,8 +88,9 @@ class Pool:
         self._refill_later()
 
     def withdraw(self, body: "ProcessBody") -> None:
-        """It shall not run."""
-        self.waiting.remove(body)
+        """It shall not run: it waits for a worker, or for one to become ready."""
+        if not any(worker.give_back(body) for worker in tuple(self.workers)):
+            self.waiting.remove(body)
 
     def release(self, worker: Worker) -> None:
         """The worker is free again."""

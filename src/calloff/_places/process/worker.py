@@ -32,6 +32,8 @@ __all__ = ["Worker"]
 _LAST_LOOK = 0.02
 #: seconds after which the guard uses force by itself, when the owner should have done so
 _SLACK = 0.05
+#: seconds that a worker gets to become ready before the limits of what it is to run count
+_COLD = 5.0
 #: seconds that a worker which was killed with its guard gets to be dead
 _DYING = 0.2
 _numbers = count(1)
@@ -57,6 +59,8 @@ class Worker:
         self._asked = False
         self._refused = False
         self.spoiled: bool = False
+        #: set while a function waits until this worker is ready: when that takes too long
+        self._is_late: TimerHandle | None = None
         #: it has died before it had read all that was sent
         self._unread = False
         self._rest: deque[memoryview] = deque()
@@ -110,13 +114,37 @@ class Worker:
         return stamp is not None and self._modules.get(stamp[0], stamp) != stamp
 
     def take(self, body: "ProcessBody") -> None:
-        """Run a function."""
-        assert body.packed is not None
-        data, buffers = body.packed
+        """Run a function, as soon as this worker is ready: until then it has not begun, and its limits do not count.
+
+        One that takes very long to become ready is given it all the same, so that the limits hold in the end.
+        """
         self.body = body
         self.jobs += 1
-        self._number = number = next(_numbers)
+        self._number = next(_numbers)
         self._asked = self._refused = False
+        body.tries += 1
+        if self.ready:
+            self._begin(body)
+        else:
+            self._is_late = Context().run(self.pool.loop.call_later, _COLD, self._begin, body)
+
+    def give_back(self, body: "ProcessBody") -> bool:
+        """Whether this worker had not begun with it yet, and now never will."""
+        if self.body is not body or self._is_late is None:
+            return False
+        self._is_late.cancel()
+        self._is_late = self.body = None
+        self.jobs -= 1
+        self.pool.release(self)
+        return True
+
+    def _begin(self, body: "ProcessBody") -> None:
+        if self._is_late is not None:
+            self._is_late.cancel()
+            self._is_late = None
+        assert body.packed is not None
+        data, buffers = body.packed
+        number = self._number
         if body.stamp is not None:
             self._modules[body.stamp[0]] = body.stamp
         self._looker.forget_if_any()
@@ -284,6 +312,8 @@ class Worker:
                 return
             if message == b"R":
                 self.ready = True
+                if self.body is not None and self._is_late is not None:
+                    self._begin(self.body)
                 self.pool.prepared()
                 continue
             if self.body is None or int.from_bytes(message[1:9], "little") != self._number:
@@ -355,7 +385,7 @@ class Worker:
         if self._killing and self._held is None:
             self._end(lambda body: body.killed(()))
         else:
-            begun = not self._unread
+            begun = not self._unread and self._is_late is None
             self._end(lambda body: body.died(None, "both processes that guard the worker were killed", begun))
 
     def let_go(self) -> None:
@@ -378,6 +408,9 @@ class Worker:
 
     def _close(self) -> None:
         self.dead = True
+        if self._is_late is not None:
+            self._is_late.cancel()
+            self._is_late = None
         if self._looker.stacks < 0:
             return
         self._end_last_look()
