@@ -1,6 +1,8 @@
-"""Every test that takes `arun` runs on each kind of event loop that this Python has."""
+"""Every test that is an async function, or takes `arun`, runs on each kind of event loop that this Python has."""
 
 import asyncio
+import functools
+import inspect
 import os
 import signal
 import sys
@@ -74,6 +76,22 @@ def arun(loop_kind: str) -> Callable[..., Any]:
             return runner.run(bounded())
 
     return run
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str, obj: object) -> None:
+    if inspect.iscoroutinefunction(obj) and collector.istestfunction(obj, name):
+        pytest.mark.usefixtures("arun")(obj)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    test = pyfuncitem.obj
+    if not inspect.iscoroutinefunction(test):
+        return None
+    given = pyfuncitem.funcargs
+    given["arun"](functools.partial(test, **{name: given[name] for name in inspect.signature(test).parameters}))
+    return True
 
 
 @pytest.fixture

@@ -28,68 +28,56 @@ async def waits():
     await asyncio.sleep(3600)
 
 
-def test_it_is_left_when_all_have_ended(arun):
-    async def main():
+async def test_it_is_left_when_all_have_ended():
+    async with calloff.group() as g:
+        first = g.start(value(1))
+        second = g.start(value(2, turns=20), name="second")
+        assert g.operations == (first, second)
+        assert second.name == "second"
+    assert (first.result(), second.result()) == (1, 2)
+    async with calloff.group():
+        pass
+
+
+async def test_a_failure_stops_the_others():
+    with pytest.raises(ExceptionGroup) as caught:
         async with calloff.group() as g:
-            first = g.start(value(1))
-            second = g.start(value(2, turns=20), name="second")
-            assert g.operations == (first, second)
-            assert second.name == "second"
-        assert (first.result(), second.result()) == (1, 2)
-        async with calloff.group():
-            pass
-
-    arun(main)
-
-
-def test_a_failure_stops_the_others(arun):
-    async def main():
-        with pytest.raises(ExceptionGroup) as caught:
-            async with calloff.group() as g:
-                waiting = [g.start(waits()) for _ in range(3)]
-                g.start(fails(), name="broken")
-                await asyncio.sleep(3600)
-        assert [type(error) for error in caught.value.exceptions] == [Mine]
-        for op in waiting:
-            outcome = await op.outcome()
-            assert isinstance(outcome, calloff.Cancelled)
-            assert outcome.reason.kind == "sibling"
-            assert outcome.reason.text == "'broken' failed: Mine('mine')"
-            assert "'broken'" in outcome.reason.by
-        assert asyncio.current_task().cancelling() == 0
-
-    arun(main)
+            waiting = [g.start(waits()) for _ in range(3)]
+            g.start(fails(), name="broken")
+            await asyncio.sleep(3600)
+    assert [type(error) for error in caught.value.exceptions] == [Mine]
+    for op in waiting:
+        outcome = await op.outcome()
+        assert isinstance(outcome, calloff.Cancelled)
+        assert outcome.reason.kind == "sibling"
+        assert outcome.reason.text == "'broken' failed: Mine('mine')"
+        assert "'broken'" in outcome.reason.by
+    assert asyncio.current_task().cancelling() == 0
 
 
-def test_all_failures_are_in_the_group_of_errors(arun):
-    async def main():
-        async def fails_in_clean_up():
-            try:
-                await waits()
-            finally:
-                raise ValueError("clean-up")
+async def test_all_failures_are_in_the_group_of_errors():
+    async def fails_in_clean_up():
+        try:
+            await waits()
+        finally:
+            raise ValueError("clean-up")
 
-        with pytest.raises(ExceptionGroup) as caught:
-            async with calloff.group() as g:
-                g.start(fails_in_clean_up())
-                await asyncio.sleep(0)
-                g.start(fails())
-        assert sorted(type(error).__name__ for error in caught.value.exceptions) == ["Mine", "ValueError"]
-
-    arun(main)
+    with pytest.raises(ExceptionGroup) as caught:
+        async with calloff.group() as g:
+            g.start(fails_in_clean_up())
+            await asyncio.sleep(0)
+            g.start(fails())
+    assert sorted(type(error).__name__ for error in caught.value.exceptions) == ["Mine", "ValueError"]
 
 
-def test_an_error_of_the_body_stops_the_children_and_is_first(arun):
-    async def main():
-        with pytest.raises(ExceptionGroup) as caught:
-            async with calloff.group() as g:
-                op = g.start(waits())
-                raise Mine("body")
-        assert [str(error) for error in caught.value.exceptions] == ["body"]
-        assert op.cancelled()
-        assert "the body of the group raised Mine('body')" in op.reason.text
-
-    arun(main)
+async def test_an_error_of_the_body_stops_the_children_and_is_first():
+    with pytest.raises(ExceptionGroup) as caught:
+        async with calloff.group() as g:
+            op = g.start(waits())
+            raise Mine("body")
+    assert [str(error) for error in caught.value.exceptions] == ["body"]
+    assert op.cancelled()
+    assert "the body of the group raised Mine('body')" in op.reason.text
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, calloff.StopForced])
@@ -107,52 +95,40 @@ def test_more_than_an_error_goes_through_as_it_is(error):
         asyncio.run(main())
 
 
-def test_a_cancelled_child_is_no_failure(arun):
-    async def main():
+async def test_a_cancelled_child_is_no_failure():
+    async with calloff.group() as g:
+        op = g.start(waits())
+        other = g.start(value(2, turns=5))
+        await asyncio.sleep(0)
+        op.cancel()
+    assert op.cancelled()
+    assert other.result() == 2
+
+
+async def test_a_child_that_times_out_by_itself_is_a_failure():
+    with pytest.raises(ExceptionGroup) as caught:
         async with calloff.group() as g:
-            op = g.start(waits())
-            other = g.start(value(2, turns=5))
-            await asyncio.sleep(0)
-            op.cancel()
-        assert op.cancelled()
-        assert other.result() == 2
-
-    arun(main)
-
-
-def test_a_child_that_times_out_by_itself_is_a_failure(arun):
-    async def main():
-        with pytest.raises(ExceptionGroup) as caught:
-            async with calloff.group() as g:
-                g.start(waits(), timeout=0.01)
-        assert isinstance(caught.value.exceptions[0], calloff.TimedOut)
-
-    arun(main)
+            g.start(waits(), timeout=0.01)
+    assert isinstance(caught.value.exceptions[0], calloff.TimedOut)
 
 
 # --- collect
 
 
-def test_collecting_failures_stops_nobody(arun):
-    async def main():
+async def test_collecting_failures_stops_nobody():
+    async with calloff.group(on_error="collect") as g:
+        bad = g.start(fails())
+        good = g.start(value(2, turns=10))
+    assert isinstance((await bad.outcome()).error, Mine)
+    assert good.result() == 2
+
+
+async def test_collecting_an_error_of_the_body_is_raised_as_it_is():
+    with pytest.raises(Mine):
         async with calloff.group(on_error="collect") as g:
-            bad = g.start(fails())
-            good = g.start(value(2, turns=10))
-        assert isinstance((await bad.outcome()).error, Mine)
-        assert good.result() == 2
-
-    arun(main)
-
-
-def test_collecting_an_error_of_the_body_is_raised_as_it_is(arun):
-    async def main():
-        with pytest.raises(Mine):
-            async with calloff.group(on_error="collect") as g:
-                op = g.start(waits())
-                raise Mine
-        assert op.cancelled()
-
-    arun(main)
+            op = g.start(waits())
+            raise Mine
+    assert op.cancelled()
 
 
 @pytest.mark.parametrize("bad", ["ignore", "", None, True])
@@ -164,184 +140,153 @@ def test_an_unknown_on_error(bad):
 # --- called off
 
 
-def test_called_off_by_hand_it_is_left_without_an_error(arun):
-    async def main():
+async def test_called_off_by_hand_it_is_left_without_an_error():
+    async with calloff.group() as g:
+        op = g.start(waits())
+        asyncio.get_running_loop().call_soon(g.cancel, "enough")
+        await asyncio.sleep(3600)
+        raise AssertionError("went on")
+    assert op.cancelled()
+    assert (op.reason.kind, op.reason.text) == ("requested", "enough")
+    assert asyncio.current_task().cancelling() == 0
+
+
+async def test_called_off_by_its_own_body_which_goes_on_or_leaves():
+    for leaves in (True, False):
+        went_on = False
         async with calloff.group() as g:
             op = g.start(waits())
-            asyncio.get_running_loop().call_soon(g.cancel, "enough")
-            await asyncio.sleep(3600)
-            raise AssertionError("went on")
+            g.cancel("enough")
+            if not leaves:
+                await asyncio.sleep(3600)
+                went_on = True
         assert op.cancelled()
-        assert (op.reason.kind, op.reason.text) == ("requested", "enough")
+        assert not went_on
         assert asyncio.current_task().cancelling() == 0
-
-    arun(main)
-
-
-def test_called_off_by_its_own_body_which_goes_on_or_leaves(arun):
-    async def main():
-        for leaves in (True, False):
-            went_on = False
-            async with calloff.group() as g:
-                op = g.start(waits())
-                g.cancel("enough")
-                if not leaves:
-                    await asyncio.sleep(3600)
-                    went_on = True
-            assert op.cancelled()
-            assert not went_on
-            assert asyncio.current_task().cancelling() == 0
-            for _ in range(3):
-                await asyncio.sleep(0)  # nothing is left to arrive
-
-    arun(main)
+        for _ in range(3):
+            await asyncio.sleep(0)  # nothing is left to arrive
 
 
-def test_called_off_in_the_clean_up_of_a_cancelled_task(arun):
+async def test_called_off_in_the_clean_up_of_a_cancelled_task():
     """The group's own request is taken back, nobody else's, and nothing arrives later."""
+    counts = []
 
-    async def main():
-        counts = []
-
-        async def host():
-            try:
-                await asyncio.sleep(3600)
-            finally:
-                async with calloff.group() as g:
-                    g.start(waits())
-                    g.cancel("enough")
-                counts.append(asyncio.current_task().cancelling())
-                for _ in range(3):
-                    await asyncio.sleep(0)
-                counts.append("quiet")
-
-        task = asyncio.create_task(host())
-        await asyncio.sleep(0)
-        task.cancel("mine")
-        with pytest.raises(asyncio.CancelledError, match="mine"):
-            await task
-        assert counts == [1, "quiet"]
-
-    arun(main)
-
-
-def test_called_off_from_an_eager_child(arun):
-    async def main():
-        async with calloff.group() as g:
-
-            async def child():
-                g.cancel("by a child")
-                await asyncio.sleep(3600)
-
-            g.start(child())
-        for _ in range(3):
-            await asyncio.sleep(0)
-        assert asyncio.current_task().cancelling() == 0
-
-    arun(main)
-
-
-def test_called_off_while_it_waits_for_its_children(arun):
-    async def main():
-        async with calloff.group() as g:
-            op = g.start(waits())
-            asyncio.get_running_loop().call_later(0.01, g.cancel)
-        assert op.cancelled()
-
-    arun(main)
-
-
-def test_its_deadline_stops_everything_and_is_told(arun):
-    async def main():
-        async def body():
-            async with calloff.group(timeout=0.02) as g:
-                ops.append(g.start(waits()))
-                await asyncio.sleep(3600)
-
-        ops = []
-        op = calloff.start(body(), name="host")
-        with pytest.raises(calloff.TimedOut, match=r"^the group did not end within 0.02 s$") as caught:
-            await op
-        assert caught.value.operation == op.ref
-        assert caught.value.reason.kind == "deadline"
-        assert ops[0].reason.kind == "deadline"
-        assert isinstance(ops[0].exception(), calloff.TimedOut)
-
-    arun(main)
-
-
-def test_a_deadline_with_failures_tells_both(arun):
-    async def main():
-        async def fails_when_stopped():
-            try:
-                await waits()
-            except asyncio.CancelledError:
-                raise Mine from None
-
-        with pytest.raises(calloff.TimedOut) as caught:
-            async with calloff.group(timeout=0.02) as g:
-                g.start(fails_when_stopped())
-        assert isinstance(caught.value.__cause__, ExceptionGroup)
-        assert isinstance(caught.value.__cause__.exceptions[0], Mine)
-
-    arun(main)
-
-
-def test_a_cancel_of_the_host_with_failures_raises_the_cancel(arun):
-    async def main():
-        async def fails_when_stopped():
-            try:
-                await waits()
-            except asyncio.CancelledError:
-                raise Mine from None
-
-        async def host():
+    async def host():
+        try:
+            await asyncio.sleep(3600)
+        finally:
             async with calloff.group() as g:
-                g.start(fails_when_stopped())
+                g.start(waits())
+                g.cancel("enough")
+            counts.append(asyncio.current_task().cancelling())
+            for _ in range(3):
+                await asyncio.sleep(0)
+            counts.append("quiet")
 
-        task = asyncio.create_task(host())
-        for _ in range(3):
-            await asyncio.sleep(0)
-        task.cancel("home time")
-        with pytest.raises(asyncio.CancelledError, match="home time") as caught:
-            await task
-        assert isinstance(caught.value.__cause__, ExceptionGroup)
-
-    arun(main)
+    task = asyncio.create_task(host())
+    await asyncio.sleep(0)
+    task.cancel("mine")
+    with pytest.raises(asyncio.CancelledError, match="mine"):
+        await task
+    assert counts == [1, "quiet"]
 
 
-def test_an_ended_group_has_dropped_its_timer(arun):
-    async def main():
+async def test_called_off_from_an_eager_child():
+    async with calloff.group() as g:
+
+        async def child():
+            g.cancel("by a child")
+            await asyncio.sleep(3600)
+
+        g.start(child())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert asyncio.current_task().cancelling() == 0
+
+
+async def test_called_off_while_it_waits_for_its_children():
+    async with calloff.group() as g:
+        op = g.start(waits())
+        asyncio.get_running_loop().call_later(0.01, g.cancel)
+    assert op.cancelled()
+
+
+async def test_its_deadline_stops_everything_and_is_told():
+    async def body():
         async with calloff.group(timeout=0.02) as g:
-            pass
-        assert g.timer_at == -1.0
-        await asyncio.sleep(0.04)
-        assert asyncio.current_task().cancelling() == 0
+            ops.append(g.start(waits()))
+            await asyncio.sleep(3600)
 
-    arun(main)
+    ops = []
+    op = calloff.start(body(), name="host")
+    with pytest.raises(calloff.TimedOut, match=r"^the group did not end within 0.02 s$") as caught:
+        await op
+    assert caught.value.operation == op.ref
+    assert caught.value.reason.kind == "deadline"
+    assert ops[0].reason.kind == "deadline"
+    assert isinstance(ops[0].exception(), calloff.TimedOut)
+
+
+async def test_a_deadline_with_failures_tells_both():
+    async def fails_when_stopped():
+        try:
+            await waits()
+        except asyncio.CancelledError:
+            raise Mine from None
+
+    with pytest.raises(calloff.TimedOut) as caught:
+        async with calloff.group(timeout=0.02) as g:
+            g.start(fails_when_stopped())
+    assert isinstance(caught.value.__cause__, ExceptionGroup)
+    assert isinstance(caught.value.__cause__.exceptions[0], Mine)
+
+
+async def test_a_cancel_of_the_host_with_failures_raises_the_cancel():
+    async def fails_when_stopped():
+        try:
+            await waits()
+        except asyncio.CancelledError:
+            raise Mine from None
+
+    async def host():
+        async with calloff.group() as g:
+            g.start(fails_when_stopped())
+
+    task = asyncio.create_task(host())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    task.cancel("home time")
+    with pytest.raises(asyncio.CancelledError, match="home time") as caught:
+        await task
+    assert isinstance(caught.value.__cause__, ExceptionGroup)
+
+
+async def test_an_ended_group_has_dropped_its_timer():
+    async with calloff.group(timeout=0.02) as g:
+        pass
+    assert g.timer_at == -1.0
+    await asyncio.sleep(0.04)
+    assert asyncio.current_task().cancelling() == 0
 
 
 # --- starting in it
 
 
-def test_the_childrens_grace_is_the_groups_unless_they_have_their_own(arun):
-    async def main():
-        async def cleans_up_for_ever():
-            try:
-                await waits()
-            finally:
-                await waits()
+async def test_the_childrens_grace_is_the_groups_unless_they_have_their_own():
+    async def cleans_up_for_ever():
+        try:
+            await waits()
+        finally:
+            await waits()
 
-        async with calloff.group(grace=0.02) as g:
-            first = g.start(cleans_up_for_ever())
-            second = g.start(cleans_up_for_ever(), grace=0.1)
-            await asyncio.sleep(0)
-            g.cancel()
-        assert first.report.seconds >= 0.02 - 0.003
-        assert second.report.seconds >= 0.1 - 0.003
-        assert first.report.seconds < second.report.seconds
-
-    arun(main)
+    async with calloff.group(grace=0.02) as g:
+        first = g.start(cleans_up_for_ever())
+        second = g.start(cleans_up_for_ever(), grace=0.1)
+        await asyncio.sleep(0)
+        g.cancel()
+    assert first.report.seconds >= 0.02 - 0.003
+    assert second.report.seconds >= 0.1 - 0.003
+    assert first.report.seconds < second.report.seconds
 
 
 @pytest.mark.parametrize("when", ["before", "stopping", "after"])
@@ -369,20 +314,17 @@ def test_nothing_can_be_started_outside_its_time(arun, when, recwarn):
     assert not [warning for warning in recwarn if "never awaited" in str(warning.message)]
 
 
-def test_children_may_start_siblings_while_it_waits(arun):
-    async def main():
-        async with calloff.group() as g:
+async def test_children_may_start_siblings_while_it_waits():
+    async with calloff.group() as g:
 
-            async def breeds(depth):
-                await asyncio.sleep(0)
-                if depth:
-                    g.start(breeds(depth - 1))
+        async def breeds(depth):
+            await asyncio.sleep(0)
+            if depth:
+                g.start(breeds(depth - 1))
 
-            g.start(breeds(5))
-        assert len(g.operations) == 6
-        assert all(op.done() for op in g.operations)
-
-    arun(main)
+        g.start(breeds(5))
+    assert len(g.operations) == 6
+    assert all(op.done() for op in g.operations)
 
 
 def test_it_is_entered_once_and_inside_a_task(arun):
@@ -398,37 +340,31 @@ def test_it_is_entered_once_and_inside_a_task(arun):
         calloff.group().__aenter__().send(None)
 
 
-def test_groups_in_groups(arun):
-    async def main():
-        ops = []
-        with pytest.raises(ExceptionGroup) as caught:
-            async with calloff.group() as outer:
-                ops.append(outer.start(waits()))
-                async with calloff.group() as inner:
-                    ops.append(inner.start(waits()))
-                    inner.start(fails())
-        assert caught.group_contains(Mine, depth=2)
-        assert all(op.cancelled() for op in ops)
-        assert asyncio.current_task().cancelling() == 0
-
-    arun(main)
+async def test_groups_in_groups():
+    ops = []
+    with pytest.raises(ExceptionGroup) as caught:
+        async with calloff.group() as outer:
+            ops.append(outer.start(waits()))
+            async with calloff.group() as inner:
+                ops.append(inner.start(waits()))
+                inner.start(fails())
+    assert caught.group_contains(Mine, depth=2)
+    assert all(op.cancelled() for op in ops)
+    assert asyncio.current_task().cancelling() == 0
 
 
-def test_no_error_is_left_unretrieved(arun):
-    async def main():
-        told = []
-        asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
-        with pytest.raises(ExceptionGroup):
-            async with calloff.group() as g:
-                g.start(fails())
-                g.start(fails())
-        with pytest.raises(calloff.TimedOut):
-            async with calloff.group(timeout=0.01) as g:
-                g.start(waits())
-        async with calloff.group(on_error="collect") as g:
+async def test_no_error_is_left_unretrieved():
+    told = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+    with pytest.raises(ExceptionGroup):
+        async with calloff.group() as g:
             g.start(fails())
-        del g
-        gc.collect()
-        assert told == []
-
-    arun(main)
+            g.start(fails())
+    with pytest.raises(calloff.TimedOut):
+        async with calloff.group(timeout=0.01) as g:
+            g.start(waits())
+    async with calloff.group(on_error="collect") as g:
+        g.start(fails())
+    del g
+    gc.collect()
+    assert told == []

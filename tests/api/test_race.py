@@ -154,47 +154,38 @@ def test_a_winner_in_time_wins_even_if_the_losers_take_longer_to_go():
     assert virtual_time.run(main) == "a"
 
 
-def test_the_value_may_be_none_or_an_error_object(arun):
-    async def main():
-        async def nothing():
-            return None
+async def test_the_value_may_be_none_or_an_error_object():
+    async def nothing():
+        return None
 
-        async def error():
-            return Mine("returned, not raised")
+    async def error():
+        return Mine("returned, not raised")
 
-        assert await calloff.race(nothing()) is None
-        assert isinstance(await calloff.race(error()), Mine)
-
-    arun(main)
+    assert await calloff.race(nothing()) is None
+    assert isinstance(await calloff.race(error()), Mine)
 
 
-def test_in_real_time(arun):
-    async def main():
-        async def runs(seconds):
-            await asyncio.sleep(seconds)
-            return seconds
+async def test_in_real_time():
+    async def runs(seconds):
+        await asyncio.sleep(seconds)
+        return seconds
 
-        assert await calloff.race(runs(60), runs(0.01), runs(30), stagger=0.005) == 0.01
-        assert asyncio.current_task().cancelling() == 0
-
-    arun(main)
+    assert await calloff.race(runs(60), runs(0.01), runs(30), stagger=0.005) == 0.01
+    assert asyncio.current_task().cancelling() == 0
 
 
-def test_why_the_losers_were_stopped(arun):
-    async def main():
-        seen = []
+async def test_why_the_losers_were_stopped():
+    seen = []
 
-        async def loser():
-            seen.append(calloff.current())
-            await asyncio.sleep(3600)
+    async def loser():
+        seen.append(calloff.current())
+        await asyncio.sleep(3600)
 
-        async def winner():
-            await asyncio.sleep(0)
+    async def winner():
+        await asyncio.sleep(0)
 
-        await calloff.race(loser(), winner())
-        assert (seen[0].reason.kind, seen[0].reason.text) == ("sibling", "'winner' won the race")
-
-    arun(main)
+    await calloff.race(loser(), winner())
+    assert (seen[0].reason.kind, seen[0].reason.text) == ("sibling", "'winner' won the race")
 
 
 @pytest.mark.parametrize(
@@ -222,12 +213,9 @@ def test_bad_input_starts_nothing(arun, recwarn, options, error, text):
     assert not [warning for warning in recwarn if "never awaited" in str(warning.message)]
 
 
-def test_no_contenders(arun):
-    async def main():
-        with pytest.raises(ValueError, match="^race needs at least one work$"):
-            await calloff.race()
-
-    arun(main)
+async def test_no_contenders():
+    with pytest.raises(ValueError, match="^race needs at least one work$"):
+        await calloff.race()
 
 
 def test_something_that_is_no_work_among_them(arun, recwarn):

@@ -22,7 +22,7 @@ def blocking(x):
 # --- what is work
 
 
-def test_a_coroutine_an_async_function_a_partial_and_an_async_callable(arun):
+async def test_a_coroutine_an_async_function_a_partial_and_an_async_callable():
     class Job:
         async def __call__(self):
             return 6
@@ -30,131 +30,110 @@ def test_a_coroutine_an_async_function_a_partial_and_an_async_callable(arun):
         async def method(self):
             return 7
 
-    async def main():
-        assert await calloff.call(value(3)) == 3
-        assert await calloff.call(value) == 3
-        assert await calloff.call(functools.partial(value, 4)) == 4
-        assert await calloff.call(functools.partial(functools.partial(value), result=5)) == 5
-        assert await calloff.call(Job()) == 6
-        assert await calloff.call(Job().method) == 7
-
-    arun(main)
+    assert await calloff.call(value(3)) == 3
+    assert await calloff.call(value) == 3
+    assert await calloff.call(functools.partial(value, 4)) == 4
+    assert await calloff.call(functools.partial(functools.partial(value), result=5)) == 5
+    assert await calloff.call(Job()) == 6
+    assert await calloff.call(Job().method) == 7
 
 
-def test_one_operation_may_be_the_work_of_another(arun):
-    async def main():
-        inner = calloff.start(value(3))
-        assert await calloff.start(inner) == 3
-        inner = calloff.start(asyncio.Event().wait())
-        outer = calloff.start(inner)
-        await asyncio.sleep(0)
-        await outer.stop()
-        assert inner.cancelled()
-
-    arun(main)
+async def test_one_operation_may_be_the_work_of_another():
+    inner = calloff.start(value(3))
+    assert await calloff.start(inner) == 3
+    inner = calloff.start(asyncio.Event().wait())
+    outer = calloff.start(inner)
+    await asyncio.sleep(0)
+    await outer.stop()
+    assert inner.cancelled()
 
 
 # --- names
 
 
-def test_names(arun):
+async def test_names():
     class Job:
         async def method(self):
             pass
 
-    async def main():
-        for work, name in (
-            (value(), "value"),
-            (value, "value"),
-            (Job().method(), "Job.method"),
-            (functools.partial(value, 3), "value"),
-        ):
-            op = calloff.start(work)
-            assert op.name == name
-            await op
-        op = calloff.start(value(), name="mine")
-        assert (op.name, op.ref.name) == ("mine", "mine")
+    for work, name in (
+        (value(), "value"),
+        (value, "value"),
+        (Job().method(), "Job.method"),
+        (functools.partial(value, 3), "value"),
+    ):
+        op = calloff.start(work)
+        assert op.name == name
         await op
-
-    arun(main)
+    op = calloff.start(value(), name="mine")
+    assert (op.name, op.ref.name) == ("mine", "mine")
+    await op
 
 
 # --- what is no work
 
 
 @pytest.mark.parametrize("work", [None, 3, "value", [value], object(), asyncio.sleep])
-def test_what_is_no_work_is_told_what_is(arun, work):
-    async def main():
-        with pytest.raises(TypeError) as caught:
-            calloff.start(work)
-        if work is not asyncio.sleep:
-            assert str(caught.value).startswith("work must be a coroutine, an async function, or thread(), process()")
-            assert repr(work) in str(caught.value)
-
-    arun(main)
+async def test_what_is_no_work_is_told_what_is(work):
+    with pytest.raises(TypeError) as caught:
+        calloff.start(work)
+    if work is not asyncio.sleep:
+        assert str(caught.value).startswith("work must be a coroutine, an async function, or thread(), process()")
+        assert repr(work) in str(caught.value)
 
 
 @pytest.mark.parametrize("function", [blocking, time.sleep, functools.partial(blocking, 3), print])
-def test_a_blocking_function_names_the_three_ways_to_say_where(arun, function):
-    async def main():
-        for verb in (calloff.start, lambda work: asyncio.ensure_future(calloff.call(work))):
-            with pytest.raises(TypeError) as caught:
-                found = verb(function)
-                await found
-            text = str(caught.value)
-            assert "is a blocking function: say where it is to run" in text
-            assert "calloff.thread(" in text
-            assert "calloff.process(" in text
-            assert "calloff.command(" in text
-        name = getattr(function, "__qualname__", None)
-        if name:
-            assert text.startswith(f"{name} is a blocking function")
-
-    arun(main)
+async def test_a_blocking_function_names_the_three_ways_to_say_where(function):
+    for verb in (calloff.start, lambda work: asyncio.ensure_future(calloff.call(work))):
+        with pytest.raises(TypeError) as caught:
+            found = verb(function)
+            await found
+        text = str(caught.value)
+        assert "is a blocking function: say where it is to run" in text
+        assert "calloff.thread(" in text
+        assert "calloff.process(" in text
+        assert "calloff.command(" in text
+    name = getattr(function, "__qualname__", None)
+    if name:
+        assert text.startswith(f"{name} is a blocking function")
 
 
-def test_a_coroutine_that_was_already_awaited(arun):
-    async def main():
-        finished = value()
-        await finished
-        with pytest.raises(RuntimeError, match=r"^the coroutine 'value' was already awaited or started$"):
-            calloff.start(finished)
-        begun = asyncio.sleep(0)
-        begun.send(None)
-        with pytest.raises(RuntimeError, match="'sleep' was already awaited or started"):
-            calloff.start(begun)
-        begun.close()
-        other = asyncio.sleep(3600)
-        task = asyncio.create_task(other)
-        await asyncio.sleep(0)
-        with pytest.raises(RuntimeError, match="already awaited or started"):
-            calloff.start(other)
-        task.cancel()
-        await asyncio.wait([task])
-        closed = value()
-        closed.close()
-        with pytest.raises(RuntimeError, match="already awaited or started"):
-            calloff.start(closed)
-
-    arun(main)
+async def test_a_coroutine_that_was_already_awaited():
+    finished = value()
+    await finished
+    with pytest.raises(RuntimeError, match=r"^the coroutine 'value' was already awaited or started$"):
+        calloff.start(finished)
+    begun = asyncio.sleep(0)
+    begun.send(None)
+    with pytest.raises(RuntimeError, match="'sleep' was already awaited or started"):
+        calloff.start(begun)
+    begun.close()
+    other = asyncio.sleep(3600)
+    task = asyncio.create_task(other)
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="already awaited or started"):
+        calloff.start(other)
+    task.cancel()
+    await asyncio.wait([task])
+    closed = value()
+    closed.close()
+    with pytest.raises(RuntimeError, match="already awaited or started"):
+        calloff.start(closed)
 
 
-def test_a_coroutine_given_to_two_operations(arun, loop_kind):
+async def test_a_coroutine_given_to_two_operations(loop_kind):
     """The second fails, whenever that is found out, and the first is not disturbed."""
 
-    async def main():
-        async def slow():
-            await asyncio.sleep(0.01)
-            return 3
+    async def slow():
+        await asyncio.sleep(0.01)
+        return 3
 
-        coro = slow()
-        first = calloff.start(coro)
-        await asyncio.sleep(0)
-        with pytest.raises(RuntimeError, match="already awaited or started"):
-            calloff.start(coro)
-        assert await first == 3
-
-    arun(main)
+    coro = slow()
+    first = calloff.start(coro)
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="already awaited or started"):
+        calloff.start(coro)
+    assert await first == 3
 
 
 def test_no_running_loop():
@@ -215,75 +194,63 @@ def test_a_wrong_duration_is_refused_by_name_before_anything_starts(arun, option
 
 
 @pytest.mark.parametrize("grace", [0, 0.5, 5, 5.0, 1e12, float("inf")])
-def test_any_grace_of_zero_or_more_will_do(arun, grace):
-    async def main():
-        op = calloff.start(asyncio.Event().wait(), grace=grace)
-        await asyncio.sleep(0)
-        assert isinstance(await op.stop(), calloff.Cancelled)
-        assert await calloff.call(value, grace=grace) == 3
-
-    arun(main)
+async def test_any_grace_of_zero_or_more_will_do(grace):
+    op = calloff.start(asyncio.Event().wait(), grace=grace)
+    await asyncio.sleep(0)
+    assert isinstance(await op.stop(), calloff.Cancelled)
+    assert await calloff.call(value, grace=grace) == 3
 
 
 # --- call
 
 
-def test_call_returns_or_raises_what_await_would(arun):
-    async def main():
-        async def fails():
-            raise ZeroDivisionError
+async def test_call_returns_or_raises_what_await_would():
+    async def fails():
+        raise ZeroDivisionError
 
-        assert await calloff.call(value(3), name="mine", timeout=60, stall=60, grace=1) == 3
-        with pytest.raises(ZeroDivisionError):
-            await calloff.call(fails)
-        with pytest.raises(calloff.TimedOut, match="^'mine' did not end within 0.01 s"):
-            await calloff.call(asyncio.Event().wait(), name="mine", timeout=0.01)
-
-    arun(main)
+    assert await calloff.call(value(3), name="mine", timeout=60, stall=60, grace=1) == 3
+    with pytest.raises(ZeroDivisionError):
+        await calloff.call(fails)
+    with pytest.raises(calloff.TimedOut, match="^'mine' did not end within 0.01 s"):
+        await calloff.call(asyncio.Event().wait(), name="mine", timeout=0.01)
 
 
-def test_a_call_that_is_cancelled_stops_its_work(arun):
-    async def main():
-        started = []
+async def test_a_call_that_is_cancelled_stops_its_work():
+    started = []
 
-        async def body():
-            started.append(calloff.current())
-            await asyncio.sleep(3600)
+    async def body():
+        started.append(calloff.current())
+        await asyncio.sleep(3600)
 
-        task = asyncio.create_task(calloff.call(body()))
-        while not started:
-            await asyncio.sleep(0)
-        task.cancel("home time")
-        with pytest.raises(asyncio.CancelledError) as caught:
-            await task
-        assert not isinstance(caught.value, calloff.OperationCancelled)
-        assert started[0].cancelled()
-        assert (started[0].reason.kind, started[0].reason.text) == ("parent", "home time")
-
-    arun(main)
+    task = asyncio.create_task(calloff.call(body()))
+    while not started:
+        await asyncio.sleep(0)
+    task.cancel("home time")
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    assert not isinstance(caught.value, calloff.OperationCancelled)
+    assert started[0].cancelled()
+    assert (started[0].reason.kind, started[0].reason.text) == ("parent", "home time")
 
 
-def test_the_reason_is_handed_through_nested_calls(arun):
-    async def main():
-        ops = []
+async def test_the_reason_is_handed_through_nested_calls():
+    ops = []
 
-        async def inner():
-            ops.append(calloff.current())
-            await asyncio.sleep(3600)
+    async def inner():
+        ops.append(calloff.current())
+        await asyncio.sleep(3600)
 
-        async def outer():
-            await calloff.call(inner())
+    async def outer():
+        await calloff.call(inner())
 
-        op = calloff.start(outer(), timeout=0.02)
-        await op.outcome()
-        assert op.reason.kind == "deadline"
-        assert ops[0].reason.kind == "parent"
-        assert ops[0].reason.text == "within 0.02 s"
-
-    arun(main)
+    op = calloff.start(outer(), timeout=0.02)
+    await op.outcome()
+    assert op.reason.kind == "deadline"
+    assert ops[0].reason.kind == "parent"
+    assert ops[0].reason.text == "within 0.02 s"
 
 
-def test_a_decorated_async_function_is_awaited_all_the_same(arun):
+async def test_a_decorated_async_function_is_awaited_all_the_same():
     def logged(function):
         @functools.wraps(function)
         def inner():
@@ -299,14 +266,11 @@ def test_a_decorated_async_function_is_awaited_all_the_same(arun):
     def forgets():
         return 3
 
-    async def main():
-        assert await calloff.call(works) == "ran"
-        with pytest.raises(TypeError, match="returned 3, which can't be awaited"):
-            calloff.start(forgets)
-        with pytest.raises(TypeError, match="If it returns a coroutine, call it"):
-            calloff.start(lambda: works())
-
-    arun(main)
+    assert await calloff.call(works) == "ran"
+    with pytest.raises(TypeError, match="returned 3, which can't be awaited"):
+        calloff.start(forgets)
+    with pytest.raises(TypeError, match="If it returns a coroutine, call it"):
+        calloff.start(lambda: works())
 
 
 def generates():

@@ -59,14 +59,10 @@ STUBBORN = {tool.__name__: tool for tool in bodies.STUBBORN}
 
 
 @pytest.mark.parametrize("name", ["polite", "cleanup", "sync"])
-def test_a_call_that_takes_too_long_is_told_in_a_sentence(arun, name):
+async def test_a_call_that_takes_too_long_is_told_in_a_sentence(name):
     limited = calloff.tool(timeout=0.1, grace=1)(STUBBORN[name])
-
-    async def main():
-        told = await limited()
-        assert told == f"{name} was called off: it did not end within 0.1 s. It was stopped and does not run any more."
-
-    arun(main)
+    told = await limited()
+    assert told == f"{name} was called off: it did not end within 0.1 s. It was stopped and does not run any more."
 
 
 def test_what_could_not_be_ended_is_said_to_run():
@@ -87,14 +83,10 @@ def test_what_could_not_be_ended_is_said_to_run():
     asyncio.run(main())
 
 
-def test_a_blocking_tool_that_ignores_everything_is_killed(arun):
+async def test_a_blocking_tool_that_ignores_everything_is_killed():
     # time enough to enter its `try`: one that is asked before that obeys, as any function does
     limited = calloff.tool(timeout=2, grace=0.2, place="process")(deaf)
-
-    async def main():
-        assert (await limited()).endswith("It was killed and does not run any more.")
-
-    arun(main)
+    assert (await limited()).endswith("It was killed and does not run any more.")
 
 
 def deaf():
@@ -113,80 +105,62 @@ def test_a_tool_that_blocks_the_loop():
     calloff.run(main(), timeout=30)
 
 
-def test_it_can_raise_instead(arun):
+async def test_it_can_raise_instead():
     limited = calloff.tool(timeout=0.1, on_timeout="raise")(bodies.polite)
-
-    async def main():
-        with pytest.raises(
-            calloff.TimedOut, match=r"^polite was called off: it did not end within 0.1 s. It was stopped"
-        ):
-            await limited()
-
-    arun(main)
+    with pytest.raises(calloff.TimedOut, match=r"^polite was called off: it did not end within 0.1 s. It was stopped"):
+        await limited()
 
 
-def test_a_stop_from_outside_is_told_and_one_of_the_program_is_not(arun):
-    async def main():
-        call = asyncio.ensure_future(calloff.tool(bodies.polite)())
-        while not (found := [op for op in calloff.operations() if op.name == "polite" and "sleep" in str(op.where())]):
-            await asyncio.sleep(0)
-        found[0].cancel("not needed")
-        assert await call == "polite was called off: not needed. It was stopped and does not run any more."
+async def test_a_stop_from_outside_is_told_and_one_of_the_program_is_not():
+    call = asyncio.ensure_future(calloff.tool(bodies.polite)())
+    while not (found := [op for op in calloff.operations() if op.name == "polite" and "sleep" in str(op.where())]):
+        await asyncio.sleep(0)
+    found[0].cancel("not needed")
+    assert await call == "polite was called off: not needed. It was stopped and does not run any more."
 
-        call = asyncio.ensure_future(calloff.tool(bodies.polite)())
-        while not (found := [op for op in calloff.operations() if op.name == "polite" and "sleep" in str(op.where())]):
-            await asyncio.sleep(0)
-        found[0].cancel(calloff.Reason(calloff.Kind.SHUTDOWN))
-        with pytest.raises(calloff.OperationCancelled):
-            await call
-
-    arun(main)
+    call = asyncio.ensure_future(calloff.tool(bodies.polite)())
+    while not (found := [op for op in calloff.operations() if op.name == "polite" and "sleep" in str(op.where())]):
+        await asyncio.sleep(0)
+    found[0].cancel(calloff.Reason(calloff.Kind.SHUTDOWN))
+    with pytest.raises(calloff.OperationCancelled):
+        await call
 
 
-def test_a_cancel_of_the_call_goes_on_when_the_tool_has_ended(arun):
+async def test_a_cancel_of_the_call_goes_on_when_the_tool_has_ended():
+    bodies.seen.clear()
+    call = asyncio.ensure_future(calloff.tool(bodies.cleanup)())
+    while not any(op.name == "cleanup" for op in calloff.operations()):
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    call.cancel()
+    await asyncio.wait([call])
+    assert call.cancelled()
+    assert bodies.seen == ["cleaned up"]
     bodies.seen.clear()
 
-    async def main():
-        call = asyncio.ensure_future(calloff.tool(bodies.cleanup)())
-        while not any(op.name == "cleanup" for op in calloff.operations()):
-            await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        call.cancel()
-        await asyncio.wait([call])
-        assert call.cancelled()
-        assert bodies.seen == ["cleaned up"]
-        bodies.seen.clear()
 
-    arun(main)
-
-
-def test_a_cancel_of_anyio_is_no_spin(arun):
+async def test_a_cancel_of_anyio_is_no_spin():
     anyio = pytest.importorskip("anyio")
     turns = 0
 
-    async def main():
+    async def count():
         nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0.001)
 
-        async def count():
-            nonlocal turns
-            while True:
-                turns += 1
-                await asyncio.sleep(0.001)
-
-        with anyio.move_on_after(0.05) as scope:
-            async with anyio.create_task_group() as group:
-                group.start_soon(calloff.tool(bodies.cleanup))
-        assert scope.cancelled_caught
-        counter = asyncio.ensure_future(count())
-        began = time.process_time()
-        with anyio.move_on_after(0.05):
-            async with anyio.create_task_group() as group:
-                group.start_soon(calloff.tool(grace=0.5)(bodies.swallow))
-        assert time.process_time() - began < 0.4
-        counter.cancel()
-        bodies.seen.clear()
-
-    arun(main)
+    with anyio.move_on_after(0.05) as scope:
+        async with anyio.create_task_group() as group:
+            group.start_soon(calloff.tool(bodies.cleanup))
+    assert scope.cancelled_caught
+    counter = asyncio.ensure_future(count())
+    began = time.process_time()
+    with anyio.move_on_after(0.05):
+        async with anyio.create_task_group() as group:
+            group.start_soon(calloff.tool(grace=0.5)(bodies.swallow))
+    assert time.process_time() - began < 0.4
+    counter.cancel()
+    bodies.seen.clear()
 
 
 class Context:

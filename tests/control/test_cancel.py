@@ -31,26 +31,23 @@ def call_off(query: Query, **options: Any) -> list[Stopped]:
     return asyncio.run(all_of_them())
 
 
-def test_who_asked_and_why_arrive(arun: Run) -> None:
-    async def main() -> None:
-        with expose():
-            async with Client() as client:
-                op = calloff.start(waits())
-                (stopped,) = [one async for one in client.cancel(Query(ids=(op.id,)), reason="too slow")]
-                assert stopped.outcome == "cancelled"
-                assert stopped.row is not None
-                assert stopped.row.rung == "ASKED"
-                outcome = await op.outcome()
-                assert isinstance(outcome, calloff.Cancelled)
-                assert (outcome.reason.kind, outcome.reason.text) == ("requested", "too slow")
-                assert outcome.reason.by is not None
-                assert outcome.reason.by.startswith("root (pid " if os.geteuid() == 0 else "")
-                assert f"(pid {os.getpid()}, " in outcome.reason.by
-
-    arun(main)
+async def test_who_asked_and_why_arrive() -> None:
+    with expose():
+        async with Client() as client:
+            op = calloff.start(waits())
+            (stopped,) = [one async for one in client.cancel(Query(ids=(op.id,)), reason="too slow")]
+            assert stopped.outcome == "cancelled"
+            assert stopped.row is not None
+            assert stopped.row.rung == "ASKED"
+            outcome = await op.outcome()
+            assert isinstance(outcome, calloff.Cancelled)
+            assert (outcome.reason.kind, outcome.reason.text) == ("requested", "too slow")
+            assert outcome.reason.by is not None
+            assert outcome.reason.by.startswith("root (pid " if os.geteuid() == 0 else "")
+            assert f"(pid {os.getpid()}, " in outcome.reason.by
 
 
-def test_every_ending(arun: Run) -> None:
+async def test_every_ending() -> None:
     async def returns() -> int:
         try:
             await asyncio.sleep(3600)
@@ -79,90 +76,77 @@ def test_every_ending(arun: Run) -> None:
                 pass
 
     over: list[bool] = []
-
-    async def main() -> None:
-        with expose():
-            async with Client() as client:
-                for work in (waits, returns, fails, swallows, deaf):
-                    calloff.start(work(), grace=0.2, name=work.__name__)
-                await asyncio.sleep(0.05)
-                told = {one.row.name: one async for one in client.cancel(Query(name="*")) if one.row is not None}
-                assert {name: one.outcome for name, one in told.items()} == {
-                    "waits": "cancelled",
-                    "returns": "completed",
-                    "fails": "failed",
-                    "swallows": "cancelled",
-                    "deaf": "abandoned",
-                }
-                rows = {name: one.row for name, one in told.items() if one.row is not None}
-                assert rows["fails"].error == "ValueError: broken"
-                assert rows["swallows"].rung == "FORCED"
-                assert rows["swallows"].refusals >= 1
-                assert {step.rung for step in rows["swallows"].steps} == {"ASKED", "INSISTED", "FORCED"}
-                assert rows["deaf"].where is not None
-                assert rows["deaf"].where.source == "await asyncio.sleep(0.2)"
-                assert told["deaf"].seconds >= 1.2
-                (again,) = [one async for one in client.cancel(Query(name="deaf"))]  # it is no news
-                assert again.outcome == "abandoned"
-                over.append(True)
-                while calloff.operations():
-                    await asyncio.sleep(0.01)
-                assert [one async for one in client.cancel(Query(name="deaf"))] == []
-
-    arun(main)
+    with expose():
+        async with Client() as client:
+            for work in (waits, returns, fails, swallows, deaf):
+                calloff.start(work(), grace=0.2, name=work.__name__)
+            await asyncio.sleep(0.05)
+            told = {one.row.name: one async for one in client.cancel(Query(name="*")) if one.row is not None}
+            assert {name: one.outcome for name, one in told.items()} == {
+                "waits": "cancelled",
+                "returns": "completed",
+                "fails": "failed",
+                "swallows": "cancelled",
+                "deaf": "abandoned",
+            }
+            rows = {name: one.row for name, one in told.items() if one.row is not None}
+            assert rows["fails"].error == "ValueError: broken"
+            assert rows["swallows"].rung == "FORCED"
+            assert rows["swallows"].refusals >= 1
+            assert {step.rung for step in rows["swallows"].steps} == {"ASKED", "INSISTED", "FORCED"}
+            assert rows["deaf"].where is not None
+            assert rows["deaf"].where.source == "await asyncio.sleep(0.2)"
+            assert told["deaf"].seconds >= 1.2
+            (again,) = [one async for one in client.cancel(Query(name="deaf"))]  # it is no news
+            assert again.outcome == "abandoned"
+            over.append(True)
+            while calloff.operations():
+                await asyncio.sleep(0.01)
+            assert [one async for one in client.cancel(Query(name="deaf"))] == []
 
 
-def test_when_the_wait_is_over_the_line_is_told(arun: Run) -> None:
+async def test_when_the_wait_is_over_the_line_is_told() -> None:
     async def slow() -> None:
         try:
             await asyncio.sleep(3600)
         finally:
             await asyncio.sleep(1800)
 
-    async def main() -> None:
-        with expose():
-            async with Client() as client:
-                op = calloff.start(slow(), grace=600)
-                await asyncio.sleep(0)
-                (stopped,) = [one async for one in client.cancel(Query(ids=(op.id,)), wait=0.1)]
-                assert stopped.outcome is None
-                assert stopped.row is not None
-                assert (stopped.row.state, stopped.row.outcome) == ("stopping", None)
-                assert stopped.row.where is not None
-                assert stopped.row.where.source == "await asyncio.sleep(1800)"
-                (stopped,) = [one async for one in client.cancel(Query(ids=(op.id,)), grace=0)]
-                assert stopped.outcome == "cancelled"
-                assert stopped.row is not None
-                assert stopped.row.rung == "FORCED"
-                assert [step.rung for step in stopped.row.steps] == ["ASKED", "FORCED"], "its clean-up was let alone"
-
-    arun(main)
+    with expose():
+        async with Client() as client:
+            op = calloff.start(slow(), grace=600)
+            await asyncio.sleep(0)
+            (stopped,) = [one async for one in client.cancel(Query(ids=(op.id,)), wait=0.1)]
+            assert stopped.outcome is None
+            assert stopped.row is not None
+            assert (stopped.row.state, stopped.row.outcome) == ("stopping", None)
+            assert stopped.row.where is not None
+            assert stopped.row.where.source == "await asyncio.sleep(1800)"
+            (stopped,) = [one async for one in client.cancel(Query(ids=(op.id,)), grace=0)]
+            assert stopped.outcome == "cancelled"
+            assert stopped.row is not None
+            assert stopped.row.rung == "FORCED"
+            assert [step.rung for step in stopped.row.steps] == ["ASKED", "FORCED"], "its clean-up was let alone"
 
 
-def test_a_dry_run_calls_nothing_off(arun: Run) -> None:
-    async def main() -> None:
-        with expose():
-            async with Client() as client:
-                op = calloff.start(waits())
-                (one,) = [one async for one in client.cancel(Query(name="*"), dry_run=True)]
-                assert (one.outcome, one.row and one.row.id) == (None, f"{os.getpid()}.{op.id}")
-                assert op.reason is None
-                await op.stop()
-                (one,) = [one async for one in client.cancel(Query(ids=(op.id,)))]  # it has ended already
-                assert one.outcome == "cancelled"
-
-    arun(main)
+async def test_a_dry_run_calls_nothing_off() -> None:
+    with expose():
+        async with Client() as client:
+            op = calloff.start(waits())
+            (one,) = [one async for one in client.cancel(Query(name="*"), dry_run=True)]
+            assert (one.outcome, one.row and one.row.id) == (None, f"{os.getpid()}.{op.id}")
+            assert op.reason is None
+            await op.stop()
+            (one,) = [one async for one in client.cancel(Query(ids=(op.id,)))]  # it has ended already
+            assert one.outcome == "cancelled"
 
 
-def test_nothing_matches(arun: Run) -> None:
-    async def main() -> None:
-        with expose():
-            async with Client() as client:
-                assert [one async for one in client.cancel(Query(name="nothing"))] == []
-                with pytest.raises(NotFound):
-                    _ = [one async for one in client.cancel(Query(ids=("7.7",)))]
-
-    arun(main)
+async def test_nothing_matches() -> None:
+    with expose():
+        async with Client() as client:
+            assert [one async for one in client.cancel(Query(name="nothing"))] == []
+            with pytest.raises(NotFound):
+                _ = [one async for one in client.cancel(Query(ids=("7.7",)))]
 
 
 def test_ten_thousand(tmp_path: Path) -> None:

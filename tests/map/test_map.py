@@ -32,40 +32,34 @@ def running():
     return [op for op in calloff.operations() if not op.done()]
 
 
-def test_each_item_has_its_outcome(arun):
+async def test_each_item_has_its_outcome():
     async def one(item):
         await asyncio.sleep(0)
         if item % 3 == 0:
             raise ValueError(item)
         return item * 10
 
-    async def main():
-        found = {}
-        async with calloff.map(one, range(20)) as results:
-            async for item, outcome in results:
-                found[item] = outcome
-        for item in range(20):
-            if item % 3:
-                assert found[item] == Completed(item * 10)
-            else:
-                assert isinstance(found[item], Failed)
-                assert found[item].error.args == (item,)
-        assert results.counts == (13, 7, 0, 0, 0)
-
-    arun(main)
+    found = {}
+    async with calloff.map(one, range(20)) as results:
+        async for item, outcome in results:
+            found[item] = outcome
+    for item in range(20):
+        if item % 3:
+            assert found[item] == Completed(item * 10)
+        else:
+            assert isinstance(found[item], Failed)
+            assert found[item].error.args == (item,)
+    assert results.counts == (13, 7, 0, 0, 0)
 
 
-def test_awaiting_it_gives_all_in_order(arun):
+async def test_awaiting_it_gives_all_in_order():
     async def one(item):
         await asyncio.sleep(0.02 * (item % 3))
         return item
 
-    async def main():
-        outcomes = await calloff.map(one, range(30), jobs=7)
-        assert [outcome.unwrap() for outcome in outcomes] == list(range(30))
-        assert await calloff.map(one, []) == []
-
-    arun(main)
+    outcomes = await calloff.map(one, range(30), jobs=7)
+    assert [outcome.unwrap() for outcome in outcomes] == list(range(30))
+    assert await calloff.map(one, []) == []
 
 
 def test_a_program_that_is_not_asynchronous():
@@ -91,7 +85,7 @@ def test_never_more_than_jobs_at_a_time(arun):
     assert most == 7
 
 
-def test_jobs_can_be_set_meanwhile(arun):
+async def test_jobs_can_be_set_meanwhile():
     now = most = 0
 
     async def one(item):
@@ -101,50 +95,43 @@ def test_jobs_can_be_set_meanwhile(arun):
         await asyncio.sleep(0.001)
         now -= 1
 
-    async def main():
-        nonlocal most
-        async with calloff.map(one, itertools.count(), jobs=2) as results:
-            assert results.jobs == 2
-            taken = 0
-            async for _ in results:
-                taken += 1
-                if taken == 20:
-                    assert most == 2
-                    results.jobs = 9
-                if taken == 100:
-                    assert most == 9
-                    results.jobs = 3
-                if taken == 150:
-                    most = 0
-                if taken == 200:
-                    assert most == 3
-                    break
-            with pytest.raises(ValueError, match="jobs must be 1 or more"):
-                results.jobs = 0
-
-    arun(main)
+    async with calloff.map(one, itertools.count(), jobs=2) as results:
+        assert results.jobs == 2
+        taken = 0
+        async for _ in results:
+            taken += 1
+            if taken == 20:
+                assert most == 2
+                results.jobs = 9
+            if taken == 100:
+                assert most == 9
+                results.jobs = 3
+            if taken == 150:
+                most = 0
+            if taken == 200:
+                assert most == 3
+                break
+        with pytest.raises(ValueError, match="jobs must be 1 or more"):
+            results.jobs = 0
 
 
-def test_the_limit_of_an_item_ends_only_that_item(arun):
+async def test_the_limit_of_an_item_ends_only_that_item():
     async def one(item):
         await asyncio.sleep(3600 if item % 10 == 0 else 0)
         return item
 
-    async def main():
-        ends = collections.Counter()
-        async with calloff.map(one, range(100), jobs=20, timeout=0.1) as results:
-            async for item, outcome in results:
-                ends[type(outcome)] += 1
-                if isinstance(outcome, Cancelled):
-                    assert item % 10 == 0
-                    assert outcome.reason.kind == "deadline"
-                    assert outcome.report.started
-        assert ends == {Completed: 90, Cancelled: 10}
-
-    arun(main)
+    ends = collections.Counter()
+    async with calloff.map(one, range(100), jobs=20, timeout=0.1) as results:
+        async for item, outcome in results:
+            ends[type(outcome)] += 1
+            if isinstance(outcome, Cancelled):
+                assert item % 10 == 0
+                assert outcome.reason.kind == "deadline"
+                assert outcome.report.started
+    assert ends == {Completed: 90, Cancelled: 10}
 
 
-def test_one_that_refuses_is_forced_and_the_others_go_on(arun):
+async def test_one_that_refuses_is_forced_and_the_others_go_on():
     async def one(item):
         while item == 3:
             try:
@@ -153,17 +140,14 @@ def test_one_that_refuses_is_forced_and_the_others_go_on(arun):
                 pass
         return item
 
-    async def main():
-        outcomes = await calloff.map(one, range(50), jobs=5, timeout=0.05, grace=0.1)
-        assert [type(outcome) for outcome in outcomes] == [Cancelled if i == 3 else Completed for i in range(50)]
-        assert outcomes[3].report.rung == calloff.Rung.FORCED
-        assert outcomes[3].report.refusals >= 1
-
-    arun(main)
+    outcomes = await calloff.map(one, range(50), jobs=5, timeout=0.05, grace=0.1)
+    assert [type(outcome) for outcome in outcomes] == [Cancelled if i == 3 else Completed for i in range(50)]
+    assert outcomes[3].report.rung == calloff.Rung.FORCED
+    assert outcomes[3].report.refusals >= 1
 
 
 @pytest.mark.parametrize("how", ["break", "return", "raise", "cancel"])
-def test_leaving_the_block_stops_what_is_in_flight_before_the_next_line_runs(arun, how):
+async def test_leaving_the_block_stops_what_is_in_flight_before_the_next_line_runs(how):
     begun, ended = set(), set()
 
     async def one(item):
@@ -187,19 +171,16 @@ def test_leaving_the_block_stops_what_is_in_flight_before_the_next_line_runs(aru
                 asyncio.current_task().cancel()
                 await asyncio.sleep(1)
 
-    async def main():
-        try:
-            await body()
-        except KeyError:
-            assert how == "raise"
-        except asyncio.CancelledError:
-            assert how == "cancel"
-            asyncio.current_task().uncancel()
-        assert begun == ended
-        assert len(begun) >= 10
-        assert not running()
-
-    arun(main)
+    try:
+        await body()
+    except KeyError:
+        assert how == "raise"
+    except asyncio.CancelledError:
+        assert how == "cancel"
+        asyncio.current_task().uncancel()
+    assert begun == ended
+    assert len(begun) >= 10
+    assert not running()
 
 
 def test_without_its_block_it_is_refused(arun):
@@ -219,7 +200,7 @@ def test_without_its_block_it_is_refused(arun):
         list(calloff.map(same, [1]))
 
 
-def test_items_are_drawn_as_there_is_room(arun):
+async def test_items_are_drawn_as_there_is_room():
     drawn = 0
 
     def source():
@@ -228,14 +209,11 @@ def test_items_are_drawn_as_there_is_room(arun):
             drawn += 1
             yield drawn
 
-    async def main():
-        async with calloff.map(same, source(), jobs=5) as results:
-            async for item, _ in results:
-                assert drawn <= item + 3 * 5
-                if item >= 300:
-                    break
-
-    arun(main)
+    async with calloff.map(same, source(), jobs=5) as results:
+        async for item, _ in results:
+            assert drawn <= item + 3 * 5
+            if item >= 300:
+                break
 
 
 def test_an_asynchronous_source_is_held_back_and_closed(arun):
@@ -271,7 +249,7 @@ def test_an_asynchronous_source_is_held_back_and_closed(arun):
     arun(main)
 
 
-def test_an_error_of_the_source_comes_after_what_was_in_flight(arun):
+async def test_an_error_of_the_source_comes_after_what_was_in_flight():
     def source():
         yield 1
         yield 2
@@ -281,21 +259,18 @@ def test_an_error_of_the_source_comes_after_what_was_in_flight(arun):
         for item in source():
             yield item
 
-    async def main():
-        for make in (source, asource):
-            seen = []
-            with pytest.raises(KeyError, match="source"):
-                async with calloff.map(same, make()) as results:
-                    async for _, outcome in results:
-                        seen.append(outcome.unwrap())
-            assert sorted(seen) == [1, 2]
-            with pytest.raises(KeyError, match="source"):
-                await calloff.map(same, make())
-
-    arun(main)
+    for make in (source, asource):
+        seen = []
+        with pytest.raises(KeyError, match="source"):
+            async with calloff.map(same, make()) as results:
+                async for _, outcome in results:
+                    seen.append(outcome.unwrap())
+        assert sorted(seen) == [1, 2]
+        with pytest.raises(KeyError, match="source"):
+            await calloff.map(same, make())
 
 
-def test_in_order_and_no_further_ahead_of_a_slow_head_than_memory_allows(arun):
+async def test_in_order_and_no_further_ahead_of_a_slow_head_than_memory_allows():
     begun = 0
     gate = None
 
@@ -306,47 +281,40 @@ def test_in_order_and_no_further_ahead_of_a_slow_head_than_memory_allows(arun):
             await gate.wait()
         return item
 
-    async def main():
-        nonlocal gate
-        gate = asyncio.Event()
-        async with calloff.map(one, itertools.count(), jobs=4, ordered=True) as results:
-            before = -1
-            while begun != before:
-                before = begun
-                await asyncio.sleep(0.02)
-            assert 4 <= begun <= 4 * 20
-            gate.set()
-            seen = []
-            async for item, _ in results:
-                seen.append(item)
-                if len(seen) == 500:
-                    break
-        assert seen == list(range(500))
-
-    arun(main)
+    gate = asyncio.Event()
+    async with calloff.map(one, itertools.count(), jobs=4, ordered=True) as results:
+        before = -1
+        while begun != before:
+            before = begun
+            await asyncio.sleep(0.02)
+        assert 4 <= begun <= 4 * 20
+        gate.set()
+        seen = []
+        async for item, _ in results:
+            seen.append(item)
+            if len(seen) == 500:
+                break
+    assert seen == list(range(500))
 
 
-def test_a_consumer_that_is_slow_is_waited_for(arun):
+async def test_a_consumer_that_is_slow_is_waited_for():
     begun = 0
 
     async def one(item):
         nonlocal begun
         begun += 1
 
-    async def main():
-        async with calloff.map(one, itertools.count(), jobs=4) as results:
-            taken = 0
-            async for _ in results:
-                taken += 1
-                await asyncio.sleep(0.005)
-                assert begun <= taken + 2 * 4
-                if taken == 20:
-                    break
-
-    arun(main)
+    async with calloff.map(one, itertools.count(), jobs=4) as results:
+        taken = 0
+        async for _ in results:
+            taken += 1
+            await asyncio.sleep(0.005)
+            assert begun <= taken + 2 * 4
+            if taken == 20:
+                break
 
 
-def test_retry(arun):
+async def test_retry():
     tries = collections.Counter()
 
     async def one(item):
@@ -360,15 +328,12 @@ def test_retry(arun):
         assert outcome.error.args == (attempt,)
         return 0.001 if attempt < 3 else None
 
-    async def main():
-        outcomes = await calloff.map(one, range(5), jobs=2, retry=retry)
-        assert [type(outcome) for outcome in outcomes] == [Completed] * 3 + [Failed] * 2
-        assert tries == {0: 1, 1: 2, 2: 3, 3: 3, 4: 3}
-
-    arun(main)
+    outcomes = await calloff.map(one, range(5), jobs=2, retry=retry)
+    assert [type(outcome) for outcome in outcomes] == [Completed] * 3 + [Failed] * 2
+    assert tries == {0: 1, 1: 2, 2: 3, 3: 3, 4: 3}
 
 
-def test_a_retry_that_waits_takes_nobodys_turn(arun):
+async def test_a_retry_that_waits_takes_nobodys_turn():
     async def one(item):
         if item == 0 and not failed:
             failed.append(time.monotonic())
@@ -376,15 +341,11 @@ def test_a_retry_that_waits_takes_nobodys_turn(arun):
         return item
 
     failed = []
-
-    async def main():
-        order = []
-        async with calloff.map(one, range(20), jobs=1, retry=lambda outcome, attempt: 0.1) as results:
-            async for item, _ in results:
-                order.append(item)
-        assert order == [*range(1, 20), 0]
-
-    arun(main)
+    order = []
+    async with calloff.map(one, range(20), jobs=1, retry=lambda outcome, attempt: 0.1) as results:
+        async for item, _ in results:
+            order.append(item)
+    assert order == [*range(1, 20), 0]
 
 
 def test_within_is_held_from_before_the_start_to_the_confirmed_end(arun):
@@ -428,60 +389,50 @@ def test_within_is_held_from_before_the_start_to_the_confirmed_end(arun):
     assert most == 3
 
 
-def test_the_limit_does_not_count_the_wait_for_what_is_held(arun):
+async def test_the_limit_does_not_count_the_wait_for_what_is_held():
     lock = None
 
     async def one(item):
         await asyncio.sleep(0.03)
         return item
 
-    async def main():
-        nonlocal lock
-        lock = asyncio.Lock()
-        outcomes = await calloff.map(one, range(8), timeout=2.0, within=lambda item: lock)
-        assert [o.unwrap() for o in outcomes] == list(range(8))
-
-    arun(main)
+    lock = asyncio.Lock()
+    outcomes = await calloff.map(one, range(8), timeout=2.0, within=lambda item: lock)
+    assert [o.unwrap() for o in outcomes] == list(range(8))
 
 
 @pytest.mark.parametrize(("most", "ended"), [(0, 1), (3, 4), (0.1, 20)])
-def test_after_too_many_failures_it_stops(arun, most, ended):
+async def test_after_too_many_failures_it_stops(most, ended):
     async def one(item):
         await asyncio.sleep(0)
         raise ValueError(item)
 
-    async def main():
-        seen = 0
-        with pytest.raises(calloff.CalloffError, match="max_failures=") as caught:
-            async with calloff.map(one, itertools.count(), jobs=1, max_failures=most) as results:
-                async for _ in results:
-                    seen += 1
-        assert seen == ended
-        assert isinstance(caught.value.__cause__, ValueError)
-
-    arun(main)
+    seen = 0
+    with pytest.raises(calloff.CalloffError, match="max_failures=") as caught:
+        async with calloff.map(one, itertools.count(), jobs=1, max_failures=most) as results:
+            async for _ in results:
+                seen += 1
+    assert seen == ended
+    assert isinstance(caught.value.__cause__, ValueError)
 
 
-def test_it_is_one_operation_with_the_items_below_it(arun):
-    async def main():
-        async with calloff.map(waits, range(100), jobs=3) as results:
-            (row,) = [op for op in calloff.operations() if op.name == "map waits"]
-            while not row.children:
-                await asyncio.sleep(0)
-            assert {op.name for op in row.children} == {"waits"}
-            assert len(row.children) == 3
-            assert row.parent is calloff.current()
-            async for tick in row.watch(0.02):
-                if tick.progress == "0 done, 0 failed, 3 running":
-                    break
-            row.cancel("enough of it")
-            with pytest.raises(calloff.OperationCancelled, match="enough of it"):
-                async for _, outcome in results:
-                    assert outcome.reason.kind == "parent"
-                    assert outcome.reason.text == "enough of it"
-        assert not row.children
-
-    arun(main)
+async def test_it_is_one_operation_with_the_items_below_it():
+    async with calloff.map(waits, range(100), jobs=3) as results:
+        (row,) = [op for op in calloff.operations() if op.name == "map waits"]
+        while not row.children:
+            await asyncio.sleep(0)
+        assert {op.name for op in row.children} == {"waits"}
+        assert len(row.children) == 3
+        assert row.parent is calloff.current()
+        async for tick in row.watch(0.02):
+            if tick.progress == "0 done, 0 failed, 3 running":
+                break
+        row.cancel("enough of it")
+        with pytest.raises(calloff.OperationCancelled, match="enough of it"):
+            async for _, outcome in results:
+                assert outcome.reason.kind == "parent"
+                assert outcome.reason.text == "enough of it"
+    assert not row.children
 
 
 def test_the_caller_is_cancelled_while_it_awaits_the_whole(arun):
@@ -499,7 +450,7 @@ def test_the_caller_is_cancelled_while_it_awaits_the_whole(arun):
     arun(main)
 
 
-def test_a_context_variable_of_one_item_is_not_seen_by_the_next(arun):
+async def test_a_context_variable_of_one_item_is_not_seen_by_the_next():
     var = contextvars.ContextVar("var", default=None)
 
     async def one(item):
@@ -507,11 +458,8 @@ def test_a_context_variable_of_one_item_is_not_seen_by_the_next(arun):
         var.set(item)
         return before
 
-    async def main():
-        var.set("outer")
-        assert {o.unwrap() for o in await calloff.map(one, range(30), jobs=2)} == {"outer"}
-
-    arun(main)
+    var.set("outer")
+    assert {o.unwrap() for o in await calloff.map(one, range(30), jobs=2)} == {"outer"}
 
 
 @pytest.mark.parametrize(
@@ -548,15 +496,12 @@ def test_wrong_arguments(arguments, error, text):
         calloff.map(arguments.pop("fn"), arguments.pop("items"), **arguments)
 
 
-def test_a_lambda_that_gives_nothing_to_await_fails_and_says_so(arun):
-    async def main():
-        (outcome,) = await calloff.map(lambda item: item, [1])
-        assert isinstance(outcome, Failed)
-        assert "must be a coroutine" in str(outcome.error)
-        (outcome,) = await calloff.map(lambda item: calloff.thread(str, item), [1])
-        assert outcome.unwrap() == "1"
-
-    arun(main)
+async def test_a_lambda_that_gives_nothing_to_await_fails_and_says_so():
+    (outcome,) = await calloff.map(lambda item: item, [1])
+    assert isinstance(outcome, Failed)
+    assert "must be a coroutine" in str(outcome.error)
+    (outcome,) = await calloff.map(lambda item: calloff.thread(str, item), [1])
+    assert outcome.unwrap() == "1"
 
 
 def test_memory_does_not_grow_with_the_number_of_items():
@@ -605,13 +550,10 @@ def test_leaving_a_plain_block_stops_what_is_in_flight():
     assert not running()
 
 
-def test_a_plain_block_in_a_loop_is_refused(arun):
-    async def main():
-        with pytest.raises(RuntimeError, match="async with"):
-            with calloff.map(same, [1]):
-                pass
-
-    arun(main)
+async def test_a_plain_block_in_a_loop_is_refused():
+    with pytest.raises(RuntimeError, match="async with"):
+        with calloff.map(same, [1]):
+            pass
 
 
 CTRL_C = """

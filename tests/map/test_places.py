@@ -17,15 +17,12 @@ def by_kind(outcomes):
 
 
 @pytest.mark.parametrize("place", [calloff.thread, calloff.process], ids=repr)
-def test_a_blocking_function(arun, place):
-    async def main():
-        outcomes = await calloff.map(bodies.fine, range(40), jobs=4, place=place, timeout=30)
-        assert [o.unwrap() for o in outcomes] == list(range(40))
-        (outcome,) = await calloff.map(bodies.fails, [7], place=place)
-        assert isinstance(outcome, Failed)
-        assert str(outcome.error) == "item 7"
-
-    arun(main)
+async def test_a_blocking_function(place):
+    outcomes = await calloff.map(bodies.fine, range(40), jobs=4, place=place, timeout=30)
+    assert [o.unwrap() for o in outcomes] == list(range(40))
+    (outcome,) = await calloff.map(bodies.fails, [7], place=place)
+    assert isinstance(outcome, Failed)
+    assert str(outcome.error) == "item 7"
 
 
 def test_an_async_function_in_a_process(arun):
@@ -40,17 +37,14 @@ def test_an_async_function_in_a_process(arun):
     arun(main)
 
 
-def test_a_command(arun):
-    async def main():
-        outcomes = await calloff.map("echo {#} {} {.}", ["a.txt", "b c; $(d)"], place=calloff.command)
-        assert [o.unwrap().text for o in outcomes] == ["1 a.txt a\n", "2 b c; $(d) b c; $(d)\n"]
-        outcomes = await calloff.map(["sh", "-c", 'exit "$0"', "{}"], [0, 3], place=calloff.command)
-        assert isinstance(outcomes[0], Completed)
-        assert isinstance(outcomes[1].error, calloff.CommandFailed)
-        outcomes = await calloff.map("no-such-program-here", [1, 2], place=calloff.command)
-        assert [type(outcome.error) for outcome in outcomes] == [FileNotFoundError] * 2
-
-    arun(main)
+async def test_a_command():
+    outcomes = await calloff.map("echo {#} {} {.}", ["a.txt", "b c; $(d)"], place=calloff.command)
+    assert [o.unwrap().text for o in outcomes] == ["1 a.txt a\n", "2 b c; $(d) b c; $(d)\n"]
+    outcomes = await calloff.map(["sh", "-c", 'exit "$0"', "{}"], [0, 3], place=calloff.command)
+    assert isinstance(outcomes[0], Completed)
+    assert isinstance(outcomes[1].error, calloff.CommandFailed)
+    outcomes = await calloff.map("no-such-program-here", [1, 2], place=calloff.command)
+    assert [type(outcome.error) for outcome in outcomes] == [FileNotFoundError] * 2
 
 
 BAD = {

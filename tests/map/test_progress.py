@@ -40,30 +40,24 @@ def test_a_function_is_called_meanwhile_and_at_the_end(arun):
     arun(main)
 
 
-def test_its_errors_cost_nothing(arun, caplog):
+async def test_its_errors_cost_nothing(caplog):
     def broken(progress):
         raise KeyError("mine")
 
-    async def main():
-        outcomes = await calloff.map(short, range(60), jobs=2, progress=broken)
-        assert [outcome.unwrap() for outcome in outcomes] == list(range(60))
-        assert caplog.text.count("is not called again") == 1
-        caplog.clear()
-
-    arun(main)
+    outcomes = await calloff.map(short, range(60), jobs=2, progress=broken)
+    assert [outcome.unwrap() for outcome in outcomes] == list(range(60))
+    assert caplog.text.count("is not called again") == 1
+    caplog.clear()
 
 
-def test_of_an_endless_source_there_is_no_share(arun):
-    async def main():
-        async with calloff.map(short, itertools.count(), jobs=2) as results:
-            async for item, _ in results:
-                if item > 5:
-                    break
-            assert results.progress.share is None
-            assert results.progress.left is None
-            assert "/s" in str(results.progress)
-
-    arun(main)
+async def test_of_an_endless_source_there_is_no_share():
+    async with calloff.map(short, itertools.count(), jobs=2) as results:
+        async for item, _ in results:
+            if item > 5:
+                break
+        assert results.progress.share is None
+        assert results.progress.left is None
+        assert "/s" in str(results.progress)
 
 
 class Terminal(io.StringIO):
@@ -71,33 +65,27 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_on_a_terminal_it_is_one_line(arun, monkeypatch):
-    async def main():
-        stream = Terminal()
-        monkeypatch.setattr(sys, "stderr", stream)
-        monkeypatch.setenv("TERM", "xterm")
-        await calloff.map(short, range(100), jobs=2, progress=True)
-        first, *_, last = stream.getvalue().split("\r")[1:]
-        assert first.startswith("map short: [")
-        assert last.startswith("map short: [####################] 100% of 100  100 done, 0 failed, 0 running  ")
-        assert last.endswith("\x1b[K\n")
-        assert stream.getvalue().count("\n") == 1
-
-    arun(main)
+async def test_on_a_terminal_it_is_one_line(monkeypatch):
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    await calloff.map(short, range(100), jobs=2, progress=True)
+    first, *_, last = stream.getvalue().split("\r")[1:]
+    assert first.startswith("map short: [")
+    assert last.startswith("map short: [####################] 100% of 100  100 done, 0 failed, 0 running  ")
+    assert last.endswith("\x1b[K\n")
+    assert stream.getvalue().count("\n") == 1
 
 
-def test_elsewhere_it_is_a_line_now_and_then(arun, monkeypatch):
-    async def main():
-        stream = io.StringIO()
-        monkeypatch.setattr(sys, "stderr", stream)
-        monkeypatch.setattr(bar, "LINES", 0.0)
-        await calloff.map(short, range(100), jobs=2, progress=True)
-        lines = stream.getvalue().splitlines()
-        assert len(lines) >= 2
-        assert lines[-1].startswith("map short: 100% of 100  100 done, 0 failed, 0 running  ")
-        assert "\r" not in stream.getvalue()
-
-    arun(main)
+async def test_elsewhere_it_is_a_line_now_and_then(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(bar, "LINES", 0.0)
+    await calloff.map(short, range(100), jobs=2, progress=True)
+    lines = stream.getvalue().splitlines()
+    assert len(lines) >= 2
+    assert lines[-1].startswith("map short: 100% of 100  100 done, 0 failed, 0 running  ")
+    assert "\r" not in stream.getvalue()
 
 
 def test_in_a_notebook_it_is_one_line_that_is_written_anew(arun, monkeypatch):

@@ -35,7 +35,7 @@ def alive():
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("kind", [KeyError, asyncio.CancelledError, GeneratorExit, calloff.StopForced, SystemExit])
 @pytest.mark.parametrize("asynchronous", [True, False])
-def test_whatever_a_source_raises_is_heard(arun, kind, first, asynchronous):
+async def test_whatever_a_source_raises_is_heard(kind, first, asynchronous):
     def source():
         if not first:
             yield 1
@@ -46,33 +46,27 @@ def test_whatever_a_source_raises_is_heard(arun, kind, first, asynchronous):
             yield 1
         raise kind("source")
 
-    async def main():
-        seen = []
-        wanted = calloff.CalloffError if kind in (asyncio.CancelledError, calloff.StopForced) else kind
-        with pytest.raises(wanted, match="source"):
-            async with calloff.map(same, asource() if asynchronous else source(), jobs=1) as results:
-                async for item, _ in results:
-                    seen.append(item)
-        assert seen == ([] if first else [1])
-
-    arun(main)
+    seen = []
+    wanted = calloff.CalloffError if kind in (asyncio.CancelledError, calloff.StopForced) else kind
+    with pytest.raises(wanted, match="source"):
+        async with calloff.map(same, asource() if asynchronous else source(), jobs=1) as results:
+            async for item, _ in results:
+                seen.append(item)
+    assert seen == ([] if first else [1])
 
 
-def test_an_end_that_is_none_is_no_end(arun):
+async def test_an_end_that_is_none_is_no_end():
     def source():
         yield 1
         raise StopAsyncIteration
 
-    async def main():
-        with pytest.raises(RuntimeError, match="the items raised StopAsyncIteration"):
-            async with calloff.map(same, source()) as results:
-                async for _ in results:
-                    pass
-
-    arun(main)
+    with pytest.raises(RuntimeError, match="the items raised StopAsyncIteration"):
+        async with calloff.map(same, source()) as results:
+            async for _ in results:
+                pass
 
 
-def test_a_function_that_raises_before_it_gives_a_coroutine(arun):
+async def test_a_function_that_raises_before_it_gives_a_coroutine():
     class Odd:
         async def __call__(self, item):
             return item
@@ -83,32 +77,25 @@ def test_a_function_that_raises_before_it_gives_a_coroutine(arun):
         return same(item)
 
     odd.__wrapped__ = same
-
-    async def main():
-        outcomes = await calloff.map(odd, range(5), jobs=1)
-        assert [type(outcome) for outcome in outcomes] == [Completed, Completed, Failed, Completed, Completed]
-
-    arun(main)
+    outcomes = await calloff.map(odd, range(5), jobs=1)
+    assert [type(outcome) for outcome in outcomes] == [Completed, Completed, Failed, Completed, Completed]
 
 
 @pytest.mark.parametrize("kind", [KeyError, asyncio.CancelledError])
-def test_whatever_retry_raises_is_heard(arun, kind):
+async def test_whatever_retry_raises_is_heard(kind):
     def retry(outcome, attempt):
         raise kind("retry")
 
     async def fails(item):
         raise ValueError
 
-    async def main():
-        with pytest.raises(kind, match="retry"):
-            await calloff.map(fails, range(5), jobs=2, retry=retry)
-        with pytest.raises(ValueError, match="at most a year, not inf s"):
-            await calloff.map(fails, range(5), jobs=2, retry=lambda outcome, attempt: float("inf"))
-
-    arun(main)
+    with pytest.raises(kind, match="retry"):
+        await calloff.map(fails, range(5), jobs=2, retry=retry)
+    with pytest.raises(ValueError, match="at most a year, not inf s"):
+        await calloff.map(fails, range(5), jobs=2, retry=lambda outcome, attempt: float("inf"))
 
 
-def test_a_source_that_hangs_is_closed_before_the_next_line_runs(arun):
+async def test_a_source_that_hangs_is_closed_before_the_next_line_runs():
     async def source():
         try:
             yield 1
@@ -120,48 +107,38 @@ def test_a_source_that_hangs_is_closed_before_the_next_line_runs(arun):
                 closed.append(True)
 
     closed = []
-
-    async def main():
-        async with calloff.map(same, source()) as results:
-            async for _ in results:
-                break
-        assert closed
-        assert not any(alive())
-
-    arun(main)
+    async with calloff.map(same, source()) as results:
+        async for _ in results:
+            break
+    assert closed
+    assert not any(alive())
 
 
-def test_a_source_that_refuses_is_forced(arun):
+async def test_a_source_that_refuses_is_forced():
     async def source():
         yield 1
         await refuses()
 
-    async def main():
-        async with calloff.map(same, source(), grace=0.1) as results:
-            async for _ in results:
-                break
-        assert not any(alive())
-
-    arun(main)
+    async with calloff.map(same, source(), grace=0.1) as results:
+        async for _ in results:
+            break
+    assert not any(alive())
 
 
-def test_a_source_that_somebody_else_calls_off_was_not_all_of_it(arun):
+async def test_a_source_that_somebody_else_calls_off_was_not_all_of_it():
     async def source():
         yield 1
         await asyncio.sleep(3600)
 
-    async def main():
-        with pytest.raises(calloff.CalloffError, match="their source was called off"):
-            async with calloff.map(same, source(), grace=0.1) as results:
-                async for _ in results:
-                    (pump,) = [op for op in calloff.operations() if op.name == "items of same"]
-                    pump.cancel()
-
-    arun(main)
+    with pytest.raises(calloff.CalloffError, match="their source was called off"):
+        async with calloff.map(same, source(), grace=0.1) as results:
+            async for _ in results:
+                (pump,) = [op for op in calloff.operations() if op.name == "items of same"]
+                pump.cancel()
 
 
 @pytest.mark.parametrize("where", ["enter", "exit"])
-def test_what_is_held_and_refuses_is_forced(arun, where):
+async def test_what_is_held_and_refuses_is_forced(where):
     @contextlib.asynccontextmanager
     async def within(item):
         if item == 2 and where == "enter":
@@ -170,17 +147,14 @@ def test_what_is_held_and_refuses_is_forced(arun, where):
         if item == 2:
             await refuses()
 
-    async def main():
-        async with calloff.map(same, itertools.count(), jobs=3, grace=0.1, within=within) as results:
-            async for item, _ in results:
-                if item == 9:
-                    break
-        assert not any(alive())
-
-    arun(main)
+    async with calloff.map(same, itertools.count(), jobs=3, grace=0.1, within=within) as results:
+        async for item, _ in results:
+            if item == 9:
+                break
+    assert not any(alive())
 
 
-def test_what_is_held_is_held_until_its_item_is_gone_whoever_calls_it_off(arun):
+async def test_what_is_held_is_held_until_its_item_is_gone_whoever_calls_it_off():
     held = []
 
     @contextlib.asynccontextmanager
@@ -200,47 +174,38 @@ def test_what_is_held_is_held_until_its_item_is_gone_whoever_calls_it_off(arun):
                 pass
         return item
 
-    async def main():
-        seen = {}
-        async with calloff.map(stubborn, range(4), jobs=2, grace=0.1, within=within) as results:
-            async for item, outcome in results:
-                seen[item] = outcome
-                if len(seen) == 3:
-                    (holder,) = [op for op in calloff.operations() if op.name == "within stubborn"]
-                    holder.cancel("by hand")
-        assert sorted(seen) == [0, 1, 2, 3]
-        assert isinstance(seen[1], Cancelled)
-        assert seen[1].report.rung == calloff.Rung.FORCED
-
-    arun(main)
+    seen = {}
+    async with calloff.map(stubborn, range(4), jobs=2, grace=0.1, within=within) as results:
+        async for item, outcome in results:
+            seen[item] = outcome
+            if len(seen) == 3:
+                (holder,) = [op for op in calloff.operations() if op.name == "within stubborn"]
+                holder.cancel("by hand")
+    assert sorted(seen) == [0, 1, 2, 3]
+    assert isinstance(seen[1], Cancelled)
+    assert seen[1].report.rung == calloff.Rung.FORCED
 
 
-def test_several_consumers_share_the_results(arun):
+async def test_several_consumers_share_the_results():
     async def consume(results):
         return [item async for item, _ in results]
 
-    async def main():
-        async with calloff.map(same, range(40), jobs=4) as results:
-            idle = asyncio.create_task(consume(results))
-            await asyncio.sleep(0)
-            idle.cancel()  # takes the wait of no other
-            seen = await asyncio.gather(*[consume(results) for _ in range(3)])
-        assert sorted(itertools.chain(*seen)) == list(range(40))
-
-    arun(main)
+    async with calloff.map(same, range(40), jobs=4) as results:
+        idle = asyncio.create_task(consume(results))
+        await asyncio.sleep(0)
+        idle.cancel()  # takes the wait of no other
+        seen = await asyncio.gather(*[consume(results) for _ in range(3)])
+    assert sorted(itertools.chain(*seen)) == list(range(40))
 
 
-def test_whoever_has_less_patience_than_the_map_has_it_for_the_items_too(arun):
-    async def main():
-        async with calloff.map(refuses, range(5), jobs=5, grace=60) as results:
-            await asyncio.sleep(0.01)
-            (row,) = [op for op in calloff.operations() if op.name == "map refuses"]
-            outcome = await row.stop("now", grace=0)
-            assert isinstance(outcome, Cancelled)
-            assert not results.running()
-        assert not any(alive())
-
-    arun(main)
+async def test_whoever_has_less_patience_than_the_map_has_it_for_the_items_too():
+    async with calloff.map(refuses, range(5), jobs=5, grace=60) as results:
+        await asyncio.sleep(0.01)
+        (row,) = [op for op in calloff.operations() if op.name == "map refuses"]
+        outcome = await row.stop("now", grace=0)
+        assert isinstance(outcome, Cancelled)
+        assert not results.running()
+    assert not any(alive())
 
 
 @pytest.mark.parametrize("at", [0, 5])

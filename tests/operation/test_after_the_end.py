@@ -16,20 +16,16 @@ async def waits():
     await asyncio.sleep(3600)
 
 
-def test_what_ends_while_it_is_asked_is_not_put_on_the_timer(arun):
+async def test_what_ends_while_it_is_asked_is_not_put_on_the_timer():
     """A thread that has not begun ends in the very moment in which it is asked."""
-
-    async def main():
-        thread = calloff.start(calloff.thread(threading.Event().wait), grace=float("inf"))
-        thread.cancel()
-        assert thread.done()
-        process = calloff.start(calloff.process(print), grace=float("inf"))
-        await process.stop()
-        for operation in (thread, process):
-            assert operation.timer_at == NEVER
-            assert operation.timer_bucket is None
-
-    arun(main)
+    thread = calloff.start(calloff.thread(threading.Event().wait), grace=float("inf"))
+    thread.cancel()
+    assert thread.done()
+    process = calloff.start(calloff.process(print), grace=float("inf"))
+    await process.stop()
+    for operation in (thread, process):
+        assert operation.timer_at == NEVER
+        assert operation.timer_bucket is None
 
 
 def test_a_caller_that_is_cancelled_during_a_timeout_hears_no_complaint(arun):
@@ -58,15 +54,12 @@ def test_a_caller_that_is_cancelled_during_a_timeout_hears_no_complaint(arun):
     assert complaints == []
 
 
-def test_a_body_that_tells_its_end_twice_is_believed_once(arun):
-    async def main():
-        operation = calloff.start(waits())
-        await asyncio.sleep(0)
-        outcome = await operation.stop()
-        operation.returned(3)
-        operation.raised(ValueError())
-        operation.stopped()
-        assert await operation.outcome() == outcome
-        assert operation not in calloff.operations()
-
-    arun(main)
+async def test_a_body_that_tells_its_end_twice_is_believed_once():
+    operation = calloff.start(waits())
+    await asyncio.sleep(0)
+    outcome = await operation.stop()
+    operation.returned(3)
+    operation.raised(ValueError())
+    operation.stopped()
+    assert await operation.outcome() == outcome
+    assert operation not in calloff.operations()

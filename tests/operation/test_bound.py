@@ -236,7 +236,7 @@ def test_each_way_and_each_body_to_the_point(body, way):
     virtual_time.run(main)
 
 
-def test_all_of_them_side_by_side_on_real_loops(arun, monkeypatch):
+async def test_all_of_them_side_by_side_on_real_loops(monkeypatch):
     grace, last = 0.35, 0.35  # not near a point at which it is asked
     long = {
         b_swallows_three_times: 30,
@@ -251,13 +251,10 @@ def test_all_of_them_side_by_side_on_real_loops(arun, monkeypatch):
             error.add_note(f"{body.__name__}, {way.__name__}")
             raise
 
-    async def main():
-        attempts = [asyncio.create_task(attempt(body, way)) for body in BODIES for way in WAYS]
-        await asyncio.wait(attempts)
-        for done in attempts:
-            done.result()
-
-    arun(main)
+    attempts = [asyncio.create_task(attempt(body, way)) for body in BODIES for way in WAYS]
+    await asyncio.wait(attempts)
+    for done in attempts:
+        done.result()
 
 
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: body.__name__.replace("_", " "))
@@ -292,93 +289,83 @@ def test_the_last_second_is_one_second():
     asyncio.run(main())
 
 
-def test_grace_zero_asks_and_then_uses_force_at_once(arun):
-    async def main():
-        seen = []
+async def test_grace_zero_asks_and_then_uses_force_at_once():
+    seen = []
 
-        async def obeys():
-            try:
-                await asyncio.sleep(3600)
-            except BaseException as error:
-                seen.append(type(error))
-                raise
+    async def obeys():
+        try:
+            await asyncio.sleep(3600)
+        except BaseException as error:
+            seen.append(type(error))
+            raise
 
-        async def swallows():
-            try:
-                await asyncio.sleep(3600)
-            except asyncio.CancelledError as error:
-                seen.append(type(error))
-            try:
-                await asyncio.sleep(3600)
-            except BaseException as error:
-                seen.append(type(error))
-                raise
+    async def swallows():
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError as error:
+            seen.append(type(error))
+        try:
+            await asyncio.sleep(3600)
+        except BaseException as error:
+            seen.append(type(error))
+            raise
 
-        for body, refusals in ((obeys, 0), (swallows, 1)):
-            op = calloff.start(body())
-            await asyncio.sleep(0)
-            outcome = await op.stop(grace=0)
-            assert isinstance(outcome, calloff.Cancelled)
-            assert outcome.report.refusals == refusals
-            assert outcome.report.seconds < SLACK
-            assert outcome.report.rung is (Rung.FORCED if refusals else Rung.ASKED)
-        assert seen == [asyncio.CancelledError, asyncio.CancelledError, calloff.StopForced]
-
-    arun(main)
+    for body, refusals in ((obeys, 0), (swallows, 1)):
+        op = calloff.start(body())
+        await asyncio.sleep(0)
+        outcome = await op.stop(grace=0)
+        assert isinstance(outcome, calloff.Cancelled)
+        assert outcome.report.refusals == refusals
+        assert outcome.report.seconds < SLACK
+        assert outcome.report.rung is (Rung.FORCED if refusals else Rung.ASKED)
+    assert seen == [asyncio.CancelledError, asyncio.CancelledError, calloff.StopForced]
 
 
 @pytest.mark.parametrize("again", ["cancel", "stop", "by default"])
-def test_a_second_request_only_hastens(arun, again):
-    async def main():
-        log = Log(0.4)
-        grace = 0.3 if again == "by default" else 10
-        op = calloff.start(a_swallows_for_ever(log), grace=grace)
-        await asyncio.sleep(0)
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        op.cancel("first")
-        await asyncio.sleep(0.05)
-        match again:
-            case "cancel":
-                op.cancel("faster", grace=0.05)
-                outcome = await op.outcome()
-            case "stop":
-                outcome = await op.stop("faster", grace=0)
-            case "by default":
-                op.cancel("slower", grace=60)
-                outcome = await op.stop("the same")
-        assert outcome.report.rung is Rung.FORCED
-        assert outcome.report.reason.text == "first"
-        assert 0 <= outcome.report.requested_at - began < 1
-        assert outcome.report.seconds < 0.3 + SLACK
-        assert log.cleaned == [True]
-
-    arun(main)
+async def test_a_second_request_only_hastens(again):
+    log = Log(0.4)
+    grace = 0.3 if again == "by default" else 10
+    op = calloff.start(a_swallows_for_ever(log), grace=grace)
+    await asyncio.sleep(0)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    op.cancel("first")
+    await asyncio.sleep(0.05)
+    match again:
+        case "cancel":
+            op.cancel("faster", grace=0.05)
+            outcome = await op.outcome()
+        case "stop":
+            outcome = await op.stop("faster", grace=0)
+        case "by default":
+            op.cancel("slower", grace=60)
+            outcome = await op.stop("the same")
+    assert outcome.report.rung is Rung.FORCED
+    assert outcome.report.reason.text == "first"
+    assert 0 <= outcome.report.requested_at - began < 1
+    assert outcome.report.seconds < 0.3 + SLACK
+    assert log.cleaned == [True]
 
 
-def test_a_clean_up_is_not_disturbed_within_its_grace(arun):
+async def test_a_clean_up_is_not_disturbed_within_its_grace():
     """Insisting is for those who swallowed; who is cleaning up is let alone."""
+    seen = []
 
-    async def main():
-        seen = []
+    async def body():
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            for _ in range(15):
+                try:
+                    await asyncio.sleep(0.01)
+                except BaseException as error:
+                    seen.append(error)
+                    raise
+            raise
 
-        async def body():
-            try:
-                await asyncio.sleep(3600)
-            except asyncio.CancelledError:
-                for _ in range(15):
-                    try:
-                        await asyncio.sleep(0.01)
-                    except BaseException as error:
-                        seen.append(error)
-                        raise
-                raise
-
-        op = calloff.start(body(), grace=3)
-        await asyncio.sleep(0)
-        outcome = await op.stop()
-        assert seen == []
-        assert outcome.report.rung is Rung.ASKED
-        assert outcome.report.refusals == 0
-
-    arun(main)
+    op = calloff.start(body(), grace=3)
+    await asyncio.sleep(0)
+    outcome = await op.stop()
+    assert seen == []
+    assert outcome.report.rung is Rung.ASKED
+    assert outcome.report.refusals == 0

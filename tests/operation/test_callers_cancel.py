@@ -394,91 +394,79 @@ def test_in_the_turn_of_a_deadline_and_those_after(caller, body, first):
     assert virtual_time.run(main) > 1
 
 
-def test_a_cancel_that_was_on_its_way_before_the_group_began(arun):
+async def test_a_cancel_that_was_on_its_way_before_the_group_began():
     """The group's deadline comes in the turn in which the earlier cancel arrives."""
 
-    async def main():
-        async def caller():
-            asyncio.current_task().cancel("mine alone")
-            async with calloff.group(timeout=0):
-                await asyncio.sleep(3600)
+    async def caller():
+        asyncio.current_task().cancel("mine alone")
+        async with calloff.group(timeout=0):
+            await asyncio.sleep(3600)
 
-        for _ in range(20):
-            task = asyncio.create_task(caller())
-            await asyncio.wait([task])
-            assert task.cancelled(), task.exception()
-
-    arun(main)
+    for _ in range(20):
+        task = asyncio.create_task(caller())
+        await asyncio.wait([task])
+        assert task.cancelled(), task.exception()
 
 
-def test_two_cancels_of_the_caller(arun):
+async def test_two_cancels_of_the_caller():
     """The second does not shorten the stop, and both are counted."""
 
-    async def main():
-        async def caller():
-            try:
-                await calloff.call(cleans_up())
-            finally:
-                counts.append(asyncio.current_task().cancelling())
+    async def caller():
+        try:
+            await calloff.call(cleans_up())
+        finally:
+            counts.append(asyncio.current_task().cancelling())
 
-        for verb in (caller,):
-            counts = []
-            task = asyncio.create_task(verb())
-            await turns(3)
-            task.cancel("one")
-            await turns(2)
-            task.cancel("two")
-            with pytest.raises(asyncio.CancelledError, match="one"):
-                await task
-            assert counts == [2]
-
-    arun(main)
-
-
-def test_the_caller_can_tell_its_own_cancel_from_the_operations(arun):
-    async def main():
-        told = []
-
-        async def caller(op):
-            try:
-                await op
-            except calloff.OperationCancelled as error:
-                told.append(f"operation: {error.reason.text}")
-            except asyncio.CancelledError as error:
-                told.append(f"me: {error.args[0]}")
-
-        op = calloff.start(cleans_up())
-        task = asyncio.create_task(caller(op))
+    for verb in (caller,):
+        counts = []
+        task = asyncio.create_task(verb())
+        await turns(3)
+        task.cancel("one")
         await turns(2)
-        op.cancel("enough")
-        await task
-
-        op = calloff.start(cleans_up())
-        task = asyncio.create_task(caller(op))
-        await turns(2)
-        task.cancel("home time")
-        await task
-        assert told == ["operation: enough", "me: home time"]
-        assert op.reason.kind == "parent"
-        assert op.reason.text == "home time"
-
-    arun(main)
+        task.cancel("two")
+        with pytest.raises(asyncio.CancelledError, match="one"):
+            await task
+        assert counts == [2]
 
 
-def test_a_cancelled_waiter_of_an_outcome_stops_nothing(arun):
-    async def main():
-        op = calloff.start(cleans_up())
+async def test_the_caller_can_tell_its_own_cancel_from_the_operations():
+    told = []
 
-        async def caller():
-            await op.outcome()
+    async def caller(op):
+        try:
+            await op
+        except calloff.OperationCancelled as error:
+            told.append(f"operation: {error.reason.text}")
+        except asyncio.CancelledError as error:
+            told.append(f"me: {error.args[0]}")
 
-        task = asyncio.create_task(caller())
-        await turns(2)
-        task.cancel()
-        await asyncio.wait([task])
-        assert task.cancelled()
-        assert op.reason is None
-        assert not op._waiters, "and leaves nothing behind"
-        await op.stop()
+    op = calloff.start(cleans_up())
+    task = asyncio.create_task(caller(op))
+    await turns(2)
+    op.cancel("enough")
+    await task
 
-    arun(main)
+    op = calloff.start(cleans_up())
+    task = asyncio.create_task(caller(op))
+    await turns(2)
+    task.cancel("home time")
+    await task
+    assert told == ["operation: enough", "me: home time"]
+    assert op.reason.kind == "parent"
+    assert op.reason.text == "home time"
+
+
+async def test_a_cancelled_waiter_of_an_outcome_stops_nothing():
+    op = calloff.start(cleans_up())
+
+    async def caller():
+        await op.outcome()
+
+    task = asyncio.create_task(caller())
+    await turns(2)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert op.reason is None
+    assert not op._waiters, "and leaves nothing behind"
+    await op.stop()

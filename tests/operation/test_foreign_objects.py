@@ -46,96 +46,81 @@ def test_plain_data_of_a_program_never_runs_its_code():
     assert plain({"done": 3, "name": "x"}) == "{'done': 3, 'name': 'x'}"
 
 
-def test_a_group_whose_child_fails_with_it_stops_the_others(arun, Hostile):
+async def test_a_group_whose_child_fails_with_it_stops_the_others(Hostile):
     async def fails():
         raise Hostile
 
-    async def main():
-        with pytest.raises(BaseExceptionGroup):
-            async with calloff.group() as group:
-                other = group.start(waits())
-                await asyncio.sleep(0)
-                group.start(fails())
-        assert isinstance(await other.outcome(), calloff.Cancelled)
-
-    arun(main)
+    with pytest.raises(BaseExceptionGroup):
+        async with calloff.group() as group:
+            other = group.start(waits())
+            await asyncio.sleep(0)
+            group.start(fails())
+    assert isinstance(await other.outcome(), calloff.Cancelled)
 
 
-def test_a_group_whose_block_fails_with_it_stops_its_children(arun, Hostile):
-    async def main():
-        with pytest.raises(BaseExceptionGroup):
-            async with calloff.group() as group:
-                child = group.start(waits())
-                await asyncio.sleep(0)
-                raise Hostile
-        assert isinstance(await child.outcome(), calloff.Cancelled)
-
-    arun(main)
+async def test_a_group_whose_block_fails_with_it_stops_its_children(Hostile):
+    with pytest.raises(BaseExceptionGroup):
+        async with calloff.group() as group:
+            child = group.start(waits())
+            await asyncio.sleep(0)
+            raise Hostile
+    assert isinstance(await child.outcome(), calloff.Cancelled)
 
 
-def test_an_operation_that_fails_with_it_ends_also_when_a_history_is_kept(arun, Hostile):
+async def test_an_operation_that_fails_with_it_ends_also_when_a_history_is_kept(Hostile):
     async def fails():
         calloff.progress(Hostile())
         raise Hostile
 
-    async def main():
-        kept = History(10)
-        kept.open()
-        try:
-            operation = calloff.start(fails())
-            outcome = await operation.outcome()
-        finally:
-            kept.close()
-        assert isinstance(outcome, calloff.Failed)
-        assert operation not in calloff.operations()
-        (facts,) = kept.facts()
-        assert (facts.error, facts.progress) == ("Hostile", "<Hostile>")
-
-    arun(main)
+    kept = History(10)
+    kept.open()
+    try:
+        operation = calloff.start(fails())
+        outcome = await operation.outcome()
+    finally:
+        kept.close()
+    assert isinstance(outcome, calloff.Failed)
+    assert operation not in calloff.operations()
+    (facts,) = kept.facts()
+    assert (facts.error, facts.progress) == ("Hostile", "<Hostile>")
 
 
-def test_an_abandoned_one_that_returns_it_leaves_the_list(arun, Hostile, short_last, caplog):
-    async def main():
-        release = asyncio.Event()
+async def test_an_abandoned_one_that_returns_it_leaves_the_list(Hostile, short_last, caplog):
+    release = asyncio.Event()
 
-        async def refuses():
-            while not release.is_set():
-                try:
-                    await release.wait()
-                except BaseException:
-                    pass
-            return Hostile()
+    async def refuses():
+        while not release.is_set():
+            try:
+                await release.wait()
+            except BaseException:
+                pass
+        return Hostile()
 
-        operation = calloff.start(refuses())
+    operation = calloff.start(refuses())
+    await asyncio.sleep(0)
+    assert isinstance(await operation.stop(grace=0), calloff.Abandoned)
+    release.set()
+    while operation in calloff.operations():
         await asyncio.sleep(0)
-        assert isinstance(await operation.stop(grace=0), calloff.Abandoned)
-        release.set()
-        while operation in calloff.operations():
-            await asyncio.sleep(0)
-        assert "ended: it returned <Hostile>" in caplog.text
-
-    arun(main)
+    assert "ended: it returned <Hostile>" in caplog.text
 
 
-def test_a_reason_that_is_one(arun, Hostile):
+async def test_a_reason_that_is_one(Hostile):
     class Reason(str):
         def __str__(self):
             raise ValueError
 
-    async def main():
-        operation = calloff.start(waits())
-        await asyncio.sleep(0)
-        assert operation.cancel(Reason("x"))
-        outcome = await operation.outcome()
-        assert outcome.reason.text == "<Reason>"
-        task = asyncio.ensure_future(calloff.call(waits()))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        task.cancel(Reason("x"))
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    arun(main)
+    operation = calloff.start(waits())
+    await asyncio.sleep(0)
+    assert operation.cancel(Reason("x"))
+    outcome = await operation.outcome()
+    assert outcome.reason.text == "<Reason>"
+    task = asyncio.ensure_future(calloff.call(waits()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel(Reason("x"))
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 @pytest.mark.parametrize("name", [7, b"x", ["a"], object()], ids=["number", "bytes", "list", "object"])
@@ -234,12 +219,8 @@ def test_a_timer_that_is_always_due_leaves_the_loop_its_turns():
     asyncio.run(main())
 
 
-def test_a_stall_that_passes_before_the_body_has_begun(arun):
+async def test_a_stall_that_passes_before_the_body_has_begun():
     """A command takes a while to be born; a thread that waits for its turn is not expected to get on."""
-
-    async def main():
-        command = calloff.start(calloff.command("sleep", "60"), stall=0.0)
-        outcome = await command.outcome()
-        assert outcome.reason.kind == "stalled"
-
-    arun(main)
+    command = calloff.start(calloff.command("sleep", "60"), stall=0.0)
+    outcome = await command.outcome()
+    assert outcome.reason.kind == "stalled"

@@ -45,22 +45,16 @@ def test_no_deadline():
     virtual_time.run(main)
 
 
-def test_it_ends_in_time_and_nothing_is_left(arun):
-    async def main():
-        op = calloff.start(lasts(0), timeout=60)
-        assert await op == "value"
-        assert op.timer_at == -1.0
-        assert op.reason is None
-
-    arun(main)
+async def test_it_ends_in_time_and_nothing_is_left():
+    op = calloff.start(lasts(0), timeout=60)
+    assert await op == "value"
+    assert op.timer_at == -1.0
+    assert op.reason is None
 
 
-def test_a_timeout_of_zero(arun):
-    async def main():
-        with pytest.raises(calloff.TimedOut, match="did not end within 0 s"):
-            await calloff.call(lasts(60), timeout=0)
-
-    arun(main)
+async def test_a_timeout_of_zero():
+    with pytest.raises(calloff.TimedOut, match="did not end within 0 s"):
+        await calloff.call(lasts(60), timeout=0)
 
 
 def test_a_far_deadline_is_kept():
@@ -131,29 +125,23 @@ def test_reschedule_keeps_the_stall():
 
 
 @pytest.mark.parametrize("bad", [-1, float("nan"), True, "3"])
-def test_reschedule_refuses_what_is_no_duration(arun, bad):
-    async def main():
-        op = calloff.start(lasts(0), timeout=60)
-        before = op.deadline
-        with pytest.raises((ValueError, TypeError), match="^timeout must be"):
-            op.reschedule(bad)
-        assert op.deadline == before
-        await op
-
-    arun(main)
+async def test_reschedule_refuses_what_is_no_duration(bad):
+    op = calloff.start(lasts(0), timeout=60)
+    before = op.deadline
+    with pytest.raises((ValueError, TypeError), match="^timeout must be"):
+        op.reschedule(bad)
+    assert op.deadline == before
+    await op
 
 
-def test_reschedule_comes_too_late_once_it_is_stopped_or_over(arun):
-    async def main():
-        op = calloff.start(lasts(60), name="slow")
-        op.cancel()
-        with pytest.raises(RuntimeError, match="^'slow' is stopping: its deadline can't be changed"):
-            op.reschedule(5)
-        await op.outcome()
-        with pytest.raises(RuntimeError, match="^'slow' is cancelled"):
-            op.reschedule(None)
-
-    arun(main)
+async def test_reschedule_comes_too_late_once_it_is_stopped_or_over():
+    op = calloff.start(lasts(60), name="slow")
+    op.cancel()
+    with pytest.raises(RuntimeError, match="^'slow' is stopping: its deadline can't be changed"):
+        op.reschedule(5)
+    await op.outcome()
+    with pytest.raises(RuntimeError, match="^'slow' is cancelled"):
+        op.reschedule(None)
 
 
 # --- stall and progress

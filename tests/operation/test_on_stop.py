@@ -45,123 +45,108 @@ async def until(event, *more):
         assert await asyncio.to_thread(one.wait, 30)
 
 
-def test_a_thread_that_waits_for_another_program_is_stopped(arun):
+async def test_a_thread_that_waits_for_another_program_is_stopped():
     plug = Plug()
 
     def work():
         with calloff.on_stop(plug.pull):
             plug.wait()
 
-    async def main():
-        op = calloff.start(calloff.thread(work), grace=20)
-        await until(plug.waiting)
-        outcome = await op.stop("not needed")
-        assert isinstance(outcome, calloff.Cancelled)
-        assert outcome.report.rung is calloff.Rung.ASKED
-        assert outcome.report.helped == ("Plug.pull",)
-        assert "helped by Plug.pull" in str(outcome)
-        assert len(plug.calls) == 1
-        assert plug.calls[0] is not threading.main_thread()
-
-    arun(main)
+    op = calloff.start(calloff.thread(work), grace=20)
+    await until(plug.waiting)
+    outcome = await op.stop("not needed")
+    assert isinstance(outcome, calloff.Cancelled)
+    assert outcome.report.rung is calloff.Rung.ASKED
+    assert outcome.report.helped == ("Plug.pull",)
+    assert "helped by Plug.pull" in str(outcome)
+    assert len(plug.calls) == 1
+    assert plug.calls[0] is not threading.main_thread()
 
 
 @pytest.mark.parametrize("how", ["ask a function", "ask a task"])
-def test_a_coroutine_leaves_its_block_when_what_asks_has_ended(arun, how):
+async def test_a_coroutine_leaves_its_block_when_what_asks_has_ended(how):
     told = []
+    go, waiting = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    gone = threading.Event()
 
-    async def main():
-        go, waiting = asyncio.Event(), asyncio.Event()
-        loop = asyncio.get_running_loop()
-        gone = threading.Event()
-
-        async def tell():
-            told.append(calloff.current())
-            loop.call_soon(go.set)
-            await asyncio.sleep(0)
-            await go.wait()
-            told.append("asked")
-
-        def tell_in_a_thread():
-            told.append(calloff.current())
-            loop.call_soon_threadsafe(go.set)
-            assert gone.wait(30)
-            told.append("asked")
-
-        async def work():
-            try:
-                async with calloff.on_stop(tell if how == "ask a task" else tell_in_a_thread):
-                    waiting.set()
-                    await asyncio.sleep(60)
-            finally:
-                told.append("left")
-
-        op = calloff.start(work(), grace=20)
-        await waiting.wait()
-        op.cancel()
+    async def tell():
+        told.append(calloff.current())
+        loop.call_soon(go.set)
+        await asyncio.sleep(0)
         await go.wait()
-        for _ in range(5):
-            await asyncio.sleep(0)
-        if how == "ask a function":
-            assert told == [None]
-            gone.set()
-        outcome = await op.outcome()
-        assert isinstance(outcome, calloff.Cancelled)
-        assert outcome.report.refusals == 0
-        assert told == [None, "asked", "left"]
+        told.append("asked")
 
-    arun(main)
+    def tell_in_a_thread():
+        told.append(calloff.current())
+        loop.call_soon_threadsafe(go.set)
+        assert gone.wait(30)
+        told.append("asked")
 
-
-def test_a_plain_with_in_a_coroutine(arun):
-    told = []
-
-    async def main():
-        waiting = asyncio.Event()
-
-        async def tell_by_a_task():
-            told.append("task")
-
-        async def work():
-            with calloff.on_stop(lambda: told.append("thread")), calloff.on_stop(tell_by_a_task):
+    async def work():
+        try:
+            async with calloff.on_stop(tell if how == "ask a task" else tell_in_a_thread):
                 waiting.set()
                 await asyncio.sleep(60)
+        finally:
+            told.append("left")
 
-        op = calloff.start(work(), grace=20)
-        await waiting.wait()
-        assert isinstance(await op.stop(), calloff.Cancelled)
-        while len(told) < 2:
-            await asyncio.sleep(0.001)
-        assert sorted(told) == ["task", "thread"]
+    op = calloff.start(work(), grace=20)
+    await waiting.wait()
+    op.cancel()
+    await go.wait()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    if how == "ask a function":
+        assert told == [None]
+        gone.set()
+    outcome = await op.outcome()
+    assert isinstance(outcome, calloff.Cancelled)
+    assert outcome.report.refusals == 0
+    assert told == [None, "asked", "left"]
 
-    arun(main)
+
+async def test_a_plain_with_in_a_coroutine():
+    told = []
+    waiting = asyncio.Event()
+
+    async def tell_by_a_task():
+        told.append("task")
+
+    async def work():
+        with calloff.on_stop(lambda: told.append("thread")), calloff.on_stop(tell_by_a_task):
+            waiting.set()
+            await asyncio.sleep(60)
+
+    op = calloff.start(work(), grace=20)
+    await waiting.wait()
+    assert isinstance(await op.stop(), calloff.Cancelled)
+    while len(told) < 2:
+        await asyncio.sleep(0.001)
+    assert sorted(told) == ["task", "thread"]
 
 
-def test_an_async_function_asks_for_a_thread_on_the_loop(arun):
+async def test_an_async_function_asks_for_a_thread_on_the_loop():
     plug = Plug()
+    loop = asyncio.get_running_loop()
 
-    async def main():
-        loop = asyncio.get_running_loop()
+    async def pull():
+        assert asyncio.get_running_loop() is loop
+        plug.pull()
 
-        async def pull():
-            assert asyncio.get_running_loop() is loop
-            plug.pull()
+    def work(ask):
+        with calloff.on_stop(ask):
+            plug.wait()
 
-        def work(ask):
-            with calloff.on_stop(ask):
-                plug.wait()
-
-        for ask in (pull, functools.partial(pull), lambda: pull()):
-            plug.waiting.clear()
-            plug.pulled.clear()
-            op = calloff.start(calloff.thread(work, ask), grace=20)
-            await until(plug.waiting)
-            assert isinstance(await op.stop(), calloff.Cancelled)
-
-    arun(main)
+    for ask in (pull, functools.partial(pull), lambda: pull()):
+        plug.waiting.clear()
+        plug.pulled.clear()
+        op = calloff.start(calloff.thread(work, ask), grace=20)
+        await until(plug.waiting)
+        assert isinstance(await op.stop(), calloff.Cancelled)
 
 
-def test_the_innermost_is_asked_first_and_one_that_hangs_keeps_no_other_up(arun):
+async def test_the_innermost_is_asked_first_and_one_that_hangs_keeps_no_other_up():
     order, plug, never = [], Plug(), threading.Event()
 
     def hang():
@@ -172,19 +157,16 @@ def test_the_innermost_is_asked_first_and_one_that_hangs_keeps_no_other_up(arun)
         with calloff.on_stop(plug.pull), calloff.on_stop(lambda: order.append("middle")), calloff.on_stop(hang):
             plug.wait()
 
-    async def main():
-        op = calloff.start(calloff.thread(work), grace=1)
-        await until(plug.waiting)
-        outcome = await op.stop()
-        never.set()
-        assert order == ["innermost", "middle"]
-        assert outcome.report.helped == ("hang", "<lambda>", "Plug.pull")
-        assert isinstance(outcome, calloff.Cancelled)
-
-    arun(main)
+    op = calloff.start(calloff.thread(work), grace=1)
+    await until(plug.waiting)
+    outcome = await op.stop()
+    never.set()
+    assert order == ["innermost", "middle"]
+    assert outcome.report.helped == ("hang", "<lambda>", "Plug.pull")
+    assert isinstance(outcome, calloff.Cancelled)
 
 
-def test_what_asks_runs_once_however_often_the_stop_is_asked_for(arun):
+async def test_what_asks_runs_once_however_often_the_stop_is_asked_for():
     plug, waits, calls = Plug(), threading.Event(), []
 
     def work():
@@ -192,22 +174,19 @@ def test_what_asks_runs_once_however_often_the_stop_is_asked_for(arun):
             plug.waiting.set()
             assert waits.wait(30)
 
-    async def main():
-        op = calloff.start(calloff.thread(work), grace=20)
-        await until(plug.waiting)
-        for _ in range(3):
-            op.cancel()
-        op.cancel(grace=10)
-        while not calls:
-            await asyncio.sleep(0.001)
-        waits.set()
-        assert isinstance(await op.outcome(), calloff.Completed)
-        assert calls == [1]
-
-    arun(main)
+    op = calloff.start(calloff.thread(work), grace=20)
+    await until(plug.waiting)
+    for _ in range(3):
+        op.cancel()
+    op.cancel(grace=10)
+    while not calls:
+        await asyncio.sleep(0.001)
+    waits.set()
+    assert isinstance(await op.outcome(), calloff.Completed)
+    assert calls == [1]
 
 
-def test_a_block_that_is_entered_after_the_request_is_asked_at_once(arun):
+async def test_a_block_that_is_entered_after_the_request_is_asked_at_once():
     plug, started, go = Plug(), threading.Event(), threading.Event()
 
     def work():
@@ -216,16 +195,13 @@ def test_a_block_that_is_entered_after_the_request_is_asked_at_once(arun):
         with calloff.on_stop(plug.pull):
             plug.wait()
 
-    async def main():
-        op = calloff.start(calloff.thread(work), grace=20)
-        await until(started)
-        op.cancel()
-        go.set()
-        outcome = await op.outcome()
-        assert isinstance(outcome, calloff.Cancelled)
-        assert outcome.report.helped == ("Plug.pull",)
-
-    arun(main)
+    op = calloff.start(calloff.thread(work), grace=20)
+    await until(started)
+    op.cancel()
+    go.set()
+    outcome = await op.outcome()
+    assert isinstance(outcome, calloff.Cancelled)
+    assert outcome.report.helped == ("Plug.pull",)
 
 
 def test_clean_up_is_not_asked_again_and_keeps_its_own_errors(arun):
@@ -250,7 +226,7 @@ def test_clean_up_is_not_asked_again_and_keeps_its_own_errors(arun):
         arun(main)
 
 
-def test_an_error_of_the_block_after_it_was_asked_counts_as_obeying(arun):
+async def test_an_error_of_the_block_after_it_was_asked_counts_as_obeying():
     plug, seen = Plug(), []
 
     def work():
@@ -261,49 +237,40 @@ def test_an_error_of_the_block_after_it_was_asked_counts_as_obeying(arun):
             seen.append(error)
             raise
 
-    async def main():
-        op = calloff.start(calloff.thread(work), timeout=0.1, grace=20)
-        with pytest.raises(calloff.TimedOut):
-            await op
-        assert isinstance(seen[0], asyncio.CancelledError)
-        assert isinstance(seen[0].__context__, ConnectionError)
-        assert op.report.refusals == 0
-
-    arun(main)
+    op = calloff.start(calloff.thread(work), timeout=0.1, grace=20)
+    with pytest.raises(calloff.TimedOut):
+        await op
+    assert isinstance(seen[0], asyncio.CancelledError)
+    assert isinstance(seen[0].__context__, ConnectionError)
+    assert op.report.refusals == 0
 
 
-def test_without_a_stop_the_errors_and_values_of_a_block_are_its_own(arun):
-    async def main():
-        def work(value):
-            with calloff.on_stop(lambda: None, force=lambda: None):
-                return 1 / value
+async def test_without_a_stop_the_errors_and_values_of_a_block_are_its_own():
+    def work(value):
+        with calloff.on_stop(lambda: None, force=lambda: None):
+            return 1 / value
 
-        assert await calloff.call(calloff.thread(work, 2)) == 0.5
-        with pytest.raises(ZeroDivisionError):
-            await calloff.call(calloff.thread(work, 0))
-
-    arun(main)
+    assert await calloff.call(calloff.thread(work, 2)) == 0.5
+    with pytest.raises(ZeroDivisionError):
+        await calloff.call(calloff.thread(work, 0))
 
 
-def test_force_runs_at_the_end_of_the_grace(arun):
+async def test_force_runs_at_the_end_of_the_grace():
     plug = Plug()
 
     def work():
         with calloff.on_stop(lambda: None, force=plug.pull):
             plug.wait()
 
-    async def main():
-        op = calloff.start(calloff.thread(work), grace=30)
-        await until(plug.waiting)
-        op.cancel()
-        await asyncio.sleep(0.05)
-        assert not plug.calls
-        op.cancel(grace=0)
-        outcome = await op.outcome()
-        assert isinstance(outcome, calloff.Cancelled)
-        assert len(plug.calls) == 1
-
-    arun(main)
+    op = calloff.start(calloff.thread(work), grace=30)
+    await until(plug.waiting)
+    op.cancel()
+    await asyncio.sleep(0.05)
+    assert not plug.calls
+    op.cancel(grace=0)
+    outcome = await op.outcome()
+    assert isinstance(outcome, calloff.Cancelled)
+    assert len(plug.calls) == 1
 
 
 @pytest.mark.parametrize("place", ["thread", "task"])
@@ -365,49 +332,43 @@ def test_what_asks_and_raises_is_named_and_harms_nothing(arun, caplog, error):
     assert "fail, which is to ask it to stop, failed" in caplog.text
 
 
-def test_a_block_that_a_scope_calls_off_is_asked_as_it_is_left(arun):
+async def test_a_block_that_a_scope_calls_off_is_asked_as_it_is_left():
     told = []
 
-    async def main():
-        async def tell():
-            await asyncio.sleep(0)
-            told.append("task")
+    async def tell():
+        await asyncio.sleep(0)
+        told.append("task")
 
-        async def work():
-            async with calloff.move_on_after(0.01):
-                async with calloff.on_stop(lambda: told.append("thread")), calloff.on_stop(tell):
-                    await asyncio.sleep(60)
-            return "went on"
+    async def work():
+        async with calloff.move_on_after(0.01):
+            async with calloff.on_stop(lambda: told.append("thread")), calloff.on_stop(tell):
+                await asyncio.sleep(60)
+        return "went on"
 
-        assert await calloff.call(work()) == "went on"
-        assert told == ["task", "thread"]
-
-    arun(main)
+    assert await calloff.call(work()) == "went on"
+    assert told == ["task", "thread"]
 
 
-def test_a_cancel_that_comes_while_the_block_is_left_is_not_lost(arun):
-    async def main():
-        asked, go, left = asyncio.Event(), asyncio.Event(), []
+async def test_a_cancel_that_comes_while_the_block_is_left_is_not_lost():
+    asked, go, left = asyncio.Event(), asyncio.Event(), []
 
-        async def tell():
-            asked.set()
-            await go.wait()
+    async def tell():
+        asked.set()
+        await go.wait()
 
-        async def work():
-            async with calloff.on_stop(tell):
-                calloff.current().cancel()
-            left.append(1)
+    async def work():
+        async with calloff.on_stop(tell):
+            calloff.current().cancel()
+        left.append(1)
 
-        op = calloff.start(work(), grace=20)
-        await asked.wait()
-        for _ in range(3):
-            await asyncio.sleep(0)
-        assert not op.done()
-        go.set()
-        assert isinstance(await op.outcome(), calloff.Cancelled)
-        assert left == []
-
-    arun(main)
+    op = calloff.start(work(), grace=20)
+    await asked.wait()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not op.done()
+    go.set()
+    assert isinstance(await op.outcome(), calloff.Cancelled)
+    assert left == []
 
 
 def test_outside_any_operation_nothing_is_asked():
@@ -449,33 +410,27 @@ def test_bad_arguments(arun):
     arun(calloff.call, main())
 
 
-def test_the_blocks_of_a_process_are_asked_also_while_its_main_thread_is_in_c(arun):
-    async def main():
-        for work in (bodies.wait_in_c, bodies.wait_in_c_in_a_thread):
-            for _ in range(2):  # a worker takes the next job as if nothing had been
-                op = calloff.start(calloff.process(work), grace=30)
-                while op.progress != "waiting":
-                    await asyncio.sleep(0.005)
-                outcome = await op.stop("not needed")
-                assert isinstance(outcome, calloff.Cancelled), outcome
-                assert outcome.report.rung is calloff.Rung.ASKED
-                assert outcome.report.helped == ("Wire.cut",)
-                assert await calloff.call(calloff.process(bodies.add, 1, 2)) == 3
-
-    arun(main)
-
-
-def test_a_process_leaves_its_block_when_what_asks_has_ended(arun):
-    async def main():
-        for work in (bodies.ask_slowly, bodies.ask_slowly_by_a_task):
+async def test_the_blocks_of_a_process_are_asked_also_while_its_main_thread_is_in_c():
+    for work in (bodies.wait_in_c, bodies.wait_in_c_in_a_thread):
+        for _ in range(2):  # a worker takes the next job as if nothing had been
             op = calloff.start(calloff.process(work), grace=30)
             while op.progress != "waiting":
                 await asyncio.sleep(0.005)
-            outcome = await op.stop()
+            outcome = await op.stop("not needed")
             assert isinstance(outcome, calloff.Cancelled), outcome
-            assert op.progress == "asked, then left"
+            assert outcome.report.rung is calloff.Rung.ASKED
+            assert outcome.report.helped == ("Wire.cut",)
+            assert await calloff.call(calloff.process(bodies.add, 1, 2)) == 3
 
-    arun(main)
+
+async def test_a_process_leaves_its_block_when_what_asks_has_ended():
+    for work in (bodies.ask_slowly, bodies.ask_slowly_by_a_task):
+        op = calloff.start(calloff.process(work), grace=30)
+        while op.progress != "waiting":
+            await asyncio.sleep(0.005)
+        outcome = await op.stop()
+        assert isinstance(outcome, calloff.Cancelled), outcome
+        assert op.progress == "asked, then left"
 
 
 class Connection:
@@ -530,25 +485,21 @@ def test_ten_thousand_blocks_that_are_left_while_they_are_asked_harm_no_next_que
     assert asked
 
 
-def test_sockets_of_a_pool_are_whole_after_stops_and_a_hundred_stop_together(arun):
+async def test_sockets_of_a_pool_are_whole_after_stops_and_a_hundred_stop_together():
     def work(end, ready):
         with calloff.on_stop(lambda: end.shutdown(socket.SHUT_RDWR)):
             ready.set()
             if not end.recv(1):
                 raise ConnectionError("closed")
 
-    async def main():
-        pairs = [socket.socketpair() for _ in range(50)]
-        events = [threading.Event() for _ in pairs]
-        ops = [
-            calloff.start(calloff.thread(work, pair[0], ready), grace=20)
-            for pair, ready in zip(pairs, events, strict=True)
-        ]
-        await until(*events)
-        outcomes = await asyncio.gather(*(op.stop() for op in ops))
-        assert all(isinstance(outcome, calloff.Cancelled) for outcome in outcomes)
-        for pair in pairs:
-            for end in pair:
-                end.close()
-
-    arun(main)
+    pairs = [socket.socketpair() for _ in range(50)]
+    events = [threading.Event() for _ in pairs]
+    ops = [
+        calloff.start(calloff.thread(work, pair[0], ready), grace=20) for pair, ready in zip(pairs, events, strict=True)
+    ]
+    await until(*events)
+    outcomes = await asyncio.gather(*(op.stop() for op in ops))
+    assert all(isinstance(outcome, calloff.Cancelled) for outcome in outcomes)
+    for pair in pairs:
+        for end in pair:
+            end.close()

@@ -13,197 +13,172 @@ async def waits():
     await asyncio.sleep(3600)
 
 
-def test_parent_and_children(arun):
-    async def main():
-        children = []
+async def test_parent_and_children():
+    children = []
 
-        async def parent():
-            me = calloff.current()
-            children.extend(calloff.start(waits(), name=name) for name in ("first", "second"))
-            assert me.children == tuple(children)
-            assert [child.parent for child in children] == [me, me]
-            assert me.parent is None
-            await asyncio.wait(children[:1], timeout=0)
-            await children[0].stop()
-            assert me.children == (children[1],), "those that have not ended"
-            return me
+    async def parent():
+        me = calloff.current()
+        children.extend(calloff.start(waits(), name=name) for name in ("first", "second"))
+        assert me.children == tuple(children)
+        assert [child.parent for child in children] == [me, me]
+        assert me.parent is None
+        await asyncio.wait(children[:1], timeout=0)
+        await children[0].stop()
+        assert me.children == (children[1],), "those that have not ended"
+        return me
 
-        assert calloff.current() is None
-        me = await calloff.call(parent())
-        assert me.children == ()
-        assert children[1].parent is me
-        await children[1].outcome()
-
-    arun(main)
+    assert calloff.current() is None
+    me = await calloff.call(parent())
+    assert me.children == ()
+    assert children[1].parent is me
+    await children[1].outcome()
 
 
 @pytest.mark.parametrize(
     "ending", ["returns", "raises", "cancelled", "timed out", "cancelled from outside", "abandoned"]
 )
-def test_children_are_stopped_however_the_parent_ends(arun, ending, short_last):
-    async def main():
-        children = []
+async def test_children_are_stopped_however_the_parent_ends(ending, short_last):
+    children = []
 
-        async def parent():
-            children.append(calloff.start(waits(), name="child"))
-            await asyncio.sleep(0)
-            match ending:
-                case "returns":
-                    return
-                case "raises":
-                    raise ValueError
-                case "abandoned":
-                    while True:
-                        try:
-                            await asyncio.sleep(3600)
-                        except BaseException:  # noqa: B036
-                            pass
-            await asyncio.sleep(3600)
-
-        op = calloff.start(parent(), name="parent", timeout=0.01 if ending == "timed out" else None, grace=0.05)
-        for _ in range(3):
-            await asyncio.sleep(0)
+    async def parent():
+        children.append(calloff.start(waits(), name="child"))
+        await asyncio.sleep(0)
         match ending:
-            case "cancelled" | "abandoned":
-                op.cancel("enough")
-            case "cancelled from outside":
-                op.body.task.cancel()
-        await asyncio.wait([op])
-        (op.done() and op.cancelled()) or op.exception()
-        (child,) = children
-        outcome = await child.outcome()
-        assert isinstance(outcome, calloff.Cancelled)
-        assert outcome.reason.kind == "parent"
-        assert "'parent'" in outcome.reason.by
-        if ending == "cancelled":
-            assert outcome.reason.text == "enough", "the cause is handed down"
-        with pytest.raises(calloff.OperationCancelled, match="parent"):
-            await child
+            case "returns":
+                return
+            case "raises":
+                raise ValueError
+            case "abandoned":
+                while True:
+                    try:
+                        await asyncio.sleep(3600)
+                    except BaseException:  # noqa: B036
+                        pass
+        await asyncio.sleep(3600)
 
-    arun(main)
-
-
-def test_detached_ones_go_on(arun):
-    async def main():
-        started = []
-
-        async def parent():
-            started.append(calloff.start(waits(), detached=True))
-            await asyncio.sleep(0)
-
-        op = calloff.start(parent())
-        await op
-        (child,) = started
-        assert (child.parent, op.children, child.done()) == (None, (), False)
-        assert child.reason is None
-        await child.stop()
-
-    arun(main)
+    op = calloff.start(parent(), name="parent", timeout=0.01 if ending == "timed out" else None, grace=0.05)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    match ending:
+        case "cancelled" | "abandoned":
+            op.cancel("enough")
+        case "cancelled from outside":
+            op.body.task.cancel()
+    await asyncio.wait([op])
+    (op.done() and op.cancelled()) or op.exception()
+    (child,) = children
+    outcome = await child.outcome()
+    assert isinstance(outcome, calloff.Cancelled)
+    assert outcome.reason.kind == "parent"
+    assert "'parent'" in outcome.reason.by
+    if ending == "cancelled":
+        assert outcome.reason.text == "enough", "the cause is handed down"
+    with pytest.raises(calloff.OperationCancelled, match="parent"):
+        await child
 
 
-def test_through_plain_tasks(arun):
+async def test_detached_ones_go_on():
+    started = []
+
+    async def parent():
+        started.append(calloff.start(waits(), detached=True))
+        await asyncio.sleep(0)
+
+    op = calloff.start(parent())
+    await op
+    (child,) = started
+    assert (child.parent, op.children, child.done()) == (None, (), False)
+    assert child.reason is None
+    await child.stop()
+
+
+async def test_through_plain_tasks():
     """The context says whose work it is, not the task."""
+    started = []
 
-    async def main():
-        started = []
+    async def plain():
+        assert calloff.current() is not None
+        started.append(calloff.start(waits()))
+        await asyncio.sleep(3600)
 
-        async def plain():
-            assert calloff.current() is not None
-            started.append(calloff.start(waits()))
-            await asyncio.sleep(3600)
+    async def parent():
+        started.append(asyncio.create_task(plain()))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(asyncio.sleep(0))
+        await asyncio.sleep(0)
+        return calloff.current()
 
-        async def parent():
-            started.append(asyncio.create_task(plain()))
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(asyncio.sleep(0))
-            await asyncio.sleep(0)
-            return calloff.current()
-
-        op = calloff.start(parent())
-        assert await op is op
-        task, child = (
-            started if isinstance(started[0], asyncio.Task) and hasattr(started[0], "get_coro") else started[::-1]
-        )
-        assert child.parent is op
-        assert (await child.outcome()).reason.kind == "parent"
-        assert not task.done(), "plain tasks are asyncio's business"
-        task.cancel()
-        await asyncio.wait([task])
-
-    arun(main)
+    op = calloff.start(parent())
+    assert await op is op
+    task, child = started if isinstance(started[0], asyncio.Task) and hasattr(started[0], "get_coro") else started[::-1]
+    assert child.parent is op
+    assert (await child.outcome()).reason.kind == "parent"
+    assert not task.done(), "plain tasks are asyncio's business"
+    task.cancel()
+    await asyncio.wait([task])
 
 
-def test_what_is_started_after_the_parents_end_has_no_parent(arun):
-    async def main():
-        started = []
+async def test_what_is_started_after_the_parents_end_has_no_parent():
+    started = []
 
-        async def later(op):
-            await asyncio.wait([op])
-            started.append(calloff.start(waits()))
+    async def later(op):
+        await asyncio.wait([op])
+        started.append(calloff.start(waits()))
 
-        async def parent():
-            return asyncio.create_task(later(calloff.current()))
+    async def parent():
+        return asyncio.create_task(later(calloff.current()))
 
-        task = await calloff.call(parent())
-        await task
-        assert started[0].parent is None
-        assert not started[0].done()
-        await started[0].stop()
-
-    arun(main)
+    task = await calloff.call(parent())
+    await task
+    assert started[0].parent is None
+    assert not started[0].done()
+    await started[0].stop()
 
 
-def test_grandchildren(arun):
-    async def main():
-        ops = []
+async def test_grandchildren():
+    ops = []
 
-        async def nest(depth):
-            ops.append(calloff.current())
-            if depth:
-                await calloff.call(nest(depth - 1), name=f"level {depth - 1}")
-            await asyncio.sleep(3600)
+    async def nest(depth):
+        ops.append(calloff.current())
+        if depth:
+            await calloff.call(nest(depth - 1), name=f"level {depth - 1}")
+        await asyncio.sleep(3600)
 
-        op = calloff.start(nest(4), name="level 4")
-        while len(ops) < 5:
-            await asyncio.sleep(0)
-        outcome = await op.stop("top down")
-        assert outcome.reason.kind == "requested"
-        assert [type(await one.outcome()) for one in ops] == [calloff.Cancelled] * 5
-        assert {one.reason.kind for one in ops[1:]} == {"parent"}
-        assert {one.reason.text for one in ops} == {"top down"}
-
-    arun(main)
+    op = calloff.start(nest(4), name="level 4")
+    while len(ops) < 5:
+        await asyncio.sleep(0)
+    outcome = await op.stop("top down")
+    assert outcome.reason.kind == "requested"
+    assert [type(await one.outcome()) for one in ops] == [calloff.Cancelled] * 5
+    assert {one.reason.kind for one in ops[1:]} == {"parent"}
+    assert {one.reason.text for one in ops} == {"top down"}
 
 
-def test_a_parent_that_waits_for_its_child_when_it_is_stopped(arun):
+async def test_a_parent_that_waits_for_its_child_when_it_is_stopped():
     """The wait for a child hands the request down, sees the child to its end, and the parent's own cancel goes on."""
+    order = []
 
-    async def main():
-        order = []
-
-        async def child():
-            try:
-                await asyncio.sleep(3600)
-            finally:
-                await asyncio.sleep(0)
-                order.append("child")
-
-        async def parent():
-            try:
-                await calloff.call(child())
-            except asyncio.CancelledError as error:
-                order.append(type(error))
-                raise
-
-        op = calloff.start(parent())
-        for _ in range(3):
+    async def child():
+        try:
+            await asyncio.sleep(3600)
+        finally:
             await asyncio.sleep(0)
-        outcome = await op.stop()
-        assert order == ["child", asyncio.CancelledError]
-        assert outcome.report.rung is calloff.Rung.ASKED
-        assert outcome.report.refusals == 0
+            order.append("child")
 
-    arun(main)
+    async def parent():
+        try:
+            await calloff.call(child())
+        except asyncio.CancelledError as error:
+            order.append(type(error))
+            raise
+
+    op = calloff.start(parent())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    outcome = await op.stop()
+    assert order == ["child", asyncio.CancelledError]
+    assert outcome.report.rung is calloff.Rung.ASKED
+    assert outcome.report.refusals == 0
 
 
 def test_a_stubborn_child_does_not_keep_its_parent():
@@ -239,51 +214,44 @@ def test_a_stubborn_child_does_not_keep_its_parent():
     virtual_time.run(main)
 
 
-def test_stops_run_side_by_side(arun):
-    async def main():
-        async def stubborn():
-            while True:
-                try:
-                    await asyncio.sleep(3600)
-                except asyncio.CancelledError:
-                    pass
+async def test_stops_run_side_by_side():
+    async def stubborn():
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                pass
 
-        ops = [calloff.start(stubborn(), grace=0.3) for _ in range(100)]
-        await asyncio.sleep(0)
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        outcomes = await asyncio.gather(*(op.stop() for op in ops))
-        assert {outcome.report.rung for outcome in outcomes} == {calloff.Rung.FORCED}
-        assert loop.time() - began < 0.3 + 2
-
-    arun(main)
+    ops = [calloff.start(stubborn(), grace=0.3) for _ in range(100)]
+    await asyncio.sleep(0)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    outcomes = await asyncio.gather(*(op.stop() for op in ops))
+    assert {outcome.report.rung for outcome in outcomes} == {calloff.Rung.FORCED}
+    assert loop.time() - began < 0.3 + 2
 
 
-def test_across_a_thread_with_a_loop_of_its_own(arun):
+async def test_across_a_thread_with_a_loop_of_its_own():
     """The child lives on another loop: it is stopped there."""
+    running = threading.Event()
+    seen = []
 
-    async def main():
-        running = threading.Event()
-        seen = []
+    async def in_thread():
+        child = calloff.start(waits(), name="child")
+        seen.append(child)
+        running.set()
+        seen.append(await asyncio.wait_for(child.outcome(), 10))
 
-        async def in_thread():
-            child = calloff.start(waits(), name="child")
-            seen.append(child)
-            running.set()
-            seen.append(await asyncio.wait_for(child.outcome(), 10))
+    async def parent():
+        thread = asyncio.create_task(asyncio.to_thread(asyncio.run, in_thread()))
+        while not running.is_set():
+            await asyncio.sleep(0.001)
+        return thread
 
-        async def parent():
-            thread = asyncio.create_task(asyncio.to_thread(asyncio.run, in_thread()))
-            while not running.is_set():
-                await asyncio.sleep(0.001)
-            return thread
-
-        op = calloff.start(parent(), name="parent")
-        thread = await op
-        await asyncio.wait_for(thread, 10)
-        child, outcome = seen
-        assert child.parent is op
-        assert isinstance(outcome, calloff.Cancelled)
-        assert outcome.reason.kind == "parent"
-
-    arun(main)
+    op = calloff.start(parent(), name="parent")
+    thread = await op
+    await asyncio.wait_for(thread, 10)
+    child, outcome = seen
+    assert child.parent is op
+    assert isinstance(outcome, calloff.Cancelled)
+    assert outcome.reason.kind == "parent"

@@ -11,7 +11,7 @@ from calloff import Cancelled, Completed
 from calloff._places.process.pool import SETTINGS
 
 
-def test_a_group_runs_so_many_at_a_time_and_limits_count_from_the_begin(arun):
+async def test_a_group_runs_so_many_at_a_time_and_limits_count_from_the_begin():
     now = most = 0
 
     async def one(item):
@@ -22,42 +22,36 @@ def test_a_group_runs_so_many_at_a_time_and_limits_count_from_the_begin(arun):
         now -= 1
         return item
 
-    async def main():
-        async with calloff.group(jobs=3, on_error="collect") as group:
-            ops = [group.start(one(item), timeout=2.0) for item in range(90)]
-            assert all(str(op.state) == "pending" and op.deadline is None for op in ops[3:])
-            assert ops[50].cancel("not this one")
-            await asyncio.sleep(0)
-            assert ops[50].done()
-        assert most == 3
-        for item, op in enumerate(ops):
-            outcome = await op.outcome()
-            if item == 50:
-                assert isinstance(outcome, Cancelled)
-                assert not outcome.report.started
-            else:
-                assert outcome == Completed(item)
-
-    arun(main)
+    async with calloff.group(jobs=3, on_error="collect") as group:
+        ops = [group.start(one(item), timeout=2.0) for item in range(90)]
+        assert all(str(op.state) == "pending" and op.deadline is None for op in ops[3:])
+        assert ops[50].cancel("not this one")
+        await asyncio.sleep(0)
+        assert ops[50].done()
+    assert most == 3
+    for item, op in enumerate(ops):
+        outcome = await op.outcome()
+        if item == 50:
+            assert isinstance(outcome, Cancelled)
+            assert not outcome.report.started
+        else:
+            assert outcome == Completed(item)
 
 
-def test_what_waits_in_a_group_keeps_its_context_and_its_place(arun):
+async def test_what_waits_in_a_group_keeps_its_context_and_its_place():
     seen = []
 
     async def one():
         seen.append(calloff.current().parent)
 
-    async def main():
-        async with calloff.group(jobs=1) as group:
-            group.start(asyncio.sleep(0.01))
-            op = group.start(one())
-            blocking = group.start(calloff.thread(threading.get_ident), name="mine")
-            assert (op.name.rpartition(".")[2], op.place, op.where()) == ("one", "task", ())
-            assert (blocking.name, blocking.place, str(blocking.state)) == ("mine", "thread", "pending")
-        assert seen == [calloff.current()]
-        assert blocking.result() != threading.get_ident()
-
-    arun(main)
+    async with calloff.group(jobs=1) as group:
+        group.start(asyncio.sleep(0.01))
+        op = group.start(one())
+        blocking = group.start(calloff.thread(threading.get_ident), name="mine")
+        assert (op.name.rpartition(".")[2], op.place, op.where()) == ("one", "task", ())
+        assert (blocking.name, blocking.place, str(blocking.state)) == ("mine", "thread", "pending")
+    assert seen == [calloff.current()]
+    assert blocking.result() != threading.get_ident()
 
 
 def test_a_group_that_is_called_off_never_starts_what_waits(arun):
@@ -92,15 +86,12 @@ def test_wrong_numbers_of_jobs(jobs, error):
         calloff.group(jobs=jobs)
 
 
-def test_work_that_is_none_is_refused_at_once(arun):
-    async def main():
-        async with calloff.group(jobs=1) as group:
-            with pytest.raises(TypeError, match="work must be"):
-                group.start(3)
-            op = group.start(asyncio.sleep(0, "fine"))
-        assert op.result() == "fine"
-
-    arun(main)
+async def test_work_that_is_none_is_refused_at_once():
+    async with calloff.group(jobs=1) as group:
+        with pytest.raises(TypeError, match="work must be"):
+            group.start(3)
+        op = group.start(asyncio.sleep(0, "fine"))
+    assert op.result() == "fine"
 
 
 def test_patience_ends_what_waits_too_long_and_nothing_else():
@@ -129,22 +120,19 @@ def test_patience_ends_what_waits_too_long_and_nothing_else():
         calloff.process.configure(size=size)
 
 
-def test_patience_in_a_group_and_in_a_map(arun):
+async def test_patience_in_a_group_and_in_a_map():
     async def one(item):
         await asyncio.sleep(0.1)
         return item
 
-    async def main():
-        async with calloff.group(jobs=1, on_error="collect") as group:
-            first = group.start(one(1), patience=0.05)
-            second = group.start(one(2), patience=0.05)
-            third = group.start(one(3), patience=60)
-        assert await first.outcome() == Completed(1)
-        assert not (await second.outcome()).report.started
-        assert await third.outcome() == Completed(3)
-        lock = asyncio.Lock()
-        outcomes = await calloff.map(one, range(2), jobs=2, within=lambda item: lock, patience=0.05)
-        assert outcomes[0] == Completed(0)
-        assert outcomes[1].reason.kind == "deadline"
-
-    arun(main)
+    async with calloff.group(jobs=1, on_error="collect") as group:
+        first = group.start(one(1), patience=0.05)
+        second = group.start(one(2), patience=0.05)
+        third = group.start(one(3), patience=60)
+    assert await first.outcome() == Completed(1)
+    assert not (await second.outcome()).report.started
+    assert await third.outcome() == Completed(3)
+    lock = asyncio.Lock()
+    outcomes = await calloff.map(one, range(2), jobs=2, within=lambda item: lock, patience=0.05)
+    assert outcomes[0] == Completed(0)
+    assert outcomes[1].reason.kind == "deadline"

@@ -111,13 +111,10 @@ def test_the_first_tick_comes_after_every_seconds_from_the_call():
     virtual_time.run(main)
 
 
-def test_one_that_ended_has_no_ticks(arun):
-    async def main():
-        op = calloff.start(lasts(0))
-        await op
-        assert [tick async for tick in op.watch(every=0.001)] == []
-
-    arun(main)
+async def test_one_that_ended_has_no_ticks():
+    op = calloff.start(lasts(0))
+    await op
+    assert [tick async for tick in op.watch(every=0.001)] == []
 
 
 def test_many_watchers_share_one_timer():
@@ -184,26 +181,20 @@ def test_it_may_be_called_off_between_two_ticks():
     assert virtual_time.run(main) == ([1], 1.7)
 
 
-def test_in_real_time(arun):
-    async def main():
-        loop = asyncio.get_running_loop()
-        op = calloff.start(asyncio.Event().wait())
-        began = loop.time()
-        async for tick in op.watch(every=0.02):
-            assert loop.time() - began >= 0.02 * tick.number - 0.002
-            if tick.number == 5:
-                break
-        await op.stop()
-
-    arun(main)
+async def test_in_real_time():
+    loop = asyncio.get_running_loop()
+    op = calloff.start(asyncio.Event().wait())
+    began = loop.time()
+    async for tick in op.watch(every=0.02):
+        assert loop.time() - began >= 0.02 * tick.number - 0.002
+        if tick.number == 5:
+            break
+    await op.stop()
 
 
 @pytest.mark.parametrize("every", [0, -1, float("nan"), float("inf"), True, "1", None])
-def test_a_wrong_interval(arun, every):
-    async def main():
-        op = calloff.start(lasts(0))
-        with pytest.raises((ValueError, TypeError), match="^every must be"):
-            op.watch(every=every)
-        await op
-
-    arun(main)
+async def test_a_wrong_interval(every):
+    op = calloff.start(lasts(0))
+    with pytest.raises((ValueError, TypeError), match="^every must be"):
+        op.watch(every=every)
+    await op

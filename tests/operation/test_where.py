@@ -46,42 +46,33 @@ def test_nested_awaits_outermost_first(arun):
     assert arun(where_of, outer()) == [("outer", "await nested()"), *NESTED]
 
 
-def test_a_frame_knows_file_line_function_and_source(arun):
-    async def main():
-        op = calloff.start(holds())
-        await asyncio.sleep(0)
-        (frame,) = op.where()
-        _, first = inspect.getsourcelines(holds)
-        assert frame == calloff.Frame(
-            HERE, first + 1, "holds", "await asyncio.get_running_loop().create_future()  # held here"
-        )
-        await op.stop()
-
-    arun(main)
+async def test_a_frame_knows_file_line_function_and_source():
+    op = calloff.start(holds())
+    await asyncio.sleep(0)
+    (frame,) = op.where()
+    _, first = inspect.getsourcelines(holds)
+    assert frame == calloff.Frame(
+        HERE, first + 1, "holds", "await asyncio.get_running_loop().create_future()  # held here"
+    )
+    await op.stop()
 
 
-def test_frames_of_libraries_are_told_too(arun):
-    async def main():
-        op = calloff.start(asyncio.sleep(3600))
-        await asyncio.sleep(0)
-        assert [frame.function for frame in op.where()] == ["sleep"]
-        assert op.where()[0].source == "return await future"
-        await op.stop()
-
-    arun(main)
+async def test_frames_of_libraries_are_told_too():
+    op = calloff.start(asyncio.sleep(3600))
+    await asyncio.sleep(0)
+    assert [frame.function for frame in op.where()] == ["sleep"]
+    assert op.where()[0].source == "return await future"
+    await op.stop()
 
 
-def test_before_the_first_step_it_is_at_its_beginning(arun, loop_kind):
-    async def main():
-        op = calloff.start(holds())
-        (frame,) = op.where()
-        assert frame.function == "holds"
-        if loop_kind != "eager":
-            assert frame.line == holds.__code__.co_firstlineno
-        await op.stop()
-        assert op.where() == ()
-
-    arun(main)
+async def test_before_the_first_step_it_is_at_its_beginning(loop_kind):
+    op = calloff.start(holds())
+    (frame,) = op.where()
+    assert frame.function == "holds"
+    if loop_kind != "eager":
+        assert frame.line == holds.__code__.co_firstlineno
+    await op.stop()
+    assert op.where() == ()
 
 
 def test_an_async_for_over_an_async_generator(arun):
@@ -252,64 +243,55 @@ def test_another_operation(arun, wait):
         assert frames[-2:] == NESTED
 
 
-def test_a_body_that_is_running_itself(arun):
-    async def main():
-        async def looks():
-            return looks_at_itself()
+async def test_a_body_that_is_running_itself():
+    async def looks():
+        return looks_at_itself()
 
-        def looks_at_itself():
-            return calloff.current().where()
+    def looks_at_itself():
+        return calloff.current().where()
 
-        frames = await calloff.call(looks())
-        assert mine(frames)[:2] == [
-            ("looks", "return looks_at_itself()"),
-            ("looks_at_itself", "return calloff.current().where()"),
-        ]
-
-    arun(main)
+    frames = await calloff.call(looks())
+    assert mine(frames)[:2] == [
+        ("looks", "return looks_at_itself()"),
+        ("looks_at_itself", "return calloff.current().where()"),
+    ]
 
 
-def test_a_body_that_is_running_as_another_thread_sees_it(arun):
+async def test_a_body_that_is_running_as_another_thread_sees_it():
     import threading
 
-    async def main():
-        seen = []
-        looked = threading.Event()
+    seen = []
+    looked = threading.Event()
 
-        def look(op):
-            seen.append(op.where())
-            looked.set()
+    def look(op):
+        seen.append(op.where())
+        looked.set()
 
-        async def computes():
-            threading.Thread(target=look, args=[calloff.current()]).start()
-            while not looked.is_set():
-                pass
+    async def computes():
+        threading.Thread(target=look, args=[calloff.current()]).start()
+        while not looked.is_set():
+            pass
 
-        await calloff.call(computes())
-        assert mine(seen[0])[0][0] == "computes"
-
-    arun(main)
+    await calloff.call(computes())
+    assert mine(seen[0])[0][0] == "computes"
 
 
-def test_two_that_wait_for_each_other_end_the_walk(arun):
-    async def main():
-        ops = []
+async def test_two_that_wait_for_each_other_end_the_walk():
+    ops = []
 
-        async def waits_for(other):
-            while len(ops) < 2:
-                await asyncio.sleep(0)
-            await asyncio.shield(ops[other])
-
-        ops += [calloff.start(waits_for(1)), calloff.start(waits_for(0))]
-        for _ in range(5):
+    async def waits_for(other):
+        while len(ops) < 2:
             await asyncio.sleep(0)
-        assert len(ops[0].where()) < 10
-        await asyncio.gather(*(op.stop(grace=0) for op in ops))
+        await asyncio.shield(ops[other])
 
-    arun(main)
+    ops += [calloff.start(waits_for(1)), calloff.start(waits_for(0))]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(ops[0].where()) < 10
+    await asyncio.gather(*(op.stop(grace=0) for op in ops))
 
 
-def test_a_deep_stack_is_told_to_its_end(arun):
+async def test_a_deep_stack_is_told_to_its_end():
     async def generate():
         await holds()
         yield
@@ -320,19 +302,16 @@ def test_a_deep_stack_is_told_to_its_end(arun):
         async for _ in generate():
             pass
 
-    async def main():
-        op = calloff.start(deep(150))
-        await asyncio.sleep(0)
-        assert mine(op.where())[-4:] == [
-            ("deep", "await deep(depth - 1)"),
-            ("deep", "async for _ in generate():"),
-            ("generate", "await holds()"),
-            HELD,
-        ]
-        assert len(op.where()) == 153
-        await op.stop()
-
-    arun(main)
+    op = calloff.start(deep(150))
+    await asyncio.sleep(0)
+    assert mine(op.where())[-4:] == [
+        ("deep", "await deep(depth - 1)"),
+        ("deep", "async for _ in generate():"),
+        ("generate", "await holds()"),
+        HELD,
+    ]
+    assert len(op.where()) == 153
+    await op.stop()
 
 
 @pytest.mark.parametrize("tasks", [None, 3, "ab", ["a", "b"], {"a": 1}, iter([]), [asyncio.sleep]])
@@ -357,67 +336,58 @@ def test_somebody_elses_group_is_not_mistaken_for_asyncios(arun, tasks):
 # --- in the report and in the texts
 
 
-def test_the_report_tells_where_the_request_found_it(arun):
-    async def main():
-        async def body():
-            try:
-                await nested()
-            finally:
-                await asyncio.sleep(0.01)
+async def test_the_report_tells_where_the_request_found_it():
+    async def body():
+        try:
+            await nested()
+        finally:
+            await asyncio.sleep(0.01)
 
-        op = calloff.start(body())
-        await asyncio.sleep(0)
-        op.cancel()
-        assert mine(op.report.where) == [("body", "await nested()"), *NESTED], "before it arrives, where it is"
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        outcome = await op.outcome()
-        assert mine(outcome.report.where) == [("body", "await nested()"), *NESTED], "after, where it was"
-
-    arun(main)
+    op = calloff.start(body())
+    await asyncio.sleep(0)
+    op.cancel()
+    assert mine(op.report.where) == [("body", "await nested()"), *NESTED], "before it arrives, where it is"
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    outcome = await op.outcome()
+    assert mine(outcome.report.where) == [("body", "await nested()"), *NESTED], "after, where it was"
 
 
-def test_the_text_is_that_of_the_contract(arun, monkeypatch):
+async def test_the_text_is_that_of_the_contract(monkeypatch):
     monkeypatch.chdir(HERE.rpartition("/tests/")[0])
 
     async def call_api(delay):
         await asyncio.sleep(delay)
 
-    async def main():
-        op = calloff.start(call_api(5), name="call-api", timeout=0.05)
-        with pytest.raises(calloff.TimedOut) as caught:
-            await op
-        line = call_api.__code__.co_firstlineno + 1
-        text = (
-            f"'call-api' did not end within 0.05 s: at call_api (tests/operation/test_where.py:{line}): "
-            "await asyncio.sleep(delay)"
-        )
-        assert str(caught.value) == text
-        assert caught.value.operation == (op.id, "call-api")
-        assert caught.value.report is not None
-        assert caught.value.report == op.report
-
-    arun(main)
+    op = calloff.start(call_api(5), name="call-api", timeout=0.05)
+    with pytest.raises(calloff.TimedOut) as caught:
+        await op
+    line = call_api.__code__.co_firstlineno + 1
+    text = (
+        f"'call-api' did not end within 0.05 s: at call_api (tests/operation/test_where.py:{line}): "
+        "await asyncio.sleep(delay)"
+    )
+    assert str(caught.value) == text
+    assert caught.value.operation == (op.id, "call-api")
+    assert caught.value.report is not None
+    assert caught.value.report == op.report
 
 
-def test_the_stuck_line_of_an_abandoned_body(arun, short_last):
-    async def main():
-        async def body():
-            await asyncio.sleep(0)
-            while True:
-                try:
-                    await nested()
-                except BaseException:  # noqa: B036
-                    pass
+async def test_the_stuck_line_of_an_abandoned_body(short_last):
+    async def body():
+        await asyncio.sleep(0)
+        while True:
+            try:
+                await nested()
+            except BaseException:  # noqa: B036
+                pass
 
-        op = calloff.start(body(), name="stuck")
-        for _ in range(3):
-            await asyncio.sleep(0)
-        with pytest.raises(calloff.OperationCancelled) as caught:
-            op.cancel(grace=0.02)
-            await op
-        assert mine(caught.value.report.stuck_at) == [("body", "await nested()"), *NESTED]
-        assert "and could not be stopped: stuck at holds (" in str(caught.value)
-        assert str(caught.value).endswith("await asyncio.get_running_loop().create_future()  # held here")
-
-    arun(main)
+    op = calloff.start(body(), name="stuck")
+    for _ in range(3):
+        await asyncio.sleep(0)
+    with pytest.raises(calloff.OperationCancelled) as caught:
+        op.cancel(grace=0.02)
+        await op
+    assert mine(caught.value.report.stuck_at) == [("body", "await nested()"), *NESTED]
+    assert "and could not be stopped: stuck at holds (" in str(caught.value)
+    assert str(caught.value).endswith("await asyncio.get_running_loop().create_future()  # held here")

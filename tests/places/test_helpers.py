@@ -75,37 +75,31 @@ async def next_starts_work():
 
 @pytest.mark.parametrize("victim", ["work", "guard", "keeper"])
 @pytest.mark.parametrize("place", ["command", "process"])
-def test_killed(arun, tmp_path, marker, place, victim):
-    async def main():
-        op, pids = await running(place, marker, tmp_path)
-        os.kill(pids[victim], signal.SIGKILL)
-        if victim == "keeper":  # the work goes on, and can be stopped
-            await next_starts_work()
-            assert not op.done()
-            outcome = await op.stop(grace=0)
-            assert isinstance(outcome, calloff.Cancelled)
-        else:
-            outcome = await asyncio.wait_for(op.outcome(), SLACK)
-            assert isinstance(outcome, calloff.Failed)
-            assert isinstance(outcome.error, calloff.CommandFailed if place == "command" else calloff.WorkerDied)
-            assert victim == "work" or "guard" in str(outcome.error)
-        assert marked(marker) == [], "when it is told that it has ended, all of it is dead"
+async def test_killed(tmp_path, marker, place, victim):
+    op, pids = await running(place, marker, tmp_path)
+    os.kill(pids[victim], signal.SIGKILL)
+    if victim == "keeper":  # the work goes on, and can be stopped
         await next_starts_work()
-
-    arun(main)
+        assert not op.done()
+        outcome = await op.stop(grace=0)
+        assert isinstance(outcome, calloff.Cancelled)
+    else:
+        outcome = await asyncio.wait_for(op.outcome(), SLACK)
+        assert isinstance(outcome, calloff.Failed)
+        assert isinstance(outcome.error, calloff.CommandFailed if place == "command" else calloff.WorkerDied)
+        assert victim == "work" or "guard" in str(outcome.error)
+    assert marked(marker) == [], "when it is told that it has ended, all of it is dead"
+    await next_starts_work()
 
 
 @pytest.mark.parametrize("place", ["command", "process"])
-def test_a_guard_that_is_killed_while_its_work_is_called_off(arun, tmp_path, marker, place):
-    async def main():
-        op, pids = await running(place, marker, tmp_path)
-        op.cancel("enough", grace=30)
-        os.kill(pids["guard"], signal.SIGKILL)
-        outcome = await asyncio.wait_for(op.outcome(), SLACK)
-        assert isinstance(outcome, (calloff.Cancelled, calloff.Failed))
-        assert marked(marker) == []
-
-    arun(main)
+async def test_a_guard_that_is_killed_while_its_work_is_called_off(tmp_path, marker, place):
+    op, pids = await running(place, marker, tmp_path)
+    op.cancel("enough", grace=30)
+    os.kill(pids["guard"], signal.SIGKILL)
+    outcome = await asyncio.wait_for(op.outcome(), SLACK)
+    assert isinstance(outcome, (calloff.Cancelled, calloff.Failed))
+    assert marked(marker) == []
 
 
 @pytest.mark.parametrize("place", ["command", "process"])
@@ -132,68 +126,55 @@ def test_keeper_and_guard_killed(arun, tmp_path, marker, place):
 
 @pytest.mark.parametrize("victims", [("guard",), ("keeper",), ("guard", "keeper")], ids="-".join)
 @pytest.mark.parametrize("place", ["command", "process"])
-def test_stopped(arun, tmp_path, marker, place, victims):
-    async def main():
-        op, pids = await running(place, marker, tmp_path)
-        for victim in victims:
-            os.kill(pids[victim], signal.SIGSTOP)
-        began = time.monotonic()
-        outcome = await op.stop(grace=0.3)
-        assert isinstance(outcome, calloff.Cancelled)
-        assert time.monotonic() - began < 0.3 + 1 + SLACK
-        assert marked(marker) == []
-        await next_starts_work()
-        assert until(lambda: all(state(pids[victim]) != "T" for victim in victims))
-
-    arun(main)
+async def test_stopped(tmp_path, marker, place, victims):
+    op, pids = await running(place, marker, tmp_path)
+    for victim in victims:
+        os.kill(pids[victim], signal.SIGSTOP)
+    began = time.monotonic()
+    outcome = await op.stop(grace=0.3)
+    assert isinstance(outcome, calloff.Cancelled)
+    assert time.monotonic() - began < 0.3 + 1 + SLACK
+    assert marked(marker) == []
+    await next_starts_work()
+    assert until(lambda: all(state(pids[victim]) != "T" for victim in victims))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
-def test_a_keeper_that_is_hit_before_a_start(arun, number):
-    async def main():
+async def test_a_keeper_that_is_hit_before_a_start(number):
+    await next_starts_work()
+    for _ in range(3):
+        os.kill(keepers._keeper.pid, number)
         await next_starts_work()
-        for _ in range(3):
-            os.kill(keepers._keeper.pid, number)
-            await next_starts_work()
-
-    arun(main)
 
 
-def test_a_spare_that_is_killed(arun):
-    async def main():
+async def test_a_spare_that_is_killed():
+    await next_starts_work()
+    for _ in range(3):
+        pid = await calloff.call(calloff.process(os.getpid))
+        os.kill(pid, signal.SIGKILL)
         await next_starts_work()
-        for _ in range(3):
-            pid = await calloff.call(calloff.process(os.getpid))
-            os.kill(pid, signal.SIGKILL)
-            await next_starts_work()
-
-    arun(main)
 
 
 @pytest.mark.parametrize(
     "victims", [("work",), ("guard",), ("guard", "work"), ("keeper", "guard", "work")], ids="-".join
 )
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
-def test_the_helpers_of_an_idle_worker(arun, number, victims):
+async def test_the_helpers_of_an_idle_worker(number, victims):
     """Nobody has anything to do, and then the next function comes."""
-
-    async def main():
-        for _ in range(2):
-            work = await calloff.call(calloff.process(os.getpid), timeout=20)
-            pids = {"work": work, "guard": parent(work), "keeper": keepers._keeper.pid}
-            for victim in victims:
-                with contextlib.suppress(ProcessLookupError):  # a worker dies with its guard, perhaps before its turn
-                    os.kill(pids[victim], number)
-            await next_starts_work()
-            for victim in victims:
-                assert number == signal.SIGSTOP or until(lambda: gone(pids[victim]))
-
-    arun(main)
+    for _ in range(2):
+        work = await calloff.call(calloff.process(os.getpid), timeout=20)
+        pids = {"work": work, "guard": parent(work), "keeper": keepers._keeper.pid}
+        for victim in victims:
+            with contextlib.suppress(ProcessLookupError):  # a worker dies with its guard, perhaps before its turn
+                os.kill(pids[victim], number)
+        await next_starts_work()
+        for victim in victims:
+            assert number == signal.SIGSTOP or until(lambda: gone(pids[victim]))
 
 
 @pytest.mark.parametrize("victim", ["os.getpid()", "os.getppid()"], ids=["work", "guard"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
-def test_the_helpers_of_a_worker_that_starts(arun, monkeypatch, tmp_path, number, victim):
+async def test_the_helpers_of_a_worker_that_starts(monkeypatch, tmp_path, number, victim):
     name = f"hits_once_{uuid.uuid4().hex}"
     lines = "import os, pathlib, time", f"path = pathlib.Path({str(tmp_path / 'hit')!r})"
     hit = f"if not path.exists(): path.touch(); os.kill({victim}, {int(number)})"
@@ -201,85 +182,67 @@ def test_the_helpers_of_a_worker_that_starts(arun, monkeypatch, tmp_path, number
         hit += "; time.sleep(1000)"  # it dies of it, and begins with nothing before
     (tmp_path / f"{name}.py").write_text("\n".join((*lines, hit)))
     monkeypatch.syspath_prepend(str(tmp_path))
-
-    async def main():
-        calloff.process.configure(preload=[name])
+    calloff.process.configure(preload=[name])
+    calloff.process.restart()
+    try:
+        assert await calloff.call(calloff.process(len, "abc"), timeout=20) == 3
+        assert (tmp_path / "hit").exists()
+    finally:
+        calloff.process.configure(preload=[])
         calloff.process.restart()
-        try:
-            assert await calloff.call(calloff.process(len, "abc"), timeout=20) == 3
-            assert (tmp_path / "hit").exists()
-        finally:
-            calloff.process.configure(preload=[])
-            calloff.process.restart()
-
-    arun(main)
 
 
 @pytest.mark.parametrize("victims", [("work",), ("guard",), ("keeper",), ("keeper", "guard")], ids="-".join)
 @pytest.mark.parametrize("place", ["command", "process"])
-def test_stopped_while_it_is_being_stopped(arun, tmp_path, marker, place, victims):
-    async def main():
-        op, pids = await running(place, marker, tmp_path)
-        op.cancel("enough", grace=0.3)
-        for victim in victims:
-            os.kill(pids[victim], signal.SIGSTOP)
-        outcome = await asyncio.wait_for(op.outcome(), 0.3 + 1 + SLACK)
-        assert isinstance(outcome, calloff.Cancelled)
-        assert marked(marker) == []
-        await next_starts_work()
-
-    arun(main)
+async def test_stopped_while_it_is_being_stopped(tmp_path, marker, place, victims):
+    op, pids = await running(place, marker, tmp_path)
+    op.cancel("enough", grace=0.3)
+    for victim in victims:
+        os.kill(pids[victim], signal.SIGSTOP)
+    outcome = await asyncio.wait_for(op.outcome(), 0.3 + 1 + SLACK)
+    assert isinstance(outcome, calloff.Cancelled)
+    assert marked(marker) == []
+    await next_starts_work()
 
 
 @pytest.mark.parametrize("victim", ["keeper", "guard"])
 @pytest.mark.parametrize("place", ["command", "process"])
-def test_stopped_while_the_work_runs_to_its_end(arun, tmp_path, place, victim):
+async def test_stopped_while_the_work_runs_to_its_end(tmp_path, place, victim):
     def until_told(path):
         while not os.path.exists(path):
             time.sleep(0.01)
         return "x"
 
-    async def main():
-        go, script = str(tmp_path / "go"), f"while [ ! -e {tmp_path}/go ]; do sleep 0.01; done; echo x"
-        command = calloff.command("sh", "-c", script)
-        op = calloff.start(command if place == "command" else calloff.process(until_told, go))
-        while not op.body.pid:
-            await asyncio.sleep(0.01)
-        guard = parent(op.body.pid)
-        os.kill(parent(guard) if victim == "keeper" else guard, signal.SIGSTOP)
-        open(go, "w").close()
-        value = await asyncio.wait_for(op, SLACK)
-        assert (value if place == "process" else value.text) in ("x", "x\n")
-        await next_starts_work()
-
-    arun(main)
+    go, script = str(tmp_path / "go"), f"while [ ! -e {tmp_path}/go ]; do sleep 0.01; done; echo x"
+    command = calloff.command("sh", "-c", script)
+    op = calloff.start(command if place == "command" else calloff.process(until_told, go))
+    while not op.body.pid:
+        await asyncio.sleep(0.01)
+    guard = parent(op.body.pid)
+    os.kill(parent(guard) if victim == "keeper" else guard, signal.SIGSTOP)
+    open(go, "w").close()
+    value = await asyncio.wait_for(op, SLACK)
+    assert (value if place == "process" else value.text) in ("x", "x\n")
+    await next_starts_work()
 
 
-def test_a_guard_that_is_stopped_again_and_again_is_killed(arun, tmp_path, marker):
+async def test_a_guard_that_is_stopped_again_and_again_is_killed(tmp_path, marker):
     code = f"import os, signal, time\nwhile True: os.kill(os.getppid(), signal.SIGSTOP); time.sleep(0.02)  # {marker}"
-
-    async def main():
-        outcome = await calloff.start(calloff.command(sys.executable, "-c", code), timeout=2, grace=0.3).outcome()
-        assert not isinstance(outcome, calloff.Abandoned)
-        assert marked(marker) == []
-        await next_starts_work()
-
-    arun(main)
+    outcome = await calloff.start(calloff.command(sys.executable, "-c", code), timeout=2, grace=0.3).outcome()
+    assert not isinstance(outcome, calloff.Abandoned)
+    assert marked(marker) == []
+    await next_starts_work()
 
 
-def test_nothing_survives_an_owner_that_is_killed_while_a_guard_is_stopped(arun, tmp_path, marker):
+async def test_nothing_survives_an_owner_that_is_killed_while_a_guard_is_stopped(tmp_path, marker):
     line = f": {marker}; kill -STOP $PPID; touch {tmp_path}/ready; sleep {NAP}"
     code = f"import asyncio, calloff; asyncio.run(calloff.call(calloff.command('sh', '-c', {line!r})))"
-
-    async def main():
-        owner = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stderr=asyncio.subprocess.DEVNULL)
-        while not (tmp_path / "ready").exists():
-            await asyncio.sleep(0.01)
-        owner.kill()
-        await owner.wait()
-        assert until(lambda: not marked(marker), SLACK)
-
-    arun(main)
+    owner = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stderr=asyncio.subprocess.DEVNULL)
+    while not (tmp_path / "ready").exists():
+        await asyncio.sleep(0.01)
+    owner.kill()
+    await owner.wait()
+    assert until(lambda: not marked(marker), SLACK)
 
 
 @pytest.mark.parametrize("place", ["command", "process"])
@@ -318,18 +281,15 @@ LONG = [3e6, 1e10, float("inf")]  # `poll` counts milliseconds with 31 bits
 
 @pytest.mark.parametrize("timeout", LONG)
 @pytest.mark.parametrize("place", ["command", "process"])
-def test_a_guard_outlives_a_limit_in_the_far_future(arun, place, timeout):
-    async def main():
-        if place == "command":
-            work = calloff.command("sh", "-c", "sleep 0.2; echo x")
-            assert (await calloff.call(work, timeout=timeout)).text == "x\n"
-            return
-        worker = await calloff.call(calloff.process(os.getpid), timeout=timeout)
-        guard = parent(worker)
-        assert await calloff.call(calloff.process(time.sleep, 0.2), timeout=timeout) is None
-        assert parent(worker) == guard
-
-    arun(main)
+async def test_a_guard_outlives_a_limit_in_the_far_future(place, timeout):
+    if place == "command":
+        work = calloff.command("sh", "-c", "sleep 0.2; echo x")
+        assert (await calloff.call(work, timeout=timeout)).text == "x\n"
+        return
+    worker = await calloff.call(calloff.process(os.getpid), timeout=timeout)
+    guard = parent(worker)
+    assert await calloff.call(calloff.process(time.sleep, 0.2), timeout=timeout) is None
+    assert parent(worker) == guard
 
 
 def test_a_worker_that_dies_between_two_loops_is_not_noticed(loop_kind):
@@ -352,79 +312,69 @@ def test_a_restart_between_two_loops(loop_kind):
 
 
 @pytest.mark.parametrize("victim", ["work", "guard", "guard and keeper"])
-def test_killed_while_a_function_is_on_its_way(arun, victim):
+async def test_killed_while_a_function_is_on_its_way(victim):
     """It never ran: it is given to another worker."""
-
-    async def main():
-        worker = await calloff.call(calloff.process(os.getpid))
-        guard, keeper = parent(worker), keepers._keeper.pid
-        for pid in (keeper, guard, worker):  # each would be continued by the one before
-            os.kill(pid, signal.SIGSTOP)
-            assert until(lambda: state(pid) == "T")
-        op = calloff.start(calloff.process(os.getpid))
-        assert op.body.pid == worker
-        victims = {"work": [worker], "guard": [guard], "guard and keeper": [guard, keeper]}[victim]
-        for pid in victims:
-            os.kill(pid, signal.SIGKILL)
-        assert await op not in (0, worker)
-
-    arun(main)
+    worker = await calloff.call(calloff.process(os.getpid))
+    guard, keeper = parent(worker), keepers._keeper.pid
+    for pid in (keeper, guard, worker):  # each would be continued by the one before
+        os.kill(pid, signal.SIGSTOP)
+        assert until(lambda: state(pid) == "T")
+    op = calloff.start(calloff.process(os.getpid))
+    assert op.body.pid == worker
+    victims = {"work": [worker], "guard": [guard], "guard and keeper": [guard, keeper]}[victim]
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+    assert await op not in (0, worker)
 
 
-def test_killed_while_a_function_is_on_its_way_and_no_other_worker_can_be_had(arun, monkeypatch):
+async def test_killed_while_a_function_is_on_its_way_and_no_other_worker_can_be_had(monkeypatch):
     def none_left(pool):
         raise OSError(errno.EMFILE, "Too many open files")
 
-    async def main():
-        calloff.process.restart()
-        monkeypatch.setattr(SETTINGS, "spares", 0)
-        worker = await calloff.call(calloff.process(os.getpid))
-        for pid in (keepers._keeper.pid, parent(worker), worker):  # each would be continued by the one before
-            os.kill(pid, signal.SIGSTOP)
-            assert until(lambda: state(pid) == "T")
-        op = calloff.start(calloff.process(os.getpid))
-        monkeypatch.setattr(Pool, "_spawn", none_left)
-        os.kill(worker, signal.SIGKILL)
-        outcome = await asyncio.wait_for(op.outcome(), SLACK)
-        assert outcome.error.errno == errno.EMFILE
-
-    arun(main)
+    calloff.process.restart()
+    monkeypatch.setattr(SETTINGS, "spares", 0)
+    worker = await calloff.call(calloff.process(os.getpid))
+    for pid in (keepers._keeper.pid, parent(worker), worker):  # each would be continued by the one before
+        os.kill(pid, signal.SIGSTOP)
+        assert until(lambda: state(pid) == "T")
+    op = calloff.start(calloff.process(os.getpid))
+    monkeypatch.setattr(Pool, "_spawn", none_left)
+    os.kill(worker, signal.SIGKILL)
+    outcome = await asyncio.wait_for(op.outcome(), SLACK)
+    assert outcome.error.errno == errno.EMFILE
 
 
 @pytest.mark.parametrize("victims", [("guard",), ("keeper",), ("guard", "keeper")], ids="-".join)
 @pytest.mark.parametrize("place", ["command", "process"])
-def test_killed_before_the_work_is_started(arun, monkeypatch, tmp_path, place, victims):
+async def test_killed_before_the_work_is_started(monkeypatch, tmp_path, place, victims):
     held = []
 
     def hold(self, data):
         held.append((self, data))
 
-    async def main():
-        await next_starts_work()
-        calloff.process.restart()
-        assert until(lambda: len(below(os.getpid())) == 1), "nobody but the keeper"
-        monkeypatch.setattr(kept.Guarded, "_send", hold)
-        work = calloff.command("echo", "x") if place == "command" else calloff.process(len, "abc")
-        op = calloff.start(work, timeout=20)
-        assert until(lambda: len(below(os.getpid())) == 2)
-        keeper, guard = below(os.getpid())
-        assert parent(guard) == keeper == keepers._keeper.pid
-        for pid in (keeper, guard):  # who would continue the guard
-            os.kill(pid, signal.SIGSTOP)
-            assert until(lambda: state(pid) == "T")
-        monkeypatch.undo()
-        for guarded, data in held:
-            guarded._send(data)
-        for victim in victims:  # a keeper that is left is continued by its owner
-            os.kill({"guard": guard, "keeper": keeper}[victim], signal.SIGKILL)
-        value = await op
-        assert value == 3 if place == "process" else value.text == "x\n"
-
-    arun(main)
+    await next_starts_work()
+    calloff.process.restart()
+    assert until(lambda: len(below(os.getpid())) == 1), "nobody but the keeper"
+    monkeypatch.setattr(kept.Guarded, "_send", hold)
+    work = calloff.command("echo", "x") if place == "command" else calloff.process(len, "abc")
+    op = calloff.start(work, timeout=20)
+    assert until(lambda: len(below(os.getpid())) == 2)
+    keeper, guard = below(os.getpid())
+    assert parent(guard) == keeper == keepers._keeper.pid
+    for pid in (keeper, guard):  # who would continue the guard
+        os.kill(pid, signal.SIGSTOP)
+        assert until(lambda: state(pid) == "T")
+    monkeypatch.undo()
+    for guarded, data in held:
+        guarded._send(data)
+    for victim in victims:  # a keeper that is left is continued by its owner
+        os.kill({"guard": guard, "keeper": keeper}[victim], signal.SIGKILL)
+    value = await op
+    assert value == 3 if place == "process" else value.text == "x\n"
 
 
 @pytest.mark.parametrize("place", ["command", "process"])
-def test_a_keeper_that_was_killed_before_it_was_up_can_be_reaped_a_moment_later(arun, monkeypatch, tmp_path, place):
+async def test_a_keeper_that_was_killed_before_it_was_up_can_be_reaped_a_moment_later(monkeypatch, tmp_path, place):
     """Its socket ends first; by its status alone it is known that it was killed, and another one may do."""
     slow = tmp_path / "slow"
     slow.write_text("#!/bin/sh\nexec sleep 30\n")
@@ -435,77 +385,67 @@ def test_a_keeper_that_was_killed_before_it_was_up_can_be_reaped_a_moment_later(
         asked.append(pid)
         return (0, 0) if len(asked) == 1 else reap(pid, options)
 
-    async def main():
-        calloff.process.restart()
-        if keepers._keeper is not None:
-            keepers.dead(keepers._keeper)
-        monkeypatch.setattr(sys, "executable", str(slow))
-        op = calloff.start(calloff.command("echo", "x") if place == "command" else calloff.process(int, 3))
-        while keepers._keeper is None:
-            await asyncio.sleep(0)
-        monkeypatch.undo()
-        monkeypatch.setattr(os, "waitpid", reap_late)
-        os.kill(keepers._keeper._starter, signal.SIGKILL)
-        value = await asyncio.wait_for(op, SLACK)
-        assert value == 3 if place == "process" else value.text == "x\n"
-        assert len(asked) > 1
-
-    arun(main)
+    calloff.process.restart()
+    if keepers._keeper is not None:
+        keepers.dead(keepers._keeper)
+    monkeypatch.setattr(sys, "executable", str(slow))
+    op = calloff.start(calloff.command("echo", "x") if place == "command" else calloff.process(int, 3))
+    while keepers._keeper is None:
+        await asyncio.sleep(0)
+    monkeypatch.undo()
+    monkeypatch.setattr(os, "waitpid", reap_late)
+    os.kill(keepers._keeper._starter, signal.SIGKILL)
+    value = await asyncio.wait_for(op, SLACK)
+    assert value == 3 if place == "process" else value.text == "x\n"
+    assert len(asked) > 1
 
 
 @pytest.mark.parametrize("place", ["command", "process"])
-def test_called_off_while_a_keeper_takes_its_time_to_come_up(arun, monkeypatch, tmp_path, place):
+async def test_called_off_while_a_keeper_takes_its_time_to_come_up(monkeypatch, tmp_path, place):
     """Nobody has come to the start: it is taken back, and so nothing needs to be waited for."""
     slow = tmp_path / "slow"
     slow.write_text("#!/bin/sh\nexec sleep 30\n")
     slow.chmod(0o700)
-
-    async def main():
-        calloff.process.restart()
-        if keepers._keeper is not None:
-            keepers.dead(keepers._keeper)
-        monkeypatch.setattr(sys, "executable", str(slow))
-        files = len(os.listdir("/proc/self/fd"))
-        mark = tmp_path / "mark"
-        work = calloff.command("touch", mark) if place == "command" else calloff.process(mark.touch)
-        op = calloff.start(work)
-        await asyncio.sleep(0.05)
-        outcome = await op.stop(grace=0.05)
-        monkeypatch.undo()
-        assert isinstance(outcome, calloff.Cancelled), outcome
-        assert outcome.report.rung is calloff.Rung.ASKED
-        former = keepers._keeper
-        os.kill(former._starter, signal.SIGKILL)
-        await next_starts_work()
-        calloff.process.restart()
-        assert not mark.exists()
-        assert not former.uses
-        assert len(os.listdir("/proc/self/fd")) <= files + 3
-
-    arun(main)
+    calloff.process.restart()
+    if keepers._keeper is not None:
+        keepers.dead(keepers._keeper)
+    monkeypatch.setattr(sys, "executable", str(slow))
+    files = len(os.listdir("/proc/self/fd"))
+    mark = tmp_path / "mark"
+    work = calloff.command("touch", mark) if place == "command" else calloff.process(mark.touch)
+    op = calloff.start(work)
+    await asyncio.sleep(0.05)
+    outcome = await op.stop(grace=0.05)
+    monkeypatch.undo()
+    assert isinstance(outcome, calloff.Cancelled), outcome
+    assert outcome.report.rung is calloff.Rung.ASKED
+    former = keepers._keeper
+    os.kill(former._starter, signal.SIGKILL)
+    await next_starts_work()
+    calloff.process.restart()
+    assert not mark.exists()
+    assert not former.uses
+    assert len(os.listdir("/proc/self/fd")) <= files + 3
 
 
 @pytest.mark.parametrize("status", [0, 3])
-def test_a_guard_that_is_killed_after_its_command_has_ended_by_itself(arun, tmp_path, status):
-    async def main():
-        go = tmp_path / "go"
-        os.mkfifo(go)
-        op = calloff.start(calloff.command("sh", "-c", f"read line < {go}; exit {status}"))
-        while op.body.pid is None:
-            await asyncio.sleep(0.01)
-        pid, guard, keeper = op.body.pid, parent(op.body.pid), keepers._keeper.pid
-        for helper in (keeper, guard):  # each would be continued by the one before
-            os.kill(helper, signal.SIGSTOP)
-            assert until(lambda: state(helper) == "T")
-        go.write_text("x\n")
-        assert until(lambda: state(pid) == "Z")
-        os.kill(guard, signal.SIGKILL)
-        outcome = await asyncio.wait_for(op.outcome(), SLACK)
-        if status:
-            assert isinstance(outcome.error, calloff.CommandFailed)
-            assert outcome.error.status == status
-            assert "guard" not in str(outcome.error)
-        else:
-            assert isinstance(outcome, calloff.Completed)
-
-    arun(main)
+async def test_a_guard_that_is_killed_after_its_command_has_ended_by_itself(tmp_path, status):
+    go = tmp_path / "go"
+    os.mkfifo(go)
+    op = calloff.start(calloff.command("sh", "-c", f"read line < {go}; exit {status}"))
+    while op.body.pid is None:
+        await asyncio.sleep(0.01)
+    pid, guard, keeper = op.body.pid, parent(op.body.pid), keepers._keeper.pid
+    for helper in (keeper, guard):  # each would be continued by the one before
+        os.kill(helper, signal.SIGSTOP)
+        assert until(lambda: state(helper) == "T")
+    go.write_text("x\n")
+    assert until(lambda: state(pid) == "Z")
+    os.kill(guard, signal.SIGKILL)
+    outcome = await asyncio.wait_for(op.outcome(), SLACK)
+    if status:
+        assert isinstance(outcome.error, calloff.CommandFailed)
+        assert outcome.error.status == status
+        assert "guard" not in str(outcome.error)
+    else:
+        assert isinstance(outcome, calloff.Completed)

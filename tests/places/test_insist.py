@@ -39,17 +39,14 @@ async def _deep(cleaned: list[int]) -> None:
 
 
 @pytest.mark.parametrize("way", [_direct, _in_a_task_group, _in_a_gather, _deep])
-def test_clean_up_of_a_task_is_let_alone(arun: Callable[..., Any], way: Callable[[list[int]], Any]) -> None:
-    async def main() -> None:
-        cleaned: list[int] = []
-        operation = calloff.start(way(cleaned), timeout=0.05)
-        outcome = await operation.outcome()
-        assert outcome.report is not None
-        assert outcome.report.rung is Rung.ASKED
-        assert outcome.report.refusals == 0
-        assert cleaned == [1]
-
-    arun(main)
+async def test_clean_up_of_a_task_is_let_alone(way: Callable[[list[int]], Any]) -> None:
+    cleaned: list[int] = []
+    operation = calloff.start(way(cleaned), timeout=0.05)
+    outcome = await operation.outcome()
+    assert outcome.report is not None
+    assert outcome.report.rung is Rung.ASKED
+    assert outcome.report.refusals == 0
+    assert cleaned == [1]
 
 
 async def _refuse(depth: int) -> None:
@@ -68,8 +65,8 @@ async def _refuse_behind_a_child(depth: int) -> None:
 
 
 @pytest.mark.parametrize(("way", "tasks"), [(_refuse, 1), (_refuse_behind_a_child, 2)])
-def test_each_frame_is_looked_at_once_for_each_asking(
-    arun: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, way: Callable[[int], Any], tasks: int
+async def test_each_frame_is_looked_at_once_for_each_asking(
+    monkeypatch: pytest.MonkeyPatch, way: Callable[[int], Any], tasks: int
 ) -> None:
     depth = 50
     looks = [0]
@@ -79,23 +76,20 @@ def test_each_frame_is_looked_at_once_for_each_asking(
         looks[0] += len(things)
         return referents(*things)
 
-    async def main() -> None:
-        operation = calloff.start(way(depth), grace=30)
+    operation = calloff.start(way(depth), grace=30)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    operation.cancel()
+    for _ in range(5):
         await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        operation.cancel()
-        for _ in range(5):
-            await asyncio.sleep(0)
-        body = operation.body
-        assert body is not None
-        monkeypatch.setattr(gc, "get_referents", counting)
-        assert body.insist()
-        monkeypatch.undo()
-        few = 10 * tasks  # of the outermost frames, and of what waits at the end
-        assert depth <= looks[0] <= depth + few, "the frames are walked once, not once for each question"
-        await operation.stop(grace=0)
-
-    arun(main)
+    body = operation.body
+    assert body is not None
+    monkeypatch.setattr(gc, "get_referents", counting)
+    assert body.insist()
+    monkeypatch.undo()
+    few = 10 * tasks  # of the outermost frames, and of what waits at the end
+    assert depth <= looks[0] <= depth + few, "the frames are walked once, not once for each question"
+    await operation.stop(grace=0)
 
 
 # --- clean-up in asynchronous generators
@@ -132,13 +126,10 @@ async def _over_closing(steps):
 
 
 @pytest.mark.parametrize(("body", "steps"), [(_over, _steps), (_over, _steps_of_steps), (_over_closing, _steps)])
-def test_the_clean_up_of_an_asynchronous_generator_is_let_alone(arun, body, steps):
-    async def main():
-        log = []
-        op = calloff.start(body(steps(log)), grace=30)
-        await asyncio.sleep(0)
-        outcome = await op.stop()
-        assert log == ["clean"]
-        assert (outcome.report.refusals, outcome.report.rung) == (0, calloff.Rung.ASKED)
-
-    arun(main)
+async def test_the_clean_up_of_an_asynchronous_generator_is_let_alone(body, steps):
+    log = []
+    op = calloff.start(body(steps(log)), grace=30)
+    await asyncio.sleep(0)
+    outcome = await op.stop()
+    assert log == ["clean"]
+    assert (outcome.report.refusals, outcome.report.rung) == (0, calloff.Rung.ASKED)

@@ -22,24 +22,20 @@ KINDS = pytest.mark.parametrize("kind", sorted(bodies.KINDS))
 
 @KINDS
 @pytest.mark.usefixtures("patient")
-def test_a_thread_forced_at_random_moments_leaves_no_lock(arun: Callable[..., Any], kind: str) -> None:
+async def test_a_thread_forced_at_random_moments_leaves_no_lock(kind: str) -> None:
     chance = random.Random(kind)
-
-    async def main() -> None:
-        left = 0
-        for _ in range(ROUNDS):
-            body, thing = bodies.make(kind)
-            inside = threading.Event()
-            op = calloff.start(calloff.thread(body, thing, lambda: inside.is_set() or inside.set()))
-            while not inside.is_set():
-                await asyncio.sleep(0)
-            await asyncio.sleep(chance.random() * 0.003)
-            outcome = await op.stop(grace=0)
-            assert outcome.report.rung is calloff.Rung.FORCED, outcome
-            left += bodies.is_left(thing)
-        assert left == 0
-
-    arun(main)
+    left = 0
+    for _ in range(ROUNDS):
+        body, thing = bodies.make(kind)
+        inside = threading.Event()
+        op = calloff.start(calloff.thread(body, thing, lambda: inside.is_set() or inside.set()))
+        while not inside.is_set():
+            await asyncio.sleep(0)
+        await asyncio.sleep(chance.random() * 0.003)
+        outcome = await op.stop(grace=0)
+        assert outcome.report.rung is calloff.Rung.FORCED, outcome
+        left += bodies.is_left(thing)
+    assert left == 0
 
 
 @KINDS
@@ -63,23 +59,19 @@ def test_a_coroutine_interrupted_at_random_moments_leaves_no_lock(arun: Callable
 
 
 @KINDS
-def test_a_process_asked_at_random_moments_leaves_no_lock(arun: Callable[..., Any], kind: str, tmp_path: Path) -> None:
+async def test_a_process_asked_at_random_moments_leaves_no_lock(kind: str, tmp_path: Path) -> None:
     chance = random.Random(kind)
-
-    async def main() -> None:
-        left = 0
-        for number in range(ROUNDS // 3):
-            mark = tmp_path / str(number)
-            op = calloff.start(calloff.process(bodies.run_in_worker, kind, str(mark)))
-            while not mark.exists():
-                await asyncio.sleep(0.001)
-            await asyncio.sleep(chance.random() * 0.003)
-            outcome = await op.stop(grace=30)
-            assert outcome.report.rung is calloff.Rung.ASKED, outcome
-            left += await calloff.call(calloff.process(bodies.is_left_in_worker))
-        assert left == 0
-
-    arun(main)
+    left = 0
+    for number in range(ROUNDS // 3):
+        mark = tmp_path / str(number)
+        op = calloff.start(calloff.process(bodies.run_in_worker, kind, str(mark)))
+        while not mark.exists():
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(chance.random() * 0.003)
+        outcome = await op.stop(grace=30)
+        assert outcome.report.rung is calloff.Rung.ASKED, outcome
+        left += await calloff.call(calloff.process(bodies.is_left_in_worker))
+    assert left == 0
 
 
 def test_a_wait_for_a_lock_is_interrupted(arun: Callable[..., Any]) -> None:

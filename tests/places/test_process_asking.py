@@ -56,58 +56,46 @@ def slow_module(tmp_path, name, seconds):
     return mark
 
 
-def test_an_import_is_not_cut_in_two(arun, tmp_path):
-    async def main():
-        worker, _ = await calloff.call(calloff.process(bodies.look_at_module, "x"))
-        name = f"slow_{tmp_path.name}"
-        mark = slow_module(tmp_path, name, 0.15)
-        op = start(bodies.import_and_wait, str(tmp_path), name)
-        await begun(mark)
-        report = await ended_when_asked(op)
-        assert report.refusals == 0
-        files = [frame.file for frame in report.where]
-        assert any(file.endswith(f"{name}.py") for file in files), "where it was at the request"
-        assert await calloff.call(calloff.process(bodies.look_at_module, name)) == (worker, 2)
-
-    arun(main)
+async def test_an_import_is_not_cut_in_two(tmp_path):
+    worker, _ = await calloff.call(calloff.process(bodies.look_at_module, "x"))
+    name = f"slow_{tmp_path.name}"
+    mark = slow_module(tmp_path, name, 0.15)
+    op = start(bodies.import_and_wait, str(tmp_path), name)
+    await begun(mark)
+    report = await ended_when_asked(op)
+    assert report.refusals == 0
+    files = [frame.file for frame in report.where]
+    assert any(file.endswith(f"{name}.py") for file in files), "where it was at the request"
+    assert await calloff.call(calloff.process(bodies.look_at_module, name)) == (worker, 2)
 
 
-def test_an_import_without_end_is_interrupted_and_the_worker_replaced(arun, tmp_path):
-    async def main():
-        worker, _ = await calloff.call(calloff.process(bodies.look_at_module, "x"))
-        name = f"endless_{tmp_path.name}"
-        mark = slow_module(tmp_path, name, 100)
-        op = start(bodies.import_and_wait, str(tmp_path), name, 0.1)
-        await begun(mark)
-        await ended_when_asked(op)
-        other, last = await calloff.call(calloff.process(bodies.look_at_module, name))
-        assert other != worker
-        assert last is None
-
-    arun(main)
+async def test_an_import_without_end_is_interrupted_and_the_worker_replaced(tmp_path):
+    worker, _ = await calloff.call(calloff.process(bodies.look_at_module, "x"))
+    name = f"endless_{tmp_path.name}"
+    mark = slow_module(tmp_path, name, 100)
+    op = start(bodies.import_and_wait, str(tmp_path), name, 0.1)
+    await begun(mark)
+    await ended_when_asked(op)
+    other, last = await calloff.call(calloff.process(bodies.look_at_module, name))
+    assert other != worker
+    assert last is None
 
 
-def test_a_lock_is_not_left_half_given_back(arun, tmp_path):
-    async def main():
-        path, taken = tmp_path / "in", tmp_path / "taken"
-        op = start(bodies.give_back_slowly, str(path), str(taken))
-        await begun(path)
-        await ended_when_asked(op)
-        assert taken.exists(), "Condition.wait takes the lock again on its way out"
-
-    arun(main)
+async def test_a_lock_is_not_left_half_given_back(tmp_path):
+    path, taken = tmp_path / "in", tmp_path / "taken"
+    op = start(bodies.give_back_slowly, str(path), str(taken))
+    await begun(path)
+    await ended_when_asked(op)
+    assert taken.exists(), "Condition.wait takes the lock again on its way out"
 
 
-def test_a_request_that_a_destructor_swallows_comes_again(arun, tmp_path):
-    async def main():
-        path, again = tmp_path / "in", tmp_path / "again"
-        op = start(bodies.ask_in_destructor, str(path), str(again))
-        await begun(path)
-        report = await ended_when_asked(op)
-        assert report.refusals == 0
-        assert again.exists(), "the first one only ended the destructor"
-
-    arun(main)
+async def test_a_request_that_a_destructor_swallows_comes_again(tmp_path):
+    path, again = tmp_path / "in", tmp_path / "again"
+    op = start(bodies.ask_in_destructor, str(path), str(again))
+    await begun(path)
+    report = await ended_when_asked(op)
+    assert report.refusals == 0
+    assert again.exists(), "the first one only ended the destructor"
 
 
 @pytest.mark.parametrize(
@@ -120,47 +108,38 @@ def test_a_request_that_a_destructor_swallows_comes_again(arun, tmp_path):
         (bodies.clean_up_in_generator, 0),
     ],
 )
-def test_a_refusal_is_counted_and_a_clean_up_is_none(arun, tmp_path, fn, refusals):
-    async def main():
-        path = str(tmp_path / "in")
-        op = start(fn, *([path] if refusals else [path.removesuffix(".in"), 100]))
-        await begun(path if refusals else path + ".in")
-        op.cancel("enough", grace=600)
-        if refusals:
-            async with asyncio.timeout(30):
-                while not op.report.refusals:
-                    await asyncio.sleep(0.005)
-        else:
-            await asyncio.sleep(0.2)  # the guard has looked a few times
-        outcome = await op.stop(grace=0)
-        assert isinstance(outcome, calloff.Cancelled), outcome
-        assert outcome.report.rung is Rung.KILLED
-        assert outcome.report.refusals == refusals
-
-    arun(main)
+async def test_a_refusal_is_counted_and_a_clean_up_is_none(tmp_path, fn, refusals):
+    path = str(tmp_path / "in")
+    op = start(fn, *([path] if refusals else [path.removesuffix(".in"), 100]))
+    await begun(path if refusals else path + ".in")
+    op.cancel("enough", grace=600)
+    if refusals:
+        async with asyncio.timeout(30):
+            while not op.report.refusals:
+                await asyncio.sleep(0.005)
+    else:
+        await asyncio.sleep(0.2)  # the guard has looked a few times
+    outcome = await op.stop(grace=0)
+    assert isinstance(outcome, calloff.Cancelled), outcome
+    assert outcome.report.rung is Rung.KILLED
+    assert outcome.report.refusals == refusals
 
 
-def test_a_new_deadline_is_known_to_the_function(arun, tmp_path):
-    async def main():
-        op = start(bodies.told_deadline, str(tmp_path / "in"), timeout=1000)
-        await begun(tmp_path / "in")
-        op.reschedule(50)
-        before, after = await op
-        assert all(100 < left <= 1000 for left in before)
-        assert all(0 < left <= 50 for left in after)
-
-    arun(main)
+async def test_a_new_deadline_is_known_to_the_function(tmp_path):
+    op = start(bodies.told_deadline, str(tmp_path / "in"), timeout=1000)
+    await begun(tmp_path / "in")
+    op.reschedule(50)
+    before, after = await op
+    assert all(100 < left <= 1000 for left in before)
+    assert all(0 < left <= 50 for left in after)
 
 
-def test_c_code_that_never_answers_is_located_all_the_same(arun, tmp_path):
-    async def main():
-        op = start(bodies.spin_in_c, str(tmp_path / "in"))
-        await begun(tmp_path / "in")
-        op.cancel("enough", grace=600)
-        assert not op.done()
-        outcome = await op.stop(grace=0)
-        assert outcome.report.rung is Rung.KILLED
-        assert outcome.report.refusals == 0
-        assert outcome.report.where[-1].source == "return sum(numbers)"
-
-    arun(main)
+async def test_c_code_that_never_answers_is_located_all_the_same(tmp_path):
+    op = start(bodies.spin_in_c, str(tmp_path / "in"))
+    await begun(tmp_path / "in")
+    op.cancel("enough", grace=600)
+    assert not op.done()
+    outcome = await op.stop(grace=0)
+    assert outcome.report.rung is Rung.KILLED
+    assert outcome.report.refusals == 0
+    assert outcome.report.where[-1].source == "return sum(numbers)"

@@ -203,16 +203,13 @@ def ends_its_process(kind, *args):
 
 
 @pytest.mark.parametrize(("kind", "args", "status"), [("exit", (3,), 3), ("exit", (), 0), ("interrupt", (), 1)])
-def test_the_program_of_the_caller_goes_on(arun, kind, args, status):
-    async def main():
-        outcome = await calloff.start(calloff.process(ends_its_process, kind, *args)).outcome()
-        assert isinstance(outcome, calloff.Failed)
-        assert isinstance(outcome.error, calloff.WorkerDied)
-        assert outcome.error.status == status
-        assert "ends_its_process ended its process" in str(outcome.error)
-        assert await call(abs, -3) == 3
-
-    arun(main)
+async def test_the_program_of_the_caller_goes_on(kind, args, status):
+    outcome = await calloff.start(calloff.process(ends_its_process, kind, *args)).outcome()
+    assert isinstance(outcome, calloff.Failed)
+    assert isinstance(outcome.error, calloff.WorkerDied)
+    assert outcome.error.status == status
+    assert "ends_its_process ended its process" in str(outcome.error)
+    assert await call(abs, -3) == 3
 
 
 # --- what can't be sent, or not as it is
@@ -256,32 +253,26 @@ def raises(kind):
     raise makes[kind]()
 
 
-def test_errors_of_a_group_keep_type_text_notes_and_traceback(arun):
-    async def main():
-        with pytest.raises(ExceptionGroup, match="several") as caught:
-            await call(raises_a_group)
-        first, second, third = caught.value.exceptions
-        assert (type(first), first.args) == (ValueError, (1,))
-        assert (type(second), second.args, second.code) == (KeywordOnly, ("inner",), 3)
-        assert second.__notes__ == ["the note"]
-        assert (third.message, type(third.exceptions[0]), third.exceptions[0].code) == ("more", NewKeyword, 4)
-        assert "in raises_a_group" in str(caught.value.__cause__)
-
-    arun(main)
+async def test_errors_of_a_group_keep_type_text_notes_and_traceback():
+    with pytest.raises(ExceptionGroup, match="several") as caught:
+        await call(raises_a_group)
+    first, second, third = caught.value.exceptions
+    assert (type(first), first.args) == (ValueError, (1,))
+    assert (type(second), second.args, second.code) == (KeywordOnly, ("inner",), 3)
+    assert second.__notes__ == ["the note"]
+    assert (third.message, type(third.exceptions[0]), third.exceptions[0].code) == ("more", NewKeyword, 4)
+    assert "in raises_a_group" in str(caught.value.__cause__)
 
 
-def test_errors_keep_what_of_them_can_be_sent(arun):
-    async def main():
-        with pytest.raises(HoldsLock, match="locked") as caught:
-            await call(raises, "lock")
-        assert caught.value.hint == "kept"
-        assert not hasattr(caught.value, "lock")
-        with pytest.raises(NewKeyword, match="new"):
-            await call(raises, "new")
-        with pytest.raises(BadText):
-            await call(raises, "text")
-
-    arun(main)
+async def test_errors_keep_what_of_them_can_be_sent():
+    with pytest.raises(HoldsLock, match="locked") as caught:
+        await call(raises, "lock")
+    assert caught.value.hint == "kept"
+    assert not hasattr(caught.value, "lock")
+    with pytest.raises(NewKeyword, match="new"):
+        await call(raises, "new")
+    with pytest.raises(BadText):
+        await call(raises, "text")
 
 
 def test_a_module_that_was_loaded_by_its_path_is_sent_by_value(tmp_path):
@@ -396,24 +387,21 @@ def wait_for(file):
     return "at last"
 
 
-def test_a_result_that_is_slow_to_unpickle_holds_up_only_its_own_operation(arun, tmp_path):
-    async def main():
-        calloff.process.configure(size=4)
-        file = tmp_path / "release"
-        slow = calloff.start(calloff.process(Blocks, str(file)), grace=0.05)
-        other = calloff.start(calloff.process(abs, -3))
-        assert await other == 3
-        while slow.body.worker is not None or not slow.body.unpickling:
-            await asyncio.sleep(0.005)
-        outcome = await slow.stop()
-        assert isinstance(outcome, calloff.Abandoned)
-        assert "the thread that unpickles the result" in outcome.report.survivors[0]
-        assert slow in calloff.operations()
-        file.touch()
-        while slow in calloff.operations():
-            await asyncio.sleep(0.005)
-
-    arun(main)
+async def test_a_result_that_is_slow_to_unpickle_holds_up_only_its_own_operation(tmp_path):
+    calloff.process.configure(size=4)
+    file = tmp_path / "release"
+    slow = calloff.start(calloff.process(Blocks, str(file)), grace=0.05)
+    other = calloff.start(calloff.process(abs, -3))
+    assert await other == 3
+    while slow.body.worker is not None or not slow.body.unpickling:
+        await asyncio.sleep(0.005)
+    outcome = await slow.stop()
+    assert isinstance(outcome, calloff.Abandoned)
+    assert "the thread that unpickles the result" in outcome.report.survivors[0]
+    assert slow in calloff.operations()
+    file.touch()
+    while slow in calloff.operations():
+        await asyncio.sleep(0.005)
 
 
 class Hostile:
@@ -421,43 +409,34 @@ class Hostile:
         return ends_its_process, ("exit", 3)
 
 
-def test_a_result_that_raises_anything_while_it_is_unpickled(arun):
-    async def main():
-        with pytest.raises(RuntimeError, match="SystemExit was raised") as caught:
-            await call(Hostile)
-        assert "while the result of Hostile was unpickled" in caught.value.__notes__[0]
-
-    arun(main)
+async def test_a_result_that_raises_anything_while_it_is_unpickled():
+    with pytest.raises(RuntimeError, match="SystemExit was raised") as caught:
+        await call(Hostile)
+    assert "while the result of Hostile was unpickled" in caught.value.__notes__[0]
 
 
 # --- waiting for a worker
 
 
-def test_what_waits_for_a_worker_uses_up_no_limit(arun):
-    async def main():
-        operations = [calloff.start(calloff.process(time.sleep, 0.15), timeout=5, stall=5) for _ in range(4)]
-        await asyncio.sleep(0.05)
-        states = [str(operation.state) for operation in operations]
-        assert states.count("pending") == 3
-        last = operations[-1]
-        assert last.deadline is None
-        assert last.remaining is None
-        late = await last.stop("not needed")
-        assert isinstance(late, calloff.Cancelled)
-        assert late.report.started is False
-        await asyncio.gather(*operations[:-1])
-
-    arun(main)
+async def test_what_waits_for_a_worker_uses_up_no_limit():
+    operations = [calloff.start(calloff.process(time.sleep, 0.15), timeout=5, stall=5) for _ in range(4)]
+    await asyncio.sleep(0.05)
+    states = [str(operation.state) for operation in operations]
+    assert states.count("pending") == 3
+    last = operations[-1]
+    assert last.deadline is None
+    assert last.remaining is None
+    late = await last.stop("not needed")
+    assert isinstance(late, calloff.Cancelled)
+    assert late.report.started is False
+    await asyncio.gather(*operations[:-1])
 
 
-def test_a_limit_that_is_shorter_than_the_wait(arun):
-    async def main():
-        first = calloff.start(calloff.process(time.sleep, 0.6))
-        rest = [calloff.start(calloff.process(abs, -number), timeout=0.4) for number in range(5)]
-        assert await asyncio.gather(*rest) == [0, 1, 2, 3, 4]
-        await first
-
-    arun(main)
+async def test_a_limit_that_is_shorter_than_the_wait():
+    first = calloff.start(calloff.process(time.sleep, 0.6))
+    rest = [calloff.start(calloff.process(abs, -number), timeout=0.4) for number in range(5)]
+    assert await asyncio.gather(*rest) == [0, 1, 2, 3, 4]
+    await first
 
 
 # --- what can't be put back, and what is asked of code that blocks
@@ -493,17 +472,14 @@ def waits_like_a_driver(path, freed):
         raise
 
 
-def test_code_that_waits_frees_what_it_holds_as_at_ctrl_c(arun, tmp_path):
-    async def main():
-        op = calloff.start(calloff.process(waits_like_a_driver, str(tmp_path / "in"), str(tmp_path / "freed")))
-        while not (tmp_path / "in").exists():
-            await asyncio.sleep(0.002)
-        outcome = await op.stop(grace=30)
-        assert isinstance(outcome, calloff.Cancelled)
-        assert outcome.report.rung is calloff.Rung.ASKED
-        assert (tmp_path / "freed").exists()
-
-    arun(main)
+async def test_code_that_waits_frees_what_it_holds_as_at_ctrl_c(tmp_path):
+    op = calloff.start(calloff.process(waits_like_a_driver, str(tmp_path / "in"), str(tmp_path / "freed")))
+    while not (tmp_path / "in").exists():
+        await asyncio.sleep(0.002)
+    outcome = await op.stop(grace=30)
+    assert isinstance(outcome, calloff.Cancelled)
+    assert outcome.report.rung is calloff.Rung.ASKED
+    assert (tmp_path / "freed").exists()
 
 
 def wraps(path):
@@ -514,17 +490,14 @@ def wraps(path):
         raise BaseExceptionGroup("wrapped", [ValueError(1), error]) from None
 
 
-def test_the_asking_arrives_as_a_plain_cancel_when_it_is_sent_on(arun, tmp_path):
-    async def main():
-        op = calloff.start(calloff.process(wraps, str(tmp_path / "in")))
-        while not (tmp_path / "in").exists():
-            await asyncio.sleep(0.002)
-        op.cancel(grace=30)
-        with pytest.raises(BaseExceptionGroup, match="wrapped") as caught:
-            await op
-        assert [type(error) for error in caught.value.exceptions] == [ValueError, asyncio.CancelledError]
-
-    arun(main)
+async def test_the_asking_arrives_as_a_plain_cancel_when_it_is_sent_on(tmp_path):
+    op = calloff.start(calloff.process(wraps, str(tmp_path / "in")))
+    while not (tmp_path / "in").exists():
+        await asyncio.sleep(0.002)
+    op.cancel(grace=30)
+    with pytest.raises(BaseExceptionGroup, match="wrapped") as caught:
+        await op
+    assert [type(error) for error in caught.value.exceptions] == [ValueError, asyncio.CancelledError]
 
 
 # --- the interpreter
@@ -580,17 +553,14 @@ def looks_at_its_operation():
     return missing, texts, op.where()[-1].function, op.state, op.done()
 
 
-def test_the_operation_in_a_worker_has_all_of_one_or_says_why_not(arun):
-    async def main():
-        missing, texts, function, state, done = await call(looks_at_its_operation)
-        assert missing == []
-        assert (function, str(state), done) == ("looks_at_its_operation", "running", False)
-        assert texts["result"] == "'looks_at_its_operation' has not ended"
-        assert texts["stop"] == texts["outcome"] == "'looks_at_its_operation' can't wait for its own end"
-        for name in ("reschedule", "watch", "add_done_callback"):
-            assert texts[name].startswith(f"{name}() works in the program that has started")
-
-    arun(main)
+async def test_the_operation_in_a_worker_has_all_of_one_or_says_why_not():
+    missing, texts, function, state, done = await call(looks_at_its_operation)
+    assert missing == []
+    assert (function, str(state), done) == ("looks_at_its_operation", "running", False)
+    assert texts["result"] == "'looks_at_its_operation' has not ended"
+    assert texts["stop"] == texts["outcome"] == "'looks_at_its_operation' can't wait for its own end"
+    for name in ("reschedule", "watch", "add_done_callback"):
+        assert texts[name].startswith(f"{name}() works in the program that has started")
 
 
 # --- the code of functions that are sent by value

@@ -56,362 +56,288 @@ def start(fn, *args, **kwargs):
     return calloff.start(calloff.process(fn, *args), **kwargs)
 
 
-def test_a_blocking_call_is_asked_and_ends(arun, tmp_path):
-    async def main():
-        path = str(tmp_path / "pid")
-        op = start(bodies.touch_and_sleep, path)
-        await begun(path)
-        await at(op, "time.sleep(seconds)")
-        outcome = await op.stop("enough")
-        assert isinstance(outcome, calloff.Cancelled)
-        assert outcome.report.rung is Rung.ASKED
-        assert outcome.report.refusals == 0
-        assert outcome.report.where[-1].function == "touch_and_sleep"
-        assert outcome.report.where[-1].source == "time.sleep(seconds)"
-        assert not gone(int(Path(path).read_text()))  # the worker goes on
-        assert await calloff.call(calloff.process(bodies.add, 1)) == 1
-
-    arun(main)
+async def test_a_blocking_call_is_asked_and_ends(tmp_path):
+    path = str(tmp_path / "pid")
+    op = start(bodies.touch_and_sleep, path)
+    await begun(path)
+    await at(op, "time.sleep(seconds)")
+    outcome = await op.stop("enough")
+    assert isinstance(outcome, calloff.Cancelled)
+    assert outcome.report.rung is Rung.ASKED
+    assert outcome.report.refusals == 0
+    assert outcome.report.where[-1].function == "touch_and_sleep"
+    assert outcome.report.where[-1].source == "time.sleep(seconds)"
+    assert not gone(int(Path(path).read_text()))  # the worker goes on
+    assert await calloff.call(calloff.process(bodies.add, 1)) == 1
 
 
 @pytest.mark.parametrize("fn", [bodies.clean_up, bodies.async_clean_up])
-def test_clean_up_has_its_grace(arun, tmp_path, fn):
-    async def main():
-        path = str(tmp_path / "file")
-        op = start(fn, path, 0.2)
-        await begun(path + ".in")
-        outcome = await op.stop()
-        assert outcome.report.rung is Rung.ASKED
-        assert Path(path).read_text() == "clean"
-
-    arun(main)
+async def test_clean_up_has_its_grace(tmp_path, fn):
+    path = str(tmp_path / "file")
+    op = start(fn, path, 0.2)
+    await begun(path + ".in")
+    outcome = await op.stop()
+    assert outcome.report.rung is Rung.ASKED
+    assert Path(path).read_text() == "clean"
 
 
-def test_an_async_function_that_blocks_its_loop(arun, tmp_path):
-    async def main():
-        op = start(bodies.async_block, str(tmp_path / "in"))
-        await begun(tmp_path / "in")
-        await at(op, "time.sleep(100)")
-        outcome = await op.stop()
-        assert outcome.report.rung is Rung.ASKED
-        assert outcome.report.where[-1].source == "time.sleep(100)"
-
-    arun(main)
+async def test_an_async_function_that_blocks_its_loop(tmp_path):
+    op = start(bodies.async_block, str(tmp_path / "in"))
+    await begun(tmp_path / "in")
+    await at(op, "time.sleep(100)")
+    outcome = await op.stop()
+    assert outcome.report.rung is Rung.ASKED
+    assert outcome.report.where[-1].source == "time.sleep(100)"
 
 
 @pytest.mark.parametrize("fn", [bodies.swallow, bodies.spin_in_c, bodies.ignore_signals, bodies.stop_itself])
 @pytest.mark.parametrize("grace", [0, 0.3])
-def test_force_ends_everything(arun, tmp_path, fn, grace):
-    async def main():
-        op = start(fn, str(tmp_path / "in"))
-        await begun(tmp_path / "in")
-        worker = op.body.worker
-        before = time.monotonic()
-        outcome = await op.stop("now", grace=grace)
-        took = time.monotonic() - before
-        assert isinstance(outcome, calloff.Cancelled)
-        assert outcome.report.rung is Rung.KILLED
-        assert outcome.report.survivors == ()
-        assert grace <= took < grace + 1 + SLACK
-        assert outcome.report.where
-        assert any(frame.file.endswith("process_bodies.py") for frame in outcome.report.where)
-        assert worker.dead
-        assert await calloff.call(calloff.process(bodies.add, 1)) == 1
-
-    arun(main)
+async def test_force_ends_everything(tmp_path, fn, grace):
+    op = start(fn, str(tmp_path / "in"))
+    await begun(tmp_path / "in")
+    worker = op.body.worker
+    before = time.monotonic()
+    outcome = await op.stop("now", grace=grace)
+    took = time.monotonic() - before
+    assert isinstance(outcome, calloff.Cancelled)
+    assert outcome.report.rung is Rung.KILLED
+    assert outcome.report.survivors == ()
+    assert grace <= took < grace + 1 + SLACK
+    assert outcome.report.where
+    assert any(frame.file.endswith("process_bodies.py") for frame in outcome.report.where)
+    assert worker.dead
+    assert await calloff.call(calloff.process(bodies.add, 1)) == 1
 
 
-def test_a_refusal_is_a_completion_with_a_report(arun, tmp_path):
-    async def main():
-        op = start(bodies.refuse_once, str(tmp_path / "in"))
-        await begun(tmp_path / "in")
-        outcome = await op.stop()
-        assert isinstance(outcome, calloff.Completed)
-        assert outcome.value == "all the same"
-        assert outcome.report is not None
-        assert outcome.report.refusals == 1
-
-    arun(main)
+async def test_a_refusal_is_a_completion_with_a_report(tmp_path):
+    op = start(bodies.refuse_once, str(tmp_path / "in"))
+    await begun(tmp_path / "in")
+    outcome = await op.stop()
+    assert isinstance(outcome, calloff.Completed)
+    assert outcome.value == "all the same"
+    assert outcome.report is not None
+    assert outcome.report.refusals == 1
 
 
-def test_a_deadline(arun, tmp_path):
-    async def main():
-        text = r"within .* s: at touch_and_sleep .*process_bodies.py:\d+\): time.sleep"
-        op = start(bodies.touch_and_sleep, str(tmp_path / "pid"), timeout=1000)
-        await begun(tmp_path / "pid")
-        op.reschedule(0.1)
-        with pytest.raises(calloff.TimedOut, match=text):
-            await op
-        op = start(bodies.swallow, str(tmp_path / "in"), timeout=1000, grace=0.2)
-        await begun(tmp_path / "in")
-        op.reschedule(0.1)
-        assert (await op.outcome()).report.rung is Rung.KILLED
-
-    arun(main)
+async def test_a_deadline(tmp_path):
+    text = r"within .* s: at touch_and_sleep .*process_bodies.py:\d+\): time.sleep"
+    op = start(bodies.touch_and_sleep, str(tmp_path / "pid"), timeout=1000)
+    await begun(tmp_path / "pid")
+    op.reschedule(0.1)
+    with pytest.raises(calloff.TimedOut, match=text):
+        await op
+    op = start(bodies.swallow, str(tmp_path / "in"), timeout=1000, grace=0.2)
+    await begun(tmp_path / "in")
+    op.reschedule(0.1)
+    assert (await op.outcome()).report.rung is Rung.KILLED
 
 
-def test_the_reason_arrives_at_a_checkpoint(arun, tmp_path):
-    async def main():
-        op = start(bodies.checkpoints, str(tmp_path / "in"))
-        await begun(tmp_path / "in")
-        outcome = await op.stop("we are leaving")
-        assert isinstance(outcome, calloff.Completed)
-        assert outcome.value == ("requested", "we are leaving")
-
-    arun(main)
+async def test_the_reason_arrives_at_a_checkpoint(tmp_path):
+    op = start(bodies.checkpoints, str(tmp_path / "in"))
+    await begun(tmp_path / "in")
+    outcome = await op.stop("we are leaving")
+    assert isinstance(outcome, calloff.Completed)
+    assert outcome.value == ("requested", "we are leaving")
 
 
-def test_it_can_call_itself_off(arun):
-    async def main():
-        outcome = await start(bodies.call_itself_off).outcome()
-        assert isinstance(outcome, calloff.Cancelled)
-        assert outcome.reason.text == "enough of this"
-
-    arun(main)
+async def test_it_can_call_itself_off():
+    outcome = await start(bodies.call_itself_off).outcome()
+    assert isinstance(outcome, calloff.Cancelled)
+    assert outcome.reason.text == "enough of this"
 
 
-def test_a_tree_with_daemons_is_gone_when_the_end_is_told(arun, tmp_path, marker):
-    async def main():
-        op = start(bodies.tree, str(tmp_path / "in"), marker)
-        await begun(tmp_path / "in")
-        assert len(marked(marker)) >= 6
-        outcome = await op.stop(grace=0)
-        left = marked(marker)
-        assert not left
-        assert outcome.report.rung is Rung.KILLED
-
-    arun(main)
+async def test_a_tree_with_daemons_is_gone_when_the_end_is_told(tmp_path, marker):
+    op = start(bodies.tree, str(tmp_path / "in"), marker)
+    await begun(tmp_path / "in")
+    assert len(marked(marker)) >= 6
+    outcome = await op.stop(grace=0)
+    left = marked(marker)
+    assert not left
+    assert outcome.report.rung is Rung.KILLED
 
 
-def test_what_is_left_behind_is_gone_when_the_value_is_told(arun, tmp_path, marker):
-    async def main():
-        assert await calloff.call(calloff.process(bodies.tree, str(tmp_path / "in"), marker, "return")) == "left them"
-        assert not marked(marker)
-
-    arun(main)
+async def test_what_is_left_behind_is_gone_when_the_value_is_told(tmp_path, marker):
+    assert await calloff.call(calloff.process(bodies.tree, str(tmp_path / "in"), marker, "return")) == "left them"
+    assert not marked(marker)
 
 
-def test_a_tree_whose_worker_dies(arun, tmp_path, marker):
-    async def main():
-        op = start(bodies.tree, str(tmp_path / "in"), marker)
-        await begun(tmp_path / "in")
-        worker = next(pid for pid in below(os.getpid()) if _name(pid) == "calloff-worker" and below(pid))
-        os.kill(worker, signal.SIGKILL)
-        with pytest.raises(calloff.WorkerDied, match="SIGKILL"):
-            await op
-        assert not marked(marker)
-
-    arun(main)
+async def test_a_tree_whose_worker_dies(tmp_path, marker):
+    op = start(bodies.tree, str(tmp_path / "in"), marker)
+    await begun(tmp_path / "in")
+    worker = next(pid for pid in below(os.getpid()) if _name(pid) == "calloff-worker" and below(pid))
+    os.kill(worker, signal.SIGKILL)
+    with pytest.raises(calloff.WorkerDied, match="SIGKILL"):
+        await op
+    assert not marked(marker)
 
 
-def test_a_guard_that_is_killed_leaves_nothing(arun, tmp_path, marker):
-    async def main():
-        op = start(bodies.tree, str(tmp_path / "in"), marker)
-        await begun(tmp_path / "in")
-        guards = [pid for pid in below(os.getpid()) if _name(pid) == "calloff-guard" and len(below(pid)) > 3]
-        os.kill(guards[0], signal.SIGKILL)
-        with pytest.raises(calloff.WorkerDied, match="guard"):
-            await op
-        assert until(lambda: not marked(marker))
-        assert await calloff.call(calloff.process(bodies.add, 1)) == 1
-
-    arun(main)
+async def test_a_guard_that_is_killed_leaves_nothing(tmp_path, marker):
+    op = start(bodies.tree, str(tmp_path / "in"), marker)
+    await begun(tmp_path / "in")
+    guards = [pid for pid in below(os.getpid()) if _name(pid) == "calloff-guard" and len(below(pid)) > 3]
+    os.kill(guards[0], signal.SIGKILL)
+    with pytest.raises(calloff.WorkerDied, match="guard"):
+        await op
+    assert until(lambda: not marked(marker))
+    assert await calloff.call(calloff.process(bodies.add, 1)) == 1
 
 
-def test_a_keeper_that_is_killed_is_replaced(arun, tmp_path):
-    async def main():
-        await calloff.call(calloff.process(bodies.add, 1))
-        keeper = next(pid for pid in below(os.getpid()) if _name(pid) == "calloff-keeper")
-        running = start(bodies.touch_and_sleep, str(tmp_path / "pid"))
-        await begun(tmp_path / "pid")
-        os.kill(keeper, signal.SIGKILL)
-        assert until(lambda: gone(keeper))
-        calloff.process.configure(max_jobs=1)
-        for number in range(6):
-            assert await calloff.call(calloff.process(bodies.add, number)) == number
-        assert (await running.stop()).report.rung is Rung.ASKED
-        assert _name(keeper) != "calloff-keeper" or gone(keeper)
-
-    arun(main)
+async def test_a_keeper_that_is_killed_is_replaced(tmp_path):
+    await calloff.call(calloff.process(bodies.add, 1))
+    keeper = next(pid for pid in below(os.getpid()) if _name(pid) == "calloff-keeper")
+    running = start(bodies.touch_and_sleep, str(tmp_path / "pid"))
+    await begun(tmp_path / "pid")
+    os.kill(keeper, signal.SIGKILL)
+    assert until(lambda: gone(keeper))
+    calloff.process.configure(max_jobs=1)
+    for number in range(6):
+        assert await calloff.call(calloff.process(bodies.add, number)) == number
+    assert (await running.stop()).report.rung is Rung.ASKED
+    assert _name(keeper) != "calloff-keeper" or gone(keeper)
 
 
-def test_twenty_that_refuse_end_together(arun, tmp_path):
-    async def main():
-        calloff.process.configure(size=20)
-        ops = [start(bodies.swallow, str(tmp_path / str(number))) for number in range(20)]
-        for number in range(20):
-            await begun(tmp_path / str(number))
-        before = time.monotonic()
-        outcomes = await asyncio.gather(*(op.stop(grace=0.5) for op in ops))
-        assert time.monotonic() - before < 0.5 + 1 + SLACK
-        assert {outcome.report.rung for outcome in outcomes} == {Rung.KILLED}
-
-    arun(main)
+async def test_twenty_that_refuse_end_together(tmp_path):
+    calloff.process.configure(size=20)
+    ops = [start(bodies.swallow, str(tmp_path / str(number))) for number in range(20)]
+    for number in range(20):
+        await begun(tmp_path / str(number))
+    before = time.monotonic()
+    outcomes = await asyncio.gather(*(op.stop(grace=0.5) for op in ops))
+    assert time.monotonic() - before < 0.5 + 1 + SLACK
+    assert {outcome.report.rung for outcome in outcomes} == {Rung.KILLED}
 
 
-def test_a_late_asking_hits_nobody(arun):
+async def test_a_late_asking_hits_nobody():
     """Short jobs, called off about when they end: each ending is true, and no worker is harmed."""
-
-    async def main():
-        chance = random.Random(7)
-        endings = []
-        for _ in range(300):
-            op = start(bodies.short, 1)
-            await asyncio.sleep(chance.random() * 0.003)
-            op.cancel("perhaps too late")
-            after = start(bodies.add, 3)
-            outcome = await op.outcome()
-            assert isinstance(outcome, (calloff.Completed, calloff.Cancelled)), outcome
-            if isinstance(outcome, calloff.Completed):
-                assert outcome.value == 1
-            endings.append(type(outcome))
-            assert await after == 3
-        assert calloff.Cancelled in endings
-
-    arun(main)
-
-
-def test_force_that_comes_too_late_does_not_hit_the_next_function(arun):
-    """The result is there, but was not read yet, and with the reading the next one is given to the worker."""
-
-    async def main():
-        await calloff.call(calloff.process(bodies.add, 1))
-        SETTINGS.size = 1
-        first = start(bodies.add, 1)
-        while str(first.state) == "pending":
-            await asyncio.sleep(0)
-        second = start(time.sleep, 0.05)
-        await asyncio.sleep(0)
-        assert str(second.state) == "pending"
-        assert is_readable(first.body.worker._files[0], 30)  # the loop is blocked here all the time
-        first.body.force()
-        assert await first == 1
-        assert await second.outcome() == calloff.Completed(None)
-
-    arun(main)
-
-
-def test_where_it_is(arun, tmp_path):
-    async def main():
-        op = start(bodies.touch_and_sleep, str(tmp_path / "pid"))
-        await begun(tmp_path / "pid")
-        async with asyncio.timeout(20):
-            while [(frame.function, frame.source) for frame in op.where()] != [
-                ("touch_and_sleep", "time.sleep(seconds)")
-            ]:
-                await asyncio.sleep(0.005)
-        await op.stop(grace=0)
-        op = start(bodies.spin_in_c, str(tmp_path / "in"))
-        await begun(tmp_path / "in")
-        async with asyncio.timeout(20):
-            while [frame.source for frame in op.where()] != ["return sum(numbers)"]:  # also while C code runs
-                await asyncio.sleep(0.005)
-        await op.stop(grace=0)
-        op = start(bodies.async_spin_in_c, str(tmp_path / "async"))
-        await begun(tmp_path / "async")
-        for _ in range(3):
-            async with asyncio.timeout(20):
-                while (
-                    "async_spin_in_c" not in [frame.function for frame in op.where()][:2]
-                ):  # after uvloop's own, or alone
-                    await asyncio.sleep(0.005)
-        assert not op.done(), "looking does it no harm"
-        await op.stop(grace=0)
-        op = start(bodies.async_line)
-        async with asyncio.timeout(20):
-            while [frame.function for frame in op.where()][:2] != ["async_line", "inner_await"]:
-                await asyncio.sleep(0.005)
-        await op.stop()
-
-    arun(main)
-
-
-def test_where_it_is_before_our_loop_has_heard_of_the_worker(arun, tmp_path):
-    async def main():
-        pool = pool_of(asyncio.get_running_loop())
-        SETTINGS.size = len(pool.workers) + 1
-        others = [start(time.sleep, 100) for _ in range(len(pool.idle))]
-        op = start(bodies.touch_and_sleep, str(tmp_path / "pid"))
-        while not (found := [each for each in pool.workers if each.body is not None and each.body is op.body]):
-            await asyncio.sleep(0)
-        (new,) = found
-        asyncio.get_running_loop().remove_reader(
-            new.guarded._file
-        )  # that it was born comes later than that it is ready
-        async with asyncio.timeout(20):
-            while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
-                await asyncio.sleep(0.005)
-        assert op.body.pid is None
-        seen = []
-        looking = threading.Thread(target=lambda: seen.extend(op.where()))
-        looking.start()
-        looking.join()
-        assert [frame.function for frame in seen] == ["touch_and_sleep"]  # in time, or what is known without an answer
-        worker = op.body.pid
-        assert str(worker) == (tmp_path / "pid").read_text()
-        new.guarded._listen()
-        await asyncio.sleep(0)  # now the loop hears of it, too
-        assert [frame.function for frame in op.where()] == ["touch_and_sleep"]
-        assert op.body.pid == worker
-        while any(each.pid is None for each in pool.workers):  # a spare
-            await asyncio.sleep(0.005)
-        files = [os.readlink(f"/proc/self/fd/{file.name}") for file in os.scandir("/proc/self/fd")]
-        assert files.count("anon_inode:[pidfd]") == len(pool.workers)
-        for each in (op, *others):
-            await each.stop()
-
-    arun(main)
-
-
-def test_looking_does_no_harm(arun):
-    async def main():
-        op = start(bodies.spin_in_python, 1.0)
-        while not op.done():
-            op.where()
-            await asyncio.sleep(0)
-        assert await op == "whole"
-
-    arun(main)
-
-
-def test_where_does_not_wait_for_a_stopped_worker(arun, tmp_path):
-    async def main():
-        op = start(bodies.stop_itself, str(tmp_path / "in"))
-        await begun(tmp_path / "in")
-        before = time.monotonic()
-        assert [frame.function for frame in op.where()] == ["stop_itself"]
-        assert time.monotonic() - before < 0.05 + 0.5
-        await op.stop(grace=0)
-
-    arun(main)
-
-
-def test_the_deadline_holds_while_our_loop_is_blocked(arun, tmp_path):
-    async def main():
-        path = str(tmp_path / "pid")
-        op = start(bodies.ignore_signals, str(tmp_path / "in"), timeout=0.5, grace=0.2)
-        await begun(tmp_path / "in")
-        worker = next(pid for pid in below(os.getpid()) if _name(pid) == "calloff-worker" and _busy(pid))
-        assert path
-        assert until(lambda: gone(worker), 0.5 + 0.2 + 1 + SLACK)  # the loop is blocked here all the time
+    chance = random.Random(7)
+    endings = []
+    for _ in range(300):
+        op = start(bodies.short, 1)
+        await asyncio.sleep(chance.random() * 0.003)
+        op.cancel("perhaps too late")
+        after = start(bodies.add, 3)
         outcome = await op.outcome()
-        assert isinstance(outcome, calloff.Cancelled)
-        assert outcome.reason.kind == "deadline"
-        assert outcome.report.rung is Rung.KILLED
+        assert isinstance(outcome, (calloff.Completed, calloff.Cancelled)), outcome
+        if isinstance(outcome, calloff.Completed):
+            assert outcome.value == 1
+        endings.append(type(outcome))
+        assert await after == 3
+    assert calloff.Cancelled in endings
 
-    arun(main)
+
+async def test_force_that_comes_too_late_does_not_hit_the_next_function():
+    """The result is there, but was not read yet, and with the reading the next one is given to the worker."""
+    await calloff.call(calloff.process(bodies.add, 1))
+    SETTINGS.size = 1
+    first = start(bodies.add, 1)
+    while str(first.state) == "pending":
+        await asyncio.sleep(0)
+    second = start(time.sleep, 0.05)
+    await asyncio.sleep(0)
+    assert str(second.state) == "pending"
+    assert is_readable(first.body.worker._files[0], 30)  # the loop is blocked here all the time
+    first.body.force()
+    assert await first == 1
+    assert await second.outcome() == calloff.Completed(None)
 
 
-def test_a_new_deadline_reaches_the_guard(arun, tmp_path):
-    async def main():
-        op = start(bodies.touch_and_sleep, str(tmp_path / "pid"), 1.0, timeout=1000, grace=0)
-        await begun(tmp_path / "pid")
-        op.reschedule(0.4)
-        op.reschedule(30)
-        time.sleep(0.7)  # blocks the loop past the former deadline
-        assert await op == "slept"
+async def test_where_it_is(tmp_path):
+    op = start(bodies.touch_and_sleep, str(tmp_path / "pid"))
+    await begun(tmp_path / "pid")
+    async with asyncio.timeout(20):
+        while [(frame.function, frame.source) for frame in op.where()] != [("touch_and_sleep", "time.sleep(seconds)")]:
+            await asyncio.sleep(0.005)
+    await op.stop(grace=0)
+    op = start(bodies.spin_in_c, str(tmp_path / "in"))
+    await begun(tmp_path / "in")
+    async with asyncio.timeout(20):
+        while [frame.source for frame in op.where()] != ["return sum(numbers)"]:  # also while C code runs
+            await asyncio.sleep(0.005)
+    await op.stop(grace=0)
+    op = start(bodies.async_spin_in_c, str(tmp_path / "async"))
+    await begun(tmp_path / "async")
+    for _ in range(3):
+        async with asyncio.timeout(20):
+            while "async_spin_in_c" not in [frame.function for frame in op.where()][:2]:  # after uvloop's own, or alone
+                await asyncio.sleep(0.005)
+    assert not op.done(), "looking does it no harm"
+    await op.stop(grace=0)
+    op = start(bodies.async_line)
+    async with asyncio.timeout(20):
+        while [frame.function for frame in op.where()][:2] != ["async_line", "inner_await"]:
+            await asyncio.sleep(0.005)
+    await op.stop()
 
-    arun(main)
+
+async def test_where_it_is_before_our_loop_has_heard_of_the_worker(tmp_path):
+    pool = pool_of(asyncio.get_running_loop())
+    SETTINGS.size = len(pool.workers) + 1
+    others = [start(time.sleep, 100) for _ in range(len(pool.idle))]
+    op = start(bodies.touch_and_sleep, str(tmp_path / "pid"))
+    while not (found := [each for each in pool.workers if each.body is not None and each.body is op.body]):
+        await asyncio.sleep(0)
+    (new,) = found
+    asyncio.get_running_loop().remove_reader(new.guarded._file)  # that it was born comes later than that it is ready
+    async with asyncio.timeout(20):
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+            await asyncio.sleep(0.005)
+    assert op.body.pid is None
+    seen = []
+    looking = threading.Thread(target=lambda: seen.extend(op.where()))
+    looking.start()
+    looking.join()
+    assert [frame.function for frame in seen] == ["touch_and_sleep"]  # in time, or what is known without an answer
+    worker = op.body.pid
+    assert str(worker) == (tmp_path / "pid").read_text()
+    new.guarded._listen()
+    await asyncio.sleep(0)  # now the loop hears of it, too
+    assert [frame.function for frame in op.where()] == ["touch_and_sleep"]
+    assert op.body.pid == worker
+    while any(each.pid is None for each in pool.workers):  # a spare
+        await asyncio.sleep(0.005)
+    files = [os.readlink(f"/proc/self/fd/{file.name}") for file in os.scandir("/proc/self/fd")]
+    assert files.count("anon_inode:[pidfd]") == len(pool.workers)
+    for each in (op, *others):
+        await each.stop()
+
+
+async def test_looking_does_no_harm():
+    op = start(bodies.spin_in_python, 1.0)
+    while not op.done():
+        op.where()
+        await asyncio.sleep(0)
+    assert await op == "whole"
+
+
+async def test_where_does_not_wait_for_a_stopped_worker(tmp_path):
+    op = start(bodies.stop_itself, str(tmp_path / "in"))
+    await begun(tmp_path / "in")
+    before = time.monotonic()
+    assert [frame.function for frame in op.where()] == ["stop_itself"]
+    assert time.monotonic() - before < 0.05 + 0.5
+    await op.stop(grace=0)
+
+
+async def test_the_deadline_holds_while_our_loop_is_blocked(tmp_path):
+    path = str(tmp_path / "pid")
+    op = start(bodies.ignore_signals, str(tmp_path / "in"), timeout=0.5, grace=0.2)
+    await begun(tmp_path / "in")
+    worker = next(pid for pid in below(os.getpid()) if _name(pid) == "calloff-worker" and _busy(pid))
+    assert path
+    assert until(lambda: gone(worker), 0.5 + 0.2 + 1 + SLACK)  # the loop is blocked here all the time
+    outcome = await op.outcome()
+    assert isinstance(outcome, calloff.Cancelled)
+    assert outcome.reason.kind == "deadline"
+    assert outcome.report.rung is Rung.KILLED
+
+
+async def test_a_new_deadline_reaches_the_guard(tmp_path):
+    op = start(bodies.touch_and_sleep, str(tmp_path / "pid"), 1.0, timeout=1000, grace=0)
+    await begun(tmp_path / "pid")
+    op.reschedule(0.4)
+    op.reschedule(30)
+    time.sleep(0.7)  # blocks the loop past the former deadline
+    assert await op == "slept"
 
 
 # --- whole programs

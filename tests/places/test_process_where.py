@@ -1,7 +1,6 @@
 """Where a process is, also while it runs C code that hears nothing."""
 
 import itertools
-from typing import Any
 
 import calloff
 from calloff._places.looking import last_stack
@@ -13,18 +12,15 @@ def counts_for_ever() -> int:
     return sum(itertools.repeat(1, 10**13))  # here
 
 
-def test_the_line_that_called_c_is_named(arun: Any) -> None:
-    async def main() -> None:
-        op = calloff.start(calloff.process(counts_for_ever), grace=0)
-        async for tick in op.watch(every=0.02):
-            if tick.progress and "# here" in tick.where[-1].source:
-                frame = tick.where[-1]  # at another look a busy machine may have nothing to tell but the function
-                break
-            assert tick.elapsed < 30, tick.where
-        assert (frame.function, frame.source) == ("counts_for_ever", "return sum(itertools.repeat(1, 10**13))  # here")
-        assert isinstance(await op.stop(), calloff.Cancelled)
-
-    arun(main)
+async def test_the_line_that_called_c_is_named() -> None:
+    op = calloff.start(calloff.process(counts_for_ever), grace=0)
+    async for tick in op.watch(every=0.02):
+        if tick.progress and "# here" in tick.where[-1].source:
+            frame = tick.where[-1]  # at another look a busy machine may have nothing to tell but the function
+            break
+        assert tick.elapsed < 30, tick.where
+    assert (frame.function, frame.source) == ("counts_for_ever", "return sum(itertools.repeat(1, 10**13))  # here")
+    assert isinstance(await op.stop(), calloff.Cancelled)
 
 
 STACK = """Stack (most recent call first):

@@ -111,18 +111,14 @@ def test_an_abandoned_operation_is_listed_until_its_survivors_are_gone(tmp_path,
         assert owner.communicate(timeout=30)[0] == "gone\n"
 
 
-def test_what_lives_is_named_without_the_guard_too(arun):
+async def test_what_lives_is_named_without_the_guard_too():
     """One that is held up can't tell in time who is left."""
-
-    async def main():
-        op = calloff.start(calloff.command("sh", "-c", "setsid sleep 1000 & echo up; sleep 1000", stdout="pipe"))
-        while op.body.pid is None:
-            await asyncio.sleep(0.01)
-        while sum("(sleep)" in text for text in op.body.survivors()) != 2:
-            await asyncio.sleep(0.01)
-        assert any(text.startswith(f"process {op.body.pid} (sh): ") for text in op.body.survivors())
-        body = op.body
-        await op.stop(grace=0)
-        assert body.survivors() == ()
-
-    arun(main)
+    op = calloff.start(calloff.command("sh", "-c", "setsid sleep 1000 & echo up; sleep 1000", stdout="pipe"))
+    while op.body.pid is None:
+        await asyncio.sleep(0.01)
+    while sum("(sleep)" in text for text in op.body.survivors()) != 2:
+        await asyncio.sleep(0.01)
+    assert any(text.startswith(f"process {op.body.pid} (sh): ") for text in op.body.survivors())
+    body = op.body
+    await op.stop(grace=0)
+    assert body.survivors() == ()

@@ -31,84 +31,71 @@ async def waits():
 # --- the work
 
 
-def test_task_work_is_a_coroutine_with_a_name(arun):
+async def test_task_work_is_a_coroutine_with_a_name():
     async def value():
         return 3
 
-    async def main():
-        work = TaskWork(value(), name="mine")
-        assert (work.place, work.name) == ("task", "mine")
-        op = calloff.start(work)
-        assert await op == 3
-
-    arun(main)
+    work = TaskWork(value(), name="mine")
+    assert (work.place, work.name) == ("task", "mine")
+    op = calloff.start(work)
+    assert await op == 3
 
 
 # --- passing on
 
 
-def test_values_and_errors_pass_both_ways(arun):
+async def test_values_and_errors_pass_both_ways():
     """What the body awaits reaches the loop, and what comes back reaches the body, as without a driver."""
+    loop = asyncio.get_running_loop()
+    good, bad = loop.create_future(), loop.create_future()
 
-    async def main():
-        loop = asyncio.get_running_loop()
-        good, bad = loop.create_future(), loop.create_future()
+    async def body():
+        value = await good
+        with pytest.raises(ZeroDivisionError):
+            await bad
+        async with asyncio.Lock():
+            await asyncio.sleep(0)
+        return value
 
-        async def body():
-            value = await good
-            with pytest.raises(ZeroDivisionError):
-                await bad
-            async with asyncio.Lock():
-                await asyncio.sleep(0)
-            return value
-
-        op = calloff.start(body())
-        await asyncio.sleep(0)
-        good.set_result(3)
-        bad.set_exception(ZeroDivisionError())
-        assert await op == 3
-
-    arun(main)
+    op = calloff.start(body())
+    await asyncio.sleep(0)
+    good.set_result(3)
+    bad.set_exception(ZeroDivisionError())
+    assert await op == 3
 
 
-def test_a_body_that_awaits_something_wrong_fails(arun):
-    async def main():
-        @types.coroutine
-        def wrong():
-            yield "no future"
+async def test_a_body_that_awaits_something_wrong_fails():
+    @types.coroutine
+    def wrong():
+        yield "no future"
 
-        async def body():
-            await wrong()
+    async def body():
+        await wrong()
 
-        with pytest.raises(RuntimeError, match="Task got bad yield: 'no future'"):
-            await calloff.call(body())
-
-    arun(main)
+    with pytest.raises(RuntimeError, match="Task got bad yield: 'no future'"):
+        await calloff.call(body())
 
 
-def test_an_old_generator_coroutine_and_an_awaitable_are_work_too(arun):
-    async def main():
-        @types.coroutine
-        def old():
+async def test_an_old_generator_coroutine_and_an_awaitable_are_work_too():
+    @types.coroutine
+    def old():
+        yield
+        return 3
+
+    class Mine:
+        def __await__(self):
             yield
-            return 3
+            return 4
 
-        class Mine:
-            def __await__(self):
-                yield
-                return 4
-
-        assert await calloff.call(old()) == 3
-        assert await calloff.call(Mine()) == 4
-        future = asyncio.get_running_loop().create_future()
-        future.set_result(5)
-        assert await calloff.call(future) == 5
-        assert await calloff.call(asyncio.create_task(asyncio.sleep(0, 6))) == 6
-
-    arun(main)
+    assert await calloff.call(old()) == 3
+    assert await calloff.call(Mine()) == 4
+    future = asyncio.get_running_loop().create_future()
+    future.set_result(5)
+    assert await calloff.call(future) == 5
+    assert await calloff.call(asyncio.create_task(asyncio.sleep(0, 6))) == 6
 
 
-def test_a_coroutine_of_somebodys_own_class(arun):
+async def test_a_coroutine_of_somebodys_own_class():
     class Mine(collections.abc.Coroutine):
         def __init__(self):
             self.inner = asyncio.sleep(0, "value")
@@ -125,14 +112,11 @@ def test_a_coroutine_of_somebodys_own_class(arun):
         def __await__(self):
             return self.inner.__await__()
 
-    async def main():
-        op = calloff.start(Mine())
-        assert op.where() is not None
-        assert await op == "value"
-        op = calloff.start(Mine())
-        assert isinstance(await op.stop(), (calloff.Cancelled, calloff.Completed))
-
-    arun(main)
+    op = calloff.start(Mine())
+    assert op.where() is not None
+    assert await op == "value"
+    op = calloff.start(Mine())
+    assert isinstance(await op.stop(), (calloff.Cancelled, calloff.Completed))
 
 
 def test_it_runs_in_asyncios_debug_mode():
@@ -149,172 +133,150 @@ def test_it_runs_in_asyncios_debug_mode():
     asyncio.run(main(), debug=True)
 
 
-def test_asyncios_tools_see_the_coroutine(arun):
+async def test_asyncios_tools_see_the_coroutine():
     """Names and lines in reprs and stack prints are those of the body, not of the driver."""
+    seen = []
 
-    async def main():
-        seen = []
+    async def named_body():
+        task = asyncio.current_task()
+        seen.append((repr(task), asyncio.iscoroutine(task.get_coro())))
+        await waits()
 
-        async def named_body():
-            task = asyncio.current_task()
-            seen.append((repr(task), asyncio.iscoroutine(task.get_coro())))
-            await waits()
-
-        op = calloff.start(named_body())
-        await asyncio.sleep(0)
-        task = op.body.task
-        assert "named_body()" in repr(task)
-        assert seen == [(seen[0][0], True)]
-        text = io.StringIO()
-        task.print_stack(file=text)
-        assert "named_body" in text.getvalue()
-        assert task.get_stack()[0].f_code.co_name == "named_body"
-        await op.stop()
-
-    arun(main)
+    op = calloff.start(named_body())
+    await asyncio.sleep(0)
+    task = op.body.task
+    assert "named_body()" in repr(task)
+    assert seen == [(seen[0][0], True)]
+    text = io.StringIO()
+    task.print_stack(file=text)
+    assert "named_body" in text.getvalue()
+    assert task.get_stack()[0].f_code.co_name == "named_body"
+    await op.stop()
 
 
-def test_it_forwards_what_it_does_not_know(arun):
-    async def main():
-        coro = waits()
-        body = TaskBody(coro)
-        assert body.cr_code is coro.cr_code
-        with pytest.raises(AttributeError):
-            body.nothing_like_it  # noqa: B018
-        with pytest.raises(TypeError):
-            body.send(3)
-        body.close()
-        assert coro.cr_frame is None
-
-    arun(main)
+async def test_it_forwards_what_it_does_not_know():
+    coro = waits()
+    body = TaskBody(coro)
+    assert body.cr_code is coro.cr_code
+    with pytest.raises(AttributeError):
+        body.nothing_like_it  # noqa: B018
+    with pytest.raises(TypeError):
+        body.send(3)
+    body.close()
+    assert coro.cr_frame is None
 
 
-def test_context_variables_are_the_bodys_own(arun):
+async def test_context_variables_are_the_bodys_own():
     from contextvars import ContextVar
 
     variable = ContextVar("variable", default="outside")
 
-    async def main():
-        async def body():
-            assert variable.get() == "outside"
-            variable.set("inside")
-            await asyncio.sleep(0)
-            return variable.get()
-
-        assert await calloff.call(body()) == "inside"
+    async def body():
         assert variable.get() == "outside"
+        variable.set("inside")
+        await asyncio.sleep(0)
+        return variable.get()
 
-    arun(main)
+    assert await calloff.call(body()) == "inside"
+    assert variable.get() == "outside"
 
 
 # --- force
 
 
-def test_force_comes_as_stop_forced_in_place_of_cancelled_error_and_clean_up_may_await(arun):
-    async def main():
-        seen = []
+async def test_force_comes_as_stop_forced_in_place_of_cancelled_error_and_clean_up_may_await():
+    seen = []
 
-        async def body():
+    async def body():
+        try:
+            while True:
+                try:
+                    await waits()
+                except asyncio.CancelledError as error:
+                    seen.append(type(error))
+        except BaseException as error:
+            seen.append(type(error))
+            raise
+        finally:
+            for _ in range(3):
+                await asyncio.sleep(0.005)
+            seen.append("cleaned")
+
+    op = calloff.start(body(), grace=0.05)
+    await asyncio.sleep(0)
+    outcome = await op.stop("enough")
+    assert isinstance(outcome, calloff.Cancelled)
+    assert outcome.report.rung is Rung.FORCED
+    assert seen[-2:] == [calloff.StopForced, "cleaned"]
+    assert set(seen[:-2]) == {asyncio.CancelledError}
+    assert len(seen) - 2 == outcome.report.refusals
+
+
+async def test_force_reaches_a_body_that_cleans_up():
+    seen = []
+
+    async def body():
+        try:
+            await waits()
+        finally:
             try:
-                while True:
-                    try:
-                        await waits()
-                    except asyncio.CancelledError as error:
-                        seen.append(type(error))
+                await waits()
             except BaseException as error:
                 seen.append(type(error))
                 raise
-            finally:
-                for _ in range(3):
-                    await asyncio.sleep(0.005)
-                seen.append("cleaned")
 
-        op = calloff.start(body(), grace=0.05)
-        await asyncio.sleep(0)
-        outcome = await op.stop("enough")
-        assert isinstance(outcome, calloff.Cancelled)
-        assert outcome.report.rung is Rung.FORCED
-        assert seen[-2:] == [calloff.StopForced, "cleaned"]
-        assert set(seen[:-2]) == {asyncio.CancelledError}
-        assert len(seen) - 2 == outcome.report.refusals
-
-    arun(main)
+    op = calloff.start(body(), grace=0.02)
+    await asyncio.sleep(0)
+    outcome = await op.stop()
+    assert seen == [calloff.StopForced]
+    assert (outcome.report.rung, outcome.report.refusals) == (Rung.FORCED, 0)
 
 
-def test_force_reaches_a_body_that_cleans_up(arun):
-    async def main():
-        seen = []
-
-        async def body():
-            try:
-                await waits()
-            finally:
-                try:
-                    await waits()
-                except BaseException as error:
-                    seen.append(type(error))
-                    raise
-
-        op = calloff.start(body(), grace=0.02)
-        await asyncio.sleep(0)
-        outcome = await op.stop()
-        assert seen == [calloff.StopForced]
-        assert (outcome.report.rung, outcome.report.refusals) == (Rung.FORCED, 0)
-
-    arun(main)
-
-
-def test_a_forced_body_may_still_return_or_fail(arun):
-    async def main():
-        async def ends(how):
-            try:
-                while True:
-                    try:
-                        await waits()
-                    except asyncio.CancelledError:
-                        pass
-            except calloff.StopForced:
-                if how == "return":
-                    return "a value after all"
-                raise ValueError("an error after all") from None
-
-        op = calloff.start(ends("return"), grace=0.02)
-        await asyncio.sleep(0)
-        outcome = await op.stop()
-        assert outcome.value == "a value after all"
-        assert outcome.report.rung is Rung.FORCED
-        op = calloff.start(ends("raise"), grace=0.02)
-        await asyncio.sleep(0)
-        assert isinstance((await op.stop()).error, ValueError)
-
-    arun(main)
-
-
-def test_force_goes_through_inner_operations_groups_and_timeouts(arun):
-    """Nothing of calloff's own, nor of asyncio's, mistakes force for something it may swallow."""
-
-    async def main():
-        async def swallows():
+async def test_a_forced_body_may_still_return_or_fail():
+    async def ends(how):
+        try:
             while True:
                 try:
                     await waits()
                 except asyncio.CancelledError:
                     pass
+        except calloff.StopForced:
+            if how == "return":
+                return "a value after all"
+            raise ValueError("an error after all") from None
 
-        async def body():
-            async with calloff.group(grace=0.05) as g:
-                g.start(waits())
-                async with asyncio.timeout(60):
-                    await swallows()
+    op = calloff.start(ends("return"), grace=0.02)
+    await asyncio.sleep(0)
+    outcome = await op.stop()
+    assert outcome.value == "a value after all"
+    assert outcome.report.rung is Rung.FORCED
+    op = calloff.start(ends("raise"), grace=0.02)
+    await asyncio.sleep(0)
+    assert isinstance((await op.stop()).error, ValueError)
 
-        op = calloff.start(body(), grace=0.05)
-        for _ in range(3):
-            await asyncio.sleep(0)
-        outcome = await op.stop()
-        assert outcome.report.rung is Rung.FORCED
-        assert isinstance(outcome, calloff.Cancelled)
 
-    arun(main)
+async def test_force_goes_through_inner_operations_groups_and_timeouts():
+    """Nothing of calloff's own, nor of asyncio's, mistakes force for something it may swallow."""
+
+    async def swallows():
+        while True:
+            try:
+                await waits()
+            except asyncio.CancelledError:
+                pass
+
+    async def body():
+        async with calloff.group(grace=0.05) as g:
+            g.start(waits())
+            async with asyncio.timeout(60):
+                await swallows()
+
+    op = calloff.start(body(), grace=0.05)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    outcome = await op.stop()
+    assert outcome.report.rung is Rung.FORCED
+    assert isinstance(outcome, calloff.Cancelled)
 
 
 def test_a_late_loop_does_not_turn_an_asking_into_an_insisting():
@@ -338,136 +300,120 @@ def test_a_late_loop_does_not_turn_an_asking_into_an_insisting():
     virtual_time.run(main)
 
 
-def test_a_request_that_can_not_arrive_is_no_refusal(arun):
+async def test_a_request_that_can_not_arrive_is_no_refusal():
     """What the body awaits does not pass a cancel on: the body has heard nothing until force, and refused nothing."""
 
-    async def main():
-        class Deaf(asyncio.Future):
-            def cancel(self, msg=None):
-                return True
+    class Deaf(asyncio.Future):
+        def cancel(self, msg=None):
+            return True
 
-        deaf = Deaf()
+    deaf = Deaf()
 
-        async def body():
-            await deaf
+    async def body():
+        await deaf
 
-        op = calloff.start(body(), grace=0.05)
-        await asyncio.sleep(0)
-        outcome = await op.stop()
-        assert isinstance(outcome, calloff.Cancelled)
-        assert outcome.report.rung is Rung.FORCED
-        assert outcome.report.refusals == 0
-        assert outcome.report.where[0].source == "await deaf"
-        assert not deaf.done()
-
-    arun(main)
+    op = calloff.start(body(), grace=0.05)
+    await asyncio.sleep(0)
+    outcome = await op.stop()
+    assert isinstance(outcome, calloff.Cancelled)
+    assert outcome.report.rung is Rung.FORCED
+    assert outcome.report.refusals == 0
+    assert outcome.report.where[0].source == "await deaf"
+    assert not deaf.done()
 
 
 # --- what came before the request does not count
 
 
 @pytest.mark.parametrize("before", ["asyncio.timeout", "group", "native"])
-def test_an_earlier_cancel_inside_the_body_is_not_taken_for_the_request(arun, before):
+async def test_an_earlier_cancel_inside_the_body_is_not_taken_for_the_request(before):
     """It was cancelled before, for reasons of its own: line, refusals and rung are those of the request."""
 
-    async def main():
-        async def body():
-            match before:
-                case "asyncio.timeout":
-                    try:
-                        async with asyncio.timeout(0.001):
-                            await waits()
-                    except TimeoutError:
-                        pass
-                case "group":
-                    async with calloff.group() as g:
-                        asyncio.get_running_loop().call_soon(g.cancel)
+    async def body():
+        match before:
+            case "asyncio.timeout":
+                try:
+                    async with asyncio.timeout(0.001):
                         await waits()
-                case "native":
-                    asyncio.current_task().cancel()
-                    try:
-                        await waits()
-                    except asyncio.CancelledError:
-                        pass
-            ready.set_result(None)
-            await waits()  # here
-
-        ready = asyncio.get_running_loop().create_future()
-        op = calloff.start(body())
-        await ready
-        outcome = await op.stop()
-        assert outcome.report.where[0].source == "await waits()  # here"
-        assert "body (" in str(outcome.report.where[0])
-        assert (outcome.report.rung, outcome.report.refusals) == (Rung.ASKED, 0)
-
-    arun(main)
-
-
-def test_an_earlier_cancel_is_no_refusal_of_a_request_that_never_arrived(arun):
-    async def main():
-        async def body():
-            try:
-                async with asyncio.timeout(0.001):
+                except TimeoutError:
+                    pass
+            case "group":
+                async with calloff.group() as g:
+                    asyncio.get_running_loop().call_soon(g.cancel)
                     await waits()
-            except TimeoutError:
-                pass
-            calloff.current().cancel()
-            return 3
+            case "native":
+                asyncio.current_task().cancel()
+                try:
+                    await waits()
+                except asyncio.CancelledError:
+                    pass
+        ready.set_result(None)
+        await waits()  # here
 
-        outcome = await calloff.start(body()).outcome()
-        assert outcome.value == 3
-        assert outcome.report.refusals == 0
+    ready = asyncio.get_running_loop().create_future()
+    op = calloff.start(body())
+    await ready
+    outcome = await op.stop()
+    assert outcome.report.where[0].source == "await waits()  # here"
+    assert "body (" in str(outcome.report.where[0])
+    assert (outcome.report.rung, outcome.report.refusals) == (Rung.ASKED, 0)
 
-    arun(main)
+
+async def test_an_earlier_cancel_is_no_refusal_of_a_request_that_never_arrived():
+    async def body():
+        try:
+            async with asyncio.timeout(0.001):
+                await waits()
+        except TimeoutError:
+            pass
+        calloff.current().cancel()
+        return 3
+
+    outcome = await calloff.start(body()).outcome()
+    assert outcome.value == 3
+    assert outcome.report.refusals == 0
 
 
 # --- the first, eager step
 
 
-def test_a_request_in_the_first_step_meets_the_right_task(arun):
+async def test_a_request_in_the_first_step_meets_the_right_task():
     """An eager task runs before anybody knows it; another eager task inside it is somebody else."""
+    seen = []
 
-    async def main():
-        seen = []
+    async def inner():
+        calloff.current().cancel("from an inner task")
+        seen.append("inner goes on")
+        await asyncio.sleep(0)
+        seen.append("inner ended")
 
-        async def inner():
-            calloff.current().cancel("from an inner task")
-            seen.append("inner goes on")
-            await asyncio.sleep(0)
-            seen.append("inner ended")
+    async def body():
+        task = asyncio.create_task(inner())
+        try:
+            await waits()
+        finally:
+            await asyncio.wait([task])
 
-        async def body():
-            task = asyncio.create_task(inner())
-            try:
-                await waits()
-            finally:
-                await asyncio.wait([task])
-
-        op = calloff.start(body())
-        outcome = await op.outcome()
-        assert isinstance(outcome, calloff.Cancelled)
-        assert outcome.report.rung is Rung.ASKED
-        assert seen == ["inner goes on", "inner ended"]
-
-    arun(main)
+    op = calloff.start(body())
+    outcome = await op.outcome()
+    assert isinstance(outcome, calloff.Cancelled)
+    assert outcome.report.rung is Rung.ASKED
+    assert seen == ["inner goes on", "inner ended"]
 
 
-def test_a_body_that_ends_in_its_first_step(arun):
-    async def main():
-        async def value():
-            return 3
+async def test_a_body_that_ends_in_its_first_step():
+    async def value():
+        return 3
 
-        async def fails():
-            raise ValueError
+    async def fails():
+        raise ValueError
 
-        async def is_off():
-            raise asyncio.CancelledError
+    async def is_off():
+        raise asyncio.CancelledError
 
-        assert await calloff.start(value()).outcome() == calloff.Completed(3)
-        assert isinstance((await calloff.start(fails()).outcome()).error, ValueError)
-        assert isinstance(await calloff.start(is_off()).outcome(), calloff.Cancelled)
-
-    arun(main)
+    assert await calloff.start(value()).outcome() == calloff.Completed(3)
+    assert isinstance((await calloff.start(fails()).outcome()).error, ValueError)
+    assert isinstance(await calloff.start(is_off()).outcome(), calloff.Cancelled)
 
 
 # --- clean-up or refusal?
@@ -588,7 +534,7 @@ def test_a_stack_of_something_that_has_none():
 
 
 @pytest.mark.parametrize("step", ["first", "later", "asked"])
-def test_a_generator_exit_of_its_own_is_an_end(arun, step):
+async def test_a_generator_exit_of_its_own_is_an_end(step):
     """What destroys a coroutine is raised in it, too; whoever raises that by himself has ended all the same."""
 
     async def body() -> None:
@@ -599,16 +545,13 @@ def test_a_generator_exit_of_its_own_is_an_end(arun, step):
             pass
         raise GeneratorExit("mine")
 
-    async def main() -> None:
-        op = calloff.start(body())
-        if step == "asked":
-            await asyncio.sleep(0)
-            op.cancel()
-        outcome = await op.outcome()
-        assert isinstance(outcome, calloff.Failed)
-        assert outcome.error.args == ("mine",)
-
-    arun(main)
+    op = calloff.start(body())
+    if step == "asked":
+        await asyncio.sleep(0)
+        op.cancel()
+    outcome = await op.outcome()
+    assert isinstance(outcome, calloff.Failed)
+    assert outcome.error.args == ("mine",)
 
 
 def test_an_operation_whose_loop_is_destroyed_is_silent(caplog, recwarn):

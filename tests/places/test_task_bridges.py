@@ -77,48 +77,41 @@ def by_finally(done: list[str], seconds: float) -> None:
 
 @pytest.mark.parametrize("way", [by_with, by_except, by_finally])
 @pytest.mark.parametrize("in_a_task", [False, True])
-def test_clean_up_behind_a_greenlet_is_let_alone(
-    arun: Callable[..., Any], way: Callable[[list[str], float], None], in_a_task: bool
+async def test_clean_up_behind_a_greenlet_is_let_alone(
+    way: Callable[[list[str], float], None], in_a_task: bool
 ) -> None:
-    async def main() -> None:
-        done: list[str] = []
+    done: list[str] = []
 
-        async def body() -> None:
-            work = spawn(lambda: way(done, 0.6))
-            await (asyncio.create_task(work) if in_a_task else work)
+    async def body() -> None:
+        work = spawn(lambda: way(done, 0.6))
+        await (asyncio.create_task(work) if in_a_task else work)
 
-        op = calloff.start(body())
-        await asyncio.sleep(0.05)
-        outcome = await op.stop()
-        assert done == ["rolled back"]
-        assert isinstance(outcome, Cancelled)
-        assert outcome.report.rung is Rung.ASKED
-        assert outcome.report.refusals == 0
-
-    arun(main)
+    op = calloff.start(body())
+    await asyncio.sleep(0.05)
+    outcome = await op.stop()
+    assert done == ["rolled back"]
+    assert isinstance(outcome, Cancelled)
+    assert outcome.report.rung is Rung.ASKED
+    assert outcome.report.refusals == 0
 
 
-def test_a_refusal_behind_a_greenlet_is_one(arun: Callable[..., Any]) -> None:
+async def test_a_refusal_behind_a_greenlet_is_one() -> None:
     """It is recognised after a quarter of a second at the earliest, and then asked again."""
+    asked: list[float] = []
 
-    async def main() -> None:
-        asked: list[float] = []
+    def refuses() -> None:
+        while True:
+            try:
+                wait(asyncio.sleep(60))
+            except asyncio.CancelledError:
+                asked.append(time.monotonic())
 
-        def refuses() -> None:
-            while True:
-                try:
-                    wait(asyncio.sleep(60))
-                except asyncio.CancelledError:
-                    asked.append(time.monotonic())
-
-        op = calloff.start(spawn(refuses), grace=1)
-        await asyncio.sleep(0.05)
-        outcome = await op.stop()
-        assert outcome.report.rung is Rung.FORCED
-        assert len(asked) >= 2
-        assert asked[1] - asked[0] >= 0.2
-
-    arun(main)
+    op = calloff.start(spawn(refuses), grace=1)
+    await asyncio.sleep(0.05)
+    outcome = await op.stop()
+    assert outcome.report.rung is Rung.FORCED
+    assert len(asked) >= 2
+    assert asked[1] - asked[0] >= 0.2
 
 
 # --- task factories
@@ -346,27 +339,24 @@ def test_an_odd_object_takes_the_ladder_from_nobody(
     assert not caplog.records
 
 
-def test_a_stop_asks_no_process_where_it_is(arun: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stop_asks_no_process_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     from calloff._places.process.body import ProcessBody
 
     def where(self: object) -> Any:
         raise AssertionError("a stop must not wait for this")
 
-    async def main() -> None:
-        async def above() -> None:
-            while True:
-                with contextlib.suppress(asyncio.CancelledError):
-                    await calloff.start(calloff.process(time.sleep, 30), grace=0.1)
+    async def above() -> None:
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await calloff.start(calloff.process(time.sleep, 30), grace=0.1)
 
-        op = calloff.start(above(), grace=0.1)
-        while not any(child.state.value == "running" for child in op.children):
-            await asyncio.sleep(0.01)
-        monkeypatch.setattr(ProcessBody, "where", where)
-        outcome = await op.stop()
-        assert outcome.report.rung is Rung.FORCED
-        assert any(frame.function == "above" for frame in outcome.report.where)
-
-    arun(main)
+    op = calloff.start(above(), grace=0.1)
+    while not any(child.state.value == "running" for child in op.children):
+        await asyncio.sleep(0.01)
+    monkeypatch.setattr(ProcessBody, "where", where)
+    outcome = await op.stop()
+    assert outcome.report.rung is Rung.FORCED
+    assert any(frame.function == "above" for frame in outcome.report.where)
 
 
 class CancelRaises(asyncio.Future[None]):
@@ -386,8 +376,8 @@ class CancelRefuses(asyncio.Future[None]):
 
 @pytest.mark.parametrize("kind", [CancelRaises, CancelLies, CancelRefuses])
 @pytest.mark.parametrize("cleans_up", [False, True])
-def test_a_body_that_waits_for_what_can_not_be_cancelled_is_forced(
-    arun: Callable[..., Any], kind: type[asyncio.Future[None]], cleans_up: bool
+async def test_a_body_that_waits_for_what_can_not_be_cancelled_is_forced(
+    kind: type[asyncio.Future[None]], cleans_up: bool
 ) -> None:
     cleaned = []
 
@@ -399,16 +389,13 @@ def test_a_body_that_waits_for_what_can_not_be_cancelled_is_forced(
                 await asyncio.sleep(0.01)
             cleaned.append(1)
 
-    async def main() -> None:
-        operation = calloff.start(waits())
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        outcome = await operation.stop(grace=0.05)
-        assert isinstance(outcome, Cancelled), outcome
-        assert outcome.report.rung is Rung.FORCED
-        assert cleaned == [1]
-
-    arun(main)
+    operation = calloff.start(waits())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    outcome = await operation.stop(grace=0.05)
+    assert isinstance(outcome, Cancelled), outcome
+    assert outcome.report.rung is Rung.FORCED
+    assert cleaned == [1]
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2])

@@ -161,200 +161,162 @@ async def stopped(work: Coroutine[Any, Any, Any], grace: float = 0.2) -> tuple[A
 
 
 @ways
-def test_a_child_that_refuses_is_asked_again_and_forced(arun: Callable[..., Any], way: Way) -> None:
-    async def main() -> None:
-        child = Child()
-        outcome, op = await stopped(way(child.refuses(), asyncio.sleep(60)))
-        assert child.ended
-        assert isinstance(outcome, Cancelled)
-        assert outcome.report.rung is Rung.FORCED
-        assert outcome.report.survivors == ()
-        assert child.asked > 1
-        assert op not in calloff.operations()
-
-    arun(main)
+async def test_a_child_that_refuses_is_asked_again_and_forced(way: Way) -> None:
+    child = Child()
+    outcome, op = await stopped(way(child.refuses(), asyncio.sleep(60)))
+    assert child.ended
+    assert isinstance(outcome, Cancelled)
+    assert outcome.report.rung is Rung.FORCED
+    assert outcome.report.survivors == ()
+    assert child.asked > 1
+    assert op not in calloff.operations()
 
 
 @ways
-def test_one_that_gives_its_cancels_back_is_asked_again(arun: Callable[..., Any], way: Way) -> None:
-    async def main() -> None:
-        child = Child()
-        outcome, _ = await stopped(way(child.refuses_and_uncancels()))
-        assert child.ended
-        assert child.asked > 1
-        assert outcome.report.rung is Rung.FORCED
-
-    arun(main)
+async def test_one_that_gives_its_cancels_back_is_asked_again(way: Way) -> None:
+    child = Child()
+    outcome, _ = await stopped(way(child.refuses_and_uncancels()))
+    assert child.ended
+    assert child.asked > 1
+    assert outcome.report.rung is Rung.FORCED
 
 
 @ways
-def test_the_clean_up_of_one_child_is_let_alone_while_another_refuses(arun: Callable[..., Any], way: Way) -> None:
+async def test_the_clean_up_of_one_child_is_let_alone_while_another_refuses(way: Way) -> None:
     if way is in_a_task or way is in_a_group_of_anyio:  # one child only; anyio itself cancels clean-up all the time
         return
+    polite, child = Child(), Child()
+    outcome, _ = await stopped(way(polite.cleans(), child.refuses()), grace=0.4)
+    assert polite.ended
+    assert child.ended
+    assert child.asked > 1
+    assert outcome.report.rung is Rung.FORCED
 
-    async def main() -> None:
-        polite, child = Child(), Child()
-        outcome, _ = await stopped(way(polite.cleans(), child.refuses()), grace=0.4)
-        assert polite.ended
+
+@ways
+async def test_a_child_that_outlives_force_is_named_and_listed(way: Way, caplog: pytest.LogCaptureFixture) -> None:
+    child = Child()
+    outcome, op = await stopped(way(child.outlives()), grace=0.1)
+    assert isinstance(outcome, Abandoned)
+    assert outcome.report.rung is Rung.ABANDONED
+    assert not child.ended
+    assert len(outcome.report.survivors) == 1
+    assert "task " in outcome.report.survivors[0]
+    assert " in outlives (" in outcome.report.survivors[0]
+    assert any(frame.function == "outlives" for frame in outcome.report.stuck_at)
+    assert op in calloff.operations()
+    assert any(frame.function == "outlives" for frame in op.where())
+    child.release.set()
+    while op in calloff.operations():
+        await asyncio.sleep(0)
+    assert child.ended
+    assert any("ended" in record.getMessage() for record in caplog.records)
+
+
+@ways
+async def test_what_a_child_starts_when_it_is_asked_belongs_to_it(way: Way) -> None:
+    child = Child()
+    outcome, op = await stopped(way(child.spawns()))
+    assert child.ended or way is in_a_group_of_anyio  # which cancels that one before its first step
+    assert isinstance(outcome, Cancelled)
+    assert op not in calloff.operations()
+
+
+async def test_force_at_once() -> None:
+    for way in WAYS:
+        child = Child()
+        outcome, _ = await stopped(way(child.refuses()), grace=0)
         assert child.ended
-        assert child.asked > 1
         assert outcome.report.rung is Rung.FORCED
 
-    arun(main)
+
+async def test_a_body_that_waits_for_one_deaf_to_force_is_forced_itself() -> None:
+    child = Child()
+    cleaned: list[str] = []
+
+    async def body() -> None:
+        try:
+            await asyncio.create_task(child.outlives())
+        except calloff.StopForced:
+            cleaned.append("forced")
+            raise
+
+    outcome, op = await stopped(body(), grace=0.1)
+    assert cleaned == ["forced"]
+    assert isinstance(outcome, Abandoned)  # since the child goes on
+    child.release.set()
+    while op in calloff.operations():
+        await asyncio.sleep(0)
 
 
-@ways
-def test_a_child_that_outlives_force_is_named_and_listed(
-    arun: Callable[..., Any], way: Way, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def main() -> None:
+async def test_no_shield_is_passed() -> None:
+    for shield in (asyncio.shield, calloff.shield):
         child = Child()
-        outcome, op = await stopped(way(child.outlives()), grace=0.1)
-        assert isinstance(outcome, Abandoned)
-        assert outcome.report.rung is Rung.ABANDONED
-        assert not child.ended
-        assert len(outcome.report.survivors) == 1
-        assert "task " in outcome.report.survivors[0]
-        assert " in outlives (" in outcome.report.survivors[0]
-        assert any(frame.function == "outlives" for frame in outcome.report.stuck_at)
-        assert op in calloff.operations()
-        assert any(frame.function == "outlives" for frame in op.where())
+        work = asyncio.create_task(child.outlives())
+
+        async def body(shield: Any = shield, work: Any = work) -> None:
+            await shield(work)
+
+        op = calloff.start(body(), grace=0.1)
+        await asyncio.sleep(0.05)
+        op.cancel()
+        await asyncio.sleep(0.05)
+        assert child.asked == 0
         child.release.set()
-        while op in calloff.operations():
-            await asyncio.sleep(0)
-        assert child.ended
-        assert any("ended" in record.getMessage() for record in caplog.records)
-
-    arun(main)
+        await asyncio.wait([work])
+        assert isinstance(await op.outcome(), Cancelled)
 
 
-@ways
-def test_what_a_child_starts_when_it_is_asked_belongs_to_it(arun: Callable[..., Any], way: Way) -> None:
-    async def main() -> None:
-        child = Child()
-        outcome, op = await stopped(way(child.spawns()))
-        assert child.ended or way is in_a_group_of_anyio  # which cancels that one before its first step
-        assert isinstance(outcome, Cancelled)
-        assert op not in calloff.operations()
-
-    arun(main)
-
-
-def test_force_at_once(arun: Callable[..., Any]) -> None:
-    async def main() -> None:
-        for way in WAYS:
-            child = Child()
-            outcome, _ = await stopped(way(child.refuses()), grace=0)
-            assert child.ended
-            assert outcome.report.rung is Rung.FORCED
-
-    arun(main)
-
-
-def test_a_body_that_waits_for_one_deaf_to_force_is_forced_itself(arun: Callable[..., Any]) -> None:
-    async def main() -> None:
-        child = Child()
-        cleaned: list[str] = []
-
-        async def body() -> None:
-            try:
-                await asyncio.create_task(child.outlives())
-            except calloff.StopForced:
-                cleaned.append("forced")
-                raise
-
-        outcome, op = await stopped(body(), grace=0.1)
-        assert cleaned == ["forced"]
-        assert isinstance(outcome, Abandoned)  # since the child goes on
-        child.release.set()
-        while op in calloff.operations():
-            await asyncio.sleep(0)
-
-    arun(main)
-
-
-def test_no_shield_is_passed(arun: Callable[..., Any]) -> None:
-    async def main() -> None:
-        for shield in (asyncio.shield, calloff.shield):
-            child = Child()
-            work = asyncio.create_task(child.outlives())
-
-            async def body(shield: Any = shield, work: Any = work) -> None:
-                await shield(work)
-
-            op = calloff.start(body(), grace=0.1)
-            await asyncio.sleep(0.05)
-            op.cancel()
-            await asyncio.sleep(0.05)
-            assert child.asked == 0
-            child.release.set()
-            await asyncio.wait([work])
-            assert isinstance(await op.outcome(), Cancelled)
-
-    arun(main)
-
-
-def test_a_sibling_that_nobody_has_cancelled_is_cancelled_with_the_body(arun: Callable[..., Any]) -> None:
+async def test_a_sibling_that_nobody_has_cancelled_is_cancelled_with_the_body() -> None:
     """A gather ends with the first error and lets the others run on: not so when it is a stop that has ended it."""
+    polite = Child()
 
-    async def main() -> None:
-        polite = Child()
+    async def obeys_at_once() -> None:
+        await asyncio.sleep(60)
 
-        async def obeys_at_once() -> None:
-            await asyncio.sleep(60)
+    async def body() -> None:
+        others = [asyncio.ensure_future(obeys_at_once()), asyncio.ensure_future(polite.cleans())]
+        await asyncio.gather(*others)
 
-        async def body() -> None:
-            others = [asyncio.ensure_future(obeys_at_once()), asyncio.ensure_future(polite.cleans())]
-            await asyncio.gather(*others)
-
-        outcome, _ = await stopped(body(), grace=1)
-        assert polite.ended
-        assert outcome.report.rung is Rung.ASKED
-        assert outcome.report.refusals == 0
-
-    arun(main)
+    outcome, _ = await stopped(body(), grace=1)
+    assert polite.ended
+    assert outcome.report.rung is Rung.ASKED
+    assert outcome.report.refusals == 0
 
 
-def test_a_value_in_spite_of_the_stop_names_what_goes_on(arun: Callable[..., Any]) -> None:
-    async def main() -> None:
-        release = threading.Event()
+async def test_a_value_in_spite_of_the_stop_names_what_goes_on() -> None:
+    release = threading.Event()
 
-        async def body() -> int:
-            try:
-                await asyncio.to_thread(release.wait)
-            except asyncio.CancelledError:
-                pass
-            return 5
+    async def body() -> int:
+        try:
+            await asyncio.to_thread(release.wait)
+        except asyncio.CancelledError:
+            pass
+        return 5
 
-        outcome, _ = await stopped(body())
-        release.set()
-        assert isinstance(outcome, Completed)
-        assert outcome.value == 5
-        assert outcome.report is not None
-        assert len(outcome.report.survivors) == 1
-
-    arun(main)
+    outcome, _ = await stopped(body())
+    release.set()
+    assert isinstance(outcome, Completed)
+    assert outcome.value == 5
+    assert outcome.report is not None
+    assert len(outcome.report.survivors) == 1
 
 
-def test_no_complaint_about_forced_tasks(arun: Callable[..., Any]) -> None:
+async def test_no_complaint_about_forced_tasks() -> None:
     """Whoever waited for them may have ended before: their error is the stop itself, which is told elsewhere."""
+    import gc
 
-    async def main() -> None:
-        import gc
-
-        complaints: list[Any] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
-        for way in WAYS:
-            child = Child()
-            await stopped(way(child.refuses(), asyncio.sleep(60)), grace=0.05)
-            assert child.ended
-        child = Child()  # the gather ends with it, when the body was torn off from the gather
-        await stopped(in_a_gather(child.obeys_after_force()), grace=0.05)
-        while not child.ended:
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0)
-        gc.collect()
-        await asyncio.sleep(0)
-        assert complaints == []
-
-    arun(main)
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
+    for way in WAYS:
+        child = Child()
+        await stopped(way(child.refuses(), asyncio.sleep(60)), grace=0.05)
+        assert child.ended
+    child = Child()  # the gather ends with it, when the body was torn off from the gather
+    await stopped(in_a_gather(child.obeys_after_force()), grace=0.05)
+    while not child.ended:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0)
+    gc.collect()
+    await asyncio.sleep(0)
+    assert complaints == []

@@ -105,79 +105,67 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 @ways
-def test_cancelled_is_said_when_the_call_has_ended(arun: Callable[..., Any], way: Way) -> None:
-    async def main() -> None:
-        call = Call()
-        op = calloff.start(way(call.crunch), grace=20)
-        await until(call.begun.is_set)
-        op.cancel()
-        await asyncio.sleep(0.1)
-        assert not op.done()
-        assert op.state.value == "stopping"
-        assert any(frame.function == "crunch" for frame in op.where())
-        call.let.set()
-        outcome = await op.outcome()
-        assert isinstance(outcome, Cancelled)
-        assert outcome.report.rung is Rung.ASKED
-        assert outcome.report.refusals == 0
-
-    arun(main)
+async def test_cancelled_is_said_when_the_call_has_ended(way: Way) -> None:
+    call = Call()
+    op = calloff.start(way(call.crunch), grace=20)
+    await until(call.begun.is_set)
+    op.cancel()
+    await asyncio.sleep(0.1)
+    assert not op.done()
+    assert op.state.value == "stopping"
+    assert any(frame.function == "crunch" for frame in op.where())
+    call.let.set()
+    outcome = await op.outcome()
+    assert isinstance(outcome, Cancelled)
+    assert outcome.report.rung is Rung.ASKED
+    assert outcome.report.refusals == 0
 
 
 @ways
-def test_a_call_that_goes_on_is_named_with_its_line(arun: Callable[..., Any], way: Way) -> None:
-    async def main() -> None:
-        call = Call()
-        op = calloff.start(way(call.crunch), grace=0.1)
-        await until(call.begun.is_set)
+async def test_a_call_that_goes_on_is_named_with_its_line(way: Way) -> None:
+    call = Call()
+    op = calloff.start(way(call.crunch), grace=0.1)
+    await until(call.begun.is_set)
+    outcome = await op.stop()
+    assert isinstance(outcome, Abandoned)
+    (survivor,) = outcome.report.survivors
+    assert survivor.startswith("thread ")
+    assert f" in crunch ({__file__}:" in survivor or " in crunch (tests/places/test_task_threads.py:" in survivor
+    assert outcome.report.stuck_at
+    assert op in calloff.operations()
+    call.let.set()
+    await until(lambda: op not in calloff.operations())
+
+
+async def test_a_function_of_c_is_named() -> None:
+    op = calloff.start(asyncio.to_thread(time.sleep, 0.6), grace=0)
+    await asyncio.sleep(0.1)
+    outcome = await op.stop()
+    assert isinstance(outcome, Abandoned)
+    (survivor,) = outcome.report.survivors
+    assert survivor.endswith(" in sleep")
+    await until(lambda: op not in calloff.operations())
+
+
+async def test_a_call_that_has_not_begun_never_does() -> None:
+    first, second = Call(), Call()
+    with ThreadPoolExecutor(1) as executor:
+        loop = asyncio.get_running_loop()
+        busy = loop.run_in_executor(executor, first.crunch)
+        await until(first.begun.is_set)
+
+        async def body() -> None:
+            await loop.run_in_executor(executor, second.crunch)
+
+        op = calloff.start(body())
+        await asyncio.sleep(0.02)
         outcome = await op.stop()
-        assert isinstance(outcome, Abandoned)
-        (survivor,) = outcome.report.survivors
-        assert survivor.startswith("thread ")
-        assert f" in crunch ({__file__}:" in survivor or " in crunch (tests/places/test_task_threads.py:" in survivor
-        assert outcome.report.stuck_at
-        assert op in calloff.operations()
-        call.let.set()
-        await until(lambda: op not in calloff.operations())
-
-    arun(main)
-
-
-def test_a_function_of_c_is_named(arun: Callable[..., Any]) -> None:
-    async def main() -> None:
-        op = calloff.start(asyncio.to_thread(time.sleep, 0.6), grace=0)
-        await asyncio.sleep(0.1)
-        outcome = await op.stop()
-        assert isinstance(outcome, Abandoned)
-        (survivor,) = outcome.report.survivors
-        assert survivor.endswith(" in sleep")
-        await until(lambda: op not in calloff.operations())
-
-    arun(main)
-
-
-def test_a_call_that_has_not_begun_never_does(arun: Callable[..., Any]) -> None:
-    async def main() -> None:
-        first, second = Call(), Call()
-        with ThreadPoolExecutor(1) as executor:
-            loop = asyncio.get_running_loop()
-            busy = loop.run_in_executor(executor, first.crunch)
-            await until(first.begun.is_set)
-
-            async def body() -> None:
-                await loop.run_in_executor(executor, second.crunch)
-
-            op = calloff.start(body())
-            await asyncio.sleep(0.02)
-            outcome = await op.stop()
-            assert isinstance(outcome, Cancelled)
-            assert outcome.report.survivors == ()
-            assert outcome.report.seconds < 5
-            first.let.set()
-            await busy
-        assert not second.begun.is_set()
-
-    arun(main)
+        assert isinstance(outcome, Cancelled)
+        assert outcome.report.survivors == ()
+        assert outcome.report.seconds < 5
+        first.let.set()
+        await busy
+    assert not second.begun.is_set()
 
 
 def nap(path: str) -> None:
@@ -186,29 +174,25 @@ def nap(path: str) -> None:
         time.sleep(0.01)
 
 
-def test_a_call_in_a_pool_of_processes(arun: Callable[..., Any], tmp_path: Any) -> None:
+async def test_a_call_in_a_pool_of_processes(tmp_path: Any) -> None:
     path = tmp_path / "begun"
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
 
-    async def main() -> None:
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+        async def body() -> None:
+            await asyncio.get_running_loop().run_in_executor(executor, nap, str(path))
 
-            async def body() -> None:
-                await asyncio.get_running_loop().run_in_executor(executor, nap, str(path))
-
-            op = calloff.start(body(), grace=0.1)
-            await until(path.exists)
-            outcome = await op.stop()
-            assert isinstance(outcome, Abandoned)
-            (survivor,) = outcome.report.survivors
-            assert "process" in survivor
-            assert " in nap (" in survivor
-            path.unlink()
-            await until(lambda: op not in calloff.operations())
-
-    arun(main)
+        op = calloff.start(body(), grace=0.1)
+        await until(path.exists)
+        outcome = await op.stop()
+        assert isinstance(outcome, Abandoned)
+        (survivor,) = outcome.report.survivors
+        assert "process" in survivor
+        assert " in nap (" in survivor
+        path.unlink()
+        await until(lambda: op not in calloff.operations())
 
 
-def test_looking_up_a_name_is_left_behind(arun: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_looking_up_a_name_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """It changes nothing, nobody can end it, and everybody who has a timeout for a connection relies on leaving it."""
     call = Call()
 
@@ -218,15 +202,12 @@ def test_looking_up_a_name_is_left_behind(arun: Callable[..., Any], monkeypatch:
 
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
 
-    async def main() -> None:
-        async def body() -> None:
-            await asyncio.get_running_loop().run_in_executor(None, socket.getaddrinfo, "example.org", 80)
+    async def body() -> None:
+        await asyncio.get_running_loop().run_in_executor(None, socket.getaddrinfo, "example.org", 80)
 
-        op = calloff.start(body())
-        await until(call.begun.is_set)
-        outcome = await op.stop()
-        assert isinstance(outcome, Cancelled)
-        assert outcome.report.seconds < 2
-        call.let.set()
-
-    arun(main)
+    op = calloff.start(body())
+    await until(call.begun.is_set)
+    outcome = await op.stop()
+    assert isinstance(outcome, Cancelled)
+    assert outcome.report.seconds < 2
+    call.let.set()

@@ -54,83 +54,65 @@ def hold(inside: threading.Event, release: threading.Event) -> str:
     return "late"
 
 
-def test_arguments_and_value(arun: Run) -> None:
+async def test_arguments_and_value() -> None:
     def add(a: int, *, b: int) -> int:
         assert threading.current_thread() is not threading.main_thread()
         assert threading.current_thread().daemon
         return a + b
 
-    async def main() -> None:
-        assert await calloff.start(calloff.thread(add, 1, b=2)) == 3
-        assert await calloff.call(calloff.thread(partial(add, 1), b=5)) == 6
-
-    arun(main)
+    assert await calloff.start(calloff.thread(add, 1, b=2)) == 3
+    assert await calloff.call(calloff.thread(partial(add, 1), b=5)) == 6
 
 
-def test_the_context_of_the_caller_is_copied(arun: Run) -> None:
+async def test_the_context_of_the_caller_is_copied() -> None:
     def paint() -> str:
         before = color.get()
         color.set("blue")
         return before
 
-    async def main() -> None:
-        color.set("red")
-        assert await calloff.call(calloff.thread(paint)) == "red"
-        assert color.get() == "red"
-
-    arun(main)
+    color.set("red")
+    assert await calloff.call(calloff.thread(paint)) == "red"
+    assert color.get() == "red"
 
 
-def test_threads_are_reused_and_hold_on_to_nothing(arun: Run) -> None:
+async def test_threads_are_reused_and_hold_on_to_nothing() -> None:
     class Big:
         pass
 
-    async def main() -> None:
-        names = {await calloff.call(calloff.thread(threading.current_thread)) for _ in range(20)}
-        assert len(names) == 1
-        big = Big()
-        gone = weakref.ref(big)
-        await calloff.call(calloff.thread(id, big))
-        del big
-        await until(lambda: gc.collect() >= 0 and gone() is None)
-
-    arun(main)
+    names = {await calloff.call(calloff.thread(threading.current_thread)) for _ in range(20)}
+    assert len(names) == 1
+    big = Big()
+    gone = weakref.ref(big)
+    await calloff.call(calloff.thread(id, big))
+    del big
+    await until(lambda: gc.collect() >= 0 and gone() is None)
 
 
-def test_idle_threads_end(arun: Run) -> None:
-    async def main() -> None:
-        calloff.thread.configure(idle=0.05)
-        thread = await calloff.call(calloff.thread(threading.current_thread))
-        await until(lambda: not thread.is_alive())
-        assert thread not in threading.enumerate()
-        assert await calloff.call(calloff.thread(int)) == 0
-
-    arun(main)
+async def test_idle_threads_end() -> None:
+    calloff.thread.configure(idle=0.05)
+    thread = await calloff.call(calloff.thread(threading.current_thread))
+    await until(lambda: not thread.is_alive())
+    assert thread not in threading.enumerate()
+    assert await calloff.call(calloff.thread(int)) == 0
 
 
-def test_errors_keep_their_traceback_without_our_frames(arun: Run) -> None:
+async def test_errors_keep_their_traceback_without_our_frames() -> None:
     def inner() -> None:
         raise KeyError("where")
 
-    async def main() -> None:
-        op = calloff.start(calloff.thread(inner))
-        outcome = await op.outcome()
-        assert isinstance(outcome, calloff.Failed)
-        assert isinstance(outcome.error, KeyError)
-        trace = outcome.error.__traceback__
-        assert trace is not None
-        assert trace.tb_frame.f_code is inner.__code__
-
-    arun(main)
+    op = calloff.start(calloff.thread(inner))
+    outcome = await op.outcome()
+    assert isinstance(outcome, calloff.Failed)
+    assert isinstance(outcome.error, KeyError)
+    trace = outcome.error.__traceback__
+    assert trace is not None
+    assert trace.tb_frame.f_code is inner.__code__
 
 
-def test_stop_iteration_becomes_an_error_that_a_future_can_hold(arun: Run) -> None:
-    async def main() -> None:
-        with pytest.raises(RuntimeError, match="next raised StopIteration") as caught:
-            await calloff.call(calloff.thread(next, iter(())))
-        assert isinstance(caught.value.__cause__, StopIteration)
-
-    arun(main)
+async def test_stop_iteration_becomes_an_error_that_a_future_can_hold() -> None:
+    with pytest.raises(RuntimeError, match="next raised StopIteration") as caught:
+        await calloff.call(calloff.thread(next, iter(())))
+    assert isinstance(caught.value.__cause__, StopIteration)
 
 
 @pytest.mark.parametrize("bad", [3, None, "len"])
@@ -163,22 +145,18 @@ def test_bad_settings(setting: dict[str, Any], error: type[Exception]) -> None:
     assert (POOL.size, POOL.max_abandoned, POOL.idle) == before
 
 
-def test_cancel_before_the_start(arun: Run) -> None:
+async def test_cancel_before_the_start() -> None:
     ran: list[int] = []
-
-    async def main() -> None:
-        op = calloff.start(calloff.thread(ran.append, 1))
-        op.cancel("changed my mind")
-        outcome = await op.outcome()
-        assert isinstance(outcome, calloff.Cancelled)
-        assert not outcome.report.started
-        await calloff.call(calloff.thread(int))
-        assert not ran
-
-    arun(main)
+    op = calloff.start(calloff.thread(ran.append, 1))
+    op.cancel("changed my mind")
+    outcome = await op.outcome()
+    assert isinstance(outcome, calloff.Cancelled)
+    assert not outcome.report.started
+    await calloff.call(calloff.thread(int))
+    assert not ran
 
 
-def test_more_calls_than_threads_wait_their_turn(arun: Run) -> None:
+async def test_more_calls_than_threads_wait_their_turn() -> None:
     lock, now, most = threading.Lock(), 0, 0
 
     def work(number: int) -> int:
@@ -191,36 +169,29 @@ def test_more_calls_than_threads_wait_their_turn(arun: Run) -> None:
             now -= 1
         return number
 
-    async def main() -> None:
-        calloff.thread.configure(size=3)
-        assert await asyncio.gather(*(calloff.start(calloff.thread(work, n)) for n in range(60))) == list(range(60))
-        assert most <= 3
-        await until(lambda: calloff.thread.counts()[::2] == (0, 0))
-
-    arun(main)
+    calloff.thread.configure(size=3)
+    assert await asyncio.gather(*(calloff.start(calloff.thread(work, n)) for n in range(60))) == list(range(60))
+    assert most <= 3
+    await until(lambda: calloff.thread.counts()[::2] == (0, 0))
 
 
-def test_a_waiting_call_is_pending_and_never_runs_once_it_is_stopped(arun: Run) -> None:
+async def test_a_waiting_call_is_pending_and_never_runs_once_it_is_stopped() -> None:
     inside, release, ran = threading.Event(), threading.Event(), threading.Event()
-
-    async def main() -> None:
-        calloff.thread.configure(size=1)
-        first = calloff.start(calloff.thread(hold, inside, release))
-        await until(inside.is_set)
-        waiting = calloff.start(calloff.thread(ran.set))
-        last = calloff.start(calloff.thread(int))
-        await asyncio.sleep(0.01)
-        assert str(waiting.state) == "pending"
-        assert calloff.thread.counts().waiting == 2
-        outcome = await waiting.stop("no longer needed")
-        assert isinstance(outcome, calloff.Cancelled)
-        assert not outcome.report.started
-        release.set()
-        assert await first == "late"
-        assert await last == 0
-        assert not ran.is_set()
-
-    arun(main)
+    calloff.thread.configure(size=1)
+    first = calloff.start(calloff.thread(hold, inside, release))
+    await until(inside.is_set)
+    waiting = calloff.start(calloff.thread(ran.set))
+    last = calloff.start(calloff.thread(int))
+    await asyncio.sleep(0.01)
+    assert str(waiting.state) == "pending"
+    assert calloff.thread.counts().waiting == 2
+    outcome = await waiting.stop("no longer needed")
+    assert isinstance(outcome, calloff.Cancelled)
+    assert not outcome.report.started
+    release.set()
+    assert await first == "late"
+    assert await last == 0
+    assert not ran.is_set()
 
 
 def test_loops_of_two_threads_share_the_threads() -> None:
@@ -273,20 +244,17 @@ def test_abandoned_threads_are_counted_replaced_and_capped(arun: Run, caplog: py
     assert len(re.findall(r"'hold', abandoned .* ago, ended: it returned 'late'", caplog.text)) == 2
 
 
-def test_the_system_has_no_thread_left(arun: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_system_has_no_thread_left(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    async def main() -> None:
-        pool = Pool(size=4, max_abandoned=4, idle=0.05)  # without idle threads
-        with monkeypatch.context() as patch:
-            patch.setattr(threading.Thread, "start", refuse)
-            with pytest.raises(calloff.CalloffError, match=r"no thread could be started.*can't start new thread"):
-                await calloff.call(ThreadWork(int, "int", pool))
-        assert pool.counts() == (0, 0, 0, 0)
-        assert await calloff.call(ThreadWork(int, "int", pool)) == 0
-
-    arun(main)
+    pool = Pool(size=4, max_abandoned=4, idle=0.05)  # without idle threads
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(calloff.CalloffError, match=r"no thread could be started.*can't start new thread"):
+            await calloff.call(ThreadWork(int, "int", pool))
+    assert pool.counts() == (0, 0, 0, 0)
+    assert await calloff.call(ThreadWork(int, "int", pool)) == 0
 
 
 def test_a_loop_that_was_closed_meanwhile() -> None:
@@ -321,19 +289,15 @@ def test_a_loop_that_was_closed_meanwhile() -> None:
     assert not failed
 
 
-def test_the_default_executor_is_left_alone(arun: Run) -> None:
+async def test_the_default_executor_is_left_alone() -> None:
     inside, release = threading.Event(), threading.Event()
-
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        ops = [calloff.start(calloff.thread(hold, inside, release)) for _ in range(40)]
-        await until(lambda: calloff.thread.counts().running == 40)
-        assert await asyncio.wait_for(loop.getaddrinfo("127.0.0.1", 80), 30)
-        assert await asyncio.wait_for(asyncio.to_thread(int), 30) == 0
-        release.set()
-        assert await asyncio.gather(*ops) == ["late"] * 40
-
-    arun(main)
+    loop = asyncio.get_running_loop()
+    ops = [calloff.start(calloff.thread(hold, inside, release)) for _ in range(40)]
+    await until(lambda: calloff.thread.counts().running == 40)
+    assert await asyncio.wait_for(loop.getaddrinfo("127.0.0.1", 80), 30)
+    assert await asyncio.wait_for(asyncio.to_thread(int), 30) == 0
+    release.set()
+    assert await asyncio.gather(*ops) == ["late"] * 40
 
 
 def run_script(text: str, timeout: float = 60) -> tuple[subprocess.CompletedProcess[str], float]:
@@ -415,44 +379,38 @@ def test_a_forked_child_has_threads_of_its_own() -> None:
 # --- threads that the system refuses, and the queue
 
 
-def test_a_refused_thread_is_an_error_where_there_is_none(arun: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_refused_thread_is_an_error_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     def refusing(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    async def main() -> None:
-        POOL.reset()
-        with monkeypatch.context() as patch:
-            patch.setattr(threading.Thread, "start", refusing)
-            with pytest.raises(calloff.CalloffError, match="no thread could be started"):
-                await calloff.call(calloff.thread(int, "1"))
-        assert POOL.counts() == (0, 0, 0, 0)
-        assert await calloff.call(calloff.thread(int, "2")) == 2
-
-    arun(main)
+    POOL.reset()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refusing)
+        with pytest.raises(calloff.CalloffError, match="no thread could be started"):
+            await calloff.call(calloff.thread(int, "1"))
+    assert POOL.counts() == (0, 0, 0, 0)
+    assert await calloff.call(calloff.thread(int, "2")) == 2
 
 
-def test_a_refused_thread_makes_a_call_wait_for_another_one(arun: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_refused_thread_makes_a_call_wait_for_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
     def refusing(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    async def main() -> None:
-        POOL.reset()
-        gate = threading.Event()
-        order: list[int] = []
-        first = calloff.start(calloff.thread(gate.wait))
-        await until(lambda: POOL.counts().running == 1)
-        with monkeypatch.context() as patch:
-            patch.setattr(threading.Thread, "start", refusing)
-            others = [calloff.start(calloff.thread(order.append, number)) for number in range(3)]
-            await until(lambda: POOL.counts().waiting == 3)
-            assert {str(other.state) for other in others} == {"pending"}
-            gate.set()
-            await first
-            for other in others:
-                await other
-        assert order == [0, 1, 2]
-
-    arun(main)
+    POOL.reset()
+    gate = threading.Event()
+    order: list[int] = []
+    first = calloff.start(calloff.thread(gate.wait))
+    await until(lambda: POOL.counts().running == 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refusing)
+        others = [calloff.start(calloff.thread(order.append, number)) for number in range(3)]
+        await until(lambda: POOL.counts().waiting == 3)
+        assert {str(other.state) for other in others} == {"pending"}
+        gate.set()
+        await first
+        for other in others:
+            await other
+    assert order == [0, 1, 2]
 
 
 def test_limits_are_not_used_up_by_waiting_for_a_free_thread(arun: Run) -> None:

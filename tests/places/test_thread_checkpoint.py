@@ -25,29 +25,28 @@ async def until(true: Callable[[], bool]) -> None:
 # --- in a thread
 
 
-def test_outside_any_operation_nothing_happens(arun: Run) -> None:
+def test_outside_any_operation_nothing_happens() -> None:
     calloff.checkpoint()
     before = time.monotonic()
     calloff.checkpoint(wait=0.02)
     assert time.monotonic() - before >= 0.019
 
-    async def main() -> None:
-        turns = 0
 
-        async def other() -> None:
-            nonlocal turns
-            turns += 1
+async def test_in_a_plain_task_it_gives_others_a_turn() -> None:
+    turns = 0
 
-        task = asyncio.ensure_future(other())
-        await calloff.checkpoint()
-        await calloff.checkpoint()
-        assert turns == 1
-        await task
+    async def other() -> None:
+        nonlocal turns
+        turns += 1
 
-    arun(main)
+    task = asyncio.ensure_future(other())
+    await calloff.checkpoint()
+    await calloff.checkpoint()
+    assert turns == 1
+    await task
 
 
-def test_it_raises_in_the_thread_once_a_stop_is_asked(arun: Run) -> None:
+async def test_it_raises_in_the_thread_once_a_stop_is_asked() -> None:
     seen: list[BaseException] = []
     inside = threading.Event()
 
@@ -60,48 +59,39 @@ def test_it_raises_in_the_thread_once_a_stop_is_asked(arun: Run) -> None:
             seen.append(error)
             raise
 
-    async def main() -> None:
-        op = calloff.start(calloff.thread(work))
-        await until(inside.is_set)
-        outcome = await op.stop("enough", grace=60)
-        assert isinstance(outcome, calloff.Cancelled)
-        assert outcome.report.rung is calloff.Rung.ASKED
-        assert outcome.report.refusals == 0
-        assert outcome.report.started
-        assert outcome.report.where[0].function == "work"
-        assert str(seen[0]) == "enough"
-
-    arun(main)
+    op = calloff.start(calloff.thread(work))
+    await until(inside.is_set)
+    outcome = await op.stop("enough", grace=60)
+    assert isinstance(outcome, calloff.Cancelled)
+    assert outcome.report.rung is calloff.Rung.ASKED
+    assert outcome.report.refusals == 0
+    assert outcome.report.started
+    assert outcome.report.where[0].function == "work"
+    assert str(seen[0]) == "enough"
 
 
-def test_a_wait_wakes_at_once(arun: Run) -> None:
+async def test_a_wait_wakes_at_once() -> None:
     inside = threading.Event()
 
     def work() -> None:
         inside.set()
         calloff.checkpoint(wait=600)
 
-    async def main() -> None:
-        ops = [calloff.start(calloff.thread(work)) for _ in range(10)]
-        await until(lambda: all("wait" in str(op.where()) for op in ops))
-        before = time.monotonic()
-        outcomes = await asyncio.gather(*(op.stop(grace=300) for op in ops))
-        assert time.monotonic() - before < 10
-        assert {outcome.report.rung for outcome in outcomes} == {calloff.Rung.ASKED}
-
-    arun(main)
+    ops = [calloff.start(calloff.thread(work)) for _ in range(10)]
+    await until(lambda: all("wait" in str(op.where()) for op in ops))
+    before = time.monotonic()
+    outcomes = await asyncio.gather(*(op.stop(grace=300) for op in ops))
+    assert time.monotonic() - before < 10
+    assert {outcome.report.rung for outcome in outcomes} == {calloff.Rung.ASKED}
 
 
-def test_a_wait_lasts_as_long_as_it_says(arun: Run) -> None:
+async def test_a_wait_lasts_as_long_as_it_says() -> None:
     def work() -> float:
         before = time.monotonic()
         calloff.checkpoint(wait=0.05)
         return time.monotonic() - before
 
-    async def main() -> None:
-        assert await calloff.call(calloff.thread(work), timeout=30) >= 0.049
-
-    arun(main)
+    assert await calloff.call(calloff.thread(work), timeout=30) >= 0.049
 
 
 @pytest.mark.parametrize("wait", [-1, float("nan"), "1", True])
@@ -110,7 +100,7 @@ def test_a_bad_wait(wait: Any) -> None:
         calloff.checkpoint(wait=wait)
 
 
-def test_the_clean_up_is_let_alone(arun: Run) -> None:
+async def test_the_clean_up_is_let_alone() -> None:
     inside, cleaned = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -122,18 +112,15 @@ def test_the_clean_up_is_let_alone(arun: Run) -> None:
                 calloff.checkpoint(wait=0.005)
             cleaned.set()
 
-    async def main() -> None:
-        op = calloff.start(calloff.thread(work))
-        await until(inside.is_set)
-        outcome = await op.stop(grace=60)
-        assert isinstance(outcome, calloff.Cancelled)
-        assert outcome.report.rung is calloff.Rung.ASKED
-        assert cleaned.is_set()
-
-    arun(main)
+    op = calloff.start(calloff.thread(work))
+    await until(inside.is_set)
+    outcome = await op.stop(grace=60)
+    assert isinstance(outcome, calloff.Cancelled)
+    assert outcome.report.rung is calloff.Rung.ASKED
+    assert cleaned.is_set()
 
 
-def test_refusals_are_counted(arun: Run) -> None:
+async def test_refusals_are_counted() -> None:
     inside = threading.Event()
 
     def work() -> str:
@@ -145,19 +132,16 @@ def test_refusals_are_counted(arun: Run) -> None:
                 pass
         return "no"
 
-    async def main() -> None:
-        op = calloff.start(calloff.thread(work))
-        await until(inside.is_set)
-        outcome = await op.stop(grace=60)
-        assert isinstance(outcome, calloff.Completed)
-        assert outcome.value == "no"
-        assert outcome.report is not None
-        assert outcome.report.refusals == 3
-
-    arun(main)
+    op = calloff.start(calloff.thread(work))
+    await until(inside.is_set)
+    outcome = await op.stop(grace=60)
+    assert isinstance(outcome, calloff.Completed)
+    assert outcome.value == "no"
+    assert outcome.report is not None
+    assert outcome.report.refusals == 3
 
 
-def test_the_deadline_is_heeded_while_the_loop_is_blocked(arun: Run) -> None:
+async def test_the_deadline_is_heeded_while_the_loop_is_blocked() -> None:
     ended = threading.Event()
 
     def work() -> None:
@@ -167,33 +151,27 @@ def test_the_deadline_is_heeded_while_the_loop_is_blocked(arun: Run) -> None:
         finally:
             ended.set()
 
-    async def main() -> None:
-        op = calloff.start(calloff.thread(work), timeout=0.1)
-        await until(lambda: "wait" in str(op.where()))
-        assert ended.wait(30), "while the loop is blocked"
-        with pytest.raises(calloff.TimedOut, match=r"'.*work' did not end within 0\.1 s"):
-            await op
-
-    arun(main)
+    op = calloff.start(calloff.thread(work), timeout=0.1)
+    await until(lambda: "wait" in str(op.where()))
+    assert ended.wait(30), "while the loop is blocked"
+    with pytest.raises(calloff.TimedOut, match=r"'.*work' did not end within 0\.1 s"):
+        await op
 
 
-def test_current_deadline_and_remaining_in_a_thread(arun: Run) -> None:
+async def test_current_deadline_and_remaining_in_a_thread() -> None:
     def look() -> tuple[str, float, float]:
         op = calloff.current()
         assert op is not None
         return op.name, calloff.current_deadline(), calloff.remaining()
 
-    async def main() -> None:
-        op = calloff.start(calloff.thread(look), name="looker", timeout=50)
-        name, deadline, remaining = await op
-        assert name == "looker"
-        assert deadline == op.deadline
-        assert 0 < remaining <= 50
-
-    arun(main)
+    op = calloff.start(calloff.thread(look), name="looker", timeout=50)
+    name, deadline, remaining = await op
+    assert name == "looker"
+    assert deadline == op.deadline
+    assert 0 < remaining <= 50
 
 
-def test_in_a_further_thread_of_the_body(arun: Run) -> None:
+async def test_in_a_further_thread_of_the_body() -> None:
     """`asyncio.to_thread` takes the context along, and with it the operation."""
     inside, ended = threading.Event(), threading.Event()
 
@@ -204,19 +182,16 @@ def test_in_a_further_thread_of_the_body(arun: Run) -> None:
         finally:
             ended.set()
 
-    async def main() -> None:
-        op = calloff.start(asyncio.to_thread(work))
-        await until(inside.is_set)
-        assert isinstance(await op.stop(grace=60), calloff.Cancelled)
-        await until(ended.is_set)
-
-    arun(main)
+    op = calloff.start(asyncio.to_thread(work))
+    await until(inside.is_set)
+    assert isinstance(await op.stop(grace=60), calloff.Cancelled)
+    await until(ended.is_set)
 
 
 # --- in a task
 
 
-def test_a_coroutine_that_computes_hears_of_its_deadline(arun: Run) -> None:
+async def test_a_coroutine_that_computes_hears_of_its_deadline() -> None:
     cleaned: list[str] = []
 
     async def work() -> None:
@@ -227,19 +202,16 @@ def test_a_coroutine_that_computes_hears_of_its_deadline(arun: Run) -> None:
             await asyncio.sleep(0.01)  # not cancelled a second time
             cleaned.append("up")
 
-    async def main() -> None:
-        op = calloff.start(work(), timeout=0.05, grace=30)
-        with pytest.raises(calloff.TimedOut, match=r"within 0\.05 s: at .*work.*calloff\.checkpoint\(\)"):
-            await op
-        assert cleaned == ["up"]
-        assert op.report is not None
-        assert op.report.rung is calloff.Rung.ASKED
-        assert op.report.refusals == 0
-
-    arun(main)
+    op = calloff.start(work(), timeout=0.05, grace=30)
+    with pytest.raises(calloff.TimedOut, match=r"within 0\.05 s: at .*work.*calloff\.checkpoint\(\)"):
+        await op
+    assert cleaned == ["up"]
+    assert op.report is not None
+    assert op.report.rung is calloff.Rung.ASKED
+    assert op.report.refusals == 0
 
 
-def test_a_coroutine_that_computes_and_swallows_is_forced(arun: Run) -> None:
+async def test_a_coroutine_that_computes_and_swallows_is_forced() -> None:
     async def work() -> None:
         while True:
             try:
@@ -248,18 +220,15 @@ def test_a_coroutine_that_computes_and_swallows_is_forced(arun: Run) -> None:
             except CancelledError:
                 pass
 
-    async def main() -> None:
-        op = calloff.start(work(), timeout=0.05, grace=0.1)
-        with pytest.raises(calloff.TimedOut):
-            await op
-        assert op.report is not None
-        assert op.report.rung is calloff.Rung.FORCED
-        assert op.report.refusals >= 1
-
-    arun(main)
+    op = calloff.start(work(), timeout=0.05, grace=0.1)
+    with pytest.raises(calloff.TimedOut):
+        await op
+    assert op.report is not None
+    assert op.report.rung is calloff.Rung.FORCED
+    assert op.report.refusals >= 1
 
 
-def test_the_deadline_of_the_operation_around_it(arun: Run) -> None:
+async def test_the_deadline_of_the_operation_around_it() -> None:
     async def inner() -> None:
         while True:
             calloff.checkpoint()
@@ -267,73 +236,58 @@ def test_the_deadline_of_the_operation_around_it(arun: Run) -> None:
     async def outer() -> None:
         await calloff.call(inner())
 
-    async def main() -> None:
-        with pytest.raises(calloff.TimedOut):
-            await calloff.call(outer(), timeout=0.05, grace=30)
-
-    arun(main)
+    with pytest.raises(calloff.TimedOut):
+        await calloff.call(outer(), timeout=0.05, grace=30)
 
 
-def test_the_deadline_of_a_block(arun: Run) -> None:
-    async def main() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        cleaned = False
-        with pytest.raises(calloff.TimedOut):
-            with timeout(600):
-                with timeout(0.05):
-                    try:
-                        while True:
-                            calloff.checkpoint()
-                    finally:
-                        await asyncio.sleep(0.01)  # not cancelled a second time
-                        cleaned = True
-        assert cleaned
-        assert task.cancelling() == 0
-
-    arun(main)
+async def test_the_deadline_of_a_block() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    cleaned = False
+    with pytest.raises(calloff.TimedOut):
+        with timeout(600):
+            with timeout(0.05):
+                try:
+                    while True:
+                        calloff.checkpoint()
+                finally:
+                    await asyncio.sleep(0.01)  # not cancelled a second time
+                    cleaned = True
+    assert cleaned
+    assert task.cancelling() == 0
 
 
-def test_awaiting_it_lets_the_request_in(arun: Run) -> None:
+async def test_awaiting_it_lets_the_request_in() -> None:
     async def work() -> None:
         while True:
             await calloff.checkpoint()
 
-    async def main() -> None:
-        op = calloff.start(work())
-        await asyncio.sleep(0.01)
-        outcome = await op.stop("enough", grace=30)
-        assert isinstance(outcome, calloff.Cancelled)
-        assert outcome.report.rung is calloff.Rung.ASKED
-
-    arun(main)
+    op = calloff.start(work())
+    await asyncio.sleep(0.01)
+    outcome = await op.stop("enough", grace=30)
+    assert isinstance(outcome, calloff.Cancelled)
+    assert outcome.report.rung is calloff.Rung.ASKED
 
 
-def test_a_wait_in_a_coroutine_is_refused_with_advice(arun: Run) -> None:
-    async def main() -> None:
-        with pytest.raises(RuntimeError, match=r"asyncio\.sleep"):
-            calloff.checkpoint(wait=1)
-
-    arun(main)
+async def test_a_wait_in_a_coroutine_is_refused_with_advice() -> None:
+    with pytest.raises(RuntimeError, match=r"asyncio\.sleep"):
+        calloff.checkpoint(wait=1)
 
 
-def test_a_call_in_the_clean_up_of_an_operation_that_ran_out_of_time_is_let_alone(arun):
-    async def main():
-        told = []
+async def test_a_call_in_the_clean_up_of_an_operation_that_ran_out_of_time_is_let_alone():
+    told = []
 
-        def tidy():
-            for _ in range(3):
-                calloff.checkpoint(0.02)
-            told.append("tidied up")
+    def tidy():
+        for _ in range(3):
+            calloff.checkpoint(0.02)
+        told.append("tidied up")
 
-        async def work():
-            try:
-                await asyncio.sleep(60)
-            finally:
-                await calloff.call(calloff.thread(tidy))
+    async def work():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await calloff.call(calloff.thread(tidy))
 
-        with pytest.raises(calloff.TimedOut):
-            await calloff.call(work(), timeout=0.01, grace=20)
-        assert told == ["tidied up"]
-
-    arun(main)
+    with pytest.raises(calloff.TimedOut):
+        await calloff.call(work(), timeout=0.01, grace=20)
+    assert told == ["tidied up"]

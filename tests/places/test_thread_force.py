@@ -225,7 +225,7 @@ class Lingering:
 
 
 @pytest.mark.usefixtures("patient")
-def test_force_that_a_destructor_swallows_comes_again(arun: Callable[..., Any], monkeypatch: Any) -> None:
+async def test_force_that_a_destructor_swallows_comes_again(monkeypatch: Any) -> None:
     lost: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", lost.append)
     inside = threading.Event()
@@ -235,19 +235,16 @@ def test_force_that_a_destructor_swallows_comes_again(arun: Callable[..., Any], 
         while True:
             pass
 
-    async def main() -> None:
-        await force(body, inside)
-        # On a busy machine the next one may come when the function has hardly gone on: what tells that the first one
-        # only ended the destructor is that it was lost there, and that the function ended by force all the same.
-        assert [type(each.exc_value) for each in lost] == [calloff.StopForced]
-        lost.clear()
-        assert calloff.thread.counts().abandoned == 0
-
-    arun(main)
+    await force(body, inside)
+    # On a busy machine the next one may come when the function has hardly gone on: what tells that the first one
+    # only ended the destructor is that it was lost there, and that the function ended by force all the same.
+    assert [type(each.exc_value) for each in lost] == [calloff.StopForced]
+    lost.clear()
+    assert calloff.thread.counts().abandoned == 0
 
 
 @pytest.mark.usefixtures("patient")
-def test_the_clean_up_is_forced_once(arun: Callable[..., Any]) -> None:
+async def test_the_clean_up_is_forced_once() -> None:
     inside = threading.Event()
     hits: list[BaseException] = []
 
@@ -264,30 +261,23 @@ def test_the_clean_up_is_forced_once(arun: Callable[..., Any]) -> None:
                 hits.append(error)
                 raise
 
-    async def main() -> None:
-        await force(body, inside)
-        assert not hits
-
-    arun(main)
+    await force(body, inside)
+    assert not hits
 
 
-def test_who_is_traced_goes_on_while_force_waits_for_a_blocked_thread(arun: Any) -> None:
+async def test_who_is_traced_goes_on_while_force_waits_for_a_blocked_thread() -> None:
     """By a debugger or by coverage: Python 3.11 then entered no function until the thread woke up."""
-
-    async def main() -> None:
-        go = threading.Event()
-        operation = calloff.start(calloff.thread(go.wait, 60))
-        while not operation.where():
+    go = threading.Event()
+    operation = calloff.start(calloff.thread(go.wait, 60))
+    while not operation.where():
+        await asyncio.sleep(0.001)
+    before = sys.gettrace()
+    sys.settrace(lambda frame, event, argument: None)
+    try:
+        operation.cancel(grace=0)
+        while not operation.body.call._forced:
             await asyncio.sleep(0.001)
-        before = sys.gettrace()
-        sys.settrace(lambda frame, event, argument: None)
-        try:
-            operation.cancel(grace=0)
-            while not operation.body.call._forced:
-                await asyncio.sleep(0.001)
-        finally:
-            sys.settrace(before)
-        go.set()
-        assert isinstance(await operation.outcome(), calloff.Cancelled)
-
-    arun(main)
+    finally:
+        sys.settrace(before)
+    go.set()
+    assert isinstance(await operation.outcome(), calloff.Cancelled)

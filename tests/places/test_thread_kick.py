@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -52,28 +51,22 @@ def swallows() -> None:
 
 
 @pytest.mark.parametrize("blocks", [sleeps, reads_a_socket, reads_a_pipe, waits_for_a_process, selects])
-def test_a_system_call_is_left(blocks: Callable[[], None], arun: Any) -> None:
-    async def main() -> None:
-        op = calloff.start(calloff.thread(blocks), grace=0)
-        while not op.where():
-            await calloff.call(calloff.thread(time.sleep, 0.01))
-        outcome = await op.stop()
-        assert isinstance(outcome, calloff.Cancelled)
-        assert outcome.report.rung is calloff.Rung.FORCED
-        assert calloff.thread.counts().abandoned == 0
-
-    arun(main)
+async def test_a_system_call_is_left(blocks: Callable[[], None]) -> None:
+    op = calloff.start(calloff.thread(blocks), grace=0)
+    while not op.where():
+        await calloff.call(calloff.thread(time.sleep, 0.01))
+    outcome = await op.stop()
+    assert isinstance(outcome, calloff.Cancelled)
+    assert outcome.report.rung is calloff.Rung.FORCED
+    assert calloff.thread.counts().abandoned == 0
 
 
-def test_it_is_clean_up_that_decides(arun: Any) -> None:
-    async def main() -> None:
-        op = calloff.start(calloff.thread(swallows), grace=0)
-        while not op.where():
-            await calloff.call(calloff.thread(time.sleep, 0.01))
-        outcome = await op.stop()
-        assert isinstance(outcome, calloff.Completed)
-
-    arun(main)
+async def test_it_is_clean_up_that_decides() -> None:
+    op = calloff.start(calloff.thread(swallows), grace=0)
+    while not op.where():
+        await calloff.call(calloff.thread(time.sleep, 0.01))
+    outcome = await op.stop()
+    assert isinstance(outcome, calloff.Completed)
 
 
 PROGRAM = """

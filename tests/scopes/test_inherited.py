@@ -4,7 +4,6 @@ import asyncio
 import time
 from contextvars import copy_context
 from math import inf
-from typing import Any
 
 import pytest
 
@@ -12,121 +11,105 @@ import calloff
 from calloff._scopes.scope import innermost, overdue_scope
 
 
-def test_the_nearest_of_all_that_enclose(arun: Any) -> None:
-    async def main() -> None:
-        now = asyncio.get_running_loop().time()
-        assert calloff.current_deadline() == inf
-        with calloff.timeout_at(now + 50):
+async def test_the_nearest_of_all_that_enclose() -> None:
+    now = asyncio.get_running_loop().time()
+    assert calloff.current_deadline() == inf
+    with calloff.timeout_at(now + 50):
+        assert calloff.current_deadline() == now + 50
+        with calloff.timeout_at(now + 60), calloff.timeout(None):
             assert calloff.current_deadline() == now + 50
-            with calloff.timeout_at(now + 60), calloff.timeout(None):
-                assert calloff.current_deadline() == now + 50
-                with calloff.move_on_at(now + 40):
-                    assert calloff.current_deadline() == now + 40
-                async with calloff.TaskGroup(timeout=10):
-                    assert calloff.remaining() <= 10
-                assert calloff.current_deadline() == now + 50
-        assert calloff.current_deadline() == inf
-        with calloff.timeout_at(now + 70):
-            assert calloff.current_deadline() == now + 70
-
-    arun(main)
+            with calloff.move_on_at(now + 40):
+                assert calloff.current_deadline() == now + 40
+            async with calloff.TaskGroup(timeout=10):
+                assert calloff.remaining() <= 10
+            assert calloff.current_deadline() == now + 50
+    assert calloff.current_deadline() == inf
+    with calloff.timeout_at(now + 70):
+        assert calloff.current_deadline() == now + 70
 
 
-def test_child_tasks_inherit_the_limits_of_their_birth(arun: Any) -> None:
-    async def main() -> None:
-        now = asyncio.get_running_loop().time()
+async def test_child_tasks_inherit_the_limits_of_their_birth() -> None:
+    now = asyncio.get_running_loop().time()
 
-        async def look(start: asyncio.Event) -> float:
-            await start.wait()
-            with calloff.timeout_at(now + 90):
-                return calloff.current_deadline()
+    async def look(start: asyncio.Event) -> float:
+        await start.wait()
+        with calloff.timeout_at(now + 90):
+            return calloff.current_deadline()
 
-        go = asyncio.Event()
-        with calloff.timeout_at(now + 50):
-            child = asyncio.create_task(look(go))
-            with calloff.timeout_at(now + 10):  # not the child's
-                go.set()
-                assert await child == now + 50
-        go.clear()
-        with calloff.timeout_at(now + 50):
-            child = asyncio.create_task(look(go))
-        go.set()
-        assert await child == now + 90  # the other one was left meanwhile: it limits nothing any more
-
-    arun(main)
+    go = asyncio.Event()
+    with calloff.timeout_at(now + 50):
+        child = asyncio.create_task(look(go))
+        with calloff.timeout_at(now + 10):  # not the child's
+            go.set()
+            assert await child == now + 50
+    go.clear()
+    with calloff.timeout_at(now + 50):
+        child = asyncio.create_task(look(go))
+    go.set()
+    assert await child == now + 90  # the other one was left meanwhile: it limits nothing any more
 
 
-def test_many_scopes_in_a_row_leave_no_chain(arun: Any) -> None:
-    async def main() -> None:
-        with calloff.timeout(50):
-            for _ in range(100):
-                with calloff.timeout(10), calloff.timeout(5):
-                    pass
-        with calloff.timeout(10) as scope:
-            assert scope._outer is None
-        left = innermost.get()
-        assert left is not None
-        assert left._task is None
-
-    arun(main)
+async def test_many_scopes_in_a_row_leave_no_chain() -> None:
+    with calloff.timeout(50):
+        for _ in range(100):
+            with calloff.timeout(10), calloff.timeout(5):
+                pass
+    with calloff.timeout(10) as scope:
+        assert scope._outer is None
+    left = innermost.get()
+    assert left is not None
+    assert left._task is None
 
 
-def test_overdue_scope_is_the_innermost_of_this_task(arun: Any) -> None:
-    async def main() -> None:
-        now = asyncio.get_running_loop().time
-        assert overdue_scope(now() + 1000) is None
-        with calloff.timeout(50) as outer, calloff.timeout(60) as inner, calloff.timeout(None):
-            assert overdue_scope(now()) is None
-            assert overdue_scope(now() + 55) is outer
-            assert overdue_scope(now() + 65) is inner
+async def test_overdue_scope_is_the_innermost_of_this_task() -> None:
+    now = asyncio.get_running_loop().time
+    assert overdue_scope(now() + 1000) is None
+    with calloff.timeout(50) as outer, calloff.timeout(60) as inner, calloff.timeout(None):
+        assert overdue_scope(now()) is None
+        assert overdue_scope(now() + 55) is outer
+        assert overdue_scope(now() + 65) is inner
 
-            async def child() -> None:
-                assert overdue_scope(now() + 65) is None
-                with calloff.timeout(5) as own:
-                    assert overdue_scope(now() + 65) is own
+        async def child() -> None:
+            assert overdue_scope(now() + 65) is None
+            with calloff.timeout(5) as own:
+                assert overdue_scope(now() + 65) is own
 
-            await asyncio.create_task(child())
-        assert copy_context().run(overdue_scope, now() + 65) is None
-
-    arun(main)
+        await asyncio.create_task(child())
+    assert copy_context().run(overdue_scope, now() + 65) is None
 
 
-def test_interrupting(arun: Any) -> None:
+async def test_interrupting() -> None:
     """As from a signal handler: the exception is raised in the block, without a cancel of the task."""
-
-    async def main() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        with pytest.raises(calloff.TimedOut, match="within 0.001 s"):
-            with calloff.timeout(0.001) as scope:
-                time.sleep(0.01)
-                assert overdue_scope(asyncio.get_running_loop().time()) is scope
-                error = scope.interrupting()
-                assert task.cancelling() == 0
-                assert overdue_scope(asyncio.get_running_loop().time()) is None
-                raise error
-        with calloff.move_on_after(0.001) as moved:
+    task = asyncio.current_task()
+    assert task is not None
+    with pytest.raises(calloff.TimedOut, match="within 0.001 s"):
+        with calloff.timeout(0.001) as scope:
             time.sleep(0.01)
-            raise moved.interrupting()
-        assert moved.cancelled_caught
-        with pytest.raises(calloff.TimedOut):
-            async with calloff.TaskGroup(timeout=0.001) as group:
-                group.create_task(asyncio.sleep(60))
+            assert overdue_scope(asyncio.get_running_loop().time()) is scope
+            error = scope.interrupting()
+            assert task.cancelling() == 0
+            assert overdue_scope(asyncio.get_running_loop().time()) is None
+            raise error
+    with calloff.move_on_after(0.001) as moved:
+        time.sleep(0.01)
+        raise moved.interrupting()
+    assert moved.cancelled_caught
+    with pytest.raises(calloff.TimedOut):
+        async with calloff.TaskGroup(timeout=0.001) as group:
+            group.create_task(asyncio.sleep(60))
+            time.sleep(0.01)
+            raise group._scope.interrupting()
+    # a block that goes on all the same is cancelled again when its grace is over
+    with pytest.raises(calloff.TimedOut):
+        with calloff.timeout(0.001, grace=0.01) as scope:
+            try:
                 time.sleep(0.01)
-                raise group._scope.interrupting()
-        # a block that goes on all the same is cancelled again when its grace is over
-        with pytest.raises(calloff.TimedOut):
-            with calloff.timeout(0.001, grace=0.01) as scope:
-                try:
-                    time.sleep(0.01)
-                    raise scope.interrupting()
-                except asyncio.CancelledError:
-                    pass
-                await asyncio.sleep(60)
-        assert task.cancelling() == 0
-        await asyncio.sleep(0)
-
-    arun(main)
+                raise scope.interrupting()
+            except asyncio.CancelledError:
+                pass
+            await asyncio.sleep(60)
+    assert task.cancelling() == 0
+    await asyncio.sleep(0)
 
 
 def test_a_blocked_loop_is_interrupted_under_run() -> None:

@@ -246,7 +246,7 @@ def test_counts_balance_without_a_cancel(arun: Any, work: Callable[[], Coroutine
     arun(main)
 
 
-def test_a_cancel_before_the_first_step_of_the_work(arun: Any) -> None:
+async def test_a_cancel_before_the_first_step_of_the_work() -> None:
     async def body(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -258,10 +258,7 @@ def test_a_cancel_before_the_first_step_of_the_work(arun: Any) -> None:
         await asyncio.sleep(0)
         raise AssertionError("lost")
 
-    async def main() -> None:
-        for work in CASES:
-            task = asyncio.create_task(body(work))
-            await asyncio.wait([task], timeout=30)
-            assert task.cancelled(), work.__name__
-
-    arun(main)
+    for work in CASES:
+        task = asyncio.create_task(body(work))
+        await asyncio.wait([task], timeout=30)
+        assert task.cancelled(), work.__name__

@@ -19,21 +19,18 @@ async def after(seconds: float, value: str = "value") -> str:
     return value
 
 
-def test_value_error_and_bad_input(arun: Any) -> None:
+async def test_value_error_and_bad_input() -> None:
     async def fail() -> None:
         raise KeyError("its own")
 
-    async def main() -> None:
-        assert await calloff.shield(after(0.01)) == "value"
-        assert await calloff.shield(after(0.01), timeout=None) == "value"
-        assert await calloff.shield(asyncio.create_task(after(0))) == "value"
-        with pytest.raises(KeyError):
-            await calloff.shield(fail())
-        for bad in (-1, nan):
-            with pytest.raises(ValueError, match="timeout must be 0 or more"):
-                await calloff.shield(after(0), timeout=bad)
-
-    arun(main)
+    assert await calloff.shield(after(0.01)) == "value"
+    assert await calloff.shield(after(0.01), timeout=None) == "value"
+    assert await calloff.shield(asyncio.create_task(after(0))) == "value"
+    with pytest.raises(KeyError):
+        await calloff.shield(fail())
+    for bad in (-1, nan):
+        with pytest.raises(ValueError, match="timeout must be 0 or more"):
+            await calloff.shield(after(0), timeout=bad)
 
 
 @pytest.mark.parametrize("cancels", [1, 3])
@@ -69,7 +66,7 @@ def test_cancels_of_the_caller_wait_for_the_end(arun: Any, cancels: int) -> None
     assert order == [*(f"step {step}" for step in range(5)), "cancelled ('cancel 0',)", "left"]
 
 
-def test_cancel_wins_and_the_error_is_its_context(arun: Any) -> None:
+async def test_cancel_wins_and_the_error_is_its_context() -> None:
     async def fail() -> None:
         await asyncio.sleep(0.03)
         raise KeyError("close failed")
@@ -80,34 +77,28 @@ def test_cancel_wins_and_the_error_is_its_context(arun: Any) -> None:
         finally:
             await calloff.shield(fail())
 
-    async def main() -> None:
-        task = asyncio.create_task(caller())
-        await asyncio.sleep(0.01)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError) as caught:
-            await task
-        chain: list[type[BaseException]] = []
-        error: BaseException | None = caught.value
-        while error is not None:
-            chain.append(type(error))
-            error = error.__context__
-        assert chain[-2:] == [KeyError, ValueError]
-
-    arun(main)
+    task = asyncio.create_task(caller())
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    chain: list[type[BaseException]] = []
+    error: BaseException | None = caught.value
+    while error is not None:
+        chain.append(type(error))
+        error = error.__context__
+    assert chain[-2:] == [KeyError, ValueError]
 
 
-def test_it_keeps_context_variables_both_ways(arun: Any) -> None:
+async def test_it_keeps_context_variables_both_ways() -> None:
     async def clean_up() -> None:
         assert variable.get() == "callers"
         variable.set("cleaned")
         await asyncio.sleep(0)
 
-    async def main() -> None:
-        variable.set("callers")
-        await calloff.shield(clean_up())
-        assert variable.get() == "cleaned"
-
-    arun(main)
+    variable.set("callers")
+    await calloff.shield(clean_up())
+    assert variable.get() == "cleaned"
 
 
 def test_limits_of_the_caller_do_not_count_inside(arun: Any) -> None:
@@ -137,17 +128,14 @@ def test_limits_of_the_caller_do_not_count_inside(arun: Any) -> None:
     assert seen[3] == inf
 
 
-def test_it_ends_at_its_limit(arun: Any) -> None:
-    async def main() -> None:
-        with pytest.raises(calloff.TimedOut, match=r"within 0\.02 s: at after \("):
-            await calloff.shield(after(60), timeout=0.02)
-        # a value that comes late is a value
-        assert await calloff.shield(stubborn(1, 0.05), timeout=0.02) == "ended"
-        # asked again
-        with pytest.raises(calloff.TimedOut):
-            await calloff.shield(stubborn(1), timeout=0.02)
-
-    arun(main)
+async def test_it_ends_at_its_limit() -> None:
+    with pytest.raises(calloff.TimedOut, match=r"within 0\.02 s: at after \("):
+        await calloff.shield(after(60), timeout=0.02)
+    # a value that comes late is a value
+    assert await calloff.shield(stubborn(1, 0.05), timeout=0.02) == "ended"
+    # asked again
+    with pytest.raises(calloff.TimedOut):
+        await calloff.shield(stubborn(1), timeout=0.02)
 
 
 def test_what_refuses_is_given_up(arun: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -214,16 +202,13 @@ def test_force_passes_through(arun: Any) -> None:
     assert sorted(ended) == ["body", "clean-up"]
 
 
-def test_where_looks_through_it(arun: Any) -> None:
+async def test_where_looks_through_it() -> None:
     async def body() -> None:
         await calloff.shield(after(60))
 
-    async def main() -> None:
-        op = calloff.start(body())
-        await turns(5)
-        functions = [frame.function for frame in op.where()]
-        await op.stop(grace=0)
-        assert functions[0] == "body"
-        assert "after" in functions
-
-    arun(main)
+    op = calloff.start(body())
+    await turns(5)
+    functions = [frame.function for frame in op.where()]
+    await op.stop(grace=0)
+    assert functions[0] == "body"
+    assert "after" in functions

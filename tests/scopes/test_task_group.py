@@ -18,162 +18,138 @@ async def fail(after: int = 0, error: type[BaseException] = KeyError) -> None:
     raise error("its own")
 
 
-def test_cancel_is_an_early_exit_without_an_error(arun: Any) -> None:
-    async def main() -> None:
-        async with calloff.TaskGroup() as group:
-            child = group.create_task(asyncio.sleep(60))
-            group.create_task(turns(2)).add_done_callback(lambda _: group.cancel("found it"))
-            with pytest.raises(asyncio.CancelledError, match="found it"):
-                await asyncio.sleep(60)
-            with pytest.raises(RuntimeError, match="is shutting down"):
-                group.create_task(asyncio.sleep(60))
-        assert child.cancelled()
-        assert cancelling() == 0
-        group.cancel()
+async def test_cancel_is_an_early_exit_without_an_error() -> None:
+    async with calloff.TaskGroup() as group:
+        child = group.create_task(asyncio.sleep(60))
+        group.create_task(turns(2)).add_done_callback(lambda _: group.cancel("found it"))
+        with pytest.raises(asyncio.CancelledError, match="found it"):
+            await asyncio.sleep(60)
+        with pytest.raises(RuntimeError, match="is shutting down"):
+            group.create_task(asyncio.sleep(60))
+    assert child.cancelled()
+    assert cancelling() == 0
+    group.cancel()
+    await asyncio.sleep(0)
+
+    async with calloff.TaskGroup() as group:  # by the block itself, at its end
+        child = group.create_task(asyncio.sleep(60))
         await asyncio.sleep(0)
-
-        async with calloff.TaskGroup() as group:  # by the block itself, at its end
-            child = group.create_task(asyncio.sleep(60))
-            await asyncio.sleep(0)
-            group.cancel()
-        assert child.cancelled()
-
-        async with calloff.TaskGroup() as group:  # while only tasks are left
-            child = group.create_task(asyncio.sleep(60))
-            asyncio.get_running_loop().call_later(0.01, group.cancel)
-        assert child.cancelled()
-        assert cancelling() == 0
-        await turns(3)
-
-    arun(main)
-
-
-def test_cancel_before_the_entry(arun: Any) -> None:
-    async def main() -> None:
-        group = calloff.TaskGroup(timeout=60)
-        group.cancel("before")
-        group.cancel("again")
-        async with group:
-            child = group.create_task(asyncio.sleep(60))
-            with pytest.raises(asyncio.CancelledError, match="before"):
-                await asyncio.sleep(60)
-        assert child.cancelled()
-
-        group = calloff.TaskGroup()
         group.cancel()
-        async with group:
-            child = group.create_task(asyncio.sleep(60))
-        assert child.cancelled()
-        assert cancelling() == 0
-        await turns(3)
+    assert child.cancelled()
 
-    arun(main)
+    async with calloff.TaskGroup() as group:  # while only tasks are left
+        child = group.create_task(asyncio.sleep(60))
+        asyncio.get_running_loop().call_later(0.01, group.cancel)
+    assert child.cancelled()
+    assert cancelling() == 0
+    await turns(3)
 
 
-def test_errors_come_out_of_a_group_that_was_called_off(arun: Any) -> None:
+async def test_cancel_before_the_entry() -> None:
+    group = calloff.TaskGroup(timeout=60)
+    group.cancel("before")
+    group.cancel("again")
+    async with group:
+        child = group.create_task(asyncio.sleep(60))
+        with pytest.raises(asyncio.CancelledError, match="before"):
+            await asyncio.sleep(60)
+    assert child.cancelled()
+
+    group = calloff.TaskGroup()
+    group.cancel()
+    async with group:
+        child = group.create_task(asyncio.sleep(60))
+    assert child.cancelled()
+    assert cancelling() == 0
+    await turns(3)
+
+
+async def test_errors_come_out_of_a_group_that_was_called_off() -> None:
     async def clean_up_badly() -> None:
         try:
             await asyncio.sleep(60)
         finally:
             await fail()
 
-    async def main() -> None:
-        with pytest.raises(ExceptionGroup) as caught:
-            async with calloff.TaskGroup() as group:
-                group.create_task(clean_up_badly())
-                await asyncio.sleep(0)
-                group.cancel()
-        assert [type(error) for error in caught.value.exceptions] == [KeyError]
-
-    arun(main)
+    with pytest.raises(ExceptionGroup) as caught:
+        async with calloff.TaskGroup() as group:
+            group.create_task(clean_up_badly())
+            await asyncio.sleep(0)
+            group.cancel()
+    assert [type(error) for error in caught.value.exceptions] == [KeyError]
 
 
 @pytest.mark.parametrize("where", ["block", "task", "both"])
-def test_timeout(arun: Any, where: str) -> None:
+async def test_timeout(where: str) -> None:
     async def late() -> None:
         await asyncio.sleep(60)  # too long
 
-    async def main() -> None:
-        with pytest.raises(calloff.TimedOut, match=r"within 0\.1 s: at late \(.*too long") as caught:
-            async with calloff.TaskGroup(timeout=0.1) as group:
-                child = group.create_task(asyncio.sleep(0) if where == "block" else late())
-                if where != "task":
-                    await late()
-        assert caught.value.reason.kind == "deadline"
-        assert child.cancelled() == (where != "block")
-        assert cancelling() == 0
-        await turns(3)
-
-    arun(main)
+    with pytest.raises(calloff.TimedOut, match=r"within 0\.1 s: at late \(.*too long") as caught:
+        async with calloff.TaskGroup(timeout=0.1) as group:
+            child = group.create_task(asyncio.sleep(0) if where == "block" else late())
+            if where != "task":
+                await late()
+    assert caught.value.reason.kind == "deadline"
+    assert child.cancelled() == (where != "block")
+    assert cancelling() == 0
+    await turns(3)
 
 
-def test_errors_of_the_clean_up_are_the_cause(arun: Any) -> None:
+async def test_errors_of_the_clean_up_are_the_cause() -> None:
     async def clean_up_badly() -> None:
         try:
             await asyncio.sleep(60)
         finally:
             await fail()
 
-    async def main() -> None:
-        with pytest.raises(calloff.TimedOut) as caught:
-            async with calloff.TaskGroup(timeout=0.02) as group:
-                group.create_task(clean_up_badly())
-        assert isinstance(caught.value.__cause__, ExceptionGroup)
-
-    arun(main)
+    with pytest.raises(calloff.TimedOut) as caught:
+        async with calloff.TaskGroup(timeout=0.02) as group:
+            group.create_task(clean_up_badly())
+    assert isinstance(caught.value.__cause__, ExceptionGroup)
 
 
-def test_an_error_goes_before_a_deadline_that_comes_later(arun: Any) -> None:
+async def test_an_error_goes_before_a_deadline_that_comes_later() -> None:
     async def clean_up() -> None:
         try:
             await asyncio.sleep(60)
         finally:
             await asyncio.sleep(0.6)
 
-    async def main() -> None:
-        with pytest.raises(ExceptionGroup):
-            async with calloff.TaskGroup(timeout=0.5) as group:
-                group.create_task(clean_up())
-                await asyncio.sleep(0)
-                group.create_task(fail())
-
-    arun(main)
+    with pytest.raises(ExceptionGroup):
+        async with calloff.TaskGroup(timeout=0.5) as group:
+            group.create_task(clean_up())
+            await asyncio.sleep(0)
+            group.create_task(fail())
 
 
-def test_a_block_that_swallows_the_deadline(arun: Any) -> None:
-    async def main() -> None:
-        with pytest.raises(calloff.TimedOut):
-            async with calloff.TaskGroup(timeout=0.02) as group:
-                child = group.create_task(asyncio.sleep(60))
-                try:
-                    await asyncio.sleep(60)
-                except asyncio.CancelledError:
-                    pass
-                await asyncio.sleep(0)
-        assert child.cancelled()
-
-    arun(main)
+async def test_a_block_that_swallows_the_deadline() -> None:
+    with pytest.raises(calloff.TimedOut):
+        async with calloff.TaskGroup(timeout=0.02) as group:
+            child = group.create_task(asyncio.sleep(60))
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                pass
+            await asyncio.sleep(0)
+    assert child.cancelled()
 
 
-def test_grace_for_tasks_and_block(arun: Any) -> None:
-    async def main() -> None:
-        with pytest.raises(calloff.TimedOut):
-            async with calloff.TaskGroup(timeout=0.02, grace=0.02) as group:
-                group.create_task(stubborn(refusals=4))
-                group.create_task(stubborn(refusals=2))
-                await stubborn(refusals=3)
-        assert cancelling() == 0
-        with pytest.raises(ExceptionGroup):
-            async with calloff.TaskGroup(grace=0.02) as group:
-                group.create_task(stubborn(refusals=3))
-                await asyncio.sleep(0)
-                group.create_task(fail())
-        await turns(3)
-
-    arun(main)
+async def test_grace_for_tasks_and_block() -> None:
+    with pytest.raises(calloff.TimedOut):
+        async with calloff.TaskGroup(timeout=0.02, grace=0.02) as group:
+            group.create_task(stubborn(refusals=4))
+            group.create_task(stubborn(refusals=2))
+            await stubborn(refusals=3)
+    assert cancelling() == 0
+    with pytest.raises(ExceptionGroup):
+        async with calloff.TaskGroup(grace=0.02) as group:
+            group.create_task(stubborn(refusals=3))
+            await asyncio.sleep(0)
+            group.create_task(fail())
+    await turns(3)
 
 
-def test_error_and_cancel_of_the_parent_together(arun: Any) -> None:
+async def test_error_and_cancel_of_the_parent_together() -> None:
     async def parent(how: str) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -187,13 +163,10 @@ def test_error_and_cancel_of_the_parent_together(arun: Any) -> None:
             await asyncio.sleep(60)
             raise AssertionError("lost")
 
-    async def main() -> None:
-        for how in ("await", "return"):
-            task = asyncio.create_task(parent(how))
-            await asyncio.wait([task], timeout=10)
-            assert task.cancelled(), how
-
-    arun(main)
+    for how in ("await", "return"):
+        task = asyncio.create_task(parent(how))
+        await asyncio.wait([task], timeout=10)
+        assert task.cancelled(), how
 
 
 @pytest.mark.parametrize("outer", ["timeout", "scope", "group"])
@@ -257,41 +230,35 @@ def test_error_and_cancel_by_an_outer_scope_together(arun: Any, outer: str, clea
     arun(main)
 
 
-def test_a_task_that_fails_at_once_also_an_eager_one(arun: Any) -> None:
-    async def main() -> None:
-        with pytest.raises(ExceptionGroup):
-            async with calloff.TaskGroup() as group:
-                group.create_task(fail())
-        assert cancelling() == 0
-        await turns(3)  # nothing leaks
-        with pytest.raises(ExceptionGroup):
-            async with calloff.TaskGroup() as group:
-                group.create_task(fail())
-                await asyncio.sleep(60)
+async def test_a_task_that_fails_at_once_also_an_eager_one() -> None:
+    with pytest.raises(ExceptionGroup):
         async with calloff.TaskGroup() as group:
+            group.create_task(fail())
+    assert cancelling() == 0
+    await turns(3)  # nothing leaks
+    with pytest.raises(ExceptionGroup):
+        async with calloff.TaskGroup() as group:
+            group.create_task(fail())
+            await asyncio.sleep(60)
+    async with calloff.TaskGroup() as group:
 
-            async def call_off() -> None:
-                group.cancel()
-                await asyncio.sleep(60)
+        async def call_off() -> None:
+            group.cancel()
+            await asyncio.sleep(60)
 
-            child = group.create_task(call_off())
-        assert child.cancelled()
-        await turns(3)
-
-    arun(main)
+        child = group.create_task(call_off())
+    assert child.cancelled()
+    await turns(3)
 
 
-def test_generator_exit_stays_one(arun: Any) -> None:
+async def test_generator_exit_stays_one() -> None:
     async def steps() -> Any:
         async with calloff.TaskGroup():
             yield 1
 
-    async def main() -> None:
-        iterator = steps()
-        await anext(iterator)
-        await iterator.aclose()
-
-    arun(main)
+    iterator = steps()
+    await anext(iterator)
+    await iterator.aclose()
 
 
 def test_force_does_not_leave_the_tasks_alone(arun: Any) -> None:
@@ -314,7 +281,7 @@ def test_force_does_not_leave_the_tasks_alone(arun: Any) -> None:
     arun(main)
 
 
-def test_where_looks_into_it(arun: Any) -> None:
+async def test_where_looks_into_it() -> None:
     async def child() -> None:
         await asyncio.sleep(60)
 
@@ -322,14 +289,11 @@ def test_where_looks_into_it(arun: Any) -> None:
         async with calloff.TaskGroup() as group:
             group.create_task(child())
 
-    async def main() -> None:
-        op = calloff.start(body())
-        await turns(3)
-        functions = [frame.function for frame in op.where()]
-        await op.stop(grace=0)
-        assert functions[:2] == ["body", "child"]
-
-    arun(main)
+    op = calloff.start(body())
+    await turns(3)
+    functions = [frame.function for frame in op.where()]
+    await op.stop(grace=0)
+    assert functions[:2] == ["body", "child"]
 
 
 @pytest.mark.parametrize("name", ["timeout", "grace"])
@@ -339,48 +303,42 @@ def test_bad_durations(name: str, bad: Any) -> None:
         calloff.TaskGroup(**{name: bad})
 
 
-def test_eager_start(arun: Any) -> None:
-    async def main() -> None:
-        began: list[str] = []
+async def test_eager_start() -> None:
+    began: list[str] = []
 
-        async def note() -> None:
-            began.append("step")
+    async def note() -> None:
+        began.append("step")
 
-        async with calloff.TaskGroup() as group:
-            if sys.version_info < (3, 14):
-                with pytest.raises(TypeError, match=r"eager_start needs Python 3\.14"):
-                    group.create_task(note(), eager_start=True)
-                return
-            group.create_task(note(), eager_start=True)
-            assert began
-            task = group.create_task(note(), eager_start=False, name="late")
-            assert len(began) == 1
-        assert task.get_name() == "late"
-        assert len(began) == 2
-
-    arun(main)
+    async with calloff.TaskGroup() as group:
+        if sys.version_info < (3, 14):
+            with pytest.raises(TypeError, match=r"eager_start needs Python 3\.14"):
+                group.create_task(note(), eager_start=True)
+            return
+        group.create_task(note(), eager_start=True)
+        assert began
+        task = group.create_task(note(), eager_start=False, name="late")
+        assert len(began) == 1
+    assert task.get_name() == "late"
+    assert len(began) == 2
 
 
 @pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt])
-def test_an_error_that_leaves_it_is_not_kept(arun: Any, error: type[BaseException]) -> None:
+async def test_an_error_that_leaves_it_is_not_kept(error: type[BaseException]) -> None:
     class Held:
         pass
 
-    async def main() -> None:
-        async def leave() -> "weakref.ref[Held]":
-            held = Held()
-            group = calloff.TaskGroup()
-            try:
-                async with group:
-                    raise error
-            except (BaseExceptionGroup, KeyboardInterrupt):
-                return weakref.ref(held)
-            raise AssertionError
-
-        gc.disable()
+    async def leave() -> "weakref.ref[Held]":
+        held = Held()
+        group = calloff.TaskGroup()
         try:
-            assert (await leave())() is None
-        finally:
-            gc.enable()
+            async with group:
+                raise error
+        except (BaseExceptionGroup, KeyboardInterrupt):
+            return weakref.ref(held)
+        raise AssertionError
 
-    arun(main)
+    gc.disable()
+    try:
+        assert (await leave())() is None
+    finally:
+        gc.enable()

@@ -12,23 +12,20 @@ from scopes.steps import cancelling, stubborn
 import calloff
 
 
-def test_with_and_async_with_are_the_same(arun: Any) -> None:
-    async def main() -> None:
-        for how in ("with", "async with"):
-            scope = calloff.timeout(0.01)
-            with pytest.raises(calloff.TimedOut) as caught:
-                if how == "with":
-                    with scope as entered:
-                        await asyncio.sleep(60)
-                else:
-                    async with scope as entered:
-                        await asyncio.sleep(60)
-            assert entered is scope
-            assert scope.expired()
-            assert isinstance(caught.value, TimeoutError)
-            assert cancelling() == 0
-
-    arun(main)
+async def test_with_and_async_with_are_the_same() -> None:
+    for how in ("with", "async with"):
+        scope = calloff.timeout(0.01)
+        with pytest.raises(calloff.TimedOut) as caught:
+            if how == "with":
+                with scope as entered:
+                    await asyncio.sleep(60)
+            else:
+                async with scope as entered:
+                    await asyncio.sleep(60)
+        assert entered is scope
+        assert scope.expired()
+        assert isinstance(caught.value, TimeoutError)
+        assert cancelling() == 0
 
 
 def test_the_error_names_the_limit_and_the_line(arun: Any) -> None:
@@ -54,48 +51,36 @@ def test_the_error_names_the_limit_and_the_line(arun: Any) -> None:
     assert again.where == error.where
 
 
-def test_a_point_is_named_as_such(arun: Any) -> None:
-    async def main() -> None:
-        with pytest.raises(calloff.TimedOut, match="the block did not end by its deadline: at main"):
-            with calloff.timeout_at(asyncio.get_running_loop().time() + 0.01):
-                await asyncio.sleep(60)
-
-    arun(main)
+async def test_a_point_is_named_as_such() -> None:
+    with pytest.raises(calloff.TimedOut, match="the block did not end by its deadline: at test_a_point_is_named"):
+        with calloff.timeout_at(asyncio.get_running_loop().time() + 0.01):
+            await asyncio.sleep(60)
 
 
-def test_no_limit_and_infinity(arun: Any) -> None:
-    async def main() -> None:
-        for scope in (
-            calloff.timeout(None),
-            calloff.timeout(inf),
-            calloff.timeout_at(None),
-            calloff.timeout_at(inf),
-            calloff.timeout(1e300),
-        ):
-            with scope:
-                await asyncio.sleep(0)
-            assert not scope.expired()
-
-    arun(main)
+async def test_no_limit_and_infinity() -> None:
+    for scope in (
+        calloff.timeout(None),
+        calloff.timeout(inf),
+        calloff.timeout_at(None),
+        calloff.timeout_at(inf),
+        calloff.timeout(1e300),
+    ):
+        with scope:
+            await asyncio.sleep(0)
+        assert not scope.expired()
 
 
 @pytest.mark.parametrize("bad", [nan, "3", [3]])
-def test_bad_durations(arun: Any, bad: Any) -> None:
-    async def main() -> None:
-        with pytest.raises((ValueError, TypeError), match=r"delay must be a number"):
-            calloff.timeout(bad)
-
-    arun(main)
+async def test_bad_durations(bad: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match=r"delay must be a number"):
+        calloff.timeout(bad)
 
 
 @pytest.mark.parametrize("bad", [nan, -1, "3"])
-def test_bad_grace(arun: Any, bad: Any) -> None:
-    async def main() -> None:
-        for make in (calloff.timeout, calloff.timeout_at, calloff.move_on_after, calloff.move_on_at):
-            with pytest.raises((ValueError, TypeError), match="grace must be"):
-                make(1, grace=bad)
-
-    arun(main)
+async def test_bad_grace(bad: Any) -> None:
+    for make in (calloff.timeout, calloff.timeout_at, calloff.move_on_after, calloff.move_on_at):
+        with pytest.raises((ValueError, TypeError), match="grace must be"):
+            make(1, grace=bad)
 
 
 def test_timeout_needs_a_running_loop_and_timeout_at_does_not() -> None:
@@ -105,7 +90,7 @@ def test_timeout_needs_a_running_loop_and_timeout_at_does_not() -> None:
 
 
 @pytest.mark.parametrize("delay", [0, -1])
-def test_zero_does_not_eat_an_earlier_cancel(arun: Any, delay: float) -> None:
+async def test_zero_does_not_eat_an_earlier_cancel(delay: float) -> None:
     async def body() -> str:
         task = asyncio.current_task()
         assert task is not None
@@ -117,13 +102,10 @@ def test_zero_does_not_eat_an_earlier_cancel(arun: Any, delay: float) -> None:
             return "the cancel was eaten"
         return "nothing was raised"
 
-    async def main() -> None:
-        task = asyncio.create_task(body())
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert task.cancelled()
-
-    arun(main)
+    task = asyncio.create_task(body())
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert task.cancelled()
 
 
 def test_a_foreign_cancel_at_the_same_time_wins(arun: Any) -> None:
@@ -183,110 +165,95 @@ def test_it_works_in_the_clean_up_of_a_cancelled_task(arun: Any) -> None:
     assert seen == ["timeout", "caught True", "group", "done"]
 
 
-def test_counts_balance_when_the_block_swallows_or_fails(arun: Any) -> None:
-    async def main() -> None:
-        with calloff.timeout(0.01) as scope:
-            try:
-                await asyncio.sleep(60)
-            except asyncio.CancelledError:
-                pass
-        assert scope.expired()
-        assert cancelling() == 0
+async def test_counts_balance_when_the_block_swallows_or_fails() -> None:
+    with calloff.timeout(0.01) as scope:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+    assert scope.expired()
+    assert cancelling() == 0
 
-        with pytest.raises(ZeroDivisionError) as caught, calloff.timeout(0.01):
+    with pytest.raises(ZeroDivisionError) as caught, calloff.timeout(0.01):
+        try:
+            await asyncio.sleep(60)
+        finally:
+            1 / 0  # noqa: B018
+    assert isinstance(caught.value.__context__, calloff.TimedOut)
+    assert cancelling() == 0
+
+    with pytest.raises(calloff.TimedOut), calloff.timeout(0.02):
+        with calloff.timeout(10), calloff.timeout(0.02):
+            await asyncio.sleep(60)
+    assert cancelling() == 0
+    await asyncio.sleep(0)
+
+
+async def test_reschedule() -> None:
+    now = asyncio.get_running_loop().time
+    with calloff.timeout(3600) as scope:
+        scope.reschedule(None)
+        assert scope.when() is None
+        scope.reschedule(now() + 3600)
+    with pytest.raises(TimeoutError):
+        with calloff.timeout(3600) as scope:
+            scope.reschedule(now() + 0.01)
+            await asyncio.sleep(60)
+    with pytest.raises(TimeoutError):
+        with calloff.timeout(3600) as scope:
+            scope.reschedule(now() - 1)
+            await asyncio.sleep(0)
+    with calloff.timeout(3600) as scope:
+        scope.reschedule(now() - 1)
+        scope.reschedule(now() + 3600)
+        await asyncio.sleep(0)
+    with calloff.timeout(5) as scope:
+        with pytest.raises(ValueError, match="NaN"):
+            scope.reschedule(nan)
+
+
+async def test_grace_asks_again_with_pauses_and_gives_all_back() -> None:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with pytest.raises(TimeoutError):
+        with calloff.timeout(0.02, grace=0.05):
+            await stubborn(refusals=4)
+    assert loop.time() - began < 5
+    assert cancelling() == 0
+
+    # within the grace it is left alone
+    cleaned = False
+    with pytest.raises(TimeoutError):
+        with calloff.timeout(0.02, grace=30):
             try:
                 await asyncio.sleep(60)
             finally:
-                1 / 0  # noqa: B018
-        assert isinstance(caught.value.__context__, calloff.TimedOut)
-        assert cancelling() == 0
-
-        with pytest.raises(calloff.TimedOut), calloff.timeout(0.02):
-            with calloff.timeout(10), calloff.timeout(0.02):
-                await asyncio.sleep(60)
-        assert cancelling() == 0
-        await asyncio.sleep(0)
-
-    arun(main)
+                await asyncio.sleep(0.1)
+                cleaned = True
+    assert cleaned
 
 
-def test_reschedule(arun: Any) -> None:
-    async def main() -> None:
-        now = asyncio.get_running_loop().time
-        with calloff.timeout(3600) as scope:
-            scope.reschedule(None)
-            assert scope.when() is None
-            scope.reschedule(now() + 3600)
-        with pytest.raises(TimeoutError):
-            with calloff.timeout(3600) as scope:
-                scope.reschedule(now() + 0.01)
-                await asyncio.sleep(60)
-        with pytest.raises(TimeoutError):
-            with calloff.timeout(3600) as scope:
-                scope.reschedule(now() - 1)
-                await asyncio.sleep(0)
-        with calloff.timeout(3600) as scope:
-            scope.reschedule(now() - 1)
-            scope.reschedule(now() + 3600)
-            await asyncio.sleep(0)
-        with calloff.timeout(5) as scope:
-            with pytest.raises(ValueError, match="NaN"):
-                scope.reschedule(nan)
-
-    arun(main)
+async def test_without_grace_it_is_cancelled_once() -> None:
+    with calloff.timeout(0.01) as scope:
+        assert await stubborn(refusals=1, seconds=0.1) == "ended"
+    assert scope.expired()
 
 
-def test_grace_asks_again_with_pauses_and_gives_all_back(arun: Any) -> None:
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        with pytest.raises(TimeoutError):
-            with calloff.timeout(0.02, grace=0.05):
-                await stubborn(refusals=4)
-        assert loop.time() - began < 5
-        assert cancelling() == 0
-
-        # within the grace it is left alone
-        cleaned = False
-        with pytest.raises(TimeoutError):
-            with calloff.timeout(0.02, grace=30):
-                try:
-                    await asyncio.sleep(60)
-                finally:
-                    await asyncio.sleep(0.1)
-                    cleaned = True
-        assert cleaned
-
-    arun(main)
-
-
-def test_without_grace_it_is_cancelled_once(arun: Any) -> None:
-    async def main() -> None:
-        with calloff.timeout(0.01) as scope:
-            assert await stubborn(refusals=1, seconds=0.1) == "ended"
-        assert scope.expired()
-
-    arun(main)
-
-
-def test_left_in_another_context_or_task(arun: Any) -> None:
+async def test_left_in_another_context_or_task() -> None:
     async def limited() -> Any:
         with calloff.timeout(30):
             yield 1
             yield 2
 
-    async def main() -> None:
-        steps = limited()
-        assert await anext(steps) == 1
-        with calloff.timeout(20):
-            await asyncio.create_task(steps.aclose())
-            assert calloff.remaining() < 21
-        assert cancelling() == 0
-
-    arun(main)
+    steps = limited()
+    assert await anext(steps) == 1
+    with calloff.timeout(20):
+        await asyncio.create_task(steps.aclose())
+        assert calloff.remaining() < 21
+    assert cancelling() == 0
 
 
-def test_hundreds_of_near_deadlines_come_in_time(arun: Any) -> None:
+async def test_hundreds_of_near_deadlines_come_in_time() -> None:
     async def one(delay: float) -> float:
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -295,19 +262,13 @@ def test_hundreds_of_near_deadlines_come_in_time(arun: Any) -> None:
                 await asyncio.sleep(60)
         return loop.time() - began - delay
 
-    async def main() -> None:
-        late = await asyncio.gather(*(one(0.05 + (index * 7 % 300) / 100) for index in range(300)))
-        assert all(-0.01 < lateness < 1 for lateness in late), late
-
-    arun(main)
+    late = await asyncio.gather(*(one(0.05 + (index * 7 % 300) / 100) for index in range(300)))
+    assert all(-0.01 < lateness < 1 for lateness in late), late
 
 
-def test_zero_is_heard_at_once_although_the_loop_is_late(arun: Any) -> None:
-    async def main() -> None:
-        with calloff.move_on_after(0.01):
-            pass
-        time.sleep(0.03)  # the timer is overdue, and will only run after a task that yields
-        with pytest.raises(TimeoutError), calloff.timeout(0):
-            await asyncio.sleep(0)
-
-    arun(main)
+async def test_zero_is_heard_at_once_although_the_loop_is_late() -> None:
+    with calloff.move_on_after(0.01):
+        pass
+    time.sleep(0.03)  # the timer is overdue, and will only run after a task that yields
+    with pytest.raises(TimeoutError), calloff.timeout(0):
+        await asyncio.sleep(0)

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -86,35 +85,28 @@ def test_a_page_of_ten_thousand(page: Served, source: FakeSource) -> None:
     assert all(query.limit == 50 for query in source.asked)
 
 
-def test_tabs_that_look_at_the_same_share_the_looking(arun: Any) -> None:
+async def test_tabs_that_look_at_the_same_share_the_looking() -> None:
     source = FakeSource()
     source.add("100.1")
-
-    async def main() -> None:
-        shared, query = Shared(source), Query()
-        one, two, other = await asyncio.gather(shared.look(query), shared.look(query), shared.look(Query(limit=1)))
-        assert one is two
-        assert other is not one
-        assert source.asked == [query, Query(limit=1)]
-
-    arun(main)
+    shared, query = Shared(source), Query()
+    one, two, other = await asyncio.gather(shared.look(query), shared.look(query), shared.look(Query(limit=1)))
+    assert one is two
+    assert other is not one
+    assert source.asked == [query, Query(limit=1)]
 
 
-def test_a_tab_that_goes_leaves_the_others_their_answer(arun: Any) -> None:
+async def test_a_tab_that_goes_leaves_the_others_their_answer() -> None:
     class Slow(FakeSource):
         async def list(self, query: Query) -> Overview:
             await asyncio.sleep(0.05)
             return await super().list(query)
 
-    async def main() -> None:
-        shared = Shared(Slow())
-        first = asyncio.ensure_future(shared.look(Query()))
-        second = asyncio.ensure_future(shared.look(Query()))
-        await asyncio.sleep(0)
-        first.cancel()
-        assert (await second).total == 0
-
-    arun(main)
+    shared = Shared(Slow())
+    first = asyncio.ensure_future(shared.look(Query()))
+    second = asyncio.ensure_future(shared.look(Query()))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert (await second).total == 0
 
 
 def test_streams_are_limited_and_given_back(page: Served, source: FakeSource, monkeypatch: pytest.MonkeyPatch) -> None:
