@@ -53,6 +53,15 @@ def test_an_unknown_verb() -> None:
     )
 
 
+def test_ctrl_c_while_a_verb_is_imported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(name: str, package: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib, "import_module", interrupted)
+    assert cli.main(["map"]) == 130
+    assert capsys.readouterr().err == ""
+
+
 def test_a_fault_of_ours_is_125(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from calloff.cli import run as verb
 

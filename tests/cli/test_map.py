@@ -115,6 +115,29 @@ def test_a_wrong_line_has_its_number_and_the_others_run(folder):
     assert found == {0: "completed", 1: "failed", 2: "completed"}
 
 
+def test_a_row_that_is_never_closed_fails(folder):
+    (folder / "rows.csv").write_text('a,b\n1,2\n3,"4\n5,6\n')
+    status, out, err = run(folder, "work.py:echo", "--input", "rows.csv", "--ordered")
+    assert status == 1
+    assert "rows.csv, line 4: unexpected end of data" in err
+    assert [line["state"] for line in lines(out)] == ["completed", "failed"]
+
+
+def test_a_first_line_of_numbers_is_told_to_be_taken_as_names(folder):
+    (folder / "rows.csv").write_text("1,2\n3,4\n")
+    status, _, err = run(folder, "work.py:echo", "--input", "rows.csv")
+    assert (status, err.count("\n")) == (0, 1)
+    assert "is taken as the names of the columns: ['1', '2']" in err
+
+
+@pytest.mark.parametrize(("program", "status"), [("no-such-program-here", 127), ("./in", 126)])
+def test_a_program_that_is_not_there_starts_nothing(folder, program, status):
+    found, out, err = run(folder, "--output", "out", "--", program, "{}", ":::", "a", "b")
+    assert (found, out, err.count("\n")) == (status, "", 1)
+    assert repr(program) in err
+    assert not (folder / "out").exists()
+
+
 def test_some_did_not_complete(folder):
     status, _, err = run(folder, "work.py:odd", "--input", "in", "--output", "out.jsonl")
     assert status == 1
@@ -224,10 +247,18 @@ def test_progress_in_lines_is_not_shown_unless_asked_for(folder):
         (["work.py:echo", "--input", "in", "--batch", "3"], "--batch is for functions in processes"),
         (["--in", "thread", "--", "echo", ":::", "a"], "--in is for functions"),
         (["work.py:square", "--input", "in", "--output", "/dev/null"], "regular file"),
+        (["work.py:square", "--input", "in", "--output", "in", "--resume"], "are the same file, 'in'"),
+        (["work.py:square", "--input", "twice.csv"], "must name each column, once: ['a', 'a']"),
+        (["work.py:square", "--input", "unnamed.csv"], "must name each column, once: ['a', '']"),
+        (["--", "echo", "{3}", ":::", "a", ":::", "b"], "{3} is no field of the items"),
+        (["--", "echo", "{name}", ":::", "a"], "{name} is no field of the items"),
+        (["--", "echo", "{}", ":::+", "a"], ":::+ is not known here"),
         (["work.py:square", "--input", "in", "--output", "/nowhere/x"], "'/nowhere/x' can't be written: No such file"),
     ],
 )
 def test_a_wrong_command_line(folder, words, text):
+    (folder / "twice.csv").write_text("a,a\n1,2\n")
+    (folder / "unnamed.csv").write_text("a,\n1,2\n")
     status, out, err = run(folder, *words)
     assert (status, out) == (2, "")
     assert text in err

@@ -103,3 +103,72 @@ class Slow:
 
 def slow_to_unpickle(item):
     return Slow() if item == 2 else item
+
+
+class Baited:
+    """An item whose own code does something when it is unpickled in the worker."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __reduce__(self):
+        return bites, (self.kind,)
+
+
+def bites(kind):
+    match kind:
+        case "hangs":
+            time.sleep(3600)
+        case "ends the process":
+            os._exit(3)
+        case "crashes":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "raises":
+            raise ValueError("bitten")
+        case "raises StopIteration":
+            raise StopIteration
+        case "exits":
+            sys.exit(4)
+
+
+def told_of(item):
+    return type(item).__name__
+
+
+class Bait:
+    """A result, the same way, here."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __reduce__(self):
+        return spring, (self.error,)
+
+
+def lays_bait(item):
+    return Bait(item) if isinstance(item, BaseException) else item
+
+
+def exits(item):
+    if item == 2:
+        sys.exit(4)
+    if item == 4:
+        raise KeyboardInterrupt
+    return item
+
+
+def forks(item):
+    """The child comes back from the function, too."""
+    if item % 4 == 1 and os.fork() == 0 and item == 5:
+        raise ValueError("in the child")
+    return item
+
+
+class Unready:
+    """A function that hangs while it is unpickled."""
+
+    def __call__(self, item):
+        return item
+
+    def __reduce__(self):
+        return bites, ("hangs",)

@@ -307,7 +307,7 @@ def test_results_that_raise_when_they_are_unpickled_fail_alone():
     async def main():
         outcomes = await calloff.map(bodies.sets_a_trap, range(6), place=calloff.process, batch=6, jobs=1)
         assert [type(outcome) for outcome in outcomes] == [Completed, Failed, Failed, Failed, Completed, Completed]
-        assert [type(outcome.error) for outcome in outcomes[1:4]] == [SystemExit, ValueError, GeneratorExit]
+        assert [type(outcome.error) for outcome in outcomes[1:4]] == [RuntimeError, ValueError, RuntimeError]
 
     calloff.run(main())
 

@@ -92,6 +92,13 @@ def test_by_a_key_of_ones_own_the_order_does_not_matter(tmp_path):
     assert ran == {1: 1, 2: 1, 3: 1}
 
 
+def test_a_key_that_utf_8_does_not_know_is_known_again(tmp_path):
+    """Names of files may be any bytes."""
+    path, key = tmp_path / "out.jsonl", "\udcff-{}".format
+    run([1, 2], path, key=key)
+    assert run([1, 2, 3], path, key=key, resume=True) == [calloff.Completed({"item": 3})]
+
+
 def test_a_torn_last_line_is_cut_off(tmp_path, caplog):
     path = tmp_path / "out.jsonl"
     run(range(5), path)

@@ -43,7 +43,9 @@ async def test_a_command():
     outcomes = await calloff.map(["sh", "-c", 'exit "$0"', "{}"], [0, 3], place=calloff.command)
     assert isinstance(outcomes[0], Completed)
     assert isinstance(outcomes[1].error, calloff.CommandFailed)
-    outcomes = await calloff.map("no-such-program-here", [1, 2], place=calloff.command)
+    with pytest.raises(FileNotFoundError, match="no-such-program-here"):
+        calloff.map("no-such-program-here", [1, 2], place=calloff.command)
+    outcomes = await calloff.map("{}", ["no-such-program-here", "nor-this"], place=calloff.command)
     assert [type(outcome.error) for outcome in outcomes] == [FileNotFoundError] * 2
 
 

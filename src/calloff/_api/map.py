@@ -1,6 +1,7 @@
 """`map`: one function over many items, each of which ends."""
 
 import inspect
+import os
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar, Unpack, overload
@@ -13,6 +14,7 @@ from .._map.window import Lane, Window
 from .._operation.operation import Operation
 from .._places.command.place import command
 from .._places.command.plan import Finished
+from .._places.command.work import find
 from .._places.process.place import Processes, process
 from .._places.thread.place import Threads, thread
 from .._words.place import Work
@@ -109,6 +111,7 @@ def map(
     Raises:
         TypeError: `fn` doesn't fit the place, or an argument has the wrong type. The caller's fault; nothing was started.
         ValueError: a wrong number or word. The caller's fault; nothing was started.
+        FileNotFoundError, PermissionError: the program of a command is not there, or is none; nothing was started.
         FileExistsError: `output` is there and `resume` was not asked for. CalloffError: another map writes it.
         CalloffError: from the iteration or the ``await``, when more failed than `max_failures` allows.
         An error of `items` is raised when what was in flight has ended and was given.
@@ -154,6 +157,8 @@ def _work(fn: Any, place: Any) -> tuple[Any, ...]:
         if place is not command:
             raise TypeError(f"a template runs with place=calloff.command, not with place={place!r}")
         template = Template(fn)
+        if template.program is not None:
+            find(template.program, os.environ, "")
         make = lambda item, number: command(*template.words(item, number))  # noqa: E731
         return "command", make, template.name, f"command {template}", make
     if place is command:

@@ -11,6 +11,9 @@ A result may be told when nothing is left of what its item has started. That is 
 is told, too; up to where it is certain, the head says. When something is left, the job ends, so that it is killed.
 
 Behind a slow item nothing has to wait: the owner says in the head that it is the last, and sees then that it still runs.
+
+Items that are more than plain values are unpickled one by one, each as a part of its own call: what their code does then,
+ends, hangs or raises, is theirs. A child that an item has forked and that comes back here leaves at once, without a word.
 """
 
 import mmap
@@ -20,6 +23,7 @@ import sys
 import zlib
 from asyncio import CancelledError
 from collections.abc import Callable
+from functools import partial
 from struct import Struct
 from time import monotonic
 from typing import Any
@@ -53,13 +57,13 @@ def one(function: bytes, item: Any, memory: int | None = None) -> Any:
 
 
 def run(
-    function: bytes, items: list[Any], path: str, limit: float | None, name: str, memory: int | None = None
+    function: bytes, items: bytes | list[Any], path: str, limit: float | None, name: str, memory: int | None = None
 ) -> tuple[bool, bytes] | None:
     """Call the function with each item.
 
     Args:
         function: its pickle, compressed.
-        items: what it is called with.
+        items: what it is called with: the pickle of a list of plain values, or a list with each sealed by itself.
         path: of the spool.
         limit: seconds that an item may take.
         name: that of the function, for errors.
@@ -69,8 +73,14 @@ def run(
         The result of an item for which the spool had no room; else ``None``.
     """
     call = _unpacked(function)
+    each: list[Any]
+    if isinstance(items, bytes):
+        each = pickle.loads(items)
+    else:
+        each, call = items, partial(_opened, call)
     if memory is not None:
         call = bounded(call, memory)
+    own = os.getpid()
     inside: Any = sys.modules.get("_calloff._child.inside")
     operation = None if inside is None else inside.operation
     left_behind: Any = bool if inside is None else sys.modules["_calloff._child.worker"]._has_descendants
@@ -83,7 +93,7 @@ def run(
         at, dumps = HEAD.size, pickle.dumps
         began = due = monotonic()
         _BEGAN.pack_into(spool, 24, began)
-        for item in items:
+        for item in each:
             if began >= due:
                 if left_behind():
                     break  # with the end of the job it is killed
@@ -99,8 +109,12 @@ def run(
             except CancelledError:  # an asking, or the function's own: the job ends with it
                 raise
             except BaseException as error:
+                if os.getpid() != own:
+                    raise
                 fine, data = in_one("error", error, name)
             else:
+                if os.getpid() != own:
+                    break
                 fine, data = True, b"__main__"
                 try:
                     data = dumps(value, 5)
@@ -126,6 +140,17 @@ def run(
                 break  # it was a slow one, and those behind it have gone elsewhere
             began = now
     return None
+
+
+def _opened(function: Callable[[Any], Any], sealed: tuple[Any, list[Any]]) -> Any:
+    """Call it with an item that was sealed by itself."""
+    data, buffers = sealed
+    try:
+        _, (_, item), _ = pickle.loads(data, buffers=buffers)
+    except Exception as error:
+        error.add_note("while the item was unpickled in the worker process")
+        raise
+    return function(item)
 
 
 def _unpacked(function: bytes) -> Callable[[Any], Any]:

@@ -198,7 +198,7 @@ class _Worker:
         """Unpickle the function and run it; what came of it."""
         try:
             function, args, kwargs = pickle.loads(body, buffers=buffers)
-        except Exception as error:
+        except BaseException as error:
             error.add_note("while the function and its arguments were unpickled in the worker process")
             return "error", error
         _populate_main(function, args)

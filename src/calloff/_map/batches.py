@@ -17,6 +17,7 @@ from .._operation.ending import outcome_of
 from .._operation.operation import Operation
 from .._words.outcome import Abandoned, Cancelled, Completed, Failed, Outcome
 from .._words.reason import TURN, Kind, Reason
+from .._words.state import State
 from .flight import Flight
 from .window import Window
 
@@ -27,6 +28,8 @@ _WORTH, _WORTH_WRITTEN = 0.05, 0.005
 _MOST = 512
 #: seconds after a word of the place, within which it gives another one before it begins with a further item
 QUIET = 0.02
+#: seconds that the import of a function gets in a worker beyond the limit of its first item
+READY = 30.0
 #: how often a batch may come back without having begun before its first item is blamed
 _BARREN = 3
 
@@ -222,14 +225,16 @@ class Batch:
         if not (began := self.began()):
             if self.first():  # between two items, for however long on a busy machine
                 self.look_at(now + QUIET)
+            elif late and self.operation.state is State.PENDING:
+                self.look_if_it_begins()
+            elif late and lane.limit is not None:
+                self._call_off(now)
             return
         took = time.monotonic() - began  # not by the clock of the loop, which may stand still for a turn
         left = None if lane.limit is None else lane.limit - took
         if left is not None and left <= 0:
             if self.began() == began:  # seen after the limit has passed: the place goes no further than this item
-                self._asked = True
-                self.rest()
-                self.operation.cancel(Reason(Kind.DEADLINE, f"within {lane.limit:g} s", None, now))
+                self._call_off(now)
             else:
                 self.look_at(now + QUIET)
             return
@@ -241,6 +246,18 @@ class Batch:
             left = slow if left is None else min(left, slow)
         if left is not None:
             self.look_at(now + left)
+
+    def look_if_it_begins(self) -> None:
+        """Its first item may never begin: the function hangs while it is imported there."""
+        lane = self._lane
+        if lane.limit is not None:
+            self.look_at(lane.window.loop.time() + lane.limit + READY)
+
+    def _call_off(self, now: float) -> None:
+        """The time of the item that runs, or should run, is over."""
+        self._asked = True
+        self.rest()
+        self.operation.cancel(Reason(Kind.DEADLINE, f"within {self._lane.limit:g} s", None, now))
 
     def _hand_back(self) -> None:
         """Those behind a slow item are not to wait for it."""

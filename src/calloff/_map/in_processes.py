@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from .._child.batch import one, run
 from .._operation.operation import Operation
-from .._places.process.packing import pack, unpack_error
-from .._places.process.unpickling import may_block, unpickle_aside
+from .._places.process.packing import Packed, pack, unpack_error
+from .._places.process.unpickling import blamed, may_block, unpickle_aside
 from .._words.errors import CalloffError
 from .._words.outcome import Abandoned, Completed, Failed, Outcome
 from .batches import Batch, Batches
@@ -57,13 +57,14 @@ class _Batch(Batch):
         self._spools = lane.spools
         self._spool = spool = lane.spools.pop() if lane.spools else Spool()
         spool.clear()
-        args = sent.data, [flight.item for flight in flights], spool.path, lane.limit, sent.name, sent.memory
-        work = Call(sent, partial(pack, run, args, {}, sent.name), self.heard)
         try:
+            args = sent.data, sent.sealed(flights), spool.path, lane.limit, sent.name, sent.memory
+            work = Call(sent, partial(_packed, args), self.heard)
             self.operation = lane.start(work, grace=lane.grace, patience=lane.window.plan.patience)
         except BaseException:
             spool.close()
             raise
+        self.look_if_it_begins()
 
     def first(self) -> float:
         return self._spool.first()
@@ -102,8 +103,7 @@ class _Batch(Batch):
             else:
                 outcome = Failed(unpack_error(data, self._sent.name), report)
         except BaseException as problem:  # a pickle runs what it likes
-            problem.add_note(f"while the result of {self._sent.name} was unpickled")
-            outcome = Failed(problem, report)
+            outcome = Failed(blamed(problem, self._sent.name), report)
         self._lane.window.ended(flight, outcome)
 
     def _unpickle_aside(self, flight: Flight, data: bytes, report: Any) -> None:
@@ -128,8 +128,7 @@ class _Batch(Batch):
         if problem is None:
             self._lane.window.ended(flight, Completed(value, report))
         else:
-            problem.add_note(f"while the result of {self._sent.name} was unpickled")
-            self._lane.window.ended(flight, Failed(problem, report))
+            self._lane.window.ended(flight, Failed(blamed(problem, self._sent.name), report))
         if not self._aside:
             self._lane.complete(self)
 
@@ -139,3 +138,9 @@ class _Batch(Batch):
     def wait_no_longer(self, why: str) -> None:
         for flight in tuple(self._aside):
             self._unpickled(flight, None, CalloffError(f"its result was not unpickled: {why}"))
+
+
+def _packed(args: tuple[Any, ...]) -> Packed:
+    """The call of a batch: plain values, bytes and buffers that were pickled before."""
+    buffers: list[pickle.PickleBuffer] = []
+    return pickle.dumps((run, args, {}), 5, buffer_callback=buffers.append), buffers

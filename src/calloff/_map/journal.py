@@ -72,7 +72,10 @@ class Journal:
             raise ValueError(f"resume must be True, False or 'failed', not {resume!r}")
         if key is not None and not callable(key):
             raise TypeError(f"key must be a function that gives a text, not {key!r}")
-        self._path = os.fspath(path)
+        try:
+            self._path = os.fspath(path)
+        except TypeError:
+            raise TypeError(f"output must be the path of a file, not {path!r}") from None
         self._resume = resume
         self._key = key
         self._base = blake2b(target.encode() + b"\0", digest_size=8)
@@ -205,7 +208,7 @@ class Journal:
             key = self._key(item)
             if not isinstance(key, str):
                 raise TypeError(f"key must give a text, not {key!r}")
-            return key
+            return key if key.isascii() else key.encode(errors="backslashreplace").decode()  # as it is written
         try:
             text = _strict(item)
         except UnicodeEncodeError:  # bytes of a file's name that are no UTF-8
@@ -268,7 +271,7 @@ def _decoded(output: bytes) -> str:
 
 
 def _digest(key: str) -> bytes:
-    return blake2b(key.encode(errors="surrogatepass"), digest_size=8).digest()
+    return blake2b(key.encode(), digest_size=8).digest()
 
 
 def _told(outcome: Outcome[Any]) -> dict[str, Any]:

@@ -1,17 +1,26 @@
 """The function of a map on its way to the workers: pickled once, and known there and here by the name that users know."""
 
+import pickle
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._child.batch import MARK, one
 from .._places.process.body import ProcessBody, _first_line
 from .._places.process.facts import stamp_of
-from .._places.process.packing import pack
+from .._places.process.packing import Packed, pack
+from .._places.process.unpickling import may_block
 from .._words.place import Sink, Work
 
+if TYPE_CHECKING:
+    from .flight import Flight
+
 __all__ = ["Call", "Sent"]
+
+
+#: values of these run nothing when they are unpickled
+_PLAIN = frozenset({bool, bytes, complex, float, int, str, type(None)})
 
 
 class Sent:
@@ -26,6 +35,24 @@ class Sent:
         self.name = name
         self.first_line = _first_line(function)
         self.stamp = stamp_of(function)
+
+    def sealed(self, flights: "Iterable[Flight]") -> bytes | list[Packed]:
+        """The items of a batch: in one pickle where that runs no code of theirs, else each in one of its own.
+
+        Raises:
+            TypeError: one of them can't be pickled.
+        """
+        items = [flight.item for flight in flights]
+        if _PLAIN.issuperset(map(type, items)):
+            return pickle.dumps(items, 5)
+        try:
+            whole = pickle.dumps(items, 5)
+        except Exception:
+            pass
+        else:
+            if not may_block(whole):
+                return whole
+        return [pack(one, (b"", item), {}, self.name) for item in items]
 
     def one(self, item: Any) -> "Call":
         """Work that calls it with one item."""

@@ -32,6 +32,17 @@ class Template:
         self._words = words
         self.name = os.path.basename(words[0]) or words[0]
 
+    @property
+    def program(self) -> str | None:
+        """The program, where it is the same for all items."""
+        return None if _PLACE.search(self._words[0]) else self._words[0]
+
+    @property
+    def fields(self) -> set[str]:
+        """The fields that an item has to have."""
+        names = {found[1] or "" for word in self._words for found in _PLACE.finditer(word)}
+        return {name for name in names if name.replace("_", "a").isalnum()}
+
     def words(self, item: Any, number: int) -> list[str]:
         """The command for one item.
 

@@ -46,8 +46,8 @@ def main(argv: "list[str] | None" = None) -> int:
         meant = "".join(f" (did you mean {close!r}?)" for close in get_close_matches(verb, VERBS, 1))
         sys.stderr.write(f"calloff: there is no verb {verb!r}{meant}: choose from {', '.join(VERBS)}\n")
         return 2
-    home = __import__("importlib").import_module(VERBS[verb][0], __name__)
     try:
+        home = __import__("importlib").import_module(VERBS[verb][0], __name__)
         status: int = home.main(rest)
     except KeyboardInterrupt:
         return 130

@@ -7,6 +7,7 @@ import csv
 import itertools
 import json
 import os
+import re
 import sys
 from collections.abc import AsyncIterable, Iterable, Iterator
 from typing import Any
@@ -87,22 +88,53 @@ def _documents(file: Iterable[str], name: str) -> Iterator[Any]:
 
 
 def _rows(file: Iterable[str], name: str, delimiter: str) -> Iterator[Any]:
-    lines = csv.reader(file, delimiter=delimiter)
-    header = next(lines, None)
-    if not header:
-        return
-    for row in lines:
+    csv.field_size_limit(sys.maxsize)
+    lines = csv.reader(file, delimiter=delimiter, strict=True)
+    header = _header(lines, name)
+    while header and (row := _row(lines)) is not None:
         if not row:
             continue
-        if len(row) == len(header):
+        if isinstance(row, csv.Error):
+            yield Wrong("", ValueError(f"{name}, line {lines.line_num}: {row}"))
+        elif len(row) == len(header):
             yield dict(zip(header, row, strict=True))
         else:
             text = f"{name}, line {lines.line_num}: {len(row)} fields, but the header has {len(header)}"
             yield Wrong(delimiter.join(row), ValueError(text))
 
 
+def _header(lines: Iterator[list[str]], name: str) -> list[str]:
+    """The names of the columns; those that can't be names tell that the file has none."""
+    header = _row(lines)
+    if isinstance(header, csv.Error):
+        raise Refused(f"--input: {name}, line 1: {header}")
+    if not header:
+        return []
+    if not all(header) or len(set(header)) < len(header):
+        raise Refused(
+            f"--input: the first line of {name} must name each column, once: {header!r}; "
+            "a file without such a header is read with --format lines"
+        )
+    if all(re.fullmatch(r"[-+.\d]+", field) for field in header):
+        print(
+            f"calloff map: the first line of {name} is taken as the names of the columns: {header!r}", file=sys.stderr
+        )
+    return header
+
+
+def _row(lines: Iterator[list[str]]) -> list[str] | csv.Error | None:
+    """The next one, or what is wrong with it; ``None`` at the end."""
+    try:
+        return next(lines, None)
+    except csv.Error as error:
+        return error
+
+
 def split_words(words: list[str]) -> tuple[list[str], list[Any] | None]:
     """The words of a command, and the items after ``:::``; several lists of items are combined, each with each."""
+    for word in words:
+        if word in (":::+", "::::", "::::+"):
+            raise Refused(f"{word} is not known here: give the items after :::, or rows of several fields with --input")
     if ":::" not in words:
         return words, None
     parts: list[list[str]] = [[]]

@@ -73,7 +73,15 @@ class _Run:
             calloff.thread.configure(size=max(256, options.jobs))
         resume: Any = {None: False, "missing": True, "failed": "failed"}[options.resume]
         over: Any = calloff.map  # which of its forms, only the command line tells
-        self._map: Map[Any, Any] = over(
+        try:
+            self._map: Map[Any, Any] = self._mapped(over, options, work, resume)
+        except (FileNotFoundError, PermissionError) as error:  # the program
+            raise Refused(_told(error), 127 if isinstance(error, FileNotFoundError) else 126) from None
+        self._map._total = options.total
+
+    def _mapped(self, over: Any, options: argparse.Namespace, work: Any, resume: Any) -> Any:
+        place = self._place
+        return over(
             work,
             as_they_come(options.input, options.items),
             place=places(place),
@@ -90,7 +98,6 @@ class _Run:
             resume=resume if self._output else False,
             memory=options.memory,
         )
-        self._map._total = options.total
 
     def run(self) -> int:
         """Run to the end, and tell it."""
@@ -154,8 +161,11 @@ class _Run:
                 self._live.erase()
             if sys.stdout is None:
                 raise OSError(errno.EBADF, "standard output is closed")
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
+            try:
+                sys.stdout.buffer.write(data)
+                sys.stdout.buffer.flush()
+            except BrokenPipeError:
+                raise OSError(errno.EPIPE, "nobody reads the standard output any more") from None
 
     def _was_called_off(self, outcome: Outcome[Any]) -> bool:
         """Whether it is one of those that were called off with all the rest, of which the last lines tell."""
@@ -216,7 +226,7 @@ class _Run:
         counts = Counts() if self._results is None else self._results.counts
         was_stopped = isinstance(outcome, (Cancelled, Abandoned))
         if broken is not None:
-            self._say(str(broken))
+            self._say(_told(broken))
         in_words = f"{counts.completed} completed, {counts.failed} did not"
         if counts.skipped:
             in_words += f", {counts.skipped} were done before"
@@ -251,8 +261,17 @@ class _Run:
         return shlex.join(["calloff", "map", resume, *words])
 
 
+def _told(error: BaseException) -> str:
+    """An error in one line, without its number."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    return error.strerror if error.filename is None else f"{error.strerror}: {error.filename!r}"
+
+
 def _why(outcome: Outcome[Any]) -> str:
     """Why an item did not complete, in one line."""
     error = error_of(outcome)
-    text = str(error)
-    return clean(text if isinstance(error, (CalloffError, CommandFailed)) else f"{type(error).__name__}: {text}")[:500]
+    text, kind = str(error), type(error).__name__
+    return clean(text if isinstance(error, (CalloffError, CommandFailed)) else f"{kind}: {text}" if text else kind)[
+        :500
+    ]

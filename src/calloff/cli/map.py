@@ -44,8 +44,8 @@ Exit status:
     1  some did not (how many is told on stderr), or too many for --max-failures
     2  the command line was wrong
   125  calloff itself failed, or the output could not be written
-  126  TARGET can't be imported
-  127  TARGET or something that it imports was not found
+  126  TARGET can't be imported, PROGRAM is not executable
+  127  TARGET or something that it imports, or PROGRAM, was not found
   130  stopped by SIGINT
   143  stopped by SIGTERM"""
 
@@ -118,6 +118,7 @@ def _read(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     if is_program and not words:
         raise Refused("PROGRAM is missing after --; see calloff map --help")
     options.total = None
+    options.lists = list(argv).count(":::")
     if given is not None:
         if options.input is not None:
             raise Refused("items come from --input or after :::, not from both")
@@ -125,9 +126,19 @@ def _read(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     elif options.input is None:
         raise Refused("--input is missing: a file with an item a line, or - for stdin")
     else:
+        if options.output is not None and _is_same(options.input, options.output):
+            raise Refused(f"--input and --output are the same file, {options.output!r}: give another output")
         options.items = items_of(options.input, options.format, as_text=is_program)
         options.total = total_of(options.input)
     return options, words
+
+
+def _is_same(source: str, output: str) -> bool:
+    try:
+        read, written = os.fstat(sys.stdin.fileno()) if source == "-" else os.stat(source), os.stat(output)
+    except (OSError, ValueError, AttributeError):  # not there
+        return False
+    return os.path.samestat(read, written)
 
 
 def _whole(name: str, text: str, least: int) -> int:
@@ -177,6 +188,12 @@ def _work(options: argparse.Namespace, words: list[str]) -> tuple[Any, str, Call
                 shown = "in" if name == "place" else name
                 raise Refused(f"--{shown} is for functions; what follows -- runs as a program")
         template = Template(words)
+        if options.lists:
+            for name in sorted(template.fields):
+                if not name.isdigit() or not 0 < int(name) <= options.lists:
+                    raise Refused(
+                        f"{{{name}}} is no field of the items: after ::: there are {{1}} to {{{options.lists}}}"
+                    )
         options.jobs = _jobs(options.jobs, os.cpu_count() or 1)
         return words, "command", lambda item, number: _joined(template.words(item, number))
     sys.argv = [options.target]

@@ -61,7 +61,7 @@ class CommandWork(Work[Finished]):
             raise RuntimeError(f"{self!r} was started already: make another one to run it again")
         cwd = _directory(self._plan.cwd)
         env = dict(os.environ if self._plan.env is None else self._plan.env)
-        program = _find(self._plan.argv[0], env, cwd or ".")
+        program = find(self._plan.argv[0], env, cwd or ".")
         self._opened = True
         return CommandBody(self._plan, self.name, program, env, cwd)
 
@@ -87,7 +87,7 @@ def _directory(cwd: str | None) -> str | None:
     return os.path.abspath(cwd)
 
 
-def _find(program: str, env: Mapping[str, str], cwd: str) -> str:
+def find(program: str, env: Mapping[str, str], cwd: str) -> str:
     """The path of the program, looked for as a shell does."""
     if "/" in program:
         path = os.path.join(cwd, program)

@@ -14,7 +14,7 @@ from ..._words.report import Rung
 from .facts import Stamp, stamp_of
 from .packing import Packed, pack, unpack_error
 from .pool import Pool, pool_of
-from .unpickling import attempt, may_block, unpickle_aside
+from .unpickling import attempt, blamed, may_block, unpickle_aside
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -47,12 +47,6 @@ class ProcessWork(Work[T]):
 
     def __repr__(self) -> str:
         return f"<calloff.process {self.name}>"
-
-
-def _status(error: BaseException) -> int | None:
-    """The exit status that a process has which such an error ends."""
-    code = error.code if isinstance(error, SystemExit) else 1
-    return 0 if code is None else code if isinstance(code, int) else 1
 
 
 def _first_line(function: Any) -> RawStack:
@@ -192,19 +186,11 @@ class ProcessBody(Body):
     def _deliver(self, kind: str, found: Any, problem: BaseException | None) -> None:
         sink = self.sink
         if problem is not None:
-            if not isinstance(problem, Exception):  # it would go through the event loop of the program
-                error = RuntimeError(f"{type(problem).__name__} was raised")
-                error.__cause__, problem = problem, error
-            problem.add_note(f"while the result of {self.name} was unpickled")
-            sink.raised(problem)
+            sink.raised(blamed(problem, self.name))
         elif kind == "value":
             sink.returned(found)
         elif isinstance(found, CancelledError):  # it raised that by itself
             sink.stopped()
-        elif isinstance(found, (SystemExit, KeyboardInterrupt)):  # meant for the process that it ran in, not for ours
-            died = WorkerDied(f"{self.name} ended its process: it raised {found!r}", status=_status(found))
-            died.__cause__ = found.__cause__
-            sink.raised(died)
         else:
             sink.raised(found)
 

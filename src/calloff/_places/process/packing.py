@@ -14,6 +14,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from ..._child.by_value import dumps
+from ..._words.errors import WorkerDied
 from .culprits import culprit
 
 __all__ = ["RemoteTraceback", "by_value", "out_of_reach", "pack", "unpack_error"]
@@ -126,9 +127,17 @@ def unpack_error(data: Any, name: str) -> BaseException:
     error = _rebuilt(form)
     if isinstance(error, StopIteration):  # a future can't hold it
         error = RuntimeError(f"{name} raised StopIteration")
+    if isinstance(error, (SystemExit, KeyboardInterrupt)):  # meant for the process that it ran in, not for ours
+        error = WorkerDied(f"{name} ended its process: it raised {error!r}", status=_status(error))
     if not isinstance(error, CancelledError):
         error.__cause__ = RemoteTraceback(text)
     return error
+
+
+def _status(error: BaseException) -> int | None:
+    """The exit status that a process has which such an error ends."""
+    code = error.code if isinstance(error, SystemExit) else 1
+    return 0 if code is None else code if isinstance(code, int) else 1
 
 
 def _rebuilt(form: tuple[Any, ...]) -> BaseException:

@@ -16,7 +16,7 @@ from pickle import PickleBuffer
 from queue import Empty, SimpleQueue
 from typing import Any
 
-__all__ = ["attempt", "may_block", "unpickle_aside"]
+__all__ = ["attempt", "blamed", "may_block", "unpickle_aside"]
 
 #: bytes; a pickle that is longer is unpickled in a thread
 _LARGE = 1 << 18
@@ -67,6 +67,15 @@ def attempt(unpickle: Callable[[Any], Any], data: Any) -> tuple[Any, BaseExcepti
         return unpickle(data), None
     except BaseException as problem:
         return None, problem
+
+
+def blamed(problem: BaseException, name: str) -> Exception:
+    """The error of unpickling as one that is a failure of `name`, and nothing else to the loop or to futures."""
+    if not isinstance(problem, Exception) or isinstance(problem, StopIteration):
+        error = RuntimeError(f"{type(problem).__name__} was raised")
+        error.__cause__, problem = problem, error
+    problem.add_note(f"while the result of {name} was unpickled")
+    return problem
 
 
 def unpickle_aside(data: Any, buffers: list[PickleBuffer], loop: AbstractEventLoop, told: Told) -> None:

@@ -1,0 +1,73 @@
+"""What the code of items and results does when it is unpickled, and how a function leaves: of that item alone."""
+
+import pytest
+from map import bodies
+
+import calloff
+from calloff import Cancelled, Completed, Failed, WorkerDied
+from calloff._map import batches
+
+ONE_BY_ONE_AND_TOGETHER = pytest.mark.parametrize("batch", [1, 6])
+
+
+def mapped(function, items, **options):
+    return calloff.run(calloff.map(function, items, place=calloff.process, jobs=2, **options))
+
+
+@ONE_BY_ONE_AND_TOGETHER
+@pytest.mark.parametrize("kind", ["hangs", "ends the process", "crashes", "raises", "raises StopIteration", "exits"])
+def test_what_the_code_of_an_item_does_when_it_arrives_is_of_that_item(kind, batch):
+    items = [*range(4), bodies.Baited(kind), *range(4, 11)]
+    outcomes = mapped(bodies.told_of, items, batch=batch, timeout=2, grace=0.2)
+    bitten = outcomes.pop(4)
+    assert outcomes == [Completed("int")] * 11
+    assert isinstance(bitten, Cancelled if kind == "hangs" else Failed)
+    if kind == "raises":
+        assert "while the" in str(bitten.error.__notes__)
+
+
+@ONE_BY_ONE_AND_TOGETHER
+@pytest.mark.parametrize("error", [ValueError(), StopIteration(), SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+def test_what_the_code_of_a_result_raises_fails_that_item(error, batch):
+    outcomes = mapped(bodies.lays_bait, [1, 2, error, 4, 5, 6], batch=batch)
+    assert [type(outcome) for outcome in outcomes] == [Completed, Completed, Failed, *[Completed] * 3]
+    assert isinstance(outcomes[2].error, Exception)
+    assert type(error).__name__ in repr(outcomes[2].error)
+
+
+@ONE_BY_ONE_AND_TOGETHER
+def test_one_that_leaves_its_process_fails_and_does_not_end_ours(batch):
+    outcomes = mapped(bodies.exits, range(6), batch=batch)
+    assert [type(outcome) for outcome in outcomes] == [Completed, Completed, Failed, Completed, Failed, Completed]
+    died = outcomes[2].error
+    assert isinstance(died, WorkerDied)
+    assert died.status == 4
+    assert "SystemExit(4)" in str(died)
+    assert isinstance(outcomes[4].error, WorkerDied)
+
+
+@ONE_BY_ONE_AND_TOGETHER
+def test_a_forked_child_that_comes_back_says_nothing(batch):
+    assert mapped(bodies.forks, range(30), batch=batch) == [Completed(item) for item in range(30)]
+
+
+def test_items_that_are_large_or_of_the_main_script_arrive_whole():
+    class Local:
+        def __init__(self, value):
+            self.value = value
+
+    items = [Local(3), b"x" * 1_000_000, Local(b"y" * 1_000_000), bytearray(100_000), {"__main__": [1]}, "\udc80"]
+    outcomes = mapped(size, items, batch=6)
+    assert outcomes == [Completed(number) for number in (3, 1_000_000, 1_000_000, 100_000, 1, 1)]
+
+
+def size(item):
+    value = getattr(item, "value", item)
+    return value if isinstance(value, int) else len(value)
+
+
+def test_a_function_that_hangs_where_it_is_imported_is_no_longer_waited_for(monkeypatch):
+    monkeypatch.setattr(batches, "READY", 0.2)
+    outcomes = mapped(bodies.Unready(), range(2), timeout=0.2, grace=0.1)
+    assert [type(outcome) for outcome in outcomes] == [Cancelled] * 2
+    assert {str(outcome.reason.kind) for outcome in outcomes} == {"deadline"}
