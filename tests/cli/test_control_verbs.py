@@ -179,11 +179,14 @@ def test_watch(program: Program) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["ps", "--sort", "size"], "invalid choice: 'size'"),
-        (["ps", "--limit", "-1"], "--limit must be 0 or more"),
+        (
+            ["ps", "--sort", "size"],
+            "--sort must be one of tree, age, name, state, place, remaining, silent, not 'size'",
+        ),
+        (["ps", "--limit", "-1"], "--limit must be a whole number, 0 or more, not '-1'"),
         (["ps", "--older-than", "x"], "--older-than must be a duration"),
-        (["ps", "--state", "x"], "invalid choice"),
-        (["show"], "required: ID"),
+        (["ps", "--state", "x"], "--state must be one of pending"),
+        (["show"], "ID is missing"),
         (["watch", "--every", "0", "7"], "--every must be more than 0"),
         (["cancel"], "say what to call off: an ID, or --name PATTERN"),
         (["cancel", "--name", "a", "--name", "b"], "--name can be given once"),

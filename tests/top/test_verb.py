@@ -201,7 +201,7 @@ def test_without_textual():
     [
         (["--every", "soon"], "calloff top: --every must be a duration such as 3, 3s"),
         (["--every", "0"], "calloff top: --every must be at least 100ms"),
-        (["--sort", "size"], "invalid choice"),
+        (["--sort", "size"], "--sort must be one of"),
     ],
 )
 def test_bad_options(args, told):

@@ -5,6 +5,7 @@ argparse nor for an event loop. A verb is a module here with ``main(argv) -> int
 what it refuses (`Refused`) is said here in one line.
 """
 
+import errno
 import os
 import sys
 
@@ -33,6 +34,35 @@ def main(argv: "list[str] | None" = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["help"] and len(argv) > 1:
         argv = [argv[1], "--help"]
+    who = f"calloff {argv[0]}" if argv and argv[0] in VERBS else "calloff"
+    try:
+        status = _run(argv)
+        if sys.stdout is not None:  # it may have been closed before we began
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever read our output is gone
+        _drop_stdout()
+        return 125
+    except Exception as error:
+        from ._refusal import Refused
+
+        if isinstance(error, Refused):
+            sys.stderr.write(f"{who}: {error}\n")
+            return error.status
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) and not error.filename:
+            _drop_stdout()
+            sys.stderr.write(f"{who}: the output could not be written: {error.strerror}\n")
+            return 125
+        import traceback
+
+        traceback.print_exc()
+        sys.stderr.write(f"{who}: calloff itself failed: {error!r}\n")
+        return 125
+    return status
+
+
+def _run(argv: "list[str]") -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
         return _say(_help())
     verb, rest = argv[0], argv[1:]
@@ -41,31 +71,26 @@ def main(argv: "list[str] | None" = None) -> int:
 
         return _say(f"calloff {version('calloff')}")
     if verb not in VERBS:
-        from difflib import get_close_matches
-
-        meant = "".join(f" (did you mean {close!r}?)" for close in get_close_matches(verb, VERBS, 1))
-        sys.stderr.write(f"calloff: there is no verb {verb!r}{meant}: choose from {', '.join(VERBS)}\n")
-        return 2
-    try:
-        home = __import__("importlib").import_module(VERBS[verb][0], __name__)
-        status: int = home.main(rest)
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # whoever read our output is gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 125
-    except Exception as error:
-        from ._refusal import Refused
-
-        if isinstance(error, Refused):
-            sys.stderr.write(f"calloff {verb}: {error}\n")
-            return error.status
-        import traceback
-
-        traceback.print_exc()
-        sys.stderr.write(f"calloff {verb}: calloff itself failed: {error!r}\n")
-        return 125
+        return _no_verb(verb)
+    home = __import__("importlib").import_module(VERBS[verb][0], __name__)
+    status: int = home.main(rest)
     return status
+
+
+def _no_verb(word: str) -> int:
+    from difflib import get_close_matches
+
+    is_option = word.startswith("-")
+    those = ("--help", "--version") if is_option else VERBS
+    meant = "".join(f" (did you mean {close!r}?)" for close in get_close_matches(word, those, 1))
+    what = "option" if is_option else "verb"
+    sys.stderr.write(f"calloff: there is no {what} {word!r}{meant}: choose from {', '.join(those)}\n")
+    return 2
+
+
+def _drop_stdout() -> None:
+    """What is still buffered can't be written: keep the interpreter from trying again at its exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _help() -> str:
@@ -87,5 +112,4 @@ calloff VERB --help, or calloff help VERB, tells more about one of them; calloff
 
 def _say(text: str) -> int:
     sys.stdout.write(text + "\n")
-    sys.stdout.flush()
     return 0

@@ -3,19 +3,28 @@
 import argparse
 from collections.abc import Sequence
 from functools import partial
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .._words.durations_text import EXAMPLES, read_duration
 from ._refusal import Refused
 
-__all__ = ["Parser", "duration", "parser", "time_limit"]
+__all__ = ["Parser", "duration", "meant_by", "parser", "time_limit", "whole"]
 
 
 class Parser(argparse.ArgumentParser):
     """Whatever is wrong with the command line is said in one line."""
 
     def error(self, message: str) -> NoReturn:
-        raise Refused(f"{message}; see {self.prog} --help")
+        missing = message.removeprefix("the following arguments are required: ")
+        raise Refused(f"{message if missing == message else f'{missing} is missing'}; see {self.prog} --help")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse a word that is none of the choices, in the words that all of the command line has for it."""
+        if action.choices is not None and value not in action.choices:
+            name = "/".join(action.option_strings[-1:]) or str(action.metavar)
+            words = [str(choice) for choice in action.choices]
+            meant = meant_by(str(value), words)
+            raise Refused(f"{name} must be one of {', '.join(words)}, not {value!r}{meant}")
 
     def parse_args(  # type: ignore[override]  # the one form of the three that is used here
         self, args: Sequence[str] | None = None, namespace: None = None
@@ -23,11 +32,8 @@ class Parser(argparse.ArgumentParser):
         """Read the options; one that there is not is told together with the one that may be meant."""
         options, unknown = self.parse_known_args(args)
         if unknown:
-            from difflib import get_close_matches
-
             word = unknown[0].partition("=")[0]
-            close = get_close_matches(word, self._option_string_actions, 1) if word.startswith("--") else []
-            meant = f" (did you mean {close[0]}?)" if close else ""
+            meant = meant_by(word, list(self._option_string_actions)) if word.startswith("--") else ""
             self.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
         return options
 
@@ -42,6 +48,25 @@ def parser(verb: str, usage: str, description: str, epilog: str) -> Parser:
         allow_abbrev=False,
         formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=100),
     )
+
+
+def meant_by(word: str, those: Sequence[str]) -> str:
+    """A question after the one of those words that may be meant, to stand behind a refusal; nothing if none is close."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, those, 1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def whole(name: str, text: str, least: int) -> int:
+    """The number that the option of that name gives.
+
+    Raises:
+        Refused: it is none, or too small.
+    """
+    if not text.isdecimal() or int(text) < least:
+        raise Refused(f"--{name} must be a whole number, {least} or more, not {text!r}")
+    return int(text)
 
 
 def time_limit(name: str, text: str) -> float:

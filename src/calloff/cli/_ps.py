@@ -10,8 +10,7 @@ from ..control._client import Client, Overview
 from ..control._records import SORTS
 from ._control import add_filters, answer, complain_of, query_of
 from ._listing import table
-from ._options import parser
-from ._refusal import Refused
+from ._options import parser, whole
 from ._text import is_coloured
 from .ps import EPILOG, USAGE
 
@@ -43,11 +42,11 @@ def _read(argv: list[str]) -> argparse.Namespace:
     add("--all", action="store_true", help="those that have ended lately, too")
     add("--sort", metavar="KEY", choices=SORTS, default="tree", help=f"{', '.join(SORTS)}; the oldest first")
     add("--reverse", action="store_true", help="the other way round")
-    add("--limit", metavar="N", type=int, help="at most so many")
+    add("--limit", metavar="N", help="at most so many")
     add("--json", action="store_true", help="print one JSON document")
     options = reader.parse_args(argv)
-    if options.limit is not None and options.limit < 0:
-        raise Refused("--limit must be 0 or more")
+    if options.limit is not None:
+        options.limit = whole("limit", options.limit, 0)
     return options
 
 

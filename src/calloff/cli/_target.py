@@ -34,14 +34,24 @@ def load(target: str) -> Callable[..., Any]:
     """
     home, colon, path = target.rpartition(":")
     if not colon or not home or not path:
-        whole = "a whole script is SCRIPT.py or -m MODULE, a program stands behind --"
-        raise Refused(f"TARGET must be {FORMS}, not {target!r}; {whole}")
+        raise Refused(f"TARGET must be {FORMS}, not {target!r}; {_instead(target)}")
     is_file = home.endswith(".py") or os.sep in home
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)
     module = _load_file(home) if is_file else _load_module(home)
     return _find(module, home, path)
+
+
+def _instead(word: str) -> str:
+    """What else the word may be for, as a hint."""
+    from shutil import which
+
+    if word and os.path.isfile(f"{word}.py"):
+        return f"the whole script is {word}.py, a function in it is {word}:NAME"
+    if word and which(word):
+        return f"the program of that name runs behind --, as in: calloff run -- {word}"
+    return "a whole script is SCRIPT.py or -m MODULE, a program stands behind --"
 
 
 def _load_module(name: str) -> ModuleType:

@@ -96,11 +96,11 @@ def _close_to(file: str) -> str:
 
     folder, name = os.path.split(file)
     try:
-        there = [entry for entry in os.listdir(folder or ".") if entry.endswith(".py")]
+        there = {entry.removesuffix(".py"): entry for entry in os.listdir(folder or ".") if entry.endswith(".py")}
     except OSError:
         return ""
-    close = get_close_matches(name, there, 1)
-    return f"; did you mean {os.path.join(folder, close[0])!r}?" if close else ""
+    close = get_close_matches(name.removesuffix(".py"), there, 1)
+    return f"; did you mean {os.path.join(folder, there[close[0]])!r}?" if close else ""
 
 
 def _see_module(name: str) -> None:

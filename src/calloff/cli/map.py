@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ._map_input import FORMATS, items_of, split_words, total_of
-from ._options import Parser, duration, parser, time_limit
+from ._options import Parser, duration, parser, time_limit, whole
 from ._refusal import Refused
 from ._target import load
 
@@ -95,6 +95,8 @@ def _read(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     if "--" in head:
         at = head.index("--")
         head, words = head[:at], head[at + 1 :]
+    if ":::" in head:
+        raise Refused("::: is for a PROGRAM behind --; a function gets its items from --input (- for stdin)")
     options = _parser().parse_args(head)
     is_program = "--" in argv
     if is_program == (options.target is not None):
@@ -108,7 +110,7 @@ def _read(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
             setattr(options, name, read(name, getattr(options, name)))
     for name in ("retry", "batch"):
         if getattr(options, name) is not None:
-            setattr(options, name, _whole(name, getattr(options, name), 0 if name == "retry" else 1))
+            setattr(options, name, whole(name, getattr(options, name), 0 if name == "retry" else 1))
     options.max_failures = _share("max-failures", options.max_failures)
     options.rate = _rate(options.rate)
     options.memory = _size(options.memory)
@@ -124,7 +126,8 @@ def _read(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
             raise Refused("items come from --input or after :::, not from both")
         options.items, options.total = given, len(given)
     elif options.input is None:
-        raise Refused("--input is missing: a file with an item a line, or - for stdin")
+        more = "; or ::: ITEM... behind the PROGRAM" if is_program else ""
+        raise Refused(f"--input is missing: a file with an item a line, or - for stdin{more}")
     else:
         if options.output is not None and _is_same(options.input, options.output):
             raise Refused(f"--input and --output are the same file, {options.output!r}: give another output")
@@ -139,12 +142,6 @@ def _is_same(source: str, output: str) -> bool:
     except (OSError, ValueError, AttributeError):  # not there
         return False
     return os.path.samestat(read, written)
-
-
-def _whole(name: str, text: str, least: int) -> int:
-    if not text.isdecimal() or int(text) < least:
-        raise Refused(f"--{name} must be a whole number, {least} or more, not {text!r}")
-    return int(text)
 
 
 def _share(name: str, text: str | None) -> float | None:

@@ -101,16 +101,16 @@ def _read(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str], Form]:
     mark = argv[end] if end < len(argv) and argv[end] in ("--", "-m") else ""
     options = _parser().parse_args(argv[:end])
     words = list(argv[end + bool(mark) :])
-    if not words:
-        what = {"--": "PROGRAM is missing after --", "-m": "MODULE is missing after -m"}.get(mark, "TARGET is missing")
-        raise Refused(f"{what}; see calloff run --help")
-    form: Form = "program" if mark == "--" else "module" if mark else "file" if is_script(words[0]) else "function"
     for name in ("timeout", "grace", "stall", "every"):
         if getattr(options, name) is not None:
             read = time_limit if name in ("timeout", "stall") else duration
             setattr(options, name, read(name, getattr(options, name)))
     if options.every == 0:
         raise Refused("--every must be more than 0")
+    if not words:
+        what = {"--": "PROGRAM is missing after --", "-m": "MODULE is missing after -m"}.get(mark, "TARGET is missing")
+        raise Refused(f"{what}; see calloff run --help")
+    form: Form = "program" if mark == "--" else "module" if mark else "file" if is_script(words[0]) else "function"
     if options.foreground and form != "program":
         raise Refused("--foreground is for a PROGRAM behind --; a script on a terminal has it anyway")
     strayed = [

@@ -12,8 +12,9 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from .._words.durations_text import read_duration
 from ._sweep.case import ORACLES
@@ -29,6 +30,14 @@ from ._sweep.whole import HOWS, is_async, make_case
 __all__ = ["main"]
 
 _ROLES = ("setup", "check", "teardown", "bystander")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Whatever is wrong with the command line is said in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        missing = message.removeprefix("the following arguments are required: ")
+        raise _Usage(f"{message if missing == message else f'{missing} is missing'}; see {self.prog} --help")
 
 
 class _Usage(Exception):
@@ -50,13 +59,14 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "calloff sweep") -> i
     parser = _parser(prog)
     try:
         options = parser.parse_args(argv)
-    except SystemExit as exit:
+    except SystemExit as exit:  # after --help
         return int(exit.code or 0)
+    except _Usage as error:
+        return _refuse(prog, error)
     try:
         report = _sweep(options, prog)
     except _Usage as error:
-        print(f"{prog}: {error}", file=sys.stderr)
-        return 2
+        return _refuse(prog, error)
     except KeyboardInterrupt:
         kept = f"; the same command goes on from {options.resume}" if options.resume else ""
         print(f"{prog}: interrupted{kept}", file=sys.stderr)
@@ -69,11 +79,18 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "calloff sweep") -> i
     return report.exit_status
 
 
+def _refuse(prog: str, error: _Usage) -> int:
+    print(f"{prog}: {error}", file=sys.stderr)
+    return 2
+
+
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=prog,
+        usage=f"{prog} [OPTION...] TARGET",
         description="Run an async function again and again, call it off at every await, and tell what breaks.",
         allow_abbrev=False,
+        formatter_class=partial(argparse.HelpFormatter, width=100),
     )
     parser.add_argument("target", metavar="TARGET", help="path/to/file.py:function or package.module:function")
     for role, text in (
@@ -96,7 +113,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     )
     how = "what calls it off (%(default)s); disconnect: the client of a --request goes away"
     parser.add_argument("--how", choices=(*HOWS, "disconnect"), default="cancel", help=how)
-    parser.add_argument("--without", metavar="LIST", default="", help=f"oracles to leave out, of {','.join(ORACLES)}")
+    parser.add_argument("--without", metavar="LIST", default="", help=f"oracles to leave out, of {', '.join(ORACLES)}")
     parser.add_argument("--known", metavar="FILE", help="findings to live with: a line each, ID and the reason")
     parser.add_argument("--resume", metavar="FILE", help="keep results here, and try only what is missing")
     parser.add_argument("--jobs", metavar="N", type=int, default=1, help="runs at once (%(default)s)")

@@ -80,6 +80,8 @@ def command(
 
 
 def _text(value: Any, what: str) -> str:
+    if isinstance(value, (list, tuple)):
+        raise TypeError(f"{what} of a command must be a text or a path, not {value!r}: its words are arguments, *words")
     if not isinstance(value, (str, os.PathLike)):
         raise TypeError(f"{what} of a command must be a text or a path, not {value!r}")
     text = os.fspath(value)

@@ -104,7 +104,8 @@ def find(program: str, env: Mapping[str, str], cwd: str) -> str:
             refused = path
     if refused is not None:
         raise PermissionError(errno.EACCES, "not an executable program", refused)
-    raise FileNotFoundError(errno.ENOENT, "no such program on PATH", program)
+    apart = "" if len(program.split()) < 2 else " (its arguments are words of their own, behind it)"
+    raise FileNotFoundError(errno.ENOENT, f"no such program on PATH{apart}", program)
 
 
 def _executable(path: str) -> bool:

@@ -45,7 +45,7 @@ class Processes:
         started and left behind is killed before its result is told.
         """
         if not callable(fn):
-            raise TypeError(f"process() needs a function, not {fn!r}")
+            raise TypeError(f"process() needs a function that is not called yet, as in process(fn, 1), not {fn!r}")
         return ProcessWork(fn, args, kwargs, _name(fn))
 
     def configure(

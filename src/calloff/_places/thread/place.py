@@ -40,7 +40,7 @@ class Threads:
         is abandoned: control comes back, the thread is replaced and never waited for, not even at the program's end.
         """
         if not callable(fn):
-            raise TypeError(f"thread() needs a function, not {fn!r}")
+            raise TypeError(f"thread() needs a function that is not called yet, as in thread(fn, 1), not {fn!r}")
         name = _name(fn)
         if inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(type(fn).__call__):
             raise TypeError(f"{name} is an async function, which runs in a task: calloff.start({name}(...))")

@@ -1,0 +1,52 @@
+"""What somebody is told who holds the command line wrongly: one sentence, with what was meant, before anything starts."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from calloff import cli
+
+WRONG = [
+    ("--verson", "there is no option '--verson' (did you mean '--version'?)"),
+    ("help sweeep", "there is no verb 'sweeep' (did you mean 'sweep'?)"),
+    ("show", "ID is missing; see calloff show --help"),
+    ("sweep", "TARGET is missing; see calloff sweep --help"),
+    ("sweep --how cancle x.py:f", "invalid choice: 'cancle'"),
+    ("ps --state runing", "--state must be one of pending, running,"),
+    ("ps --state runing", "not 'runing' (did you mean running?)"),
+    ("ps --limit x", "--limit must be a whole number, 0 or more, not 'x'"),
+    ("top --sort agee", "(did you mean age?)"),
+    ("run --timeout jobs.py", "--timeout must be a duration such as 3, 3s, 500ms, 1m30s or 2h, not 'jobs.py'"),
+    ("run jobz.py", "there is no file 'jobz.py'; did you mean 'jobs.py'?"),
+    ("run unlike.py", "there is no file 'unlike.py'\n"),
+    ("run jobs", "the whole script is jobs.py, a function in it is jobs:NAME"),
+    ("run sh", "the program of that name runs behind --, as in: calloff run -- sh"),
+    ("run -- sh%-c%true", "no such program on PATH (its arguments are words of their own, behind it): 'sh -c true'"),
+    ("map jobs:load ::: 1 2", "::: is for a PROGRAM behind --; a function gets its items from --input"),
+    ("map -- echo {}", "--input is missing: a file with an item a line, or - for stdin; or ::: ITEM..."),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), WRONG)
+def test_one_sentence(
+    words: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "jobs.py").write_text("async def load(n): pass\n")
+    monkeypatch.chdir(tmp_path)
+    status = cli.main([word.replace("%", " ") for word in words.split()])
+    out, err = capsys.readouterr()
+    assert (status in (2, 127), out) == (True, "")
+    assert said in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", ["--help", "ps --json", "completion bash"])
+def test_output_that_can_not_be_written_is_told_in_a_line(words: str) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "calloff", *words.split()]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    who = "calloff" if words == "--help" else f"calloff {words.split()[0]}"
+    assert done.stderr == f"{who}: the output could not be written: No space left on device\n"
+    assert done.returncode == 125
