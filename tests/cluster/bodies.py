@@ -68,3 +68,23 @@ def sleepers(seconds: str) -> list[int]:
             if words[:2] == [b"sleep", seconds.encode()]:
                 found.append(int(name))
     return found
+
+
+def workers_of(agent: int) -> list[int]:
+    """The workers below the keeper of an agent."""
+    parents: dict[int, int] = {}
+    keepers: set[int] = set()
+    workers: list[int] = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                comm, _, rest = Path(f"/proc/{name}/stat").read_text().partition("(")[2].rpartition(")")
+                words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            parents[int(name)] = int(rest.split()[1])
+            if comm == "calloff-keeper" and str(agent).encode() in words:
+                keepers.add(int(name))
+            elif comm == "calloff-worker":
+                workers.append(int(name))
+    return [worker for worker in workers if parents.get(parents[worker]) in keepers]

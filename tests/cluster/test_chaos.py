@@ -12,11 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from cluster import bodies
-from cluster.test_faults import LEASE, Cuts, opened, until
+from cluster.nodes import LEASE, Wires, opened, until
 
 import calloff
 import calloff.cluster
-from calloff.cluster import Cluster, NodeLost
+from calloff.cluster import Cluster
 
 COUNT = int(os.environ.get("CALLOFF_CHAOS", "40"))
 SEED = int(os.environ.get("CALLOFF_SEED") or time.time_ns() % 10**9)
@@ -47,7 +47,7 @@ async def _one(cluster: Cluster, rng: random.Random, number: int, folder: Path, 
         assert sort == "add"
         assert outcome.value == number + 1
     elif isinstance(outcome, calloff.Failed):
-        assert isinstance(outcome.error, NodeLost), repr(outcome.error)
+        assert isinstance(outcome.error, calloff.WorkerDied), repr(outcome.error)
     if not isinstance(outcome, calloff.Abandoned):
         assert _is_dead(path, seconds), f"{outcome} was told, and it lives"
     else:
@@ -55,7 +55,7 @@ async def _one(cluster: Cluster, rng: random.Random, number: int, folder: Path, 
         assert _is_dead(path, seconds), "its late end was told, and it lives"
 
 
-async def _faults(cluster: Cluster, cuts: Cuts, rng: random.Random, count: list[int]) -> None:
+async def _faults(cluster: Cluster, wires: Wires, rng: random.Random, count: dict[str, int]) -> None:
     while True:
         await asyncio.sleep(rng.uniform(0.2, 1.5))
         node = rng.randrange(2)
@@ -63,37 +63,48 @@ async def _faults(cluster: Cluster, cuts: Cuts, rng: random.Random, count: list[
         if link is None:
             continue
         pid, name = int(link.facts["pid"]), link.node.name
-        fault = rng.choice(("kill", "stop", "cut"))
-        count[0] += 1
-        pause = rng.choice((0.3, 2.5)) * LEASE
+        fault = rng.choice(("kill", "stop", "cut", "held there", "held here", "owner", "worker", "tidied"))
+        count[fault] = count.get(fault, 0) + 1
+        pause = rng.choice((0.3, 0.8, 2.5)) * LEASE
         if fault == "cut":
-            cuts.cut.add(name)
+            wires.cut.add(name)
             await asyncio.sleep(pause)
-            cuts.cut.discard(name)
-            if (
-                link.lost == "" and not link.closing
-            ):  # a network would send again; here it is as if the connection broke
+            wires.cut.discard(name)
+            if not link.lost and not link.closing:  # a network would send again; here it is as if the connection broke
                 cluster.post(link._ended, "the wire was cut")
-            continue
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL if fault == "kill" else signal.SIGSTOP)
-            if fault == "stop":
-                try:
-                    await asyncio.sleep(pause)
-                finally:
-                    os.kill(pid, signal.SIGCONT)
+        elif fault.startswith("held"):
+            (wires.held_there if fault == "held there" else wires.held_here).add(name)
+            await asyncio.sleep(pause)
+            wires.release(cluster)
+        elif fault == "owner":
+            cluster.post(time.sleep, pause)
+        elif fault == "worker":
+            for worker in bodies.workers_of(pid)[:1]:
+                with suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGKILL)
+        elif fault == "tidied":
+            with suppress(OSError):
+                os.unlink(link.path)
+        else:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL if fault == "kill" else signal.SIGSTOP)
+                if fault == "stop":
+                    try:
+                        await asyncio.sleep(pause)
+                    finally:
+                        os.kill(pid, signal.SIGCONT)
 
 
 def test_chaos(tmp_path: Path) -> None:
     rng = random.Random(SEED)
     print("seed", SEED)
     told: dict[str, int] = {}
-    count = [0]
+    count: dict[str, int] = {}
 
     async def main() -> None:
-        cuts = Cuts("a", "b")
-        async with asyncio.timeout(60 + COUNT), opened(cuts) as cluster:
-            faults = asyncio.create_task(_faults(cluster, cuts, rng, count))
+        wires = Wires("a", "b")
+        async with asyncio.timeout(60 + COUNT), opened(wires) as cluster:
+            faults = asyncio.create_task(_faults(cluster, wires, rng, count))
             room = asyncio.Semaphore(_AT_ONCE)
 
             async def one(number: int) -> None:
@@ -107,4 +118,4 @@ def test_chaos(tmp_path: Path) -> None:
         assert sum(told.values()) == COUNT
 
     asyncio.run(main())
-    print(told, count[0], "faults")
+    print(told, count)

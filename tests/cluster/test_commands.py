@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cluster import bodies
-from cluster.test_faults import Tree, agent, run
+from cluster.nodes import Tree, agent, run
 
 import calloff
 import calloff.cluster

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from cluster import bodies
-from cluster.test_conformance import OnCluster
-from cluster.test_faults import Tree, run, until
+from cluster.nodes import Tree, run, until
+from cluster.places import OnCluster
 
 import calloff
 import calloff.cluster

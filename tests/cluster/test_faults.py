@@ -10,104 +10,24 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from itertools import count
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cluster import bodies
+from cluster.nodes import LEASE, SLACK, Tree, Wires, agent, opened, run, seconds, until
 
 import calloff
 import calloff.cluster
-from calloff.cluster import Cluster, Node, NodeLost, Wire
-from calloff.cluster._local import _Local
+from calloff.cluster import Node, NodeLost, Wire
 
-LEASE = 1.0
-#: how much later than the lease and a second something may be on a busy machine
-SLACK = 8.0
-_numbers = count(1)
-
-
-class _Line:
-    """A wire that can be cut."""
-
-    def __init__(self, cuts: "Cuts", node: Node) -> None:
-        self.cuts, self.node = cuts, node
-
-    def write(self, parts: Sequence[bytes | memoryview]) -> None:
-        if self.node.name not in self.cuts.cut:
-            self.real.write(parts)
-
-    def close(self) -> None:
-        self.real.close()
-
-
-class Cuts(_Local):
-    """Local agents; the names in `cut` can't be reached, and what is sent meanwhile is lost."""
-
-    def __init__(self, *names: str, slots: int = 4) -> None:
-        super().__init__([Node(name, slots) for name in names])
-        self.cut: set[str] = set()
-
-    async def open(self, node: Node, heard: Callable[[bytes], None], ended: Callable[[str], None]) -> Wire:
-        if node.name in self.cut:
-            raise OSError("no way there")
-        line = _Line(self, node)
-        line.real = await super().open(node, lambda data: node.name in self.cut or heard(data), ended)
-        return line
-
-
-def opened(carrier: Any, lease: float = LEASE) -> Cluster:
-    return Cluster(carrier, lease=lease, send_path=True)
-
-
-def agent(cluster: Cluster, node: int = 0) -> int:
-    link = cluster._keeps[node].link
-    assert link is not None
-    return int(link.facts["pid"])
-
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(60):
-            await main
-
-    asyncio.run(bounded())
-
-
-async def until(true: Callable[[], object], what: str, seconds: float = 30) -> None:
-    bound = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < bound, f"never came true: {what}"
-        await asyncio.sleep(0.01)
-
-
-@pytest.fixture
-def seconds() -> str:
-    return f"8{os.getpid()}.{next(_numbers)}"
-
-
-class Tree:
-    """A deaf tree of processes on a node."""
-
-    def __init__(self, cluster: Cluster, tmp_path: Path, seconds: str, **options: Any) -> None:
-        self.path, self.seconds = tmp_path / seconds, seconds
-        self.op: calloff.Operation[None] = calloff.start(
-            cluster.process(bodies.tree, self.path, seconds), name="tree", **options
-        )
-
-    async def begun(self) -> None:
-        await until(lambda: self.path.exists() and len(bodies.sleepers(self.seconds)) == 3, "the tree has begun")
-        self.pid = int(self.path.read_text())
-
-    def is_dead(self) -> bool:
-        return not bodies.alive(self.pid) and not bodies.sleepers(self.seconds)
+__all__ = ["seconds"]
 
 
 def test_an_agent_is_killed(tmp_path: Path, seconds: str) -> None:
     async def main() -> None:
-        async with opened(Cuts("a"), lease=20) as cluster:
+        async with opened(Wires("a"), lease=20) as cluster:
             tree = Tree(cluster, tmp_path, seconds)
             await tree.begun()
             os.kill(agent(cluster), signal.SIGKILL)
@@ -124,8 +44,8 @@ def test_an_agent_is_killed(tmp_path: Path, seconds: str) -> None:
 @pytest.mark.parametrize("how", ["agent stopped", "wire cut"])
 def test_nothing_is_heard_of_a_node(tmp_path: Path, seconds: str, how: str) -> None:
     async def main() -> None:
-        cuts = Cuts("a", "b")
-        async with opened(cuts) as cluster:
+        wires = Wires("a", "b")
+        async with opened(wires) as cluster:
             told: list[tuple[str, bool]] = []
             trees = [Tree(cluster.on("a"), tmp_path, seconds + end) for end in "12"]  # type: ignore[arg-type]
             for tree in trees:
@@ -133,7 +53,7 @@ def test_nothing_is_heard_of_a_node(tmp_path: Path, seconds: str, how: str) -> N
                 tree.op.add_done_callback(lambda op, tree=tree: told.append((str(op.state), tree.is_dead())))
             pid = agent(cluster)
             if how == "wire cut":
-                cuts.cut.add("a")
+                wires.cut.add("a")
             else:
                 os.kill(pid, signal.SIGSTOP)
             cut_at = time.monotonic()
@@ -155,7 +75,7 @@ def test_nothing_is_heard_of_a_node(tmp_path: Path, seconds: str, how: str) -> N
                 assert await calloff.call(cluster.process(bodies.add, 1, 2)) == 3, "there is another node"
                 assert cluster.nodes()[0].state in ("lost", "unreachable", "up")
             finally:
-                cuts.cut.clear()
+                wires.cut.clear()
                 if bodies.alive(pid):
                     os.kill(pid, signal.SIGCONT)
             await until(lambda: cluster.nodes()[0].state == "up", "the node is back")
@@ -170,7 +90,7 @@ def test_what_was_sent_before_the_lease_ended_is_read_after_it(tmp_path: Path) -
     """The verdict is given; then the agent, which was stopped, reads a start and beats that were on their way."""
 
     async def main() -> None:
-        async with opened(Cuts("a")) as cluster:
+        async with opened(Wires("a")) as cluster:
             pid = agent(cluster)
             path = tmp_path / "late"
             link = cluster._keeps[0].link
@@ -227,7 +147,7 @@ def test_an_owner_whose_machine_sleeps(tmp_path: Path, seconds: str) -> None:
     """All of the owner stands still for longer than the lease; here its streams, and then it goes on."""
 
     async def main() -> None:
-        async with opened(Cuts("a")) as cluster:
+        async with opened(Wires("a")) as cluster:
             tree = Tree(cluster, tmp_path, seconds)
             await tree.begun()
             assert cluster._io is not None
@@ -243,7 +163,7 @@ def test_an_owner_whose_machine_sleeps(tmp_path: Path, seconds: str) -> None:
 
 def test_a_loop_that_is_held_up_loses_nothing() -> None:
     async def main() -> None:
-        async with opened(Cuts("a")) as cluster:
+        async with opened(Wires("a")) as cluster:
             op = calloff.start(cluster.process(time.sleep, 2.5 * LEASE))
             await until(lambda: str(op.state) == "running", "it runs")
             time.sleep(2 * LEASE)  # beats go out all the same
@@ -256,7 +176,7 @@ def test_a_cancel_before_the_start_and_a_second_start() -> None:
     """Frames as a wire may bring them that does not keep the order, or brings them twice."""
 
     async def main() -> None:
-        async with opened(Cuts("a")) as cluster:
+        async with opened(Wires("a")) as cluster:
             link = cluster._keeps[0].link
             assert link is not None
             heard: list[Any] = []
@@ -271,13 +191,198 @@ def test_a_cancel_before_the_start_and_a_second_start() -> None:
             first, second = 10**9, 10**9 + 1
             for _ in range(2):
                 cluster.post(link.send, "ask", first, "requested", "early", None, 0.0, None, None)
-            cluster.post(link.write, start(first))
-            for _ in range(2):
-                cluster.post(link.write, start(second))
+            for token in (first, second, second):
+                cluster.post(link.write, start(token))
+            await until(lambda: len(heard) >= 2, "two answers")
+            cluster.post(link.write, start(second))
             await until(lambda: len(heard) >= 3, "three answers")
             assert ("stopped", first, int(calloff.Rung.ASKED), ()) in heard
-            assert ("refused-start", second, "this attempt was started here before") in heard
             assert [meta[2] for meta in heard if meta[0] == "done"] == ["value"]
+            assert ("refused-start", second, "it came twice, or behind a later one") in heard
+
+    run(main())
+
+
+class _Twice(Wires):
+    """A wire that brings everything twice that begins something."""
+
+    async def open(self, node: Node, heard: Callable[[bytes], None], ended: Callable[[str], None]) -> Wire:
+        wire = await super().open(node, heard, ended)
+        write = wire.write
+
+        def twice(parts: Any) -> None:
+            write(parts)
+            if b"start" in bytes(parts[0])[:64]:
+                write(parts)
+
+        wire.write = twice  # type: ignore[method-assign]  # the wire is of this test
+        return wire
+
+
+def test_a_start_that_comes_twice_is_one(tmp_path: Path) -> None:
+    """Of the second nothing is told: it would be heard of the first, which runs."""
+
+    async def main() -> None:
+        async with opened(_Twice("a"), lease=20) as cluster:
+            op = calloff.start(cluster.process(bodies.sleeper, tmp_path / "mark"))
+            await until(lambda: (tmp_path / "mark").exists(), "it runs")
+            assert await calloff.call(cluster.process(bodies.add, 1, 2)) == 3
+            assert not op.done(), f"{await op.outcome()} was told, and it runs"
+            await op.stop(grace=0)
+
+    run(main())
+
+
+def test_what_is_held_up_grants_nothing(tmp_path: Path) -> None:
+    """The welcome, beats and a start come late, just in time for the start; no answer comes back."""
+    lease = 2.4
+
+    async def main() -> None:
+        wires = Wires("a")
+        wires.held_there.add("a")
+        async with opened(wires, lease) as cluster:
+            path = tmp_path / "mark"
+            op = calloff.start(cluster.process(bodies.sleeper, path))
+            await asyncio.sleep(0.8 * lease)
+            wires.cut.add("a")
+            wires.release(cluster)
+            outcome = await asyncio.wait_for(op.outcome(), lease + 1 + SLACK)
+            wires.cut.clear()
+            assert isinstance(outcome, calloff.Failed)
+            assert isinstance(outcome.error, NodeLost)
+            assert not path.exists() or not bodies.alive(int(path.read_text())), "it was called ended, and lives"
+
+    run(main())
+
+
+def test_a_node_that_was_silent_is_given_what_waits() -> None:
+    async def main() -> None:
+        wires = Wires("a")
+        async with opened(wires, lease=4) as cluster:
+            link = cluster._keeps[0].link
+            assert link is not None
+            wires.held_here.add("a")
+            await until(link.is_silent, "it is silent")
+            assert cluster.nodes()[0].state in ("silent", "lost")
+            op = calloff.start(cluster.process(bodies.add, 1, 2))
+            await asyncio.sleep(0.01)
+            wires.release(cluster)
+            assert await asyncio.wait_for(op, 10) == 3
+
+    run(main())
+
+
+def test_the_file_of_a_lease_is_tidied_away(tmp_path: Path, seconds: str) -> None:
+    """A witness finds no file: that is no proof that the agent is gone, which is only stopped."""
+
+    async def main() -> None:
+        wires = Wires("a")
+        async with opened(wires, lease=2) as cluster:
+            tree = Tree(cluster, tmp_path, seconds)
+            await tree.begun()
+            link = cluster._keeps[0].link
+            assert link is not None
+            pid = agent(cluster)
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                os.unlink(link.path)
+                cluster.post(link._ended, "the connection broke")
+                outcome = await asyncio.wait_for(tree.op.outcome(), 2 + 1 + SLACK)
+                assert tree.is_dead(), "it was called ended, and lives"
+                assert isinstance(outcome, calloff.Failed)
+            finally:
+                os.kill(pid, signal.SIGCONT)
+
+    run(main())
+
+
+def test_a_carrier_that_raises_what_it_likes() -> None:
+    class Odd(Wires):
+        tries = 0
+
+        async def open(self, node: Node, heard: Callable[[bytes], None], ended: Callable[[str], None]) -> Wire:
+            self.tries += 1
+            if self.tries in (2, 3):
+                raise RuntimeError("odd")
+            return await super().open(node, heard, ended)
+
+    async def main() -> None:
+        odd = Odd("a")
+        async with opened(odd, lease=20) as cluster:
+            os.kill(agent(cluster), signal.SIGKILL)
+            await until(lambda: odd.tries > 3 and cluster.nodes()[0].state == "up", "it is connected again")
+            assert await calloff.call(cluster.process(bodies.add, 1, 2)) == 3
+
+    run(main())
+
+
+def test_the_clocks_of_the_walls_are_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the owner by a day ahead, that of the node by a day back, and then a second back at each look."""
+    stepping = """
+        import time
+        def stepped(real, unit):
+            looks = 0
+            def read():
+                nonlocal looks
+                looks += 2
+                return real() - unit * (86400 + looks)
+            return read
+        time.time, time.time_ns = stepped(time.time, 1), stepped(time.time_ns, 10**9)
+    """
+    (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(stepping))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    async def main() -> None:
+        async with opened(Wires("a")) as cluster:
+            real, until = time.time, time.monotonic() + 1.5 * LEASE
+            op = calloff.start(cluster.process(time.sleep, 600), timeout=1.5 * LEASE, grace=0.1)
+            monkeypatch.setattr(time, "time", lambda: real() + 86400)
+            while time.monotonic() < until:
+                await asyncio.sleep(0.05)
+            with pytest.raises(calloff.TimedOut):
+                await op
+
+    run(main())
+
+
+class _OtherClock(Wires):
+    """A node that was started long ago: its clock of leases is far from ours."""
+
+    async def open(self, node: Node, heard: Callable[[bytes], None], ended: Callable[[str], None]) -> Wire:
+        import calloff.cluster._local as local
+
+        words = ["unshare", "--time", "--boottime", "5000000", "--monotonic", "5000000", "--fork", "--"]
+        real = subprocess.run
+        patched = lambda argv, **options: real([*words, *argv], **options)  # noqa: E731
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(local.subprocess, "run", patched)
+            return await super().open(node, heard, ended)
+
+
+def _has_time_namespaces() -> bool:
+    try:
+        return not subprocess.run(["unshare", "--time", "--boottime", "5", "--fork", "true"], check=False).returncode
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not _has_time_namespaces(), reason="needs root, and namespaces of time")
+def test_a_node_with_another_clock(tmp_path: Path, seconds: str) -> None:
+    async def main() -> None:
+        wires = _OtherClock("a")
+        async with opened(wires) as cluster:
+            link = cluster._keeps[0].link
+            assert link is not None
+            assert link._node_clock > 5000000
+            tree = Tree(cluster, tmp_path, seconds)
+            await tree.begun()
+            await asyncio.sleep(1.5 * LEASE)
+            assert not tree.op.done()
+            wires.cut.add("a")
+            outcome = await asyncio.wait_for(tree.op.outcome(), LEASE + 1 + SLACK)
+            assert tree.is_dead()
+            assert isinstance(outcome, calloff.Failed)
+            wires.cut.clear()
 
     run(main())
 
@@ -292,7 +397,7 @@ def test_a_version_that_differs(fact: str, monkeypatch: pytest.MonkeyPatch) -> N
 
     async def main() -> None:
         with pytest.raises(calloff.cluster.NodeRefused, match=r"node a has .*9\."):
-            async with opened(Cuts("a")):
+            async with opened(Wires("a")):
                 pass
 
     run(main())
@@ -306,7 +411,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
     async def main() -> None:
-        async with opened(Cuts("a")) as cluster:
+        async with opened(Wires("a")) as cluster:
             assert cluster._keeps[0].link is not None
             assert cluster._keeps[0].link.path == ""
             assert await calloff.call(cluster.process(bodies.add, 1, 2)) == 3

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from cluster import bodies
+from cluster.nodes import Tree, agent, run, until
+from cluster.places import OnCluster
 from cluster.sshd import SSHD, serving
-from cluster.test_conformance import OnCluster
-from cluster.test_faults import Tree, agent, run, until
 
 import calloff
 import calloff.cluster

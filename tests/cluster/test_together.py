@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from cluster import bodies
-from cluster.test_faults import run, until
+from cluster.nodes import run, until
 
 import calloff
 import calloff.cluster

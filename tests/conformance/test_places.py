@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from conformance import bodies
+from conformance.functions import OfFunctions
 
 import calloff
 from calloff import Rung
@@ -54,36 +55,8 @@ class TestTask(OnEveryLoop):
         return bodies.look_async()
 
 
-class Blocking(OnEveryLoop):
+class Blocking(OfFunctions, OnEveryLoop):
     """The places that run blocking functions."""
-
-    where_shows = "wait"
-    traceback_shows = "in fail"
-    at: Callable[..., Any]
-
-    def returns(self, value: str) -> Any:
-        return self.at(bodies.give, value)
-
-    def raises(self, text: str) -> Any:
-        return self.at(bodies.fail, text)
-
-    def waits(self, mark: Path) -> Any:
-        return self.at(bodies.wait, mark)
-
-    def refuses(self, mark: Path) -> Any:
-        return self.at(bodies.refuse, mark)
-
-    def declines(self, mark: Path, value: str) -> Any:
-        return self.at(bodies.decline, mark, value)
-
-    def cleans_up(self, mark: Path, done: Path) -> Any:
-        return self.at(bodies.clean_up, mark, done)
-
-    def reports(self, mark: Path) -> Any:
-        return self.at(bodies.report, mark)
-
-    def looks(self) -> Any:
-        return self.at(bodies.look)
 
 
 class TestThread(Blocking):

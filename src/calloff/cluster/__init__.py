@@ -14,14 +14,14 @@ frame                                            from means
 ================================================ ==== ================================================================
 ``hello, facts, path, clock``                    A    the agent lives: its versions, its machine, the file of its
                                                       lease, its clock
-``welcome, lease, slots, path, cwd``             O    what it is to be; the lease begins
+``welcome, until, slots, path, cwd``             O    what it is to be; the lease begins, on the agent's clock, too
 ``beat, n, until``                               O    the owner lives, and is believed to until then, on the agent's
                                                       clock: the last that it has told, and the lease. So a beat that
                                                       is late grants nothing that the owner does not know of
 ``beat, n, clock``                               A    heard
 ``start, token, ref, valid, left, force, stamp`` O    run the call in the pickle, if the clock is not past `valid`;
                                                       `left` seconds to its deadline, `force` to force. A token is one
-                                                      attempt, for ever: a second start with it is refused
+                                                      attempt, for ever: a second start with it does nothing
 ``ask, token, kind, text, by, ago, left, force`` O    ask it to end; remembered when it comes before the start
 ``limit, token, left, force``                    O    the deadline was changed
 ``force, token``                                 O    kill it and everything below it

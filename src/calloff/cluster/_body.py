@@ -12,6 +12,7 @@ from .._child.wire import frame
 from .._places.process.body import ProcessBody, _first_line
 from .._places.process.facts import Stamp, stamp_of
 from .._places.process.packing import Packed, pack
+from .._places.process.unpickling import attempt
 from .._words.frame import RawStack
 from .._words.place import Sink, Work
 from .._words.report import Rung
@@ -169,7 +170,7 @@ class ClusterBody(ProcessBody):
         if self._answer is None:
             self.look()
         answer, self._answer = self._answer, None
-        if answer is not None and link.silent() < link.lease / 2:
+        if answer is not None and not link.is_silent():
             answer.wait(_PATIENCE)
         return (self._node(link), *(self._seen or self._first_line))
 
@@ -211,7 +212,8 @@ class ClusterBody(ProcessBody):
         elif kind == "raised":
             self._let_go(link)
             self._warn(tuple(parts[0]))
-            sink.raised(pickle.loads(data))
+            error, problem = attempt(pickle.loads, data)
+            sink.raised(error if problem is None else problem)
         elif kind == "stopped":
             rung, survivors = parts
             if not survivors:

@@ -214,7 +214,7 @@ class Cluster(Nodes):
         busy = self._busy.get(link)
         if busy is not None:
             busy.pop(body.token, None)
-        self._feed()
+        self.feed()
 
     def post(self, act: Callable[..., object], *args: Any) -> None:
         """Have it called in the thread of the streams."""
@@ -230,11 +230,12 @@ class Cluster(Nodes):
         best, most = None, 0
         for link in self._links:
             free = link.slots - len(self._busy[link])
-            if free > most and (not labels or set(labels) <= link.words) and link.silent() < link.lease / 2:
+            if free > most and (not labels or set(labels) <= link.words) and not link.is_silent():
                 best, most = link, free
         return best
 
-    def _feed(self) -> None:
+    def feed(self) -> None:
+        """Send what waits to the nodes with free slots."""
         if self._closing:
             return
         for labels in tuple(self._waiting):
@@ -251,7 +252,7 @@ class Cluster(Nodes):
         if not self._closing:
             self._links.append(link)
             self._busy[link] = {}
-            self._feed()
+            self.feed()
 
     def down(self, link: Link) -> None:
         """A node can't be used any more; what runs there is not settled yet."""
@@ -300,7 +301,7 @@ class Cluster(Nodes):
                 continue
             busy = len(self._busy.get(link, ()))
             silent = link.silent()
-            state = "up" if silent < link.lease / 2 else "silent"
+            state = "silent" if link.is_silent() else "up"
             found.append(NodeState(link.node.name, state, 0.0 if state == "up" else silent, link.slots, busy))
         return tuple(found)
 

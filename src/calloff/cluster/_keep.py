@@ -49,7 +49,7 @@ class Keep:
         return error
 
     async def _connect(self) -> CalloffError | None:
-        link = Link(self.node, self._lease, self._up, self._saw)
+        link = Link(self.node, self._lease, self._up, self._saw, self._awake)
         try:
             await link.open(self._carrier, self._path, self._cwd)
         except CalloffError as error:
@@ -70,10 +70,7 @@ class Keep:
             if self.link is None:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONG_PAUSE)
-                try:
-                    await self._connect()
-                except Exception as error:  # a carrier of the program's own
-                    self.why = f"{type(error).__name__}: {error}"
+                await self._try()
                 continue
             link = self.link
             await link.ended
@@ -84,7 +81,13 @@ class Keep:
             _logger.warning("node %s was lost: %s", self.node.name, link.lost)
             self._cluster.tell(self._cluster.down, link)
             self._judge(link)
+            await self._try()
+
+    async def _try(self) -> None:
+        try:
             await self._connect()
+        except Exception as error:  # a carrier of the program's own
+            self.why = f"{type(error).__name__}: {error}"
 
     def _judge(self, link: Link) -> None:
         task = asyncio.get_running_loop().create_task(self._verdict(link))
@@ -118,6 +121,9 @@ class Keep:
 
     def _saw(self, link: Link, token: int, stack: Any) -> None:
         self._cluster.saw(link, token, stack)
+
+    def _awake(self) -> None:
+        self._cluster.tell(self._cluster.feed)
 
     def close(self) -> None:
         """The cluster is left."""

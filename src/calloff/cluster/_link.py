@@ -42,6 +42,7 @@ class Link:
         lease: seconds.
         up: called with the frames that are for others.
         saw: called with answers to a look: a token and a stack.
+        awake: called when it is heard of after it had gone silent.
     """
 
     def __init__(
@@ -50,10 +51,11 @@ class Link:
         lease: float,
         up: Callable[["Link", list[Any]], None],
         saw: Callable[["Link", int, Any], None],
+        awake: Callable[[], None],
     ) -> None:
         self.node: Node = node
         self.lease: float = lease
-        self._up, self._saw = up, saw
+        self._up, self._saw, self._awake = up, saw, awake
         self.words: frozenset[str] = frozenset((node.name, *node.labels))
         self._frames = Frames()
         self._boot: Boot | None = None
@@ -100,7 +102,7 @@ class Link:
             self.close()
             raise
         self._check()
-        self.send("welcome", self.lease, self.slots, path, cwd)
+        self.send("welcome", self.valid(), self.slots, path, cwd)
         self._task = asyncio.get_running_loop().create_task(self._beats())
         return self
 
@@ -140,7 +142,7 @@ class Link:
         while not self.lost:
             self._number += 1
             self.send("beat", self._number, self._node_clock + self.lease)
-            await asyncio.sleep(self.lease / _BEATS)
+            await asyncio.sleep(max(0.001, min(self.lease / _BEATS, self.certain_at() - time.monotonic())))
             if time.monotonic() >= self.certain_at():
                 self._ended(f"nothing came from it for {self.silent():.1f} s")
 
@@ -194,7 +196,10 @@ class Link:
             self._up(self, others)
 
     def _answered(self, clock: float) -> None:
+        was_silent = self.is_silent()
         self.heard_at, self._node_clock = time.monotonic(), max(self._node_clock, clock)
+        if was_silent:
+            self._awake()
 
     def _ended(self, why: str) -> None:
         """No more of it."""
@@ -225,6 +230,10 @@ class Link:
     def silent(self) -> float:
         """Seconds since anything was heard that counts."""
         return time.monotonic() - self.heard_at
+
+    def is_silent(self) -> bool:
+        """Whether so much of the lease is over that nothing new is sent there."""
+        return self.silent() >= self.lease / 2
 
     def certain_at(self) -> float:
         """When all its work is dead for certain if nothing comes any more, on the monotonic clock."""
