@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from random import Random, SystemRandom
@@ -28,18 +29,22 @@ from chaos_outside import OUTSIDE, wrapped
 
 MIX = str(Path(__file__).with_name("chaos_mix.py"))
 ROUND = 500
-NOTHING = {"operations": 0, "begun": 0, "endings": {}, "longest": 0.0}
+NOTHING = {"operations": 0, "begun": 0, "endings": {}, "longest": 0.0, "lost": []}
 LOOPS = ["asyncio", "eager", "uvloop"] if sys.version_info >= (3, 12) else ["asyncio", "uvloop"]
 
 
-def left_of(run: str) -> list[str]:
-    return [shown for _, _, shown in alive(run.encode())]
+def left_of(run: str, lost: Sequence[str]) -> list[str]:
+    known = [token.encode() for token in lost]
+    return [shown for _, text, shown in alive(run.encode()) if not any(token in text for token in known)]
 
 
-def wait_until_gone(run: str, seconds: float) -> tuple[float, list[str]]:
-    """How long it took until nothing of the run was left, and what is left after that time all the same."""
+def wait_until_gone(run: str, seconds: float, lost: Sequence[str] = ()) -> tuple[float, list[str]]:
+    """How long it took until nothing of the run was left, and what is left after that time all the same.
+
+    What carries a token of the `lost` may be left: so it was told.
+    """
     began = time.monotonic()
-    while (left := left_of(run)) and time.monotonic() - began < seconds:
+    while (left := left_of(run, lost)) and time.monotonic() - began < seconds:
         time.sleep(0.005)
     return time.monotonic() - began, left
 
@@ -56,7 +61,15 @@ def environment(run: str) -> dict[str, str]:
 
 
 def operations(
-    run: str, seed: int, first: int, count: int, at_once: int, loop: str, hits: Counter[str] | None, outside: str
+    run: str,
+    seed: int,
+    first: int,
+    count: int,
+    at_once: int,
+    loop: str,
+    hits: Counter[str] | None,
+    pause: float,
+    outside: str,
 ) -> dict[str, Any]:
     """One program, to its end."""
     numbers = ["--seed", str(seed), "--first", str(first), "--operations", str(count), "--at-once", str(at_once)]
@@ -65,7 +78,7 @@ def operations(
     found: dict[str, Any]
     with (
         tempfile.TemporaryFile() as output,
-        nullcontext() if hits is None else Hitter(run, seed, hits),
+        nullcontext() if hits is None else Hitter(run, seed, hits, pause),
     ):  # no pipe, which a survivor would hold open
         program = subprocess.Popen(argv, env=environment(run), stdout=output)
         try:
@@ -76,7 +89,7 @@ def operations(
             program.kill()
             text = f"the program of {first} to {first + count - 1} on {loop}: {error!r}, status {program.wait()}"
             found = {**NOTHING, "findings": [{"sort": "hung", "text": text}]}
-    _, left = wait_until_gone(run, 1.0)
+    _, left = wait_until_gone(run, 1.0, found["lost"])
     found["findings"] += [{"sort": "survivor", "text": f"after the program's end: {one}"} for one in left]
     clear_away(run)
     return found
@@ -112,6 +125,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the number of the first operation (0)")
     parser.add_argument("--at-once", type=int, default=12, help="operations in flight (12)")
     parser.add_argument("--hit-helpers", action="store_true", help="kill and stop keepers and guards meanwhile")
+    parser.add_argument("--hit-pause", type=float, default=0.6, help="seconds between two of them, at most (0.6)")
     parser.add_argument(
         "--outside", default="plain", choices=[*OUTSIDE, "each"], help="what the programs live in, one after the other"
     )
@@ -132,7 +146,7 @@ def main() -> int:
         outside = worlds[number % len(worlds)]
         if outside == "closed" and loop == "uvloop":  # libuv aborts when it closes a number of a standard stream
             loop = "asyncio"
-        found = operations(run, seed, first, count, options.at_once, loop, hits, outside)
+        found = operations(run, seed, first, count, options.at_once, loop, hits, options.hit_pause, outside)
         done += found["operations"]
         begun += found["begun"]
         longest = max(longest, found["longest"])
@@ -142,13 +156,17 @@ def main() -> int:
             f"{done} operations, {len(findings)} findings, {outside}, {loop}, {time.monotonic() - began_at:.0f} s",
             flush=True,
         )
+        for finding in found["findings"]:
+            print(json.dumps(finding), flush=True)
     for number in range(options.owner_kills):
         run, loop = (f"chaos-{os.getpid()}-{seed}-owner-{number}", LOOPS[number % len(LOOPS)])
         after = random.choice([random.uniform(0, 0.2), random.uniform(0, 1.5)])
         seconds, left = kill_owner(run, random.randrange(10**6), options.at_once, loop, after)
         slowest = max(slowest, seconds)
         text = f"a second after the owner was killed, {after:.3f} s after its start, on {loop}: "
-        findings += [{"sort": "survivor", "text": text + one} for one in left]
+        for one in left:
+            findings.append({"sort": "survivor", "text": text + one})
+            print(json.dumps(findings[-1]), flush=True)
     summary(endings, options.details)
     if hits is not None:
         print(f"hit meanwhile: {', '.join(f'{what} {count}' for what, count in sorted(hits.items()))}")
@@ -158,8 +176,6 @@ def main() -> int:
     print(f"{options.owner_kills} owners killed; the slowest of them left nothing after {slowest:.3f} s")
     print(f"survivors {sorts['survivor']}, hung {sorts['hung']}, false verdicts {sorts['false verdict']}")
     print(f"files left open {sorts['file']}")
-    for finding in findings:
-        print(json.dumps(finding))
     print(f"seed {seed}, {time.monotonic() - began_at:.1f} s")
     return 1 if findings or done < options.operations else 0
 

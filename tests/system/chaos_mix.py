@@ -54,6 +54,8 @@ class Result:
     """those whose body got to run"""
     endings: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    """tokens of operations whose verdict says that something of them may run on"""
     longest: float = 0.0
     """the longest time between a request and its verdict, beyond the grace"""
 
@@ -216,10 +218,14 @@ class Mix:
     async def judge(self, case: Case, record: bodies.Record, operation: Any, outcome: Any) -> None:
         assert self.observer is not None
         wrong: list[str] = []
+        lost_sight = False
         if case.place in ("process", "command"):
             seen = await self.observer.look(case.token, os.path.join(self.folder, str(case.number)))
             self.result.begun += bool(seen["notes"]) if case.place == "process" else was_running(outcome)
-            if seen["survivors"] and not (self.hit and may_run_on(outcome)):
+            lost_sight = self.hit and may_run_on(outcome)
+            if lost_sight:
+                self.result.lost.append(case.token)
+            elif seen["survivors"]:
                 self.blame("survivor", "; ".join(seen["survivors"]), case, operation)
             if case.place == "process":
                 wrong += judge_process(case, outcome, seen, self.hit)
@@ -232,7 +238,7 @@ class Mix:
             wrong += judge_inside(case, record, operation, outcome)
         if isinstance(outcome, (calloff.Cancelled, calloff.Abandoned)):
             wrong += judge_stop(case, outcome)
-            if outcome.report.survivors and case.place in ("process", "command"):
+            if outcome.report.survivors and case.place in ("process", "command") and not lost_sight:
                 self.blame("survivor", f"told: {outcome.report.survivors}", case, operation)
         for text in wrong:
             self.blame("false verdict", text, case, operation)

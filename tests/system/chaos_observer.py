@@ -24,9 +24,16 @@ def alive(token: bytes) -> list[tuple[int, bytes, str]]:
             except OSError:
                 continue
             if token in text and (state := stat(int(entry))[0]) not in ("", "Z", "X"):
-                shown = arguments.replace(b"\0", b" ").decode(errors="replace")[:80]
+                shown = f"{name_of(entry)}: " + arguments.replace(b"\0", b" ").decode(errors="replace")[:80]
                 found.append((int(entry), text, f"{entry} ({state}) {shown}"))
     return found
+
+
+def name_of(pid: str) -> str:
+    try:
+        return Path("/proc", pid, "comm").read_text().strip()
+    except OSError:
+        return "?"
 
 
 def stat(pid: int) -> tuple[str, int]:

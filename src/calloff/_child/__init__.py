@@ -34,6 +34,7 @@ letter                              from    means; what its absence means, and w
 ``start, details``                  O to G  start the work
 ``born, pid, own`` (and a pidfd)    G to O  it runs. As long as that is awaited, O looks 4 times a second after K: one
                                             that is stopped is continued, and killed when that does not help in 0.7 s
+``alone, own``                      G to O  K is gone. From then on O looks after G itself, wherever it waits for G
 ``failed, errno, text``             G to O  it could not be started; the last letter
 ``limit, n, at, deadline, asking``  O to G  when to kill, what the work is told of its deadline, and how to ask it should
                                             O not come to it

@@ -50,6 +50,7 @@ def wake_on_children() -> tuple[int, int]:
     readable, writable = fds.pipe(os.O_NONBLOCK)
     signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGCONT, lambda *_: None)  # so that it wakes, too
     return readable, writable
 
 
@@ -68,6 +69,7 @@ class Guard:
     Args:
         control: the socket to the owner.
         owner: a pidfd of the owner, or -1.
+        keeper: the process that forks it.
         launch: starts the work as a child and returns its number.
         kind: ``worker``, ``command``, or ``foreground`` for a command in the process group of the owner.
         files: the files of the work, in its order.
@@ -80,6 +82,7 @@ class Guard:
         self,
         control: Socket,
         owner: int,
+        keeper: int,
         launch: "Launch",
         *,
         kind: str,
@@ -96,6 +99,8 @@ class Guard:
         """The settings that the work is to have."""
         self._control = control
         self._owner = owner
+        self._keeper = keeper
+        """Its number, or 0 once it is known to be gone."""
         self._lease = lease
         self._launch = launch
         self._letters = Letters()
@@ -119,6 +124,7 @@ class Guard:
 
     def run(self) -> None:
         """Start the work, watch over it, bury it, tell."""
+        self._look_for_keeper()
         cause = self._begin() or self._read()
         while not cause:
             self._wait()
@@ -128,6 +134,12 @@ class Guard:
                 cause = ITSELF
             else:
                 cause = self._read() or self._overdue()
+        if not self._keeper and self.kind == "worker" and self._reaper.leader:
+            # should this process be killed now, there is nobody but the worker, a subreaper, whom all would come to
+            reaper.stop_and_kill_below(self._reaper.leader, self._pause)
+        if self._gone and self._keeper:  # it may have been stopped, and nobody else would let it go on
+            with contextlib.suppress(OSError):
+                os.kill(self._keeper, signal.SIGCONT)
         survivors = reaper.kill_all(self._reaper, self._pause, _PATIENCE)
         how = {"status": self._reaper.status, "cause": cause, "asked": self._asked, "survivors": survivors}
         self._tell("ended", {**how, "begun": self.page.begun, "refused": self.page.refused})
@@ -175,7 +187,8 @@ class Guard:
     def let_go(self) -> None:
         """In a fork that becomes the work: nothing of the guard is to stay open there."""
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for number in (signal.SIGCHLD, signal.SIGCONT):
+            signal.signal(number, signal.SIG_DFL)
         for file in (self._control.detach(), self._owner, self._woken, self._waker):
             if file >= 0:
                 os.close(file)
@@ -193,6 +206,7 @@ class Guard:
         for file, _ in self._poll.poll(fds.milliseconds(wait)):
             if file == self._woken:
                 self._drain()
+                self._look_for_keeper()
                 if self._reaper.leader:
                     self._reaper.reap()
                 if self._reaper.was_stopped:
@@ -201,6 +215,12 @@ class Guard:
                 self._gone = True
             else:
                 self._receive()
+
+    def _look_for_keeper(self) -> None:
+        """Nobody continues this process any more, should it be stopped, when its keeper is gone: then its owner has to."""
+        if self._keeper and os.getppid() != self._keeper:
+            self._keeper = 0
+            self._tell("alone", os.getpid())
 
     def _go_on(self) -> None:
         """Continue a worker that was stopped while it waits for a function: the next one would wait for ever."""

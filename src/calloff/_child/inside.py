@@ -62,10 +62,10 @@ class InsideOperation:
         self._deadline: float | None = None
 
     def ready(self) -> None:
-        """Tell the owner that work may come."""
+        """Tell the owner that work may come, and where: a guard that is killed may not have come to tell that."""
         if self.news is not None:
             with contextlib.suppress(OSError):  # nobody is there any more
-                self.news.send(b"R", MSG_DONTWAIT)
+                self.news.send(b"R" + _NUMBER.pack(os.getpid()), MSG_DONTWAIT)
 
     def begin(self, number: int, id: str, name: str, left: float | None) -> None:
         """A new job."""

@@ -51,7 +51,8 @@ def main(argv: list[str] | None = None) -> NoReturn:
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     own = inherit.standing()[1]
     owner = _handle(owner_pid)
-    if os.getppid() == owner_pid or (argv is not None and not _has_hung_up(0)):  # else it is gone already
+    # a packed program may have a parent of its own making; else the owner is gone already
+    if os.getppid() == owner_pid or (argv is not None and not _has_hung_up(0)):
         _detach()
         for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the end of the owner is our signal
             if signal.getsignal(each) is not signal.SIG_IGN:
@@ -76,7 +77,7 @@ def _handle(pid: int) -> int:
 
 
 def _has_hung_up(file: int) -> bool:
-    """Whether the other end of a socket is closed; for a packed program, which may have a parent of its own making."""
+    """Whether the other end of a socket is closed."""
     looking = select.poll()
     looking.register(file, 0)
     return bool(looking.poll(0))
@@ -118,6 +119,7 @@ class _Lost:
 
 class _Keeper:
     def __init__(self, socket: Socket, owner: int, own: inherit.Settings) -> None:
+        self._me = os.getpid()
         self._socket = socket
         self._owner = owner
         self._own = own
@@ -197,6 +199,10 @@ class _Keeper:
         return True
 
     def _fork(self, kind: str, number: int, files: list[int]) -> None:
+        if _has_hung_up(files[0]):  # the start was taken back while it waited for us
+            for file in files:
+                os.close(file)
+            return
         try:
             page = Page()
             pid = os.fork()
@@ -272,7 +278,7 @@ class _Keeper:
         if kind == "worker":
             from .worker import launch
         own, lease = self._own, self._lease
-        Guard(control, self._owner, launch, kind=kind, files=files[1:], page=page, own=own, lease=lease).run()
+        Guard(control, self._owner, self._me, launch, kind=kind, files=files[1:], page=page, own=own, lease=lease).run()
 
     # --- its children
 
@@ -336,7 +342,7 @@ class _Keeper:
             self._tell(number)
 
     def _orphans(self) -> list[int]:
-        me, ours = os.getpid(), self._guards.keys() | self._heirs
+        me, ours = self._me, self._guards.keys() | self._heirs
         return [pid for pid, parent in proc.descendants(me, self._first) if parent == me and pid not in ours]
 
     def _tell_later(self, number: int, file: int, leader: int) -> None:

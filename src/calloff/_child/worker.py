@@ -151,8 +151,8 @@ class _Worker:
     def serve(self) -> None:
         """Until the owner closes the socket."""
         reader = Reader(self._socket)
-        reaper.stop_with_parent()  # from now on somebody knows our number, and will end us
         operation.ready()
+        reaper.stop_with_parent()  # somebody knows our number by now, and will end us
         while True:
             try:
                 found = reader.read()

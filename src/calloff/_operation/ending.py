@@ -123,7 +123,7 @@ def raised(operation: "Operation[Any]", error: BaseException, survivors: tuple[s
 def stopped(operation: "Operation[Any]", rung: Rung | None = None, survivors: tuple[str, ...] = ()) -> None:
     """The body ended because it was stopped; with `survivors`, a second call tells that these have ended, too."""
     if operation._ended_at is not None:
-        _end_late(operation, "was let go of with its task" if rung is Rung.ABANDONED else "obeyed")
+        _end_late(operation, "was let go of" if rung is Rung.ABANDONED else "obeyed")
         return
     stop = operation._stop
     if stop is None:

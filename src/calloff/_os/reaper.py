@@ -30,6 +30,7 @@ __all__ = [
     "left_below",
     "name_process",
     "no_core_file",
+    "stop_and_kill_below",
     "stop_with_parent",
     "strike",
     "subreaper",
@@ -239,19 +240,34 @@ def kill_from_outside(root: int) -> None:
 
     with contextlib.suppress(OSError, AttributeError), fds.Files() as files:
         handle = files.add(os.pidfd_open(root))
-        until = monotonic() + _KILLING
-        empty = 0  # the system may leave one out while another one ends: it is asked again
-        while empty < _SURE and monotonic() < until:
-            below = [pid for pid, _ in proc.descendants(root) if proc.state_of(pid) not in ("Z", "X", "")]
-            empty = 0 if below else empty + 1
-            for pid in below:
-                with contextlib.suppress(OSError):
-                    os.kill(pid, _signal.SIGKILL)
-            fds.is_readable(handle, 0.002)
+        _kill_below(root, lambda seconds: fds.is_readable(handle, seconds))
         for kill in (os.kill, os.killpg):
             with contextlib.suppress(OSError):
                 kill(root, _signal.SIGKILL)
         fds.is_readable(handle, _DYING)
+
+
+def stop_and_kill_below(root: int, pause: "Callable[[float], object]") -> None:
+    """Stop a child that is a subreaper, and kill all below it: whoever does that may be killed meanwhile."""
+    try:
+        os.kill(root, _signal.SIGSTOP)
+    except OSError:
+        return
+    _kill_below(root, pause)
+
+
+def _kill_below(root: int, pause: "Callable[[float], object]") -> None:
+    until = monotonic() + _KILLING
+    empty = 0  # the system may leave one out while another one ends: it is asked again
+    while empty < _SURE and monotonic() < until:
+        below = [pid for pid, _ in proc.descendants(root) if proc.state_of(pid) not in ("Z", "X", "")]
+        empty = 0 if below else empty + 1
+        for pid in below:
+            try:
+                os.kill(pid, _signal.SIGKILL)
+            except OSError:
+                pass
+        pause(0.002)
 
 
 def ended(code: int) -> str:

@@ -9,7 +9,6 @@ import array
 import contextlib
 import errno
 import os
-import select
 import signal
 import socket
 import sys
@@ -17,6 +16,7 @@ import threading
 from asyncio import AbstractEventLoop
 from collections import deque
 from contextvars import Context
+from time import monotonic
 
 from .. import _child, freezing
 from .._child.wire import Letters, letter
@@ -303,13 +303,18 @@ class Keeper:
     def close(self, wait: float) -> None:
         """Let it go, and wait for its end at most `wait` seconds."""
         self.retire()
-        if wait and self.look():
-            with contextlib.suppress(OSError):
-                self._socket.setblocking(True)
-                waiting = select.poll()
-                waiting.register(self._socket.fileno(), select.POLLIN)
-                if waiting.poll(wait * 1000):
-                    os.waitpid(self.pid, os.WNOHANG)  # where its end is ours to take note of
+        if self.look():
+            until = monotonic() + wait
+            while True:
+                with contextlib.suppress(OSError):
+                    os.kill(self.pid, signal.SIGCONT)  # somebody may have stopped it
+                left = until - monotonic()
+                if left <= 0:
+                    break
+                if is_readable(self._socket.fileno(), min(left, _MOMENT)):
+                    with contextlib.suppress(OSError):
+                        os.waitpid(self.pid, os.WNOHANG)  # where its end is ours to take note of
+                    break
         self._let_go()
 
     def forget(self) -> None:

@@ -43,7 +43,7 @@ class Listener(Protocol):
         """Nothing was started."""
 
     def lost(self) -> None:
-        """The guard is gone without its last letter, and so is the keeper."""
+        """The guard is gone without its last letter, and so is the keeper: nobody else is left to kill the work."""
 
     def let_go(self) -> None:
         """The loop was closed: nothing will be heard any more, so nothing is to be kept open."""
@@ -79,6 +79,8 @@ class Guarded:
         #: there is nothing to be started again
         self._called_off = False
         self._pid = self._guard = 0
+        #: its keeper is gone: what it leaves behind, should it be killed, comes to nobody
+        self.is_alone: bool = False
         self._since = monotonic()
         self.loop: AbstractEventLoop = loop
         credentials, wanted = inherit.standing()
@@ -200,9 +202,16 @@ class Guarded:
             self._settle()
             self.keeper.look()
             Watch.of(self.loop).done(self)
+        elif kind == "alone":
+            self._guard = mail[1]
+            self.is_alone = True
+            keepers.dead(self.keeper)
+            return
         elif kind == "failed":
+            self._guard = 0
             self.close()
         elif kind == "ended":
+            self._guard = 0
             self.keeper.look()
             if self._sent is not None and not mail[1].get("launched", True) and not mail[1]["survivors"]:
                 self._begin_again(mail[1]["guard"])
@@ -265,11 +274,9 @@ class Guarded:
         unborn, known = self._sent is not None, self._unread or not self.keeper.pid
         self.close()
         if unborn and (known or self._kind != "worker"):
-            told = "nothing was started" if known else "it is not known whether anything was started"
+            told = "nothing was started" if known else "it is not known whether anything was started, which may run on"
             self._listener.failed(CalloffError(f"{told}: {words}"))
             return
-        if self._pid:
-            reaper.kill_from_outside(self._pid)
         self._listener.lost()
 
     def _begin_again(self, code: int) -> None:
@@ -331,7 +338,7 @@ class Guarded:
             keepers.release(former)
         self._tries += 1
         self._rest, self._letters, self._since = b"", Letters(), monotonic()
-        self._unread = self._is_sent = self._was_read = False
+        self._unread = self._is_sent = self._was_read = self.is_alone = False
         self._listen()
         self._send(b"".join(letters))
         Watch.of(self.loop).add(self)
@@ -360,15 +367,34 @@ class Guarded:
         self._settle()
         self._socket.close()
 
-    def bury(self) -> None:
-        """End a worker which has lost its guard, or may lose it now, and which nobody else would end then."""
-        parent = proc.parent_of(self._pid) if self._kind == "worker" and self._guard else 0
-        if parent and parent == self._guard:
+    def _abandon_guard(self) -> None:
+        """See to it that a guard which is let go ends its work, though it may be stopped, and its keeper gone."""
+        if self._sent is not None:  # it may have told what nobody has read yet
             with contextlib.suppress(OSError):
-                os.kill(self._pid, signal.SIGKILL)
-                os.kill(self._guard, signal.SIGCONT)  # it may have been stopped, and its keeper be gone
+                data, extras, _, _ = self._socket.recvmsg(1 << 12, _SPACE, _CLOEXEC)
+                self._take_note(data, extras)
+        if not self._guard:
+            return
+        parent = proc.parent_of(self._pid) if self._kind == "worker" and self._pid else 0
+        if parent and parent == self._guard:
+            if not self.is_alone:
+                with contextlib.suppress(OSError):
+                    os.kill(self._pid, signal.SIGKILL)
         elif parent and proc.name_of(self._pid) == "calloff-worker":
             reaper.kill_from_outside(self._pid)
+        with contextlib.suppress(OSError):
+            os.kill(self._guard, signal.SIGCONT)
+
+    def _take_note(self, data: bytes, extras: list[tuple[int, int, bytes]]) -> None:
+        """Note the numbers of the guard and of its work in letters that nobody will hear any more."""
+        for mail in self._letters.feed(data):
+            if mail[0] == "born":
+                self._pid, self._guard = mail[1:]
+            elif mail[0] == "alone":
+                self._guard, self.is_alone = mail[1], True
+        handle = fds.received(extras)
+        if handle is not None:
+            os.close(handle)
 
     def born(self) -> tuple[int, int] | None:
         """Pid and pidfd of the work, if it was born and the loop, which may be blocked, has not heard of it yet.
@@ -382,7 +408,7 @@ class Guarded:
         handle = fds.received(extras)
         if handle is None:
             return None
-        return Letters().feed(data)[0][1], handle  # it is the first letter, and the only one with a file
+        return next(mail[1] for mail in Letters().feed(data) if mail[0] == "born"), handle  # the only one with a file
 
     def close(self) -> None:
         """No more of it; a guard that lives kills its work."""
@@ -390,10 +416,10 @@ class Guarded:
             return
         self._ended = True
         keepers.opened.discard(self)
+        self._abandon_guard()
         self._settle()
         self._unlisten()
         self._socket.close()
-        self.bury()
         Watch.of(self.loop).done(self)
         keepers.release(self.keeper)
 

@@ -202,6 +202,8 @@ class CommandBody(Body):
         if kind == "born":
             self._handle = handle
             self.pid, self._guard = parts[:2]
+            if handle is not None:
+                Context().run(self._loop.add_reader, handle, self._has_ended)
             Context().run(self._sink.entered)
         elif kind == "failed" and not self._done:
             self._close()
@@ -213,6 +215,12 @@ class CommandBody(Body):
         elif kind == "gone" and self._left:
             self._left = False
             self._sink.stopped()  # abandoned because of survivors: now they are gone
+
+    def _has_ended(self) -> None:
+        """The program has ended: its guard is to tell so, and may be stopped."""
+        assert self._handle is not None
+        self._loop.remove_reader(self._handle)
+        self._guarded.expect()
 
     def _ended(self, status: int | None, cause: str, asked: bool, survivors: tuple[str, ...], **_: Any) -> None:
         sink = self._sink
@@ -259,14 +267,19 @@ class CommandBody(Body):
             self._sink.raised(error)
 
     def lost(self) -> None:
-        """Guard and keeper were killed: what could be found of it was killed, too, and the rest can't be."""
-        if not self._done:
-            self._close()
-            text = "both of calloff's processes that guarded it were killed: what it had detached may run on"
-            if self._sink.reason is None:
-                self._sink.raised(CommandFailed(self._plan.argv, -signal.SIGKILL, text))
-            else:
-                self._sink.stopped(Rung.KILLED)
+        """Guard and keeper were killed: what can be found of it is killed, too, and the rest can't be."""
+        if self._done:
+            return
+        if self.pid is not None:
+            reaper.kill_from_outside(self.pid)
+        self._close()
+        killed = "both of calloff's processes that guarded it were killed"
+        if self._sink.reason is None:
+            text = f"{killed}: what it had detached may run on"
+            self._sink.raised(CommandFailed(self._plan.argv, -signal.SIGKILL, text))
+        else:
+            self._sink.stopped(survivors=(f"what it had detached, if anything, may run on: {killed}",))
+            self._sink.stopped(Rung.ABANDONED)  # nobody will ever know more
 
     def let_go(self) -> None:
         """The loop was closed, and nobody hears of the end."""
@@ -276,6 +289,8 @@ class CommandBody(Body):
     def _close(self) -> None:
         self._done = True
         if self._handle is not None:
+            if not self._loop.is_closed():
+                self._loop.remove_reader(self._handle)
             os.close(self._handle)
             self._handle = None
         self._finish_streams()

@@ -13,6 +13,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from ..._child.wire import ASK, DUMP, Reader, frame
+from ..._os import reaper
 from ..._os.fds import Files, is_readable, pair, standard
 from ..._words.frame import RawStack
 from ..._words.place import Sink
@@ -51,6 +52,8 @@ class Worker:
         self.dead: bool = False
         #: it has said that work may come; what is sent before waits for that
         self.ready: bool = False
+        #: the number of the process, as itself has told it
+        self._told_pid = 0
         self.jobs: int = 0
         self._number = 0
         self._killing = False
@@ -212,7 +215,8 @@ class Worker:
     def _kill(self) -> None:
         self._end_last_look()
         if not self.dead:
-            self._looker.signal(signal.SIGKILL)  # the guard does it, too, but has to wake up first
+            if not self.guarded.is_alone:  # else what it has started would come to nobody, should the guard be killed
+                self._looker.signal(signal.SIGKILL)  # the guard does it, too, but has to wake up first
             self.guarded.write("kill")
 
     def _end_last_look(self) -> None:
@@ -310,8 +314,8 @@ class Worker:
             if not message:
                 self.pool.loop.remove_reader(self._files[1])
                 return
-            if message == b"R":
-                self.ready = True
+            if message[:1] == b"R":
+                self.ready, self._told_pid = True, int.from_bytes(message[1:], "little")
                 if self.body is not None and self._is_late is not None:
                     self._begin(self.body)
                 self.pool.prepared()
@@ -378,7 +382,11 @@ class Worker:
         self._end(lambda body: body.failed(error))
 
     def lost(self) -> None:
-        """Guard and keeper were killed, and the worker died with its guard."""
+        """Guard and keeper were killed, and the worker died with its guard, or was stopped."""
+        self._read_news()  # its guard may not have come to tell where it is
+        pid = self.pid or self._told_pid
+        if pid:
+            reaper.kill_from_outside(pid)
         if not self._killing and not self.dead:
             is_readable(self._files[0], _DYING)  # that end is closed while it dies
             self._read_last()
