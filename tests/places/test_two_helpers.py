@@ -35,34 +35,31 @@ async def is_known_to_be_alone(guard):
 
 
 @pytest.mark.parametrize("place", ["command", "process"])
-def test_a_guard_that_is_stopped_before_it_starts_anything_and_has_no_keeper(arun, monkeypatch, place):
+async def test_a_guard_that_is_stopped_before_it_starts_anything_and_has_no_keeper(monkeypatch, place):
     held = []
 
-    async def main():
-        await next_starts_work()
-        calloff.process.restart()
-        assert until(lambda: len(below(os.getpid())) == 1), "nobody but the keeper"
-        monkeypatch.setattr(kept.Guarded, "_send", lambda self, data: held.append((self, data)))
-        work = calloff.command("echo", "x") if place == "command" else calloff.process(len, "abc")
-        op = calloff.start(work, timeout=SLACK)
-        assert until(lambda: len(below(os.getpid())) == 2)
-        keeper, guard = below(os.getpid())
-        os.kill(keeper, signal.SIGKILL)
-        await is_known_to_be_alone(guard)
-        stop(guard)
-        monkeypatch.undo()
-        for guarded, data in held:
-            guarded._send(data)
-        value = await op
-        assert value == 3 if place == "process" else value.text == "x\n"
-        await next_starts_work()
-
-    arun(main)
+    await next_starts_work()
+    calloff.process.restart()
+    assert until(lambda: len(below(os.getpid())) == 1), "nobody but the keeper"
+    monkeypatch.setattr(kept.Guarded, "_send", lambda self, data: held.append((self, data)))
+    work = calloff.command("echo", "x") if place == "command" else calloff.process(len, "abc")
+    op = calloff.start(work, timeout=SLACK)
+    assert until(lambda: len(below(os.getpid())) == 2)
+    keeper, guard = below(os.getpid())
+    os.kill(keeper, signal.SIGKILL)
+    await is_known_to_be_alone(guard)
+    stop(guard)
+    monkeypatch.undo()
+    for guarded, data in held:
+        guarded._send(data)
+    value = await op
+    assert value == 3 if place == "process" else value.text == "x\n"
+    await next_starts_work()
 
 
 @pytest.mark.parametrize("keeper_is", ["stopped", "killed"])
 @pytest.mark.parametrize("place", ["command", "process"])
-def test_the_work_ends_while_its_guard_is_stopped(arun, tmp_path, place, keeper_is):
+async def test_the_work_ends_while_its_guard_is_stopped(tmp_path, place, keeper_is):
     """Nobody waits for anything else meanwhile, and no limit is set."""
     go = tmp_path / "go"
 
@@ -71,32 +68,28 @@ def test_the_work_ends_while_its_guard_is_stopped(arun, tmp_path, place, keeper_
             time.sleep(0.01)
         os._exit(3)
 
-    async def main():
-        command = calloff.command("sh", "-c", f"while [ ! -e {go} ]; do sleep 0.01; done; exit 3")
-        op = calloff.start(command if place == "command" else calloff.process(until_told, str(go)))
-        while not op.body.pid:
-            await asyncio.sleep(0.01)
-        guard = parent(op.body.pid)
-        keeper = parent(guard)
-        if keeper_is == "killed":
-            os.kill(keeper, signal.SIGKILL)
-            assert until(lambda: parent(guard) != keeper)
-        else:
-            stop(keeper)
-        stop(guard)
-        go.touch()
-        outcome = await asyncio.wait_for(op.outcome(), SLACK)
-        assert outcome.error.status == 3
-        await next_starts_work()
-
-    arun(main)
+    command = calloff.command("sh", "-c", f"while [ ! -e {go} ]; do sleep 0.01; done; exit 3")
+    op = calloff.start(command if place == "command" else calloff.process(until_told, str(go)))
+    while not op.body.pid:
+        await asyncio.sleep(0.01)
+    guard = parent(op.body.pid)
+    keeper = parent(guard)
+    if keeper_is == "killed":
+        os.kill(keeper, signal.SIGKILL)
+        assert until(lambda: parent(guard) != keeper)
+    else:
+        stop(keeper)
+    stop(guard)
+    go.touch()
+    outcome = await asyncio.wait_for(op.outcome(), SLACK)
+    assert outcome.error.status == 3
+    await next_starts_work()
 
 
 @pytest.mark.parametrize("place", ["command", "process"])
-def test_both_are_killed_while_the_work_is_called_off(arun, tmp_path, marker, place):
+async def test_both_are_killed_while_the_work_is_called_off(tmp_path, marker, place):
     """A worker keeps together what it has started; what a command has detached nobody can find, and so it is told."""
-
-    async def main():
+    try:
         op, pids = await running(place, marker, tmp_path)
         op.cancel("enough", grace=SLACK)
         for victim in ("keeper", "guard"):
@@ -111,15 +104,12 @@ def test_both_are_killed_while_the_work_is_called_off(arun, tmp_path, marker, pl
             assert "may run on" in str(outcome.report.survivors)
         assert op not in calloff.operations()
         await next_starts_work()
-
-    try:
-        arun(main)
     finally:
         for pid in marked(marker):
             os.kill(pid, signal.SIGKILL)
 
 
-def test_both_are_killed_before_the_guard_has_told_of_its_worker(arun, monkeypatch, tmp_path, marker):
+async def test_both_are_killed_before_the_guard_has_told_of_its_worker(monkeypatch, tmp_path, marker):
     """The worker is stopped when it loses its guard; it has told its number itself."""
     hear = kept.Guarded._hear
 
@@ -129,77 +119,68 @@ def test_both_are_killed_before_the_guard_has_told_of_its_worker(arun, monkeypat
         else:
             hear(self, mail, handle)
 
-    async def main():
-        await next_starts_work()
-        monkeypatch.setattr(SETTINGS, "spares", 0)
-        calloff.process.restart()
-        assert until(lambda: len(below(os.getpid())) == 1), "nobody but the keeper"
-        monkeypatch.setattr(kept.Guarded, "_hear", hear_of_no_birth)
-        op = calloff.start(calloff.process(tree, marker, str(tmp_path)))
-        while not (tmp_path / "ready").exists():
-            await asyncio.sleep(0.01)
-        worker = op.body.worker._told_pid
-        for pid in (parent(parent(worker)), parent(worker)):
-            os.kill(pid, signal.SIGKILL)
-        outcome = await asyncio.wait_for(op.outcome(), SLACK)
-        assert isinstance(outcome.error, calloff.WorkerDied)
-        assert gone(worker)
-        assert marked(marker) == []
-
-    arun(main)
+    await next_starts_work()
+    monkeypatch.setattr(SETTINGS, "spares", 0)
+    calloff.process.restart()
+    assert until(lambda: len(below(os.getpid())) == 1), "nobody but the keeper"
+    monkeypatch.setattr(kept.Guarded, "_hear", hear_of_no_birth)
+    op = calloff.start(calloff.process(tree, marker, str(tmp_path)))
+    while not (tmp_path / "ready").exists():
+        await asyncio.sleep(0.01)
+    worker = op.body.worker._told_pid
+    for pid in (parent(parent(worker)), parent(worker)):
+        os.kill(pid, signal.SIGKILL)
+    outcome = await asyncio.wait_for(op.outcome(), SLACK)
+    assert isinstance(outcome.error, calloff.WorkerDied)
+    assert gone(worker)
+    assert marked(marker) == []
 
 
-def test_a_worker_that_nobody_has_heard_of_yet_is_let_go_while_its_guard_is_stopped(arun, monkeypatch):
-    async def main():
-        await next_starts_work()
-        calloff.process.restart()
-        assert until(lambda: len(below(os.getpid())) == 1), "nobody but the keeper"
-        op = calloff.start(calloff.process(time.sleep, float(NAP)), grace=0)
-        # from here on the loop does not turn
-        assert until(lambda: len(below(os.getpid())) == 3)
-        keeper, guard, worker = below(os.getpid())
-        os.kill(keeper, signal.SIGKILL)
-        assert until(lambda: parent(guard) != keeper)
-        time.sleep(0.05)  # it says that it is alone; if it has not come to that, it is continued with its first letter
-        stop(guard)
-        op.cancel()
-        calloff.process.restart()
-        calloff.process.counts()
-        assert until(lambda: gone(worker) and gone(guard), SLACK)
-        with contextlib.suppress(asyncio.CancelledError):
-            await op
-
-    arun(main)
+async def test_a_worker_that_nobody_has_heard_of_yet_is_let_go_while_its_guard_is_stopped(monkeypatch):
+    await next_starts_work()
+    calloff.process.restart()
+    assert until(lambda: len(below(os.getpid())) == 1), "nobody but the keeper"
+    op = calloff.start(calloff.process(time.sleep, float(NAP)), grace=0)
+    # from here on the loop does not turn
+    assert until(lambda: len(below(os.getpid())) == 3)
+    keeper, guard, worker = below(os.getpid())
+    os.kill(keeper, signal.SIGKILL)
+    assert until(lambda: parent(guard) != keeper)
+    time.sleep(0.05)  # it says that it is alone; if it has not come to that, it is continued with its first letter
+    stop(guard)
+    op.cancel()
+    calloff.process.restart()
+    calloff.process.counts()
+    assert until(lambda: gone(worker) and gone(guard), SLACK)
+    with contextlib.suppress(asyncio.CancelledError):
+        await op
 
 
-def test_starts_that_are_taken_back_while_the_keeper_is_stopped_cost_it_nothing(arun, monkeypatch):
+async def test_starts_that_are_taken_back_while_the_keeper_is_stopped_cost_it_nothing(monkeypatch):
     """It does not fork for them when it goes on: its children, all in all, have touched next to no memory more."""
 
     def touched(pid):
         with open(f"/proc/{pid}/stat") as file:
             return int(file.read().rpartition(")")[2].split()[8])
 
-    async def main():
-        await next_starts_work()
-        monkeypatch.setattr(SETTINGS, "spares", 0)
-        calloff.process.restart()
-        assert until(lambda: len(below(os.getpid())) == 1), "nobody but the keeper"
-        keeper = keepers.used_now().pid
-        before = touched(keeper)
-        await calloff.call(calloff.command("true"))
-        assert until(lambda: len(below(os.getpid())) == 1)
-        one = touched(keeper) - before
-        stop(keeper)
-        for _ in range(50):
-            outcome = await calloff.start(calloff.command("true")).stop(grace=0)
-            assert outcome.report.rung is calloff.Rung.ASKED
-            if state(keeper) != "T":  # its owner looks after it four times a second
-                os.kill(keeper, signal.SIGSTOP)
-        os.kill(keeper, signal.SIGCONT)
-        before = touched(keeper)
-        await calloff.call(calloff.command("true"))
-        assert until(lambda: len(below(os.getpid())) == 1)
-        assert one > 0
-        assert touched(keeper) - before < 10 * one
-
-    arun(main)
+    await next_starts_work()
+    monkeypatch.setattr(SETTINGS, "spares", 0)
+    calloff.process.restart()
+    assert until(lambda: len(below(os.getpid())) == 1), "nobody but the keeper"
+    keeper = keepers.used_now().pid
+    before = touched(keeper)
+    await calloff.call(calloff.command("true"))
+    assert until(lambda: len(below(os.getpid())) == 1)
+    one = touched(keeper) - before
+    stop(keeper)
+    for _ in range(50):
+        outcome = await calloff.start(calloff.command("true")).stop(grace=0)
+        assert outcome.report.rung is calloff.Rung.ASKED
+        if state(keeper) != "T":  # its owner looks after it four times a second
+            os.kill(keeper, signal.SIGSTOP)
+    os.kill(keeper, signal.SIGCONT)
+    before = touched(keeper)
+    await calloff.call(calloff.command("true"))
+    assert until(lambda: len(below(os.getpid())) == 1)
+    assert one > 0
+    assert touched(keeper) - before < 10 * one

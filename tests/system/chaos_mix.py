@@ -105,6 +105,7 @@ class Mix:
         self.folder = folder
         self.observer = observer
         self.result = Result()
+        self.told: dict[str, str] = {}
 
     # --- one operation
 
@@ -132,6 +133,7 @@ class Mix:
             if not operation.done():
                 return
             outcome = await operation.outcome()
+            self.told[str(case.number)] = f"{case.place}, {case.body}, {case.way}: {outcome}"
             self.result.endings[f"{case.place}: {case.body}: {told(outcome)}"] += 1
             if self.observer is None:
                 return
@@ -196,6 +198,8 @@ class Mix:
         left = max(0.0, asked_at - loop.time()) + case.grace + GIVE_UP
         _, pending = await asyncio.wait(others, timeout=left)
         late = loop.time() - asked_at - case.grace - 1.0
+        if case.way in ("deadline", "stall") and not pending:  # which count from the begin of the body
+            late = operation.report.seconds - case.grace - 1.0 if operation.report is not None else 0.0
         for one in pending:
             one.cancel()
         if pending:
@@ -331,9 +335,10 @@ def main() -> None:
             print(folder, flush=True)
         numbers = iter(range(options.first, options.first + options.operations))
         calloff.run(mix.many(numbers, options.at_once), loop_factory=new_loop(options.loop))
-        late = [(Path(folder, name)).read_text() for name in os.listdir(folder)] if observer is not None else []
-    for text in late:  # written after the look that followed the verdict
-        mix.result.findings.append(Finding("survivor", f"notes after its verdict: {text!r}", {}))
+        late = {name: Path(folder, name).read_text() for name in os.listdir(folder)} if observer is not None else {}
+    for name, text in late.items():  # written after the look that followed the verdict
+        notes = f"notes after its verdict: {text[:200]!r}"
+        mix.result.findings.append(Finding("survivor", notes, {"number": int(name)}, mix.told.get(name, "")))
     findings = [asdict(finding) for finding in mix.result.findings]
     print(json.dumps({**vars(mix.result), "findings": findings}), flush=True)
 
