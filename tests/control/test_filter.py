@@ -18,6 +18,8 @@ from calloff.control._records import Query
         ("fetch place:process older:1m30s", Query(name="*fetch*", places=("process",), older_than=90.0)),
         ("pid:4312", Query(ids=("4312.",))),
         ("place:asyncio", Query(places=("asyncio",), tasks=True)),
+        ("place:process node:oak,elm", Query(places=("process oak", "process elm"))),
+        ("node:oak", Query(places=("task oak", "thread oak", "process oak", "command oak", "asyncio oak"))),
         ("state:", Query()),
     ],
 )

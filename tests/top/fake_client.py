@@ -36,6 +36,7 @@ class Fake:
         self.silent = ()
         self.error = None
         self.asked = []
+        self.over = 0
         self.cancels = []
         self.ending = asyncio.Event()
         self.stopped = None
@@ -60,7 +61,7 @@ class Fake:
         page = tuple(found[query.offset : query.offset + query.limit])
         pids = sorted({each.pid for each in self.rows})
         processes = tuple(Process(pid, ("python", "work.py"), 0.0, f"/run/{pid}.sock") for pid in pids)
-        return Overview(page, len(found), counts, self.silent, processes + tuple(self.silent))
+        return Overview(page, len(found), counts, self.silent, processes + tuple(self.silent), {}, {4312: self.over})
 
     async def show(self, id):
         for each in self.rows:

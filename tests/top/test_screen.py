@@ -146,6 +146,26 @@ async def test_a_filter_of_conditions(pilot, app, fake):
 
 
 @screen()
+async def test_a_filter_that_nothing_here_can_meet_shows_nothing(pilot, app, fake):
+    table = app.query_one(Table)
+    await pilot.press("slash")
+    app.query_one("#filter", Input).value = "state:failed"
+    await until(lambda: table.total == 0)
+    await pilot.press("enter", "h")
+    await until(lambda: fake.asked[-1].ended and fake.asked[-1].states == ("failed",))
+
+
+@screen()
+async def test_how_many_end_in_a_second_is_told(pilot, app, fake):
+    def more():
+        fake.over += 5
+        app._wake.set()
+        return "/s end" in text(app, "#counts")
+
+    await until(more)
+
+
+@screen()
 async def test_several_are_called_off_at_once(pilot, app, fake):
     await move_to(app, pilot, "fetch-1")
     await pilot.press("m", "m", "m")

@@ -24,6 +24,7 @@ class FakeSource:
     cancelled: list[dict[str, Any]] = field(default_factory=list)
     asked: list[Query] = field(default_factory=list)
     broken: str = ""
+    over: dict[int, int] = field(default_factory=dict)
     left: tuple[str, ...] = ()  # what those that are called off leave behind
 
     @asynccontextmanager
@@ -53,7 +54,7 @@ class FakeSource:
             counts[row.state] = counts.get(row.state, 0) + 1
         shown = met[query.offset : None if query.limit is None else query.offset + query.limit]
         processes = tuple(Process(pid, argv, 0.0, f"/tmp/{pid}.sock") for pid, argv in sorted(self.argv.items()))
-        return Overview(tuple(shown), len(met), counts, processes=processes)
+        return Overview(tuple(shown), len(met), counts, processes=processes, over=dict(self.over))
 
     def _meets(self, row: Row, query: Query) -> bool:
         return (

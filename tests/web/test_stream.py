@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -170,3 +171,37 @@ def test_odd_text_in_names_stays_text(page: Served, source: FakeSource) -> None:
     source.add("100.1", name)
     with page.stream(f"name={quote('<script>')}") as events:
         assert next(events)[1]["rows"][0]["name"] == name
+
+
+PRESSED = [
+    ({"state": "running,failed"}, ("running",), ("failed",)),
+    ({"state": "running,failed", "name": "state:failed,stopping"}, None, ("failed",)),
+    ({"state": "running", "name": "state:failed"}, None, None),
+    ({"name": "state:stopping"}, ("stopping",), None),
+    ({"name": "x"}, (), ("completed", "failed", "cancelled", "abandoned")),
+]
+
+
+@pytest.mark.parametrize(("parameters", "running", "ended"), PRESSED)
+def test_buttons_narrow_the_filter(parameters: dict[str, str], running: Any, ended: Any) -> None:
+    view = View.read(parameters)
+    assert (view.running and view.running.states) == running
+    assert (view.ended and view.ended.states) == ended
+
+
+def test_the_place_and_the_filter_must_both_hold() -> None:
+    view = View.read({"place": "process", "name": "place:process,thread node:oak"})
+    assert view.running is not None
+    assert view.running.places == ("process oak",)
+    view = View.read({"place": "thread", "name": "place:process"})
+    assert (view.running, view.ended, view.counts) == (None, None, None)
+
+
+def test_what_ends_in_each_second_is_told(page: Served, source: FakeSource) -> None:
+    source.over = {100: 5}
+    with page.stream() as events:
+        assert next(events)[1]["rates"] == []
+        source.over = {100: 17}
+        while not (rates := next(events)[1]["rates"]):
+            pass
+    assert 0 < sum(rates) <= 12

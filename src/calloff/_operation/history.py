@@ -14,7 +14,7 @@ from .._words.state import State
 from .._words.text import in_words, plain
 from .stopping import Stop
 
-__all__ = ["Ended", "Endable", "Recorder", "Ring", "recorder"]
+__all__ = ["Ended", "Endable", "Recorder", "Ring", "recorder", "told_of"]
 
 #: seconds for which the recorder rests after each 1,024 endings, but for those with a story
 _REST = 0.1
@@ -66,6 +66,13 @@ class Ended(NamedTuple):
     raised: RawStack = ()
 
 
+def told_of(error: BaseException | None) -> "tuple[str | None, RawStack]":
+    """What is noted of the error of a failed one: type and text, and where it was raised."""
+    if error is None:
+        return None, ()
+    return in_words(error), raised_at(error)
+
+
 class Recorder:
     """Writes endings into a ring, when there is one."""
 
@@ -103,8 +110,7 @@ class Recorder:
                     operation.deadline,
                     None if progress is None else plain(progress),
                     stop,
-                    None if error is None else in_words(error),
-                    () if error is None else raised_at(error),
+                    *told_of(error),
                 )
             )
 

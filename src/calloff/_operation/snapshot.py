@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
-from .._words.frame import RawStack, raised_at
+from .._words.frame import RawStack
 from .._words.state import State
-from .._words.text import in_words, plain
-from .history import Ended, Ring
+from .._words.text import plain
+from .history import Ended, Ring, told_of
 from .observers import failure
 from .operation import Operation, live
 from .stopping import Stop
@@ -75,8 +75,7 @@ def facts_of(operation: Operation[Any]) -> Facts:
         None if limits is None else limits.stall,
         plain(operation._progress),
         operation._stop,
-        None if error is None else in_words(error),
-        () if error is None else raised_at(error),
+        *told_of(error),
     )
 
 

@@ -7,7 +7,7 @@ import sysconfig
 from types import CodeType
 from typing import NamedTuple, cast
 
-__all__ = ["OURS", "Frame", "RawFrame", "RawStack", "at_line", "culprit", "develop", "raised_at"]
+__all__ = ["OURS", "Frame", "RawFrame", "RawStack", "at_line", "culprit", "develop", "raised_at", "remote_traceback"]
 
 #: One frame, noted as cheaply as can be: the code and the offset of its last instruction; or, from another process,
 #: file, line and function, and the source where that is no line of a file. Lines and texts are looked up when somebody
@@ -15,6 +15,9 @@ __all__ = ["OURS", "Frame", "RawFrame", "RawStack", "at_line", "culprit", "devel
 RawFrame = tuple[CodeType, int] | tuple[str, int, str] | tuple[str, int, str, str]
 #: A stack, outermost first: frames, or flat (code, offset, code, offset, ...), which is one object to allocate.
 RawStack = tuple[RawFrame | CodeType | int, ...]
+
+#: characters at the end of a traceback from another process that are read
+_TOLD = 8000
 
 
 class Frame(NamedTuple):
@@ -77,13 +80,35 @@ def _locate(code: CodeType, offset: int) -> Frame:
 
 
 def raised_at(error: BaseException) -> RawStack:
-    """The frames that an exception has come through, outermost first."""
+    """The frames that an exception has come through, outermost first; of one from another process, those there."""
+    told = remote_traceback(error)
+    if told:
+        return _frames_in(told)
     found: list[object] = []
     trace = error.__traceback__
     while trace is not None:
         found += (trace.tb_frame.f_code, trace.tb_lasti)
         trace = trace.tb_next
     return tuple(found)  # type: ignore[arg-type]
+
+
+def remote_traceback(error: BaseException) -> str:
+    """The traceback that came as text with an error from another process, as its cause; of any other, nothing."""
+    cause = error.__cause__
+    is_remote = cause is not None and type(cause).__name__ == "RemoteTraceback" and cause.args
+    return str(cause.args[0]) if cause is not None and is_remote else ""
+
+
+def _frames_in(traceback: str) -> RawStack:
+    """The frames that the end of a printed traceback names."""
+    lines = traceback[-_TOLD:].splitlines()
+    found: list[RawFrame] = []
+    for line, below in zip(lines, [*lines[1:], ""], strict=True):
+        file, _, rest = line.removeprefix('  File "').rpartition('", line ')
+        number, _, function = rest.partition(", in ")
+        if line.startswith('  File "') and function and number.isdecimal():
+            found.append((file, int(number), function, below.strip() if below.startswith("    ") else ""))
+    return tuple(found)
 
 
 def culprit(frames: tuple[Frame, ...]) -> Frame | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..control._client import Overview
 from ..control._errors import ControlError, Unreachable
+from ..control._filter import on_nodes
 from ..control._records import PLACES, STATES, Query
 from ._listing import command_line
 from ._options import Parser, duration
@@ -25,6 +26,7 @@ def add_filters(to: Parser) -> None:
     add("--name", metavar="PATTERN", action="append", default=[], help="only of that name; * and ? stand for any text")
     add("--state", metavar="STATE", action="append", choices=STATES, default=[], help="only those in that state")
     add("--place", metavar="PLACE", action="append", choices=PLACES, default=[], help="only those at that place")
+    add("--node", metavar="NODE", action="append", default=[], help="only those on that machine of a cluster")
     add("--older-than", metavar="D", help="only those that have run for longer")
     add("--tasks", action="store_true", help="plain asyncio tasks, too")
 
@@ -41,7 +43,7 @@ def query_of(options: argparse.Namespace, **more: Any) -> Query:
         ids=tuple(options.ids),
         name="".join(options.name),
         states=tuple(options.state),
-        places=tuple(options.place),
+        places=on_nodes(tuple(options.place), tuple(options.node)),
         older_than=None if options.older_than is None else duration("older-than", options.older_than),
         tasks=options.tasks or "asyncio" in options.place,
         **more,

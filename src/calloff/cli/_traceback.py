@@ -3,6 +3,8 @@
 import os
 import traceback
 
+from .._words.frame import remote_traceback
+
 __all__ = ["frames_of", "traceback_text"]
 
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -49,12 +51,12 @@ def _is_ours(file: str) -> bool:
 
 def _remote_text(error: BaseException) -> str:
     """The traceback that came with an error from another process, where the error has no frames of its own here."""
-    cause = error.__cause__
-    if cause is None or type(cause).__name__ != "RemoteTraceback" or not cause.args or frames_of(error):
+    text = remote_traceback(error)
+    if not text or frames_of(error):
         return ""
     kept: list[str] = []
     ours = False
-    for line in str(cause.args[0]).splitlines():
+    for line in text.splitlines():
         if line.startswith('  File "'):
             ours = _is_ours(line[8:])
         elif not line.startswith("    "):

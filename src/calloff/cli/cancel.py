@@ -22,7 +22,7 @@ calloff cancel [OPTION...] ID...
        calloff cancel [OPTION...] --name PATTERN"""
 EPILOG = """\
 It returns when all of them have really ended, or when --wait is over; each is told in a line as it ends. An ID is 4312.7,
-or as much of it as is unique. --name, --state, --place and --older-than may be combined; all have to hold.
+or as much of it as is unique. --name, --state, --place, --node and --older-than may be combined; all have to hold.
 
 Exit status:
     0  all have ended
@@ -65,7 +65,7 @@ def _read(argv: list[str]) -> argparse.Namespace:
     add("--dry-run", action="store_true", help="only tell which ones it would be")
     add("--json", action="store_true", help="tell each as a line of JSON")
     options = reader.parse_args(argv)
-    if not options.ids and not (options.name or options.state or options.place or options.older_than):
+    if not options.ids and not (options.name or options.state or options.place or options.node or options.older_than):
         raise Refused("say what to call off: an ID, or --name PATTERN; see calloff cancel --help")
     if options.force and options.grace is not None:
         raise Refused("--force is --grace 0: give only one of them")

@@ -9,6 +9,7 @@ import msgspec
 from .._words.durations_text import spoken
 from ..control._client import Client
 from ..control._records import Detail, Frame, Row
+from ..control._usage import told
 from ._control import answer
 from ._listing import BAR, cause, command_line, short
 from ._options import parser
@@ -67,9 +68,7 @@ def _facts(detail: Detail) -> Iterator[tuple[str, str]]:
     yield "state", _state(row)
     yield "place", row.place + (f", process {row.worker}" if row.worker is not None else "")
     if detail.usage is not None:
-        used = detail.usage
-        processes = "" if used.processes == 1 else f", in {used.processes} processes"
-        yield "uses", f"{spoken(used.cpu)} of processor time, {used.memory / 2**20:.0f} MiB{processes}"
+        yield "uses", told(detail.usage)
     if row.place == "command" and row.where is not None:
         yield "command", clean(row.where.source)
     yield "process", f"{row.pid}: {clean(command_line(detail.argv))}"

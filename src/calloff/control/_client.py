@@ -34,6 +34,7 @@ class Overview(Struct, frozen=True):
         counts: how many of them are in each state.
         silent: the processes that did not answer in time.
         processes: all processes, the silent ones included.
+        over: for each process that answered how many of its operations have ended so far, by its number.
         failed: for processes that answered with something else than rows, by their number: what.
     """
 
@@ -43,6 +44,7 @@ class Overview(Struct, frozen=True):
     silent: tuple[Process, ...] = ()
     processes: tuple[Process, ...] = ()
     failed: dict[int, str] = {}
+    over: dict[int, int] = {}
 
 
 class Client:
@@ -108,6 +110,7 @@ class Client:
         for answer in answers.values():
             for state, number in answer.counts.items():
                 counts[state] = counts.get(state, 0) + number
+        over = {server.process.pid: answer.over for server, answer in answers.items()}
         if len(servers) > 1 and query.limit is not None and query.sort == "tree":
             answers, _ = await _ask_all(_pages(answers, query), failed)
         rows = [row for answer in answers.values() for row in answer.rows]
@@ -116,7 +119,7 @@ class Client:
                 rows.sort(key=_KEYS[query.sort], reverse=query.reverse)
             rows = rows[query.offset : None if query.limit is None else query.offset + query.limit]
         every = tuple(server.process for server in servers if not server.ended)
-        return Overview(tuple(rows), total, counts, silent, every, failed)
+        return Overview(tuple(rows), total, counts, silent, every, failed, over)
 
     async def show(self, id: str) -> Detail:
         """Everything about one operation, its stack included.

@@ -136,7 +136,7 @@ class Query(Struct, frozen=True, omit_defaults=True):
     ids: tuple[str, ...] = ()  # prefixes of ids
     name: str = ""  # a pattern with * and ?
     states: tuple[str, ...] = ()
-    places: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()  # "process", on this machine or another; "process oak": only on that one
     older_than: float | None = None
     tasks: bool = False  # plain asyncio tasks, too
     ended: bool = False  # the ended ones that are still remembered, too
@@ -203,6 +203,7 @@ class Listing(Answer, frozen=True, tag="listing"):
     rows: tuple[Row, ...] = ()
     total: int = 0  # that match, the ones past the limit included
     counts: dict[str, int] = {}  # how many are in each state
+    over: int = 0  # operations of this process that have ended so far, whether they match or not
 
 
 class Details(Answer, frozen=True, tag="details"):

@@ -15,20 +15,31 @@ from contextlib import suppress
 from fnmatch import translate
 from functools import partial
 from itertools import count, islice
-from math import inf
 from operator import attrgetter
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from msgspec.structs import replace
 
-from .._operation.operation import Operation, current_operation
+from .._operation.operation import Operation
 from .._operation.registry import live
 from .._operation.snapshot import Facts, History, clock_of, facts_of, snatch
 from .._operation.stopping import where_of
 from .._places.task.body import body_of
 from .._words.state import State
 from .._words.text import in_words
+from ._attributes import (
+    depth_of,
+    ended_at_of,
+    name_of,
+    node_of,
+    number_of,
+    parent_number_of,
+    phase_of,
+    place_of,
+    remaining_of,
+    silence_of,
+)
 from ._fold import folded, stem
 from ._ids import Index, best, numbers
 from ._lines import frames, innermost, line_of, own, stack_of_task, steps_of
@@ -39,7 +50,6 @@ __all__ = ["Registry"]
 
 _logger = logging.getLogger("calloff")
 _STATES = tuple(State)
-_DEEPEST = 50
 #: so many ids are looked up one by one; for more of them an index is made
 _FEW = 8
 _LOOP, _PHASE = attrgetter("_loop"), attrgetter("_phase")
@@ -59,6 +69,7 @@ class Registry:
         self._loops = loops
         self._numbers: WeakKeyDictionary[asyncio.Task[Any], tuple[int, float]] = WeakKeyDictionary()
         self._next = count(1)
+        self._newest = self._over = 0
 
     # --- which ones
 
@@ -74,7 +85,15 @@ class Registry:
         rows = self.rows(page, where=query.where)
         if query.fold:
             rows = (_standing_for(row, many[each]) for row, each in zip(rows, page, strict=True))
-        return Listing(rows=tuple(rows), total=len(found), counts=counts)
+        return Listing(rows=tuple(rows), total=len(found), counts=counts, over=self._over_by_now())
+
+    def _over_by_now(self) -> int:
+        """How many operations have ended so far: those that have begun, which are numbered, without those that run."""
+        alive = snatch(lambda: tuple(live))
+        ended = snatch(lambda: tuple(self._history.ended)[-1:])
+        self._newest = max((self._newest, *(each._number for each in alive[-1:]), *(each.number for each in ended)))
+        self._over = max(self._over, self._newest - len(alive))
+        return self._over
 
     def matching(self, query: Query) -> "list[Any]":
         """The operations, ended ones (`Facts`) and plain tasks that a query means, in no order."""
@@ -107,7 +126,10 @@ class Registry:
             yield lambda each: phase_of(each).value in states
         if query.places:
             places = frozenset(query.places)
-            yield lambda each: place_of(each) in places
+            if any(" " in place for place in places):  # "process node": only there
+                yield lambda each: place_of(each) in places or f"{place_of(each)} {node_of(each)}" in places
+            else:
+                yield lambda each: place_of(each) in places
         if query.name:
             match = re.compile(translate(query.name)).match
             yield lambda each: match(name_of(each)) is not None
@@ -166,9 +188,9 @@ class Registry:
             "name": name_of,
             "state": lambda each: _STATES.index(phase_of(each)),
             "place": place_of,
-            "remaining": _remaining,
-            "silent": lambda each: -(_silence(each) or 0.0),
-            "ended": lambda each: -_ended_at(each),
+            "remaining": remaining_of,
+            "silent": lambda each: -(silence_of(each) or 0.0),
+            "ended": lambda each: -ended_at_of(each),
         }
         return sorted(found, key=keys[query.sort], reverse=query.reverse)
 
@@ -211,8 +233,9 @@ class Registry:
         body = each.body
         place = None if body is None or not where else line_of(body)
         worker = None if body is None else body.pid
-        row = self._row(facts_of(each), clock_of(each), place, worker, _depth(each), _silence(each))
-        return row if body is None or not body.node else replace(row, place=f"{row.place} {body.node}")
+        row = self._row(facts_of(each), clock_of(each), place, worker, depth_of(each), silence_of(each))
+        node = node_of(each)
+        return replace(row, place=f"{row.place} {node}") if node else row
 
     def _row(
         self,
@@ -256,7 +279,7 @@ class Registry:
 
     def _task_row(self, task: "asyncio.Task[Any]", where: bool) -> Row:
         number, seen_at = self._seen(task)
-        parent = _parent_number(task)
+        parent = parent_number_of(task)
         age = time.monotonic() - seen_at
         outcome = phase_of(task) if task.done() else None
         return Row(
@@ -268,7 +291,7 @@ class Registry:
             started_at=time.time() - age,
             age=age,
             parent=None if parent is None else f"{self.pid}.{parent}",
-            depth=_depth(task),
+            depth=depth_of(task),
             where=innermost(stack_of_task(task)) if where and not task.done() else None,
             refusals=task.cancelling(),
             outcome=None if outcome is None else str(outcome),
@@ -306,66 +329,8 @@ def _alive() -> "list[Any]":
     return found
 
 
-# --- one attribute of an operation, an ended one, or a plain task
-
-
-def number_of(each: Any) -> int:
-    """The number in its id."""
-    number: int = each.number if isinstance(each, Facts) else each._number
-    return number
-
-
-def phase_of(each: Any) -> State:
-    """Its state; of a plain task what comes nearest."""
-    if isinstance(each, Facts):
-        return each.phase
-    if isinstance(each, asyncio.Task):
-        if not each.done():
-            return State.STOPPING if each.cancelling() else State.RUNNING
-        return State.CANCELLED if each.cancelled() else State.COMPLETED if each._exception is None else State.FAILED
-    phase: State = each._phase
-    return phase
-
-
-def place_of(each: Any) -> str:
-    """Where it runs."""
-    if isinstance(each, Facts):
-        return each.place
-    return "asyncio" if isinstance(each, asyncio.Task) else each._place
-
-
-def name_of(each: Any) -> str:
-    """What people call it."""
-    if isinstance(each, asyncio.Task):
-        coro = each.get_coro()
-        name: str = each.get_name()
-        return f"{name}: {getattr(coro, '__qualname__', type(coro).__name__)}"
-    name = each.name if isinstance(each, Facts) else each._name
-    return name.rpartition("<locals>.")[2]
-
-
-def _remaining(each: Any) -> float:
-    if isinstance(each, (Facts, asyncio.Task)) or (deadline := each.deadline) is None:
-        return inf
-    left: float = deadline - clock_of(each)
-    return left
-
-
-def _silence(each: Any) -> float | None:
-    """Seconds since the last report of progress; of one that has made none, nothing."""
-    if isinstance(each, (Facts, asyncio.Task)) or each._progress is None or each._ended_at is not None:
-        return None
-    silent: float = clock_of(each) - each._progress_at
-    return max(0.0, silent)
-
-
 def _standing_for(row: Row, count: int) -> Row:
     return row if count == 1 else replace(row, name=stem(row.name), count=count)
-
-
-def _ended_at(each: Any) -> float:
-    ended_at = each.ended_at if isinstance(each, Facts) else getattr(each, "_ended_at", None)
-    return inf if ended_at is None else ended_at
 
 
 def _only_live(query: Query) -> bool:
@@ -391,7 +356,7 @@ def _in_tree_order(found: "list[Any]") -> Iterator[Any]:
     below: dict[int, list[Any]] = {}
     roots: list[Any] = []
     for each in found:
-        parent = _parent_number(each)
+        parent = parent_number_of(each)
         if parent is not None and parent in present:
             below.setdefault(parent, []).append(each)
         else:
@@ -406,27 +371,3 @@ def _in_tree_order(found: "list[Any]") -> Iterator[Any]:
         children = None if isinstance(each, asyncio.Task) else below.get(number_of(each))
         if children:
             ahead += children[::-1]
-
-
-def _parent_number(each: Any) -> int | None:
-    if isinstance(each, Facts):
-        return each.parent
-    parent = _parent(each)
-    return None if parent is None else parent._number
-
-
-def _parent(each: Any) -> "Operation[Any] | None":
-    """What a live one hangs below; of a plain task the operation that it was made in, which Python 3.11 does not tell."""
-    if isinstance(each, asyncio.Task):
-        context = getattr(each, "get_context", lambda: None)()
-        parent = None if context is None else context.get(current_operation)
-    else:
-        parent = each._parent
-    return parent if isinstance(parent, Operation) else None
-
-
-def _depth(each: Any) -> int:
-    depth = 0
-    while depth < _DEEPEST and (each := _parent(each)) is not None:
-        depth += 1
-    return depth

@@ -5,6 +5,7 @@ is never more than one question under way, however long an answer takes, and the
 """
 
 import asyncio
+import time
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ from textual.widgets import Footer, HelpPanel, Input, Static
 
 from ..control import Detail, Overview, Query, Row
 from ..control._filter import read_filter
+from ..control._rates import Rates, per_second, sparks
 from ..control._records import ENDED, LIVE, SORTS, STATES
 from ._cancel import Ask
 from ._cells import clean, seconds
@@ -33,7 +35,7 @@ A program is seen here when it is started by  calloff run,
 with  calloff.run(main(), expose=True),  or with  CALLOFF_EXPOSE=1  in its environment."""
 
 
-_WORDS = "part of a name   state:stopping   place:process   pid:4312   older:30s"
+_WORDS = "part of a name   state:stopping   place:process   node:oak   pid:4312   older:30s"
 
 
 class Top(App[None]):
@@ -43,7 +45,7 @@ class Top(App[None]):
         client: whom to ask.
         every: seconds between two looks.
         wait: seconds that a cancel waits for the ending.
-        name: a filter to begin with: part of a name or a pattern, ``state:``, ``place:``, ``pid:``, ``older:``.
+        name: a filter to begin with: part of a name or a pattern, ``state:``, ``place:``, ``node:``, ``pid:``, ``older:``.
         sort: by what the rows are sorted at first.
         tasks: whether plain asyncio tasks are shown, too.
     """
@@ -98,13 +100,14 @@ class Top(App[None]):
         self._history = False
         self._paused = False
         self._detail: str | None = None
+        self._rates = Rates()
         self._wake = asyncio.Event()
         self._orders = Orders(client, wait, self._tell_verdicts, self._wake.set)
         # kept, since a search only finds those of the screen in front, which may be the question before a cancel
         self._counts = Static(id="counts", markup=False)
         self._view = Static(id="view", markup=False)
         self._filter = Input(
-            placeholder="part of a name   state:stopping   place:process   pid:4312   older:30s",
+            placeholder=_WORDS,
             id="filter",
             compact=True,
             value=name,
@@ -170,7 +173,8 @@ class Top(App[None]):
         only, half = self._only, ENDED if self._history else LIVE
         return replace(
             only,
-            states=tuple(state for state in only.states or half if state in half),
+            # where none of those that are wanted can be here, they are asked for all the same: nothing is shown, not all
+            states=tuple(state for state in only.states or half if state in half) or only.states,
             tasks=(self._tasks or only.tasks) and not self._history,
             ended=self._history,
             fold=self._folded and not self._history,
@@ -196,6 +200,9 @@ class Top(App[None]):
         number = len(overview.processes)
         parts = [f"{number} process" if number == 1 else f"{number} processes"]
         parts += [f"{overview.counts[state]} {state}" for state in STATES if overview.counts.get(state)]
+        self._rates.see(time.monotonic(), overview.over)
+        if ended := sparks(self._rates.series(), 12):
+            parts.append(f"{ended} {per_second(self._rates.mean())} end")
         if overview.silent:
             silent = ", ".join(f"{each.pid} {clean(' '.join(each.argv))[:30]}" for each in overview.silent)
             parts.append(f"no answer from {silent}")

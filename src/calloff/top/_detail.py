@@ -9,6 +9,7 @@ from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from ..control import Detail, Frame, Row
+from ..control import _usage as usage
 from ._cells import clean, fitted, line, path, seconds
 
 __all__ = ["Pane", "told"]
@@ -71,7 +72,7 @@ def _facts(detail: Detail) -> list[tuple[str, str]]:
         ("progress", "" if row.progress is None else clean(str(row.progress))),
         ("parent", row.parent or ""),
         ("children", ", ".join(detail.children)),
-        ("uses", _usage(detail)),
+        ("uses", "" if detail.usage is None else usage.told(detail.usage)),
         ("program", fitted(clean(join(detail.argv)), 200)),
         ("error", clean(row.error or "")),
         *_stop(row),
@@ -84,14 +85,6 @@ def _title(detail: Detail) -> str:
     if detail.stuck_at:
         return "stuck at"
     return {None: "stack", "failed": "it raised at"}.get(detail.row.outcome, "it was at")
-
-
-def _usage(detail: Detail) -> str:
-    used = detail.usage
-    if used is None:
-        return ""
-    processes = "" if used.processes == 1 else f", in {used.processes} processes"
-    return f"{seconds(used.cpu)} of processor time, {used.memory / 2**20:.0f} MiB{processes}"
 
 
 def _stop(row: Row) -> list[tuple[str, str]]:

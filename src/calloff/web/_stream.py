@@ -17,6 +17,7 @@ from msgspec import json
 from msgspec.structs import replace
 
 from ..control import ControlError, Overview, Query, Row
+from ..control._rates import Rates
 from ._source import Source
 from ._view import View
 
@@ -31,6 +32,7 @@ class Shared:
 
     def __init__(self, source: Source) -> None:
         self.source = source
+        self.rates = Rates()
         self._answers: dict[Query, tuple[float, asyncio.Task[Overview]]] = {}
 
     async def look(self, query: Query) -> Overview:
@@ -45,7 +47,9 @@ class Shared:
         return await asyncio.shield(task)  # the one who asked first may be gone: the others still wait
 
     async def _list(self, query: Query) -> Overview:
-        return await self.source.list(query)
+        overview = await self.source.list(query)
+        self.rates.see(time.monotonic(), overview.over)
+        return overview
 
 
 def _seen(task: asyncio.Task[Any]) -> None:
@@ -99,10 +103,17 @@ async def _listing(shared: Shared, view: View, known: dict[str, Row]) -> dict[st
         "running": {"order": [row.id for row in running.rows if row.id not in late], "total": running.total},
         "ended": {"order": [row.id for row in ended.rows if row.id not in twice - late], "total": ended.total - living},
         "counts": counts,
+        "rates": _since_the_first(shared.rates.series()),
         "rows": _changed(found, known),
         "processes": [{"pid": process.pid, "argv": process.argv} for process in looked.processes],
         "silent": [process.pid for process in looked.silent],
     }
+
+
+def _since_the_first(series: tuple[float, ...]) -> tuple[float, ...]:
+    """From the first second on in which anything ended: while nothing does, nothing changes."""
+    first = next((at for at, ended in enumerate(series) if ended), len(series))
+    return series[first:]
 
 
 def _changed(found: dict[str, Row], known: dict[str, Row]) -> list[Row]:

@@ -56,18 +56,20 @@ class View:
         """
         found = _checked(parameters)
         typed = read_filter(found.name)
-        states = found.state or typed.states
+        states = _both(found.state, typed.states)
+        places = _both(found.place, typed.places)
         common: dict[str, Any] = {
             "ids": typed.ids,
             "name": typed.name,
-            "places": found.place or typed.places,
+            "places": places or (),
             "older_than": typed.older_than,
             "tasks": found.tasks or typed.tasks,
         }
-        live = tuple(state for state in states if state in LIVE)
-        ended = tuple(state for state in states if state in ENDED)
+        wanted = () if places == () else STATES if states is None else states
+        live = tuple(state for state in wanted if state in LIVE)
+        ended = tuple(state for state in wanted if state in ENDED)
         running = Query(
-            states=live,
+            states=() if states is None else live,
             sort=found.sort,
             reverse=found.reverse,
             offset=found.offset,
@@ -76,14 +78,24 @@ class View:
             **common,
         )
         past = Query(
-            states=ended or ENDED, ended=True, sort="ended", offset=found.past, limit=found.limit, where=False, **common
+            states=ended, ended=True, sort="ended", offset=found.past, limit=found.limit, where=False, **common
         )
         return cls(
-            running=running if live or not states else None,
-            ended=past if ended or not states else None,
-            counts=Query(ended=True, limit=0, where=False, **common) if states else None,
+            running=running if live else None,
+            ended=past if ended else None,
+            counts=Query(ended=True, limit=0, where=False, **common) if states is not None and places != () else None,
             show=found.show,
         )
+
+
+def _both(pressed: tuple[str, ...], typed: tuple[str, ...]) -> tuple[str, ...] | None:
+    """What both the buttons and the filter let through, where either says anything; ``None`` is everything.
+
+    A word of the filter may say more than one of the buttons, "process oak" for "process".
+    """
+    if not pressed or not typed:
+        return pressed or typed or None
+    return tuple(word for word in typed if word.partition(" ")[0] in pressed)
 
 
 def _checked(parameters: Mapping[str, str]) -> _Parameters:

@@ -100,6 +100,7 @@ function draw() {
   drawTimeline([...running, ...over], { seconds: Number($("window").value), selected, living: new Set(world.running.order), open });
   drawRunning(running, { processes: world.processes, sort: view.sort, selected, open });
   drawEnded(over, { selected, open });
+  drawRate(world.rates ?? []);
   drawSide("running", world.running, running.length, view.offset, (offset) => look({ offset }));
   drawSide("ended", world.ended, over.length, view.past, (past) => look({ past }));
   for (const head of $("running-table").querySelectorAll("[data-sort]")) {
@@ -124,6 +125,17 @@ function drawSide(name, side, shown, offset, go) {
   const filtered = view.name || view.state || view.place;
   text($(`${name}-none`), !known ? "…" : filtered ? "Nothing matches the filter." : NONE[name]());
   drawPager($(`${name}-pager`), { offset, shown, total: side.total, limit: LIMIT, go });
+}
+
+/** How many ended in each of the last sixty seconds. */
+function drawRate(rates) {
+  const most = Math.max(0, ...rates), of = rates.slice(-5), mean = of.reduce((sum, rate) => sum + rate, 0) / (of.length || 1);
+  $("rate").hidden = !most;
+  if (!most) return;
+  const [picture, words] = $("rate").children, first = 60 - rates.length;
+  const points = rates.map((rate, at) => `${first + at},${(16 - (15 * rate) / most).toFixed(1)}`);
+  attribute(picture.firstElementChild, "points", [`${first},16`, ...points, "59,16"].join(" "));
+  text(words, `${mean < 9.95 ? mean.toFixed(1) : Math.round(mean)} a second, at most ${most < 9.95 ? most.toFixed(1) : Math.round(most)} in the last minute`);
 }
 
 function drawStates() {

@@ -9,10 +9,32 @@ const NICE = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 
 
 const endOf = (row) => (ended(row) ? (row.ended_at ?? row.started_at + row.age) : now());
 
+/** How much a row is worth a bar: what is being stopped or was given up, what failed, what runs, what has just ended. */
+function worth(row) {
+  if (row.state === "stopping" || row.state === "abandoned") return 0;
+  if (row.state === "failed" || row.requested_at) return 1;
+  return ended(row) ? 3 : 2;
+}
+
+/** Those that get a bar, in the order in which they began: of what runs the oldest, of what has ended the latest. */
+function chosen(rows) {
+  const order = (row) => (ended(row) ? -endOf(row) : row.started_at);
+  const best = [...rows].sort((a, b) => worth(a) - worth(b) || order(a) - order(b)).slice(0, MOST);
+  return best.sort((a, b) => a.started_at - b.started_at);
+}
+
+/** When the chart has to begin for what happens in it to be seen: what merely runs on since long ago is cut, not the rest. */
+function beginning(rows, end) {
+  const events = rows.flatMap((row) => (ended(row) ? [row.requested_at ?? endOf(row)] : row.requested_at ? [row.requested_at] : []));
+  const ages = rows.map((row) => end - row.started_at).sort((a, b) => a - b);
+  const needed = Math.max(5, events.length ? (end - Math.min(...events)) * 1.2 : (ages[ages.length >> 1] ?? 0));
+  return end - Math.max(needed, ...ages.filter((age) => age <= 4 * needed));
+}
+
 /** From when to when is shown: the given seconds, or what the bars need, with room for what comes. */
 function span(rows, seconds) {
   const end = now();
-  const first = seconds ? end - seconds : Math.min(end - 5, ...rows.map((row) => row.started_at));
+  const first = seconds ? end - seconds : beginning(rows, end);
   const room = (end - first) * 0.25;
   const due = rows.filter((row) => !ended(row) && row.deadline_at > end).map((row) => row.deadline_at);
   const ahead = Math.min(room, Math.max(room * 0.15, ...due.map((at) => (at - end) * 1.06).filter((left) => left <= room)));
@@ -78,7 +100,7 @@ function drawAxis({ first, last }) {
 export function drawTimeline(rows, { seconds, selected, living, open }) {
   if (!$("timeline").open) return;
   const from = seconds ? now() - seconds : -Infinity;
-  const shown = rows.filter((row) => living.has(row.id) || endOf(row) >= from).sort((a, b) => b.started_at - a.started_at).slice(0, MOST).reverse();
+  const shown = chosen(rows.filter((row) => living.has(row.id) || endOf(row) >= from));
   $("bars-none").hidden = shown.length > 0;
   const window = span(shown, seconds);
   drawAxis(window);
