@@ -59,19 +59,21 @@ SUITES = {
         "tests",
     ),
     "starlette": Suite(
-        "1.10.0", "anyio trio httpx httpx2 itsdangerous jinja2 python-multipart pyyaml typing_extensions", "tests"
+        "1.10.0",
+        "anyio trio httpx httpx2 itsdangerous jinja2 python-multipart pyyaml typing_extensions opentelemetry-sdk",
+        "tests",
     ),
     "anyio": Suite(
         "4.16.0",
         "trio uvloop blockbuster hypothesis psutil pytest-mock pytest-timeout trustme truststore exceptiongroup",
         "tests/test_synchronization.py tests/streams/test_memory.py tests/test_taskgroups.py -k asyncio",
     ),
-    "websockets": Suite("16.0", "pytest-asyncio", "tests/asyncio/test_connection.py tests/asyncio/test_messages.py"),
+    "aiosmtplib": Suite("5.1.3", "pytest-asyncio aiosmtpd hypothesis trustme cryptography", "tests"),
     "aiohttp": Suite(
         "3.14.5",
         "pytest-aiohttp pytest-cov pytest-mock pytest-timeout pytest-xdist pytest-codspeed trustme re-assert blockbuster "
         "freezegun proxy.py uvloop isal zlib_ng aiodns python-on-whales time-machine",
-        "tests/test_connector.py tests/test_streams.py tests/test_resolver.py -p no:codspeed -n 0",
+        f"tests/test_connector.py tests/test_streams.py tests/test_resolver.py -p no:codspeed -n 0 {_FUNCTION}",
     ),
 }
 

@@ -495,3 +495,98 @@ def test_a_socket_is_held_against_who_opened_it(tmp_path: Path) -> None:
     done = run_pytest(tmp_path, "--cancel-sweep", "--cancel-sweep-phases=early")
     assert "opened at test_suite.py:6" in done.stdout, done.stdout
     assert "of the project:" not in done.stdout, done.stdout
+
+
+OWNS_A_THREAD = """
+import asyncio
+import queue
+import threading
+
+class Database:
+    \"\"\"May be opened by ``await``, as some are, and works in a thread of its own until nobody has it any more.\"\"\"
+
+    def __init__(self):
+        self.jobs = queue.SimpleQueue()
+        self.in_transaction = False
+        threading.Thread(target=serve, args=(self.jobs,), daemon=True).start()
+
+    def __await__(self):
+        yield from asyncio.sleep(0).__await__()
+        return self
+
+    async def begin(self):
+        if self.in_transaction:
+            raise OSError("there is a transaction already")
+        self.in_transaction = True
+        await asyncio.sleep(0.001)
+
+    def close(self):
+        self.jobs.put(None)
+
+    __del__ = close
+
+def serve(jobs):
+    jobs.get()
+
+async def store(database, rolls_back):
+    try:
+        await database.begin()
+        await asyncio.sleep(0.001)  # the second that wants a transaction
+        database.in_transaction = False
+    except asyncio.CancelledError:
+        if rolls_back:
+            database.in_transaction = False
+        raise
+"""
+HAS_IT = """
+import asyncio
+import gc
+import database
+
+async def test_careless():
+    store = await database.Database()
+    await database.store(store, False)
+    store.close()
+
+async def test_careful():
+    store = await database.Database()
+    await database.store(store, True)
+    store.close()
+"""
+KEEPS_IT = """
+
+KEPT = []
+
+async def test_leaves_its_thread():
+    store = await database.Database()
+    KEPT.append(store)
+    await database.store(store, True)
+    store.close()
+
+def test_others_see_all_objects_when_all_is_over(request):
+    def look():
+        print("FROZEN", gc.get_freeze_count())
+    request.config.add_cleanup(look)
+"""
+
+
+def test_a_call_is_repeated_whatever_its_arguments_hold(tmp_path: Path) -> None:
+    (tmp_path / "database.py").write_text(OWNS_A_THREAD)
+    write(tmp_path, HAS_IT)
+    options = ("--cancel-sweep", "--cancel-sweep-phases=early", "--cancel-sweep-every-test")
+    text = run_pytest(tmp_path, *options).stdout
+    assert "store, called again with the same arguments, raises OSError: there is a transaction already" in text, text
+    line = OWNS_A_THREAD.split("# the second").pop(0).count("\n") + 1
+    assert f"UNSAFE database.py:{line} in store: await asyncio.sleep(0.001)" in text
+    assert "1 failed, 1 passed" in text
+
+
+def test_a_thread_is_held_against_who_started_it(tmp_path: Path) -> None:
+    (tmp_path / "database.py").write_text(OWNS_A_THREAD)
+    write(tmp_path, HAS_IT + KEEPS_IT)
+    text = run_pytest(tmp_path, "--cancel-sweep", "--cancel-sweep-phases=early", "-k", "thread or objects").stdout
+    assert "of the project:" not in text, text
+    assert "UNSAFE test_suite.py:" in text
+    assert "in test_leaves_its_thread: await database.store(store, True)" in text
+    assert f"started at database.py:{OWNS_A_THREAD.split('threading.Thread(')[0].count(chr(10)) + 1}" in text
+    assert "FROZEN 0" in text

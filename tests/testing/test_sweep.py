@@ -673,6 +673,65 @@ def test_the_fault_is_where_the_awaits_of_the_cancel_and_of_what_hangs_part() ->
     assert finding.oracles == {"restart"}
 
 
+def test_who_only_passes_on_is_not_at_fault_for_what_is_wrong_afterwards() -> None:
+    class Store:
+        writes = False
+
+        async def ask(self, what: str) -> None:
+            await asyncio.sleep(0)
+            if what == "begin":
+                if self.writes:
+                    raise OSError("it is written to")
+                self.writes = True
+            elif what == "end":
+                self.writes = False
+
+    async def setup() -> Store:
+        return Store()
+
+    async def fn(store: Store) -> None:
+        await store.ask("begin")
+        await store.ask("write")  # begun, and not ended
+
+    async def all_of_it(store: Store) -> None:
+        await fn(store)
+        await store.ask("end")
+
+    report = swept(all_of_it, setup=setup, phases=("early",))
+    faults = {finding.at_fault.line for finding in report.unsafe}
+    assert line_of("begun, and not ended") in faults
+    assert "ask" not in {finding.at_fault.function for finding in report.unsafe}
+
+
+def test_a_second_cancel_reaches_the_tasks_that_clean_up() -> None:
+    class Slots:
+        free = 2
+
+        async def give_back(self) -> None:
+            await asyncio.sleep(0.002)  # given back one by one
+            self.free += 1
+
+    async def setup() -> Slots:
+        return Slots()
+
+    async def fn(slots: Slots) -> None:
+        if slots.free < 2:
+            raise OSError(f"{slots.free} of 2 are free")
+        slots.free = 0
+        try:
+            await asyncio.sleep(0.001)
+        finally:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(2):
+                    group.create_task(slots.give_back())
+
+    report = swept(fn, setup=setup, phases=("double",))
+    seen = {(finding.at_fault.line, finding.task) for finding in report.unsafe}
+    assert (line_of("given back one by one"), f"{test_a_second_cancel_reaches_the_tasks_that_clean_up.__name__}") in {
+        (line, task.partition(".")[0]) for line, task in seen
+    }
+
+
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="sqlite3 complains of an unclosed database since 3.13")
 def test_what_a_thread_hands_over_too_late_is_found() -> None:
     def connect(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[list[Any]]") -> None:

@@ -4,7 +4,9 @@ It is loaded into every pytest where calloff is installed, so it holds only the 
 in `_pytest_sweep`, imported when a test is to be swept.
 """
 
+import gc
 import inspect
+import sys
 from typing import Any
 
 import pytest
@@ -127,9 +129,12 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     return run_and_sweep(item, nextitem, options) or None
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A replay that met no test with its id has shown nothing."""
+    """Let others see all objects again; a replay that met no test with its id has shown nothing."""
     config = session.config
+    if "calloff.testing._pytest_sweep" in sys.modules:
+        gc.unfreeze()  # what is frozen has no referrers, for those who ask
     replay = config.getoption("--cancel-sweep-replay")
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or hasattr(config, "workerinput"):

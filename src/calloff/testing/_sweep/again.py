@@ -6,13 +6,17 @@ cancel would leave it, and the call is made again.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from types import AsyncGeneratorType, CellType, CoroutineType, FunctionType
 from typing import Any, NamedTuple
 
 from .points import chain, is_ours, is_python
 
 __all__ = ["Call", "callee", "name_of"]
+
+
+#: a second call would find them used up; other awaitables (a connection that may be opened by ``await``) last
+_ONCE = (Coroutine, Generator, AsyncGenerator)
 
 
 class Call(NamedTuple):
@@ -33,7 +37,7 @@ class Call(NamedTuple):
         about = inspect.getargvalues(frame)
         names = about.args[: code.co_argcount]
         only = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
-        if any(name not in known or inspect.isawaitable(known[name]) for name in (*names, *only)):
+        if any(name not in known or isinstance(known[name], _ONCE) for name in (*names, *only)):
             return None
         cells = tuple(CellType(known[name]) if name in known else CellType() for name in code.co_freevars)
         function = FunctionType(code, frame.f_globals, code.co_name, None, cells)

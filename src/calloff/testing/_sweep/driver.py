@@ -137,14 +137,12 @@ class Course:
             self.fire()
 
     def _suspended_after(self, driver: "Driver", stack: Stack) -> None:
-        if not driver.thrown:
-            return
-        if is_handling(driver.coro, driver.thrown):
+        if driver.cleans_up:
             point = self._count(self._after, driver.owner, stack)
             self.cleaning.append(point)
             if self.shots == 1 and self.plan is not None and self.plan.second == point:
                 self.fire()
-        elif driver is self.main and self.ignored_at is None:
+        elif driver.thrown and driver is self.main and self.ignored_at is None:
             self.ignored = stack
             self.ignored_at = asyncio.get_running_loop().time()
 
@@ -171,6 +169,7 @@ class Course:
         driver = None if parent is None else parent.get_coro()
         if isinstance(driver, Driver):
             driver.fresh = True
+            child.for_clean_up_of = driver if self.shots else None
         self.born(child, child.made_at)
         return child
 
@@ -197,6 +196,7 @@ class Driver(Coroutine[Any, Any, Any]):
         self.given_up = False
         self.thrown: list[BaseException] = []
         self.caught_by: Step | None = None
+        self.for_clean_up_of: Driver | None = None
         self._send = coro.send
 
     def late(self, _future: Any) -> None:
@@ -277,6 +277,13 @@ class Driver(Coroutine[Any, Any, Any]):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.coro, name)  # what asyncio's reprs and inspect read
+
+    @property
+    def cleans_up(self) -> bool:
+        """Whether it has the cancel in hand, or works for a task that has and that started it since."""
+        if self.thrown:
+            return not self.done and is_handling(self.coro, self.thrown)
+        return self.for_clean_up_of is not None and self.for_clean_up_of.cleans_up
 
     def _enter(self) -> None:
         self.suspended = False

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from ..._os import proc
 from ...freezing import MARK
 from .driver import Course, Driver, current_course
-from .opened import opened_at
+from .opened import opened_at, started_at
 from .points import Stack, Step, is_ours, is_python, shown, stack_of
 from .quiet import watched
 
@@ -122,8 +122,11 @@ class Snapshot:
             text = f"the thread {thread.name} still runs"
             if at is not None:
                 text += f" at {_line(at)}"
+            made = () if _is_pooled(thread) else started_at(thread)
+            if made:
+                text += f", started at {_line(shown(made))}"
             key = getattr(getattr(thread, "_target", None), "__qualname__", type(thread).__name__)
-            yield Left("threads", key, text, _SHORT, partial(_is_idle, thread))
+            yield Left("threads", key, text, _SHORT, partial(_is_idle, thread), made)
 
     def _processes(self) -> Iterator[Left]:
         for pid, name in _child_processes().items():
@@ -175,6 +178,11 @@ def _is_idle(thread: threading.Thread) -> bool:
     return frame is None or (
         frame.f_code.co_name == "_worker" and frame.f_code.co_filename.endswith(os.path.join("futures", "thread.py"))
     )
+
+
+def _is_pooled(thread: threading.Thread) -> bool:
+    """Whether it belongs to a pool: who started it is not who gave it what it does now."""
+    return getattr(getattr(thread, "_target", None), "__module__", "") == "concurrent.futures.thread"
 
 
 def _thread_line(thread: threading.Thread) -> Step | None:

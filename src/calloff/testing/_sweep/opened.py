@@ -1,4 +1,4 @@
-"""Where sockets and files were opened, told by Python's audit events.
+"""Where sockets and files were opened, told by Python's audit events, and where threads were started.
 
 An audit hook can't be taken away again: it is set only in the forked process of a run.
 """
@@ -6,21 +6,25 @@ An audit hook can't be taken away again: it is set only in the forked process of
 import os
 import socket
 import sys
+import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from .driver import current_course
 from .points import Stack, running_stack
 
-__all__ = ["opened_at", "record_opening"]
+__all__ = ["opened_at", "record_opening", "started_at"]
 
 _sockets: list[tuple["weakref.ref[socket.socket]", Stack]] = []
 _files: dict[str, Stack] = {}
+_threads: "weakref.WeakKeyDictionary[threading.Thread, Stack]" = weakref.WeakKeyDictionary()
 
 
 def record_opening() -> None:
-    """Note from now on, for good, where swept code opens sockets and files."""
+    """Note from now on, for good, where swept code opens sockets and files and starts threads."""
     sys.addaudithook(_heard)
+    threading.Thread.start = _noting(threading.Thread.start)  # type: ignore[assignment,method-assign]  # in this process alone
 
 
 def opened_at(fd: int, name: str) -> Stack:
@@ -32,9 +36,25 @@ def opened_at(fd: int, name: str) -> Stack:
     return _files.get(name.removesuffix(" (deleted)"), ())
 
 
+def started_at(thread: threading.Thread) -> Stack:
+    """The stack at which a thread was started, or ``()``."""
+    return _threads.get(thread, ())
+
+
 def _heard(event: str, args: tuple[Any, ...]) -> None:
     if event == "socket.__new__":
         if current_course.get() is not None:
             _sockets.append((weakref.ref(args[0]), running_stack()))
     elif event == "open" and isinstance(args[0], str) and current_course.get() is not None:
         _files[os.path.abspath(args[0])] = running_stack()
+
+
+def _noting(start: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
+    """Python 3.11 has no event for threads."""
+
+    def noted(thread: threading.Thread) -> None:
+        if current_course.get() is not None:
+            _threads[thread] = running_stack()
+        start(thread)
+
+    return noted

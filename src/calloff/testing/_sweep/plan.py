@@ -15,7 +15,8 @@ class Plan(NamedTuple):
 
     `base` is the phase of a double's first cancel. `attempt` counts from 1. `quiet`: from the cancel on nothing comes in
     from the network until the function runs again. `again` names the call to be repeated, in place of the whole; in
-    phase ``after`` that call runs to its end, and the function is left there.
+    phase ``after`` that call runs to its end, and the function is left there. `hasty`: it runs again at once, whatever is
+    left, and only that says something.
     """
 
     phase: str
@@ -25,6 +26,12 @@ class Plan(NamedTuple):
     attempt: int = 1
     quiet: bool = False
     again: str = ""
+    hasty: bool = False
+
+    @property
+    def is_for_restart(self) -> bool:
+        """Whether only the run that follows says something: what the first one leaves is not given the time to end."""
+        return self.quiet or self.hasty
 
     @property
     def first(self) -> str:

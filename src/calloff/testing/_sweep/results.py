@@ -44,18 +44,42 @@ def together(first: Result, second: Result) -> Result:
     )
 
 
-def at_fault(point: Point, evidence: Stack) -> Step:
+def at_fault(point: Point, evidence: Stack, *, started: bool = True) -> Step:
     """The frame to mend.
 
-    `evidence` is the stack that made what is left, or that hangs afterwards. Where it has a function in common with the
-    await, the innermost such: it took, and did not give back. Else the one that started what is left, if it was a child
-    task that waited; else the innermost that waits.
+    `evidence` is the stack that made what is left, or that hangs or fails afterwards. Where it came the same way as the
+    await, the frame at which the two part: it took, and did not give back. Else the innermost function that they have in
+    common; else the one that started what is left (`started`: something is), if it was a child task that waited; else the
+    innermost that waits.
     """
     own = [step for step in point.stack if not is_python(step.file)]
-    involved = {(step.file, step.function) for step in evidence}
+    made = [step for step in evidence if not is_python(step.file)]
+    parting = _parting(own, made)
+    if parting is not None:
+        return parting
+    involved = set(map(_function, made))
     for step in reversed(own):
-        if (step.file, step.function) in involved:
+        if _function(step) in involved:
             return step
-    if point.owner and evidence:
+    if point.owner and started and evidence:
         return shown(evidence)
     return own[-1] if own else shown(point.stack)
+
+
+def _parting(own: Sequence[Step], made: Sequence[Step]) -> Step | None:
+    """The last frame of a way in common, from where the second begins; ``None`` where it does not begin on the first."""
+    start = next((at for at, step in enumerate(own) if made and _function(step) == _function(made[0])), None)
+    if start is None:
+        return None
+    last = own[start]
+    for step, other in zip(own[start:], made, strict=False):
+        if _function(step) != _function(other):
+            break
+        last = step
+        if step.line != other.line:
+            break  # what follows was called from here and from there
+    return last
+
+
+def _function(step: Step) -> tuple[str, str]:
+    return step.file, step.function

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
+from .attempts import ATTEMPTS, HANGS, Attempts
 from .case import Case, Result
 from .isolate import Died, Lost
 from .journal import Journal
@@ -71,7 +72,7 @@ class Sweeping:
         self.wants = wants
         self.elsewhere = 0
         self.lost = False
-        self.runs = 0
+        self.attempts = Attempts(case, late="early" in phases)
         self.tried = 0
         self.tried_before = 0
         self.skipped = 0
@@ -83,7 +84,6 @@ class Sweeping:
         self.resolved: set[tuple[str, str, Stack]] = set()
         self.safe: dict[Point, None] = {}
         self.not_tried: dict[str, str] = {}
-        self.calls: dict[str, bool] = {}
         self.shown: dict[tuple[str, Point], set[tuple[str, str]]] = {}
 
     async def run(self, places: Sequence[Place]) -> SweepReport:
@@ -130,7 +130,7 @@ class Sweeping:
         """What a run without a cancel is like, or why there is none."""
         found: Result | None = None
         for _ in range(2):
-            self.runs += 1
+            self.attempts.runs += 1
             try:
                 result = await place.ask((None, found))
             except Died as error:
@@ -214,22 +214,14 @@ class Sweeping:
 
     async def _one(self, place: Place, plan: Plan, usual: Result) -> Result:
         before = self._before(plan)
-        if before is None and plan.again and not await self._may_call_again(place, plan, usual):
-            plan = plan._replace(again="")
-        result = before or await self._try(place, plan, usual)
+        result = before or await self.attempts.carry_out(place, plan, usual)
         if result.eager and plan.first == "before" and not plan.point.owner:
             return result  # an eager task makes its first step at once: there is no "before"
         if not result.fired or result.broken:
             self._not_reached(plan, result)
             return result
-        if before is None and not result.violations and result.network and self._may_be_late(plan, usual):
-            late = await self._try(place, plan._replace(quiet=True), usual)
-            if late.fired and not late.broken and late.violations:
-                result, plan = dataclasses.replace(late, cleaning=result.cleaning), plan._replace(quiet=True)
-        if result.violations and before is None:
-            result = await self._confirmed(place, plan, usual, result)
-            plan = plan._replace(quiet=False)
-            result.plan = plan
+        if before is None:
+            result = await self.attempts.look_into(place, plan, usual, result)
         if self.journal is not None and before is None:
             self.journal.note(plan, result)
         self.resolved.add((plan.phase, plan.point.owner, plan.point.stack))
@@ -247,62 +239,6 @@ class Sweeping:
             self.safe.setdefault(plan.shown)
         return result
 
-    def _may_be_late(self, plan: Plan, usual: Result) -> bool:
-        """Whether to try it with what comes in held back, too."""
-        return plan.phase == "early" and bool(plan.again or usual.restart == "ok") and "early" in self.phases
-
-    async def _may_call_again(self, place: Place, plan: Plan, usual: Result) -> bool:
-        """Whether what the function had called can be called once more in the same world, without a cancel."""
-        name = plan.again
-        if "restart" not in self.case.oracles:
-            return False
-        if name not in self.calls:
-            self.calls[name] = False
-            values: set[str] = set()
-            took = 0.0
-            for _ in range(2):
-                self.runs += 1
-                try:
-                    result = await place.ask((Plan("after", plan.point, again=name), usual))
-                except Died:
-                    return False
-                if result.restart != "ok":
-                    return False
-                values.add(result.restart_value)
-                took = max(took, result.restart_took)
-            usual.agains[name] = took, values.pop() if len(values) == 1 else ""
-            self.calls[name] = True
-        return self.calls[name]
-
-    async def _try(self, place: Place, plan: Plan, usual: Result) -> Result:
-        """Until the point comes by."""
-        result = Result(plan)
-        for attempt in range(1, _ATTEMPTS + 1):
-            self.runs += 1
-            try:
-                result = await place.ask((plan._replace(attempt=attempt), usual))
-            except Died as error:
-                result = Result(plan, fired=True, died=True, violations=[("ended", str(error))], made=[()])
-            if result.fired and not result.broken:
-                break
-        return result
-
-    async def _confirmed(self, place: Place, plan: Plan, usual: Result, result: Result) -> Result:
-        """What depends on time must be seen twice in three runs: a busy machine is no finding."""
-        if result.died or any(oracle not in _TIMED for oracle, _ in result.violations):
-            return result
-        again = await self._try(place, plan, usual)
-        if again.violations or not again.fired or again.broken:
-            return result
-        third = await self._try(place, plan, usual)
-        if third.violations or not third.fired or third.broken:
-            return third if third.fired and not third.broken else again
-        if any(oracle in _HANGS for oracle, _ in result.violations):
-            return dataclasses.replace(
-                result, seen_once=True
-            )  # not enough to say that it is unsafe, nor that it is safe
-        return third
-
     def _not_reached(self, plan: Plan, result: Result) -> None:
         if result.broken or result.ending.startswith("raised"):
             text = result.broken or f"it failed before the cancel: it {result.ending}"
@@ -315,7 +251,11 @@ class Sweeping:
         stack = plan.shown.stack
         fault = result.at_fault
         if fault is None:
-            fault = at_fault(plan.shown, next((made for made in result.made if made), ()))
+            oracle, made = next(
+                ((oracle, made) for (oracle, _), made in zip(result.violations, result.made, strict=True) if made),
+                ("", ()),
+            )
+            fault = at_fault(plan.shown, made, started=oracle not in HANGS)
         if result.seen_once:
             violations = (*violations, Violation("repeated", "this was seen in 1 of 3 runs"))
         self._add(plan, "UNRESOLVED" if result.seen_once else "UNSAFE", fault, violations, stack)
@@ -329,7 +269,7 @@ class Sweeping:
     def _report(self, error: str = "") -> SweepReport:
         for plan in self.unresolved:
             if (plan.phase, plan.point.owner, plan.point.stack) not in self.resolved:
-                text = f"the point did not come again in {_ATTEMPTS} runs"
+                text = f"the point did not come again in {ATTEMPTS} runs"
                 self._add(plan, "UNRESOLVED", plan.shown.at, (Violation("reached", text),), plan.shown.stack)
         stacks = [point.stack for point in self.points] + [finding.stack for finding in self.findings.values()]
         packages = packages_of(stacks)
@@ -346,7 +286,7 @@ class Sweeping:
         return SweepReport(
             verdict,
             len(self.points),
-            self.runs,
+            self.attempts.runs,
             ".".join(map(str, sys.version_info[:3])),
             packages.versions,
             tuple(found),
@@ -359,7 +299,7 @@ class Sweeping:
             seen=tuple(self.points),
             silenced=tuple(silenced),
             replay=self.again,
-            not_tried=dict(self.not_tried) if self.runs > 2 else {},
+            not_tried=dict(self.not_tried) if self.attempts.runs > 2 else {},
             elsewhere=self.elsewhere,
         )
 
@@ -377,11 +317,6 @@ def _def_line(code: Any) -> int:
         if text.startswith(("async def", "def")):
             return number
     return line
-
-
-_ATTEMPTS = 3
-_HANGS = frozenset({"ended", "restart", "bystander"})
-_TIMED = frozenset({"ended", "tasks", "threads", "processes", "files", "timers", "restart", "bystander", "teardown"})
 
 
 def known_words(name: str, words: Collection[str], allowed: Sequence[str]) -> None:

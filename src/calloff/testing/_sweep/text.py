@@ -107,7 +107,7 @@ def summary(report: SweepReport) -> str:
     if report.not_tried:
         parts.append(f"{', '.join(report.not_tried)} not tried")
     if report.elsewhere:
-        parts.append(f"{count(report.elsewhere, 'cancel')} in other tests")
+        parts.append(f"{count(report.elsewhere, 'cancel')} at awaits that were swept already")
     if report.skipped:
         parts.append(f"{count(report.skipped, 'cancel')} not tried")
     versions = ", ".join(f"{name} {version}" for name, version in report.packages.items())

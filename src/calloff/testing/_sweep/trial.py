@@ -107,7 +107,7 @@ class Trial:
         if bystander is not None:
             await self._see_bystander(bystander, began)
             del bystander
-        if self.plan is None or not (self.plan.quiet or self.plan.phase == "after"):
+        if self.plan is None or not (self.plan.is_for_restart or self.plan.phase == "after"):
             await self._settle()
 
     args: tuple[Any, ...] = ()
@@ -309,7 +309,7 @@ class Trial:
         """Whether it is to be run again, in the same world."""
         if "restart" not in self.case.oracles:
             return False
-        if self.plan is not None and self.plan.quiet:
+        if self.plan is not None and self.plan.is_for_restart:
             return self.result.fired
         if self.plan is not None and self.plan.phase == "after":
             return self.course.call_done
@@ -378,7 +378,7 @@ class Trial:
             said[complaint.key] += 1
             if said[complaint.key] > usual.noise[complaint.key]:
                 self.violated(complaint.oracle, complaint.text, complaint.at)
-        if self.plan.quiet:  # it was not given the time to end by itself: only the restart says something
+        if self.plan.is_for_restart:
             self._keep("restart")
 
     def _keep(self, oracle: str) -> None:

@@ -1,0 +1,108 @@
+"""One plan carried out: again until its point comes by, with a closer look where there may be more to it."""
+
+import dataclasses
+
+from .case import Case, Result
+from .isolate import Died
+from .places import Place
+from .plan import Plan
+
+__all__ = ["ATTEMPTS", "HANGS", "Attempts"]
+
+ATTEMPTS = 3
+HANGS = frozenset({"ended", "restart", "bystander"})
+_TIMED = frozenset({"ended", "tasks", "threads", "processes", "files", "timers", "restart", "bystander", "teardown"})
+
+
+class Attempts:
+    """Asks places for runs, and counts them.
+
+    Args:
+        case: what is swept.
+        late: whether a cancel is also to be tried with what comes in from the network held back.
+
+    Attributes:
+        runs: how many there were.
+    """
+
+    def __init__(self, case: Case, late: bool) -> None:
+        self.runs = 0
+        self._case = case
+        self._late = late
+        self._calls: dict[str, bool] = {}
+
+    async def carry_out(self, place: Place, plan: Plan, usual: Result) -> Result:
+        """The result of a plan, as far as one run shows it."""
+        if plan.again and not await self._may_call_again(place, plan, usual):
+            plan = plan._replace(again="")
+        return await self._until_reached(place, plan, usual)
+
+    async def look_into(self, place: Place, plan: Plan, usual: Result, result: Result) -> Result:
+        """Ask again where there may be more to it, and where a result may come of a busy machine."""
+        plan = wanted = result.plan or plan
+        more: list[Plan] = []
+        if plan.again and not result.restart:
+            more.append(plan._replace(hasty=True))  # what the call was given may itself look like something left
+        if result.network and self._late and plan.phase == "early" and (plan.again or usual.restart == "ok"):
+            more.append(plan._replace(quiet=True))
+        for other in more:
+            if not result.violations:
+                found = await self._until_reached(place, other, usual)
+                if found.fired and not found.broken and found.violations:
+                    result, wanted = dataclasses.replace(found, cleaning=result.cleaning), other
+        if result.violations:
+            result = await self._confirmed(place, wanted, usual, result)
+            result.plan = plan
+        return result
+
+    async def _may_call_again(self, place: Place, plan: Plan, usual: Result) -> bool:
+        """Whether what the function had called can be called once more in the same world, without a cancel."""
+        name = plan.again
+        if "restart" not in self._case.oracles:
+            return False
+        if name not in self._calls:
+            self._calls[name] = False
+            values: set[str] = set()
+            took = 0.0
+            for _ in range(2):
+                self.runs += 1
+                try:
+                    result = await place.ask((Plan("after", plan.point, again=name), usual))
+                except Died:
+                    return False
+                if result.restart != "ok":
+                    return False
+                values.add(result.restart_value)
+                took = max(took, result.restart_took)
+            usual.agains[name] = took, values.pop() if len(values) == 1 else ""
+            self._calls[name] = True
+        return self._calls[name]
+
+    async def _until_reached(self, place: Place, plan: Plan, usual: Result) -> Result:
+        """Until the point comes by."""
+        result = Result(plan)
+        for attempt in range(1, ATTEMPTS + 1):
+            self.runs += 1
+            try:
+                result = await place.ask((plan._replace(attempt=attempt), usual))
+            except Died as error:
+                result = Result(plan, fired=True, died=True, violations=[("ended", str(error))], made=[()])
+            if result.fired and not result.broken:
+                break
+        return result
+
+    async def _confirmed(self, place: Place, plan: Plan, usual: Result, result: Result) -> Result:
+        """What depends on time must be seen twice in three runs: a busy machine is no finding."""
+        if result.died or any(oracle not in _TIMED for oracle, _ in result.violations):
+            return result
+        again = await self._until_reached(place, plan, usual)
+        if again.violations or not again.fired or again.broken:
+            return result
+        third = await self._until_reached(place, plan, usual)
+        if third.violations or not third.fired or third.broken:
+            return third if third.fired and not third.broken else again
+        if any(oracle in HANGS for oracle, _ in result.violations):
+            return dataclasses.replace(
+                result, seen_once=True
+            )  # not enough to say that it is unsafe, nor that it is safe
+        return third
