@@ -4,7 +4,7 @@ import asyncio
 
 
 async def write() -> None:
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.5)
 
 
 async def buggy() -> None:

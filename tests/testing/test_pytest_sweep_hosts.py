@@ -115,7 +115,8 @@ async def test_in_a_thread(port):
 def test_a_loop_of_the_module_is_each_runs_own(tmp_path: Path) -> None:
     pytest.importorskip("pytest_asyncio")
     write(tmp_path, WIDE)
-    text = run_pytest(tmp_path, "--cancel-sweep", plugins=ASYNCIO).stdout
+    strict = ("-Werror::ResourceWarning", "-Werror::pytest.PytestUnraisableExceptionWarning")
+    text = run_pytest(tmp_path, "--cancel-sweep", *strict, plugins=ASYNCIO).stdout
     assert "2 passed" in text, text
     assert "test_in_a_thread: SAFE" in text
     assert "error" not in text

@@ -84,8 +84,11 @@ def _with_own_selector(loop: Any) -> None:
         if own is None or key.fd != own.fileno():
             new.register(key.fileobj, key.events, key.data)
     loop._selector = new
+    old.close()  # this process's end of each: the other process has its own
     if own is None:
         return
+    for end in (own, loop._csock):
+        end.close()  # one that is only dropped makes Python complain, and some suites fail on that
     loop._ssock, loop._csock = socket.socketpair()
     loop._ssock.setblocking(False)
     loop._csock.setblocking(False)

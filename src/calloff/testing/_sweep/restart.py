@@ -12,7 +12,11 @@ __all__ = ["Second", "run_again"]
 
 
 _PACKAGE = __file__.rpartition("testing")[0]
-_CLOSED = re.compile(r"clos(ed|ing)|disconnect|not connected|shut ?down|no longer", re.IGNORECASE)
+#: what is over, or was made for one use
+_OVER = re.compile(
+    r"clos(ed|ing)|disconnect|not connected|shut ?down|no longer|(more|only) (than )?once|consumed|exhausted",
+    re.IGNORECASE,
+)
 
 
 class Second(NamedTuple):
@@ -60,7 +64,7 @@ async def run_again(
         ending = f"raises {named(error)}"
         stack = stack_of_error(error)
         asserted = isinstance(error, AssertionError) or not isinstance(error, Exception)
-        excused = asserted or len(_somebodys(stack)) < least or _CLOSED.search(ending) is not None
+        excused = asserted or len(_somebodys(stack)) < least or _OVER.search(ending) is not None
     else:
         ending, value = "ok", comparable(task.result())
     return Second(ending, stack, value, took, excused)

@@ -70,7 +70,12 @@ class Leftovers:
         return bool(self._found or self.unclosed())
 
     def _is_on_its_way(self, spent: float) -> bool:
-        return any(item.patience > spent for item in self.unusual()) or bool(spent < CLOSING and self.unclosed())
+        slow = (
+            0.0 if self._usual is None else min(self._usual.took, _SLOWEST)
+        )  # what takes long to make, takes long to end
+        closing = max(CLOSING, slow)
+        patiences = (max(item.patience, slow) if item.oracle in _MADE else item.patience for item in self.unusual())
+        return any(patience > spent for patience in patiences) or bool(spent < closing and self.unclosed())
 
     async def let_go(self) -> None:
         """A moment for what was told to end."""
@@ -122,3 +127,5 @@ def _name(item: Left) -> str:
 
 _SOCKET = "files socket"
 _TURNS = 12
+_MADE = frozenset({"files", "processes"})
+_SLOWEST = 3.0
