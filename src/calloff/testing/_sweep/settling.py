@@ -127,5 +127,5 @@ def _name(item: Left) -> str:
 
 _SOCKET = "files socket"
 _TURNS = 12
-_MADE = frozenset({"files", "processes"})
+_MADE = frozenset({"files"})
 _SLOWEST = 3.0
