@@ -5,6 +5,7 @@ Processes and threads: processor time for an item, of all processes together, of
 """
 
 import asyncio
+import itertools
 import json
 import os
 import resource
@@ -34,6 +35,7 @@ from ._rounds import interleave
 from ._rows import AtMost, Below, Row, compare
 
 JOBS, WORKERS = 100, 2
+_numbers = itertools.count(1)
 
 
 async def nothing(item: int) -> int:
@@ -207,11 +209,17 @@ THREADS: dict[str, Callable[[int], None]] = {
 }
 
 
+#: in the environment of whatever belongs to one measurement: calloff's helpers are no children of the program
+_MARK = "CALLOFF_BENCHMARK"
+
+
 def spent() -> float:
-    """Seconds of processor time of this process and all below it, those that have ended included."""
+    """Seconds of processor time of this process and all that it has started, those that have ended included."""
     total = 0.0
-    for process in (here := psutil.Process(), *here.children(recursive=True)):
+    for process in psutil.process_iter():
         try:
+            if process.environ().get(_MARK) != os.environ[_MARK]:
+                continue
             times: Any = process.cpu_times()
         except psutil.Error:
             continue
@@ -229,7 +237,8 @@ def alone(contender: str, count: int) -> float:
 async def in_a_fresh_interpreter(contender: str, count: int) -> float:
     code = f"from benchmarks.mapping import alone; print(alone({contender!r}, {count}))"
     command = [sys.executable, "-W", "ignore", "-c", code]
-    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=300).stdout
+    marked = {**os.environ, _MARK: f"{os.getpid()}.{next(_numbers)}"}
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=300, env=marked).stdout
     return float(json.loads(answer.splitlines()[-1]))
 
 

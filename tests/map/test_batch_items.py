@@ -1,11 +1,14 @@
 """What the code of items and results does when it is unpickled, and how a function leaves: of that item alone."""
 
+import pickle
+
 import pytest
 from map import bodies
 
 import calloff
 from calloff import Cancelled, Completed, Failed, WorkerDied
 from calloff._map import batches
+from calloff._places.process.unpickling import may_block
 
 ONE_BY_ONE_AND_TOGETHER = pytest.mark.parametrize("batch", [1, 6])
 
@@ -71,3 +74,32 @@ def test_a_function_that_hangs_where_it_is_imported_is_no_longer_waited_for(monk
     outcomes = mapped(bodies.Unready(), range(2), timeout=0.2, grace=0.1)
     assert [type(outcome) for outcome in outcomes] == [Cancelled] * 2
     assert {str(outcome.reason.kind) for outcome in outcomes} == {"deadline"}
+
+
+@pytest.mark.parametrize("value", [147, [147, 2.5], {"a": b"\x93"}, "\x93"])
+def test_what_names_no_code_is_unpickled_at_once(value):
+    assert not may_block(pickle.dumps(value, 5))
+    assert may_block(pickle.dumps([value, bodies.fine], 5))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        True,
+        147,
+        -(1 << 70),
+        2.5,
+        1j,
+        b"\x93",
+        "\udc80\U0001f600",
+        "x" * 5000,
+        (1, [2]),
+        {"a": {3}},
+        bytearray(b"x"),
+    ],
+)
+def test_values_come_back_as_what_they_were(value):
+    (outcome,) = mapped(bodies.fine, [value], batch=6)
+    assert outcome == Completed(value)
+    assert type(outcome.value) is type(value)

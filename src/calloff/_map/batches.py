@@ -170,16 +170,16 @@ class Batch:
         """Whether there are results that were not read."""
         raise NotImplementedError
 
-    def read(self, *, all_of_it: bool) -> Iterator[tuple[float, bool, Any]]:
-        """The results that have come since the last look: when the item ended, whether it is a value, what it is."""
+    def read(self, *, all_of_it: bool) -> Iterator[tuple[float, int, Any]]:
+        """The results that have come since the last look: when the item ended, of which kind it is, what it is."""
         raise NotImplementedError
 
     def may_tell_all(self) -> bool:
         """Whether a result may be told before the place says so, since nothing is left of what its item has started."""
         return True
 
-    def give(self, flight: Flight, fine: bool, data: Any, report: Any) -> None:
-        """Hand on the outcome that was read."""
+    def outcome_of(self, flight: Flight, kind: int, data: Any, report: Any) -> Outcome[Any] | None:
+        """What was read, as an outcome; ``None`` where that comes later."""
         raise NotImplementedError
 
     def take_back(self) -> int:
@@ -286,8 +286,9 @@ class Batch:
         first = before = self.last or self.first()
         told = self._told
         flights = self._flights
-        give = self.give
-        for at, fine, data in self.read(all_of_it=all_of_it):
+        outcome_of, window = self.outcome_of, self._lane.window
+        good: list[tuple[Flight, Completed[Any]]] = []
+        for at, kind, data in self.read(all_of_it=all_of_it):
             flight = flights[told]
             told += 1
             flight.seconds = at - before
@@ -296,7 +297,13 @@ class Batch:
             told_of = None  # it is the last one that was asked, if it had not ended by then
             if report is not None and flight.since + flight.seconds >= report.requested_at and not self.has_more():
                 told_of = report
-            give(flight, fine, data, told_of)
+            outcome = outcome_of(flight, kind, data, told_of)
+            if type(outcome) is Completed:
+                good.append((flight, outcome))
+            elif outcome is not None:
+                window.ended(flight, outcome)
+        if good:
+            window.completed(good)
         if told > self._told:
             self._lane.took(max(before - first, 1e-7), told - self._told)
             self._told = told
@@ -313,8 +320,10 @@ class Batch:
             if outcome.value is not None and rest:  # there was no room for it
                 flight = rest.pop(0)
                 flight.since, flight.seconds = began - lane.behind, lane.window.loop.time() + lane.behind - began
-                fine, data = outcome.value
-                self.give(flight, fine, data, report)
+                kind, data = outcome.value
+                found = self.outcome_of(flight, kind, data, report)
+                if found is not None:
+                    lane.window.ended(flight, found)
                 lane.took(0.01, 1)
         elif began:
             lane.barren = 0

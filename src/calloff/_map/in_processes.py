@@ -1,16 +1,17 @@
 """Several items in one job of a worker: `_child/batch.py` runs them and writes each result into memory that we read."""
 
+import marshal
 import pickle
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Literal
 
-from .._child.batch import one, run
+from .._child.batch import ERROR, PLAIN, one, run
 from .._operation.operation import Operation
 from .._places.process.packing import Packed, pack, unpack_error
 from .._places.process.unpickling import blamed, may_block, unpickle_aside
 from .._words.errors import CalloffError
-from .._words.outcome import Abandoned, Completed, Failed, Outcome
+from .._words.outcome import Abandoned, Completed, Failed, Outcome, completed
 from .batches import Batch, Batches
 from .flight import Flight
 from .sent import Call, Sent
@@ -75,7 +76,7 @@ class _Batch(Batch):
     def has_more(self) -> bool:
         return self._spool.has_more()
 
-    def read(self, *, all_of_it: bool) -> Iterator[tuple[float, bool, Any]]:
+    def read(self, *, all_of_it: bool) -> Iterator[tuple[float, int, Any]]:
         return self._spool.read(all_of_it=all_of_it)
 
     def may_tell_all(self) -> bool:
@@ -92,19 +93,18 @@ class _Batch(Batch):
         else:
             self._spools.append(self._spool)
 
-    def give(self, flight: Flight, fine: bool, data: bytes, report: Any) -> None:
-        outcome: Outcome[Any]
+    def outcome_of(self, flight: Flight, kind: int, data: bytes, report: Any) -> Outcome[Any] | None:
+        if kind == PLAIN:
+            return completed(marshal.loads(data), report)
         try:
-            if fine and may_block(data):
+            if kind == ERROR:
+                return Failed(unpack_error(data, self._sent.name), report)
+            if may_block(data):
                 self._unpickle_aside(flight, data, report)
-                return
-            if fine:
-                outcome = Completed(pickle.loads(data), report)
-            else:
-                outcome = Failed(unpack_error(data, self._sent.name), report)
+                return None
+            return completed(pickle.loads(data), report)
         except BaseException as problem:  # a pickle runs what it likes
-            outcome = Failed(blamed(problem, self._sent.name), report)
-        self._lane.window.ended(flight, outcome)
+            return Failed(blamed(problem, self._sent.name), report)
 
     def _unpickle_aside(self, flight: Flight, data: bytes, report: Any) -> None:
         """In a thread: a pickle that names classes runs their code, and nobody else is to wait for that."""

@@ -22,7 +22,7 @@ from .._places.thread.body import ThreadWork, is_coroutine
 from .._places.thread.call import HIDDEN
 from .._places.thread.pool import POOL
 from .._words.errors import StopForced
-from .._words.outcome import Completed, Failed, Outcome
+from .._words.outcome import Failed, Outcome, completed
 from .batches import QUIET, Batch, Batches
 from .flight import Flight
 from .window import Window
@@ -147,22 +147,19 @@ class _Batch(Batch):
     def has_more(self) -> bool:
         return bool(self._results)
 
-    def read(self, *, all_of_it: bool) -> Iterator[tuple[float, bool, Any]]:
+    def read(self, *, all_of_it: bool) -> Iterator[tuple[float, int, Any]]:
         take = self._results.popleft
         for _ in range(len(self._results)):
             value, ended = take()
             self._read += 1
             yield ended, type(value) is not _Raised, value
 
-    def give(self, flight: Flight, fine: bool, data: Any, report: Any) -> None:
-        outcome: Outcome[Any]
-        if not fine:
-            outcome = Failed(data.error, report)
-        elif iscoroutine(data):
-            outcome = Failed(is_coroutine(data, self._name), report)
-        else:
-            outcome = Completed(data, report)
-        self._lane.window.ended(flight, outcome)
+    def outcome_of(self, flight: Flight, kind: int, data: Any, report: Any) -> Outcome[Any]:
+        if not kind:
+            return Failed(data.error, report)
+        if iscoroutine(data):
+            return Failed(is_coroutine(data, self._name), report)
+        return completed(data, report)
 
     def take_back(self) -> int:
         count = 0

@@ -6,10 +6,12 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from .._child.batch import END_HERE, HEAD, RECORD, SIZE
+from .._child.batch import COUNT, END_HERE, HEAD, RECORD, SIZE
 from .._os import proc
 
 __all__ = ["Spool", "has_children"]
+
+_WHERE = (1 << COUNT) - 1
 
 
 def has_children(body: Any) -> bool:
@@ -30,50 +32,54 @@ class Spool:
 
     def clear(self) -> None:
         """For the next batch."""
-        HEAD.pack_into(self._memory, 0, HEAD.size, 0.0, HEAD.size, 0.0, False)
+        HEAD.pack_into(self._memory, 0, HEAD.size, 0, 0.0, HEAD.size, 0.0, False)
         self._at = HEAD.size
+        self._told = 0
+
+    def _head(self) -> Any:
+        return HEAD.unpack_from(self._memory)
 
     def first(self) -> float:
         """Since when the first item ran."""
-        first: float = HEAD.unpack_from(self._memory)[3]
+        first: float = self._head()[4]
         return first
+
+    def _running(self) -> tuple[int, float]:
+        """The number of the item that runs, from 1, and since when, on the clock of the worker; zeros between two items."""
+        _, begun, began, *_ = self._head()
+        return (begun, began) if begun > self._head()[0] >> COUNT else (0, 0.0)
 
     def began(self) -> float:
         """Since when an item runs, on the clock of the worker; 0 between two items."""
-        began: float = HEAD.unpack_from(self._memory)[1]
-        return began
+        return self._running()[1]
 
     def has_more(self) -> bool:
         """Whether there are results that were not read."""
-        end: int = HEAD.unpack_from(self._memory)[0]
-        return end > self._at
+        return self.untold() > 0
 
     def untold(self) -> int:
         """How many results there are that were not read."""
-        end: int = HEAD.unpack_from(self._memory)[0]
-        at, count = self._at, 0
-        while at < end:
-            at += RECORD.size + RECORD.unpack_from(self._memory, at)[1]
-            count += 1
-        return count
+        results: int = self._head()[0] >> COUNT
+        return results - self._told
 
     def end_here(self) -> bool:
         """Have the worker go no further than the item that runs; ``False`` when it may have begun the next one."""
-        before = HEAD.unpack_from(self._memory)[:2]
+        number, _ = self._running()
         self._memory[END_HERE] = 1
         os.sched_yield()  # a call of the system: what was written is seen before what follows is read
-        return before[1] != 0.0 and before == HEAD.unpack_from(self._memory)[:2]
+        return number != 0 and number == self._running()[0]
 
-    def read(self, *, all_of_it: bool) -> Iterator[tuple[float, bool, bytes]]:
-        """The results that have come since the last look: when the item ended, whether it is a value, its pickle."""
-        end, _, certain, *_ = HEAD.unpack_from(self._memory)
-        end = end if all_of_it else certain
+    def read(self, *, all_of_it: bool) -> Iterator[tuple[float, int, bytes]]:
+        """The results that have come since the last look: when the item ended, what the result is, and itself."""
+        results, _, _, certain, *_ = self._head()
+        end = results & _WHERE if all_of_it else certain
         memory, unpack, size = self._memory, RECORD.unpack_from, RECORD.size
         while self._at < end:
             at = self._at + size
-            ended, length, fine = unpack(memory, self._at)
+            ended, length, kind = unpack(memory, self._at)
             self._at = at + length
-            yield ended, fine, memory[at : self._at]
+            self._told += 1
+            yield ended, kind, memory[at : self._at]
 
     def close(self) -> None:
         """Give back the memory."""

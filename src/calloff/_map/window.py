@@ -275,6 +275,18 @@ class Window:
         if self._waiters:
             self._wake()
 
+    def completed(self, pairs: list[tuple[Flight, Completed[Any]]]) -> None:
+        """The same of several at once whose function returned."""
+        if self._ordered or self.journal is not None:
+            for flight, outcome in pairs:
+                self.ended(flight, outcome)
+            return
+        self._running -= len(pairs)
+        self._completed += len(pairs)
+        self.results.extend(pairs)
+        if self._waiters:
+            self._wake()
+
     def landed(self) -> None:
         """What was launched as one has ended; there is room."""
         self._launched -= 1

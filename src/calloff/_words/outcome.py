@@ -9,7 +9,7 @@ from .ref import Ref
 from .report import StopReport, how, places
 from .text import clean, short
 
-__all__ = ["Abandoned", "Cancelled", "Completed", "Failed", "Outcome", "verdict"]
+__all__ = ["Abandoned", "Cancelled", "Completed", "Failed", "Outcome", "completed", "verdict"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -31,6 +31,18 @@ class Completed(Generic[T_co]):
 
     def _repr_html_(self) -> str:
         return _table("completed", clean(short(self.value)), self.report)
+
+
+_new = object.__new__
+_set_value, _set_report = (vars(Completed)[name].__set__ for name in ("value", "report"))
+
+
+def completed(value: T, report: StopReport | None = None) -> Completed[T]:
+    """The same as `Completed(value, report)`, made in half the time."""
+    made: Completed[T] = _new(Completed)
+    _set_value(made, value)
+    _set_report(made, report)
+    return made
 
 
 @dataclass(frozen=True, slots=True)
