@@ -186,6 +186,8 @@ def wheel() -> str | None:
     uv("pip", "install", "--python", clean / "bin" / "python", "--no-deps", built)
     command(clean / "bin" / "python", "-I", "-c", "import calloff; print(calloff.__all__)", cwd=clean)
     command(clean / "bin" / "calloff", "--help", cwd=clean)
+    if not (clean / "share" / "man" / "man1" / "calloff.1").exists():
+        raise StepFailed("the manual page is not in the wheel")
     # Types as its users get them: of the installed package, which pyright finds by the first Python on PATH.
     uv("sync", "--locked", "--inexact", "--no-install-project", "--no-default-groups", "--all-extras", place=clean)
     installed = {"PATH": f"{clean / 'bin'}{os.pathsep}{os.environ['PATH']}"}

@@ -24,8 +24,22 @@ def add_filters(to: Parser) -> None:
     """The options that say which operations are meant."""
     add = to.add_argument
     add("--name", metavar="PATTERN", action="append", default=[], help="only of that name; * and ? stand for any text")
-    add("--state", metavar="STATE", action="append", choices=STATES, default=[], help="only those in that state")
-    add("--place", metavar="PLACE", action="append", choices=PLACES, default=[], help="only those at that place")
+    add(
+        "--state",
+        metavar="STATE",
+        action="append",
+        choices=STATES,
+        default=[],
+        help=f"only those in that state: {', '.join(STATES)}",
+    )
+    add(
+        "--place",
+        metavar="PLACE",
+        action="append",
+        choices=PLACES,
+        default=[],
+        help=f"only those at that place: {', '.join(PLACES)}",
+    )
     add("--node", metavar="NODE", action="append", default=[], help="only those on that machine of a cluster")
     add("--older-than", metavar="D", help="only those that have run for longer")
     add("--tasks", action="store_true", help="plain asyncio tasks, too")
