@@ -7,6 +7,7 @@ Run by the scripts that make them; `calloff run scripts/_demo.py:main` gives you
 import asyncio
 import contextlib
 import itertools
+import random
 import time
 
 import calloff
@@ -116,3 +117,27 @@ async def build_report() -> None:
     """Blocks its event loop."""
     await asyncio.sleep(0.5)
     lay_out()
+
+
+async def fetch(number: int, seconds: float) -> int:
+    """A call: it takes its time, some fail, and one in fifty never comes back."""
+    if number % 50 == 7:
+        await asyncio.Event().wait()
+    await asyncio.sleep(random.uniform(0.02, 1.98) * seconds)
+    if number % 40 == 3:
+        raise ConnectionError(f"shard {number % 8} answered 503")
+    return number
+
+
+async def crowd(at_once: int) -> None:
+    """So many calls at a time, for ever, beside a little other work."""
+    random.seed(7)
+    calloff.start(upload_backup(), name="upload-backup", timeout=90)
+    calloff.start(sync_ledger(), name="sync-ledger")
+    calls = (f"shard-{number % 8}/{number}" for number in itertools.count())
+    async with calloff.group(on_error="collect") as group:
+        room = asyncio.Semaphore(at_once)
+        for number, name in enumerate(calls):
+            await room.acquire()
+            call = group.start(fetch(number, max(5.0, at_once / 100)), name=f"fetch {name}", timeout=600)
+            call.add_done_callback(lambda _: room.release())

@@ -1,10 +1,11 @@
-"""Makes the picture of the page of `calloff serve` for the README: docs/images/page.png.
+"""Makes the pictures of the page of `calloff serve` for the documentation: docs/images/page.png and page-many.png.
 
     .venv/bin/python scripts/_screenshot_page.py [FOLDER]
 
 Nothing in it is made up: two programs run, with work of every kind, and in a real Chromium somebody calls off an
-operation that refuses. With a folder the page in the dark and on a phone is put there, too. Needs Chromium and, to look
-as it does here, the font Inter (scripts/_browser.sh installs both where it can).
+operation that refuses; then ten thousand calls run. With a folder the pages in the dark and on a phone are put there, too,
+and one of 150 calls. Needs Chromium and, to look as it does here, the font Inter (scripts/_browser.sh installs both where
+it can).
 """
 
 import contextlib
@@ -24,6 +25,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from web.browser import chromium  # noqa: E402
 
 PICTURE = ROOT / "docs" / "images" / "page.png"
+MANY = PICTURE.with_name("page-many.png")
 SIZE = {"width": 1320, "height": 868}
 PHONE = {"width": 390, "height": 844}
 LARGEST = 200_000
@@ -61,12 +63,33 @@ def take(browser: Browser, link: str, folder: Path | None) -> None:
     tab.evaluate("scrollTo(0, 0); document.activeElement.blur()")
     tab.screenshot(path=PICTURE)
     if folder is not None:
-        tab.emulate_media(color_scheme="dark")
-        tab.screenshot(path=folder / "dark.png")
-        phone = browser.new_context(viewport=PHONE, color_scheme="light", device_scale_factor=2).new_page()
-        phone.goto(link)
-        phone.wait_for_selector("#ended-table .open")
-        phone.screenshot(path=folder / "phone.png", full_page=True)
+        others(browser, tab, link, folder, "few")
+
+
+def others(browser: Browser, tab: Page, link: str, folder: Path, name: str) -> None:
+    """The same in the dark, and on a phone."""
+    tab.emulate_media(color_scheme="dark")
+    tab.screenshot(path=folder / f"page-{name}-dark.png")
+    phone = browser.new_context(viewport=PHONE, color_scheme="light", device_scale_factor=2).new_page()
+    phone.goto(link)
+    phone.wait_for_selector("#ended-table .open")
+    phone.screenshot(path=folder / f"page-{name}-phone.png")
+
+
+def take_many(browser: Browser, link: str, number: int, picture: Path, folder: Path | None) -> None:
+    """So many calls; those that are alike are folded, the oldest first."""
+    tab = browser.new_context(viewport=SIZE, color_scheme="light").new_page()
+    tab.set_default_timeout(90_000)
+    tab.goto(link)
+    while int(tab.locator("#states .s-running b").text_content() or 0) < 0.95 * number:
+        tab.wait_for_timeout(500)
+    tab.get_by_label("Fold what is alike").check()
+    tab.get_by_label("Sort").select_option("age")
+    tab.wait_for_timeout(12_000)
+    tab.evaluate("scrollTo(0, 0); document.activeElement.blur()")
+    tab.screenshot(path=picture)
+    if folder is not None:
+        others(browser, tab, link, folder, str(number))
 
 
 def squeeze(picture: Path) -> None:
@@ -98,18 +121,32 @@ def call_off(tab: Page, name: str, reason: str) -> None:
 def main() -> None:
     """Starts the programs and the server, and takes the pictures."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    with chromium() as browser:
+        with served("main", "build_report") as link:
+            take(browser, link, folder)
+        with served("crowd 10000") as link:
+            take_many(browser, link, 10_000, MANY, folder)
+        if folder is not None:
+            with served("crowd 150") as link:
+                take_many(browser, link, 150, folder / "page-150.png", folder)
+    for picture in (PICTURE, MANY):
+        squeeze(picture)
+        size = picture.stat().st_size
+        if size > LARGEST:
+            raise SystemExit(f"{picture} has {size:,} bytes, that is too many")
+        print(f"{picture.relative_to(ROOT)}: {size:,} bytes")
+
+
+@contextlib.contextmanager
+def served(*targets: str) -> Iterator[str]:
+    """The link of a page on which functions of `_demo.py` run, and nothing else."""
     with contextlib.ExitStack() as stack:
         os.environ["CALLOFF_SOCKETS"] = stack.enter_context(tempfile.TemporaryDirectory(prefix="calloff-"))
         server = stack.enter_context(started("serve", "--port", "0"))
-        for target in ("main", "build_report"):
-            stack.enter_context(started("run", "--timeout", "2m", f"scripts/_demo.py:{target}"))
+        for target in targets:
+            stack.enter_context(started("run", "--timeout", "3m", *f"scripts/_demo.py:{target}".split()))
         assert server.stdout is not None
-        take(stack.enter_context(chromium()), server.stdout.readline().strip(), folder)
-    squeeze(PICTURE)
-    size = PICTURE.stat().st_size
-    if size > LARGEST:
-        raise SystemExit(f"the picture has {size:,} bytes, that is too many")
-    print(f"{PICTURE.relative_to(ROOT)}: {size:,} bytes")
+        yield server.stdout.readline().strip()
 
 
 if __name__ == "__main__":

@@ -168,6 +168,24 @@ def test_a_process_that_fails_does_not_hide_the_others(sockets: Path, tmp_path: 
         asyncio.run(main())
 
 
+async def test_no_question_outlives_the_client(sockets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one to a process that does not answer, too: at the end of a loop it would be told as never awaited."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'{"answer":"hello","last":false}\n')
+        await reader.read()
+        writer.close()
+
+    sockets.mkdir(mode=0o700)
+    monkeypatch.setattr("calloff.control._client.PATIENCE", 0.05)
+    async with await asyncio.start_unix_server(serve, sockets / "1.sock"):
+        async with Client() as client:
+            overview = await client.list()
+            assert [process.pid for process in overview.silent] == [1]
+            assert [task for task in asyncio.all_tasks() if "Server.ask" in repr(task)]
+        assert not [task for task in asyncio.all_tasks() if "Server.ask" in repr(task)]
+
+
 def test_a_code_of_a_later_version_is_an_error_with_its_sentence() -> None:
     for code in ("busy", "of tomorrow", ""):
         with pytest.raises(ControlError, match="^words$"):

@@ -153,3 +153,11 @@ def test_verdicts(stopped, told, severity):
     text, how_bad = verdict(stopped, 10.0)
     assert text.startswith(told)
     assert how_bad == severity
+
+
+def test_how_many_a_row_stands_for_is_never_cut_off():
+    many = row(2, "fetch of a long name-*", count=1234)
+    found = columns(history=False, width=80)
+    drawn = "".join(text for text, _ in cells(found, many, 1, 80))
+    assert "└ fetch … ×1234 " in drawn
+    assert len(drawn) == 80

@@ -160,7 +160,7 @@ async def test_how_many_end_in_a_second_is_told(pilot, app, fake):
     def more():
         fake.over += 5
         app._wake.set()
-        return "/s end" in text(app, "#counts")
+        return "/s ended" in text(app, "#counts")
 
     await until(more)
 
@@ -212,7 +212,7 @@ async def test_folding(pilot, app, fake):
     assert not fake.asked[-1].fold
     await pilot.press("f")
     await until(lambda: fake.asked[-1].fold)
-    assert "alike ones folded" in text(app, "#view")
+    assert "folded" in text(app, "#view")
     await pilot.press("f")
     await until(lambda: not fake.asked[-1].fold)
 
@@ -366,6 +366,18 @@ async def test_processes_that_come_and_go(pilot, app, fake):
     fake.rows = []
     fake.silent = ()
     await until(lambda: not table.display)
+
+
+@screen()
+async def test_the_keys_work_again_after_trouble(pilot, app, fake):
+    table = app.query_one(Table)
+    await until(lambda: table.total == 5)
+    fake.error = OSError("nobody answers")
+    await until(lambda: not table.display)
+    fake.error = None
+    await until(lambda: table.display and app.focused is table)
+    await pilot.press("down")
+    await until(lambda: table.cursor == 1)
 
 
 @screen()

@@ -69,9 +69,12 @@ class Client:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        late = [server.late for server in self._servers.values() if server.late is not None]
         for server in self._servers.values():
             server.close()
         self._servers.clear()
+        if late:  # questions whose answer nobody waits for any more: they were called off, and end before we do
+            await asyncio.wait(late)
 
     def _known(self) -> list[Server]:
         """A server for each process that is there now."""

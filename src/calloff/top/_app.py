@@ -14,27 +14,24 @@ from textual import on
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
+from textual.events import Resize
 from textual.widgets import Footer, HelpPanel, Input, Static
 
 from ..control import Detail, Overview, Query, Row
 from ..control._filter import read_filter
-from ..control._rates import Rates, per_second, sparks
-from ..control._records import ENDED, LIVE, SORTS, STATES
+from ..control._rates import Rates
+from ..control._records import ENDED, LIVE, SORTS
 from ._cancel import Ask
 from ._cells import clean, seconds
 from ._detail import Pane
+from ._head import NOTHING, counted
 from ._orders import TROUBLE, Asked, Orders
 from ._table import Table
 
 __all__ = ["Top"]
 
-_NOTHING = """\
-No operation runs that can be looked at.
-
-A program is seen here when it is started by  calloff run,
-with  calloff.run(main(), expose=True),  or with  CALLOFF_EXPOSE=1  in its environment."""
-
-
+#: cells; what is narrower tells less in its first line
+_WIDE = 100
 _WORDS = "part of a name   state:stopping   place:process   node:oak   pid:4312   older:30s"
 
 
@@ -55,15 +52,15 @@ class Top(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c,delete", "call_off", "Call off"),
         Binding("slash", "filter", "Filter"),
+        Binding("f", "fold", "Fold"),
+        Binding("question_mark", "keys", "Keys"),
+        Binding("q,ctrl+c", "quit", "Quit"),
+        Binding("h", "history", "History"),  # a usual terminal has no room for more than these
         Binding("s", "sort", "Sort"),
         Binding("r", "reverse", "Reverse"),
-        Binding("h", "history", "History"),
         Binding("t", "tasks", "Tasks"),
-        Binding("f", "fold", "Fold"),
         Binding("space", "pause", "Pause"),
-        Binding("question_mark", "keys", "Keys"),
         Binding("escape", "leave", "Back", show=False),
-        Binding("q,ctrl+c", "quit", "Quit"),
     ]
     CSS = """
     #state { height: 1; padding: 0 1; background: $primary-muted; color: $text; }
@@ -113,7 +110,7 @@ class Top(App[None]):
             value=name,
         )
         self._table = Table()
-        self._nothing = Static(_NOTHING, id="nothing", markup=False)
+        self._nothing = Static(NOTHING, id="nothing", markup=False)
         self._pane = Pane()
         self._verdicts = Static(id="verdicts", markup=False)
 
@@ -134,6 +131,10 @@ class Top(App[None]):
         self._read(self._typed)
         self.run_worker(self._follow(), name="look", exit_on_error=True)
         self.set_interval(min(self._every, 1.0), self._table.refresh)
+
+    @on(Resize)
+    def _resized(self) -> None:
+        self._tell_view()
 
     # --- looking
 
@@ -165,7 +166,9 @@ class Top(App[None]):
         self._nothing.set_class(nothing, "open")
         self._table.display = not nothing
         if nothing:
-            self._nothing.update(_NOTHING)
+            self._nothing.update(NOTHING)
+        elif self.focused is None:  # a table that is hidden for a while loses the keys
+            self._table.focus()
         await self._look_at_one()
 
     def _question(self, offset: int | None = None) -> Query:
@@ -197,16 +200,8 @@ class Top(App[None]):
     # --- what is told at the edges
 
     def _tell_counts(self, overview: Overview) -> None:
-        number = len(overview.processes)
-        parts = [f"{number} process" if number == 1 else f"{number} processes"]
-        parts += [f"{overview.counts[state]} {state}" for state in STATES if overview.counts.get(state)]
         self._rates.see(time.monotonic(), overview.over)
-        if ended := sparks(self._rates.series(), 12):
-            parts.append(f"{ended} {per_second(self._rates.mean())} end")
-        if overview.silent:
-            silent = ", ".join(f"{each.pid} {clean(' '.join(each.argv))[:30]}" for each in overview.silent)
-            parts.append(f"no answer from {silent}")
-        self._counts.update(" · ".join(parts), layout=False)
+        self._counts.update(counted(overview, self._rates, wide=self.size.width >= _WIDE), layout=False)
 
     def _tell_view(self) -> None:
         parts = ["history, latest first"] if self._history else [f"by {self._by}{' reversed' if self._reverse else ''}"]
@@ -217,8 +212,9 @@ class Top(App[None]):
         if self._tasks and not self._history:
             parts.append("with tasks")
         if self._folded and not self._history:
-            parts.append("alike ones folded")
-        parts.append("PAUSED" if self._paused else f"every {seconds(self._every)}")
+            parts.append("folded")
+        if self._paused or self.size.width >= _WIDE:
+            parts.append("PAUSED" if self._paused else f"every {seconds(self._every)}")
         self._view.update(" · ".join(parts))
 
     def _say(self, text: str) -> None:

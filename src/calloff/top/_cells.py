@@ -123,7 +123,11 @@ def _id(row: Row, _: int) -> list[Piece]:
 
 def _name(row: Row, depth: int) -> list[Piece]:
     many = f" ×{row.count}" if row.count > 1 else ""
-    return [("  " * (min(depth, _DEEPEST) - 1) + "└ " if depth else "", "faint"), (clean(row.name), "name"), (many, "")]
+    return [
+        ("  " * (min(depth, _DEEPEST) - 1) + "└ " if depth else "", "faint"),
+        (clean(row.name), "name"),
+        (many, "count"),
+    ]
 
 
 def _place(row: Row, _: int) -> list[Piece]:
@@ -232,9 +236,10 @@ def cells(found: Sequence[Column], row: Row, depth: int, width: int) -> list[Pie
 def _exactly(pieces: list[Piece], width: int, right: bool) -> list[Piece]:
     """The pieces of one cell, cut or filled to its width."""
     found: list[Piece] = []
+    last = sum(cell_len(text) for text, style in pieces if style == "count")  # which is never what is cut off
     left = width
     for text, style in pieces:
-        text = fitted(text, left)
+        text = fitted(text, left if style == "count" else left - last)
         if text:
             found.append((text, style))
             left -= cell_len(text)

@@ -53,7 +53,7 @@ class Table(ScrollView, can_focus=True):
     ]
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "head", "cursor", "name", "faint", "rest", "pending", "running", "stopping", "completed", "failed", "cancelled",
-        "abandoned", "time", "soon", "late", "done", "marked",
+        "abandoned", "time", "soon", "late", "done", "marked", "count",
     }  # fmt: skip
     DEFAULT_CSS = """
     Table {
@@ -63,6 +63,7 @@ class Table(ScrollView, can_focus=True):
         & > .cursor { background: $surface-lighten-2; }
         &:focus > .cursor { background: $primary-muted; }
         & > .name { text-style: bold; }
+        & > .count { color: $text-muted; text-style: bold; }
         & > .marked { color: $text-accent; text-style: bold; }
         & > .faint, & > .pending { color: $foreground-darken-3; }
         & > .rest { color: $foreground-darken-3; }
