@@ -33,8 +33,10 @@ __all__ = ["main"]
 
 #: files that come with a message are to be closed by an exec, where the system can do that
 _CLOEXEC = int(getattr(_socket, "MSG_CMSG_CLOEXEC", 0))
-#: seconds between two attempts to kill what a guard has left behind, at first and at most, and until it is told of
-_PAUSE, _LONG_PAUSE, _PATIENCE = 0.002, 1.0, 1.0
+#: seconds between two attempts to kill what a guard has left behind, at first, until it is told of, and afterwards
+_PAUSE, _SHORT_PAUSE, _LONG_PAUSE = 0.002, 0.01, 1.0
+#: seconds until what is left is told of
+_PATIENCE = 1.0
 #: after how many stops within a second a guard is killed instead of continued
 _STOPS = 3
 
@@ -329,7 +331,7 @@ class _Keeper:
 
     def _bury(self) -> None:
         """Kill the orphans of guards, which came to us; tell who has asked."""
-        self._pause = min(2 * self._pause, _LONG_PAUSE)
+        self._pause = min(2 * self._pause, _LONG_PAUSE if time.monotonic() >= self._until else _SHORT_PAUSE)
         denied = reaper.strike(self._first, self._guards.keys() | self._heirs)
         self._reap()
         orphans = self._orphans() or self._orphans()  # the system may leave one out while another one ends

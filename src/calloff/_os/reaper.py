@@ -229,22 +229,30 @@ def told(pid: int, denied: bool) -> str:
     return f"process {pid} ({name}): {why}"
 
 
-def kill_from_outside(root: int) -> None:
+def kill_from_outside(root: int) -> bool:
     """End what can be found of a process and its descendants, which are not ours, in most of a second at most.
 
     A worker was stopped by that, and is a subreaper: as long as it is there, all that descends from it is below it.
+
+    Returns:
+        Whether it was there until nothing was below it any more.
     """
+    all_found = False
     import contextlib
 
     from . import fds
 
     with contextlib.suppress(OSError, AttributeError), fds.Files() as files:
         handle = files.add(os.pidfd_open(root))
-        _kill_below(root, lambda seconds: fds.is_readable(handle, seconds))
+        with contextlib.suppress(OSError):
+            os.kill(root, _signal.SIGSTOP)  # the system continues one that is stopped and loses its last parent
+        nothing_below = _kill_below(root, lambda seconds: fds.is_readable(handle, seconds))
+        all_found = nothing_below and proc.state_of(root) not in ("Z", "X", "")
         for kill in (os.kill, os.killpg):
             with contextlib.suppress(OSError):
                 kill(root, _signal.SIGKILL)
         fds.is_readable(handle, _DYING)
+    return all_found
 
 
 def stop_and_kill_below(root: int, pause: "Callable[[float], object]") -> None:
@@ -256,7 +264,8 @@ def stop_and_kill_below(root: int, pause: "Callable[[float], object]") -> None:
     _kill_below(root, pause)
 
 
-def _kill_below(root: int, pause: "Callable[[float], object]") -> None:
+def _kill_below(root: int, pause: "Callable[[float], object]") -> bool:
+    """Whether nothing is left there."""
     until = monotonic() + _KILLING
     empty = 0  # the system may leave one out while another one ends: it is asked again
     while empty < _SURE and monotonic() < until:
@@ -268,6 +277,7 @@ def _kill_below(root: int, pause: "Callable[[float], object]") -> None:
             except OSError:
                 pass
         pause(0.002)
+    return empty >= _SURE
 
 
 def ended(code: int) -> str:

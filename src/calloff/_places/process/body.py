@@ -194,10 +194,12 @@ class ProcessBody(Body):
         else:
             sink.raised(found)
 
-    def killed(self, survivors: tuple[str, ...], rung: Rung = Rung.KILLED) -> None:
-        """Everything is dead and reaped, but for `survivors`."""
+    def killed(self, survivors: tuple[str, ...], rung: Rung = Rung.KILLED, *, nobody_knows: bool = False) -> None:
+        """Everything is dead and reaped, but for `survivors`; whether these ever end, perhaps nobody will come to know."""
         self.worker = None
         self.sink.stopped(rung, survivors=survivors)
+        if nobody_knows:
+            self.sink.stopped(Rung.ABANDONED)
 
     def died(self, status: int | None, why: str, begun: bool, survivors: tuple[str, ...] = ()) -> None:
         """The worker ended by itself; nothing is lost when it had not begun with the function."""

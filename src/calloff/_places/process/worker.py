@@ -385,16 +385,18 @@ class Worker:
         """Guard and keeper were killed, and the worker died with its guard, or was stopped."""
         self._read_news()  # its guard may not have come to tell where it is
         pid = self.pid or self._told_pid
-        if pid:
-            reaper.kill_from_outside(pid)
+        is_whole = not pid or reaper.kill_from_outside(pid)
         if not self._killing and not self.dead:
             is_readable(self._files[0], _DYING)  # that end is closed while it dies
             self._read_last()
+        text, begun = "both processes that guard the worker were killed", not self._unread and self._is_late is None
+        is_lost = begun and not is_whole
         if self._killing and self._held is None:
-            self._end(lambda body: body.killed(()))
+            left = (f"what it had started, if anything, may run on: {text}",) if is_lost else ()
+            self._end(lambda body: body.killed(left, nobody_knows=is_lost))
         else:
-            begun = not self._unread and self._is_late is None
-            self._end(lambda body: body.died(None, "both processes that guard the worker were killed", begun))
+            text += ": what it had started may run on" if is_lost else ""
+            self._end(lambda body: body.died(None, text, begun))
 
     def let_go(self) -> None:
         """The loop was closed, and nobody hears of the end."""
