@@ -25,7 +25,7 @@ from typing import Any
 
 from chaos_hits import Hitter
 from chaos_observer import alive, lives, noted
-from chaos_outside import OUTSIDE, wrapped
+from chaos_outside import OUTSIDE, can_be_had, wrapped
 
 MIX = str(Path(__file__).with_name("chaos_mix.py"))
 ROUND = 500
@@ -134,7 +134,7 @@ def main() -> int:
     seed = SystemRandom().randrange(10**6) if options.seed is None else options.seed
     random = Random(seed)
     began_at = time.monotonic()
-    worlds = list(OUTSIDE) if options.outside == "each" else [options.outside]
+    worlds = [each for each in OUTSIDE if can_be_had(each)] if options.outside == "each" else [options.outside]
     endings: Counter[str] = Counter()
     findings: list[dict[str, Any]] = []
     hits: Counter[str] | None = Counter() if options.hit_helpers else None

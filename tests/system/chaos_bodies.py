@@ -53,7 +53,7 @@ class Record:
 def note(path: str, what: str) -> None:
     with open("/proc/self/stat") as file:
         started = file.read().rpartition(")")[2].split()[19]
-    file_number = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    file_number = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.write(file_number, f"{os.getpid()} {started} {what}\n".encode())
     os.close(file_number)
 

@@ -100,7 +100,7 @@ class Mix:
         self.run = run
         self.hit = hit
         self.outside = outside
-        self._change = outside_of.begin(outside)
+        self._change = outside_of.begin(outside, folder)
         self.seed = seed
         self.folder = folder
         self.observer = observer
@@ -142,7 +142,9 @@ class Mix:
                 self.result.longest = max(self.result.longest, beyond)
             await self.judge(case, record, operation, outcome)
         except Exception as error:
-            if self.outside == "limits" and outside_of.is_short(error):  # it could not even be started: that is true
+            if self.outside in outside_of.SHORT and outside_of.is_short(
+                error
+            ):  # it could not even be started: that is true
                 return
             self.blame("false verdict", traceback.format_exc(), case, None)
         finally:
@@ -188,7 +190,10 @@ class Mix:
                     others.append(asyncio.ensure_future(operation.stop("chaos")))
                 elif case.way == "from a thread":
                     thread = threading.Thread(target=operation.cancel, args=("chaos",))
-                    thread.start()
+                    try:
+                        thread.start()
+                    except RuntimeError:  # the system has none left
+                        operation.cancel("chaos")
                 else:
                     operation.cancel("chaos")
                     if case.way == "twice":
@@ -235,11 +240,12 @@ class Mix:
                 wrong += judge_process(case, outcome, seen, self.hit)
             else:
                 wrong += judge_command(case, outcome, self.hit)
-            if self.outside == "limits" and isinstance(outcome, calloff.Failed) and self._is_short(outcome, seen):
-                wrong.clear()
         else:
+            seen = {"workers": []}
             self.result.begun += was_running(outcome)
             wrong += judge_inside(case, record, operation, outcome)
+        if self.outside in outside_of.SHORT and isinstance(outcome, calloff.Failed) and self._is_short(outcome, seen):
+            wrong.clear()
         if isinstance(outcome, (calloff.Cancelled, calloff.Abandoned)):
             wrong += judge_stop(case, outcome)
             if outcome.report.survivors and case.place in ("process", "command") and not lost_sight:
