@@ -203,7 +203,8 @@ async def test_beyond_the_size_they_wait_their_turn(tmp_path):
     paths = [str(tmp_path / str(number)) for number in range(2)]
     running = [calloff.start(calloff.process(bodies.touch_and_sleep, path)) for path in paths]
     waiting = [calloff.start(calloff.process(bodies.add, number)) for number in range(3)]
-    await asyncio.sleep(0.1)
+    while not all(os.path.exists(path) for path in paths):
+        await asyncio.sleep(0.01)
     assert [str(op.state) for op in (*running, *waiting)] == ["running"] * 2 + ["pending"] * 3
     counts = calloff.process.counts()
     assert (counts.running, counts.waiting) == (2, 3)
@@ -317,9 +318,9 @@ async def test_a_limit_does_not_count_while_the_worker_comes_up(tmp_path, monkey
     monkeypatch.syspath_prepend(tmp_path)
     calloff.process.restart()
     SETTINGS.preload, SETTINGS.spares = ("waits_at_import",), 0
-    op = calloff.start(calloff.process(bodies.add, 1, b=2), timeout=0.5)
+    op = calloff.start(calloff.process(bodies.add, 1, b=2), timeout=1.5)
     called_off = calloff.start(calloff.process(bodies.add, 1, b=2))
-    await asyncio.sleep(0.7)  # longer than the limit
+    await asyncio.sleep(1.6)  # longer than the limit
     assert [str(each.state) for each in (op, called_off)] == ["pending", "pending"]
     outcome = await called_off.stop()
     assert (type(outcome), outcome.report.started) == (calloff.Cancelled, False)

@@ -418,9 +418,16 @@ async def test_a_result_that_raises_anything_while_it_is_unpickled():
 # --- waiting for a worker
 
 
-async def test_what_waits_for_a_worker_uses_up_no_limit():
-    operations = [calloff.start(calloff.process(time.sleep, 0.15), timeout=5, stall=5) for _ in range(4)]
-    await asyncio.sleep(0.05)
+def waits_for(path):
+    while not os.path.exists(path):
+        time.sleep(0.005)
+
+
+async def test_what_waits_for_a_worker_uses_up_no_limit(tmp_path):
+    gate = tmp_path / "gate"
+    operations = [calloff.start(calloff.process(waits_for, str(gate)), timeout=30, stall=30) for _ in range(4)]
+    while not any(str(operation.state) == "running" for operation in operations):
+        await asyncio.sleep(0.005)
     states = [str(operation.state) for operation in operations]
     assert states.count("pending") == 3
     last = operations[-1]
@@ -429,12 +436,13 @@ async def test_what_waits_for_a_worker_uses_up_no_limit():
     late = await last.stop("not needed")
     assert isinstance(late, calloff.Cancelled)
     assert late.report.started is False
+    gate.touch()
     await asyncio.gather(*operations[:-1])
 
 
 async def test_a_limit_that_is_shorter_than_the_wait():
-    first = calloff.start(calloff.process(time.sleep, 0.6))
-    rest = [calloff.start(calloff.process(abs, -number), timeout=0.4) for number in range(5)]
+    first = calloff.start(calloff.process(time.sleep, 1.2))
+    rest = [calloff.start(calloff.process(abs, -number), timeout=1.0) for number in range(5)]
     assert await asyncio.gather(*rest) == [0, 1, 2, 3, 4]
     await first
 
