@@ -26,6 +26,7 @@ from .._operation.registry import live
 from .._places.daemon_executor import DaemonExecutor
 from .._places.task.body import body_of
 from .._places.task.interrupt import Interrupter
+from .._places.task.on_stack import ForSure
 from .._scopes.pool import pools
 from .._scopes.timers import NEVER, Entry, known_timers
 from .._words.duration import delay, limit
@@ -44,6 +45,8 @@ __all__ = ["run", "run_outcome"]
 T = TypeVar("T")
 #: the part of the grace that somebody else who has taken a signal has for it, before `main` is asked to stop
 _PATIENCE = 0.75
+#: how long what is no operation and blocks the loop at the end has for its clean-up, twice, before nothing helps it
+_HIT_PAUSE = DEFAULT.last / 2
 
 
 def run(
@@ -206,7 +209,7 @@ class _Program(Generic[T]):
         #: since when everything is to end, and the point at which it is to be over
         self._ends_since = inf
         self._ends_at = inf
-        self._hit: dict[asyncio.Task[Any], float] = {}
+        self._hits: dict[asyncio.Task[Any] | None, tuple[int, float]] = {}
 
     def run(self) -> tuple[Outcome[T], int | None]:
         """Run it to its end."""
@@ -243,6 +246,8 @@ class _Program(Generic[T]):
     def _main_ended(self, _: object) -> None:
         if self._ending is None:
             self._loop.stop()
+            if self.timer_at == NEVER:  # what is called before the loop stops may block it
+                self._timers.add(self, self._loop.time() + self._grace)
 
     # --- the end
 
@@ -341,7 +346,7 @@ class _Program(Generic[T]):
 
     # --- what blocks the loop while everything is to end
 
-    def _unblock(self, task: "asyncio.Task[Any]") -> BaseException | None:
+    def _unblock(self, task: "asyncio.Task[Any] | None") -> BaseException | None:
         """Stop what blocks the loop: an operation of before the end was asked for at once, the rest when it is due."""
         now = self._loop.time()
         if now >= self._patience_at:
@@ -349,22 +354,31 @@ class _Program(Generic[T]):
         ends_since, ends_at = self._ends_since, self._ends_at
         if self._conductor is not None:
             ends_since, ends_at = min(ends_since, self._conductor.ends_since), min(ends_at, self._conductor.ends_at)
-        if now < ends_since:
-            return None
-        body = body_of(task)
-        if body is not None:
+        main = self._operation
+        if main is not None and main._ended_at is not None:  # and something else keeps the loop from its end
+            ends_since, ends_at = min(ends_since, main._ended_at), min(ends_at, main._ended_at + self._grace)
+        elif main is not None and (force_at := main.force_at) is not None:  # something else keeps its timer from it
+            ends_at = min(ends_at, force_at)
+            ends_since = min(ends_since, ends_at)
+        body = None if task is None else body_of(task)
+        if body is None:
+            return self._hit(task, ends_at, now)
+        if now >= ends_since:
             operation: Any = body.sink
             if now >= ends_at or operation._started_at <= ends_since:
                 name = self._signal_name or "the program ends"
                 operation.request(Kind.SHUTDOWN, name, name, max(0.0, ends_at - now))
-            return None
+        return None
+
+    def _hit(self, task: "asyncio.Task[Any] | None", ends_at: float, now: float) -> BaseException | None:
+        """What is raised in a plain task or a callback that blocks the loop, harder each time, when all is to be over."""
         if now < ends_at:
             return None
-        last = self._hit.get(task)
-        if last is not None and now < last + DEFAULT.last:
+        count, again = self._hits.get(task, (0, now))
+        if now < again:
             return None
-        self._hit[task] = now
-        return asyncio.CancelledError() if last is None else StopForced()
+        self._hits[task] = count + 1, now + _HIT_PAUSE
+        return asyncio.CancelledError() if not count and task is not None else StopForced() if count < 2 else ForSure()
 
 
 def _mark_root(operation: Operation[Any]) -> None:

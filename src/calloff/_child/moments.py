@@ -35,7 +35,7 @@ try:
 except (ImportError, AttributeError):  # not Linux
     pass
 
-__all__ = ["PATIENCE", "Still", "is_fit", "is_importing", "may_break_off", "stays_fit"]
+__all__ = ["PATIENCE", "Still", "handles", "is_fit", "is_guarded", "is_importing", "may_break_off", "stays_fit"]
 
 #: how many looks in a row that find a frame at the same instruction show that it waits there
 PATIENCE = 20
@@ -107,10 +107,42 @@ def is_fit(frame: FrameType, *, waits: bool = False, hasty: bool = False) -> boo
     return not _enters(code, frame.f_lasti)
 
 
+def is_guarded(frame: FrameType) -> bool:
+    """Whether the function itself does something when an exception is raised where it stands."""
+    return _block(frame.f_code, frame.f_lasti) is not None
+
+
 def may_break_off(frame: FrameType) -> bool:
     """Whether a signal handler may raise inside the call of C in which `frame`, the one on top, waits."""
     name = frame.f_code.co_name
     return name in _WAITS or name in _TAKES if _is_fragile(frame) else name not in _GIVES_BACK
+
+
+@lru_cache(1024)
+def handles(code: CodeType, at: int) -> bool:
+    """Whether the instruction belongs to an ``except``, ``finally`` or end of a ``with`` that an exception has led to."""
+    raw = code.co_code
+    if raw[at] in (
+        _POP_EXCEPT,
+        _NOP,
+    ):  # the last one of it; or what only stands for a line, like that of a ``try`` in it
+        return True
+    seen = set[int]()
+    while at not in seen:
+        seen.add(at)
+        block = _block(code, at)
+        if block is None:
+            return False
+        if _ends_handler(raw, block[2]):
+            return True
+        end = _block(code, block[2])  # of the handler, which is no part of what it handles: go on outside of both
+        at = end[2] if end is not None and _ends_handler(raw, end[2]) else block[2]
+    return False
+
+
+def _ends_handler(raw: bytes, at: int) -> bool:
+    """Whether what stands there only leaves a handler that has raised."""
+    return raw[at] == _COPY and raw[at + 2] == _POP_EXCEPT
 
 
 def stays_fit(frame: FrameType) -> bool:
@@ -151,6 +183,7 @@ def _ops(*names: str) -> frozenset[int]:
 
 
 _CACHE = opmap["CACHE"]
+_COPY, _NOP, _POP_EXCEPT = opmap["COPY"], opmap["NOP"], opmap["POP_EXCEPT"]
 _EXTENDED = opmap["EXTENDED_ARG"]
 _PRECALL = opmap.get("PRECALL", -1)
 _CALLS = _ops("CALL", "CALL_KW", "CALL_FUNCTION_EX", "PRECALL")

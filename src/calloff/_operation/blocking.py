@@ -75,6 +75,11 @@ def _is_shielded(operation: Stoppable, above: Stoppable) -> bool:
 
 
 def _tick(operation: Stoppable, now: float) -> None:
-    if not operation.done() and NEVER != operation.timer_at <= now:
+    if operation.done():
+        return
+    stop = operation._stop
+    if NEVER != operation.timer_at <= now:
         operation.timers.remove(operation)
         operation.timer_due(now)
+    elif operation.timer_at == NEVER and stop is not None and stop.force_at <= now and stop.requested_at < now:
+        operation.timer_due(now)  # no grace at all: its turn of the loop does not come

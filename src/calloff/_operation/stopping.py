@@ -80,6 +80,7 @@ class Stop:
     survivors: tuple[str, ...] = ()
     helped: tuple[str, ...] = ()
     insisted_at: float | None = None  # last; a body that was let alone in its clean-up was not asked again
+    _torn_at: float | None = None
     _climb: Climb | None = None
     _reason: Reason | None = None
 
@@ -171,6 +172,8 @@ class Stop:
                 self.refusals += bool(self._attempt(operation, body.force, default=False)) and reached
                 if handed:
                     press(operation)
+            elif self._is_torn(operation, body, now, reached=reached):
+                return  # the next look finds it ended, or goes on here
             else:
                 self.stuck = where_of(body, wait=body.coro is None)
                 self.survivors = survivors_of(body)
@@ -178,6 +181,21 @@ class Stop:
                 self.rung = Rung.ABANDONED
                 operation.give_up()
                 return
+
+    def _is_torn(self, operation: Stoppable, body: Body, now: float, *, reached: bool) -> bool:
+        """Whether the body gets a moment more, since it has refused force and can't refuse what is used now."""
+        since = self._torn_at
+        until = now if since is None else since + operation.policy.tearing
+        if now > until:
+            return False
+        if self._attempt(operation, body.tear, default=False):
+            if since is None:
+                self._torn_at = now
+                self.refusals += reached
+            return True
+        if now < until:  # what it waits for has been ended; it will hear of that in the next turns of the loop
+            operation.timers.add(operation, until)
+        return now < until
 
     def _attempt(self, operation: Stoppable, call: Callable[..., T], *args: object, default: T) -> T:
         """Call something of the body; when that raises, log the error and go on with `default`."""

@@ -140,6 +140,10 @@ class Body:
         """Use force; ``False`` when the body was obeying and only took too long."""
         raise NotImplementedError
 
+    def tear(self) -> bool:
+        """The ladder is at its end: whether force that nothing can catch is being used, so that it ends in a moment."""
+        return False
+
     def abandon(self) -> bool:
         """The ladder is at its end; ``True`` when the body refused force, ``False`` when it was still unwinding."""
         raise NotImplementedError

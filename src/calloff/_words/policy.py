@@ -13,6 +13,7 @@ class Policy:
     Attributes:
         grace: from the polite request to force.
         last: from force until the body is abandoned.
+        tearing: how long it may take to end what blocks the event loop and catches force, when nothing else has helped.
         retry: the first pause before asking again a body that refused.
         factor: each further pause is this many times longer.
         longest: the longest pause between two askings.
@@ -24,6 +25,7 @@ class Policy:
 
     grace: float = 5.0
     last: float = 1.0
+    tearing: float = 0.2
     retry: float = 0.01
     factor: float = 3.0
     longest: float = 2.0

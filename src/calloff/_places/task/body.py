@@ -23,7 +23,7 @@ from ..._words.report import Rung
 from .forcing import cancel_for_sure, is_awake, is_stopped_group, raise_in, waiter_of
 from .immortal import close_for_good, keep_alive_forever
 from .look import Look, look_at
-from .on_stack import is_held_up, on_stack, run_on_stack
+from .on_stack import ForSure, is_held_up, on_stack, run_on_stack
 from .parts import Parts
 from .stack import arrived_at, coro_of, is_operation, is_suspended, stack_of, stems_from
 
@@ -189,6 +189,16 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
         self._given_up = True
         return not self._obeying()
 
+    def tear(self) -> bool:
+        """Raise `StopForced` in a body that blocks the loop so that it can't be caught; ``False`` when it does not.
+
+        ``True``, too, while it waits for another operation that does: that one is ended, and it hears of that.
+        """
+        blocking = on_stack.found
+        if isinstance(blocking, TaskBody) and blocking is not self:
+            return self.task is not None and blocking.holds_up(self.task)
+        return self._is_blocking() and self._raise(ForSure())
+
     def survivors(self) -> tuple[str, ...]:
         """Return the child tasks and the calls in threads that go on, each with its line."""
         return self._collect().survivors()
@@ -274,7 +284,7 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
 
         For the interrupter: a body that blocks the loop is on the stack and can't be asked through its task.
         """
-        return run_on_stack(self, StopForced() if self._given_up else None, act)
+        return run_on_stack(self, ForSure() if self._given_up else None, act)
 
     def holds_up(self, task: "asyncio.Task[Any]", *, through_shields: bool = True) -> bool:
         """Whether `task` waits for this body, which runs now, at whatever distance."""

@@ -12,6 +12,9 @@ When the signal does come, its handler runs on top of whatever the main thread i
 - Is it the same step of that task as at the last look? If not, the loop is only busy, and its own timers will be heard.
 - What is due? The operation of that task decides, by its ladder, as if its timer had run, and its body hands over the
   exception that is to be raised: here, now, out of the handler, into the line that blocks.
+- Would that do harm, where it stands (between the taking of a lock and its ``try``, say)? Then soon; and where it goes on,
+  each further instruction is looked at (`Seek`).
+- Is it the last step of the ladder? Then the exception is raised again wherever it is caught (`Tear`).
 
 Blocking calls of Python are left at once, loops and many long calculations in C (those that look for signals) too; other
 C code is left as soon as it returns, and by its line in the report one sees who held everything up.
@@ -24,27 +27,29 @@ not the handler, call ``signal.setitimer(signal.ITIMER_REAL, 0)``.)
 """
 
 import asyncio
-import inspect
 import logging
-import os
 import signal
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from math import inf
 from types import FrameType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from ..._child.moments import Still, is_fit, may_break_off
+from ..._child.moments import Still, is_fit, is_guarded, may_break_off
 from ..._scopes.scope import overdue_scope
-from ..._scopes.timers import Timers, timers_of
+from ..._scopes.timers import NEVER, Timers, timers_of
+from ..._words.errors import StopForced
 from ..._words.policy import DEFAULT, Policy
-from .body import DRIVING, TaskBody
-from .on_stack import interrupt_plain, is_held_up
-from .stack import coro_of, parts_of, stems_from
+from .blocker import Blocker, callback_on_top, task_on_top
+from .body import TaskBody
+from .on_stack import ForSure, interrupt_plain, is_held_up
+from .stack import stems_from
+from .tearing import Seek, Tear
 
 __all__ = ["Interrupter"]
 
@@ -59,6 +64,16 @@ _OLD = 5.0
 #: how long, and at how many looks at least, no moment was found at which an exception does no harm, until any is taken: on
 #: a machine that is busy with others a second may see few of them
 _LONGEST_UNFIT, _UNFIT_LOOKS = 1.0, 300
+#: the same when the grace is over
+_FORCED_UNFIT, _FORCED_LOOKS = 0.25, 50
+#: the same in a destructor, which drops exceptions: that it is left is only good for what has called it
+_LONGEST_DROPPED = 0.1
+#: after how many such looks each instruction is looked at
+_SEEK_LOOKS = 20
+#: how soon what is ended for sure is looked at again
+_SOON = 0.01
+#: how many calls deep the handler goes
+_ROOM = 100
 
 
 class Interrupter:
@@ -68,12 +83,12 @@ class Interrupter:
         current: the operation that the running code belongs to.
 
     Attributes:
-        last_resort: asked, with the task that blocks the loop, when none of its limits is due; what it returns is
-            raised there. It may also ask the operation of that task to stop.
+        last_resort: asked, with the task that blocks the loop (``None``: a callback does), when none of its limits is due;
+            what it returns is raised there. It may also ask the operation of that task to stop.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, current: Callable[[], Any], policy: Policy = DEFAULT) -> None:
-        self.last_resort: Callable[[asyncio.Task[Any]], BaseException | None] | None = None
+        self.last_resort: Callable[[asyncio.Task[Any] | None], BaseException | None] | None = None
         self._loop = loop
         self._current = current
         self._timers: Timers = timers_of(loop)
@@ -93,8 +108,12 @@ class Interrupter:
         self._fired = False
         #: whether the kernel's timer is being set anew, and no signal has come meanwhile
         self._setting = False
-        #: the task that ran at the last look, until the loop turns
-        self._suspect: asyncio.Task[Any] | None = None
+        #: what ran at the last look, until the loop turns
+        self._suspect: object = None
+        #: the usual limit of recursion, while there is more
+        self._depth: int | None = None
+        #: what looks at each instruction of it
+        self._steps: Seek | Tear | None = None
         self._still = Still(own=True)
         #: since when each look found a place at which an exception would do harm, and how many these were
         self._unfit_since: float | None = None
@@ -133,7 +152,9 @@ class Interrupter:
         if _getsignal(signal.SIGALRM) is self._handler:
             signal.signal(signal.SIGALRM, self._former)
         self._calls.clear()
-        self._suspect = self.last_resort = None
+        self._turned()
+        self._give_room_back()
+        self.last_resort = None
 
     # --- the kernel's timer
 
@@ -192,6 +213,30 @@ class Interrupter:
     # --- the look
 
     def _on_alarm(self, signum: int, frame: FrameType | None) -> None:
+        """The handler; it needs some room on the stack of what blocks, which may be full."""
+        if self._depth is not None:
+            self._on_signal(signum, frame)
+            return
+        self._depth = depth = sys.getrecursionlimit()
+        sys.setrecursionlimit(depth + _ROOM)
+        try:
+            self._on_signal(signum, frame)
+        finally:
+            if self._steps is None:
+                self._give_room_back()
+            else:
+                self._loop.call_soon(self._give_room_back)
+
+    def _give_room_back(self) -> None:
+        depth, self._depth = self._depth, None
+        if depth is not None:
+            try:
+                sys.setrecursionlimit(depth)
+            except RecursionError:  # it is too deep just now
+                self._depth = depth
+                self._loop.call_soon(self._give_room_back)
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         if not self._ordered():
             self._give_back(signum)
             return
@@ -207,20 +252,52 @@ class Interrupter:
         self._again(now)
         self._fired = False
         task = asyncio.current_task(self._loop)
-        coro = None if task is None else _on_top(frame, task)
-        if task is None or coro is None:
+        found = task_on_top(frame, task) if task is not None else callback_on_top(frame, self._loop)
+        if found is None:
             return
-        if task is not self._suspect and late_since < self._slack:
-            self._suspect = task
+        if found.host is not self._suspect and late_since < self._slack:
+            self._suspect = found.host
             self._loop.call_soon(self._turned)
             return
-        if frame is not None and not self._is_fit(frame, now):
+        if found.importing:
+            if not found.is_forced(now):
+                return
+            found.force(now)
+        if not self._is_fit(found, now):
             self._set(now + _MOMENT)
+            if self._steps is None and (self._unfit >= _SEEK_LOOKS or found.dropped):
+                self._steps = Seek(found.frames[found.dropped :], lambda: self._sought(task, found))
+                self._loop.call_soon(self._turned)
+            if found.dropped and self._is_late(_SEEK_LOOKS, _LONGEST_DROPPED, now):
+                self._unfit_since = None
+                raise StopForced  # it only ends the destructor
             return
         self._unfit_since = None
-        error = self._decide(task, coro, now)
+        error = self._look(task, found, now)
         if error is not None:
             raise error
+
+    def _sought(self, task: "asyncio.Task[Any] | None", found: Blocker) -> BaseException | None:
+        """A moment was found."""
+        self._steps = self._unfit_since = None
+        return self._look(task, found, self._now())
+
+    def _look(self, task: "asyncio.Task[Any] | None", found: Blocker, now: float) -> BaseException | None:
+        """Take the steps that are due; return what is to be raised."""
+        error = self._decide(task, found.coro, now)
+        if isinstance(found.coro, TaskBody):  # its next step may be due before the next look
+            at: float = getattr(found.coro.sink, "timer_at", NEVER)
+            if now < at < self._fires_at:
+                self._set(at)
+        if isinstance(error, ForSure) and not found.is_direct:
+            former = self._steps
+            if former is not None:
+                former.end()
+            self._steps = Tear(found.frames, self._now, former if isinstance(former, Tear) else None)
+            self._loop.call_soon(self._turned)
+            self._set(now + _SOON)
+            return StopForced()
+        return StopForced() if isinstance(error, ForSure) else error
 
     def _ordered(self) -> bool:
         """Whether the signal comes from our own timer, or was sent by `_call`."""
@@ -247,23 +324,39 @@ class Interrupter:
         if not left:
             signal.raise_signal(signum)
 
-    def _is_fit(self, frame: FrameType, now: float) -> bool:
+    def _is_fit(self, found: Blocker, now: float) -> bool:
         """Whether an exception now does no harm; what waits in C may be left, and so may what is never seen elsewhere."""
-        if (self._still.look(frame) and may_break_off(frame)) or is_fit(frame):
+        frame = found.frames[0]
+        waits = self._still.look(frame)
+        if found.is_direct:
+            return waits and is_guarded(frame)
+        if not found.dropped and ((waits and may_break_off(frame)) or is_fit(frame)):
             return True
         if self._unfit_since is None:
             self._unfit_since = now
             self._unfit = 0
         self._unfit += 1
-        if self._unfit < _UNFIT_LOOKS:
+        if found.dropped:
             return False
-        return now - self._unfit_since >= _LONGEST_UNFIT and is_fit(frame, hasty=True)
+        looks, longest = (_FORCED_LOOKS, _FORCED_UNFIT) if found.is_forced(now) else (_UNFIT_LOOKS, _LONGEST_UNFIT)
+        return self._is_late(looks, longest, now) and is_fit(frame, hasty=True)
+
+    def _is_late(self, looks: int, longest: float, now: float) -> bool:
+        since = self._unfit_since
+        return since is not None and self._unfit >= looks and now - since >= longest
 
     def _turned(self) -> None:
         self._suspect = self._unfit_since = None
+        steps, self._steps = self._steps, None
+        if steps is not None:
+            steps.end()
 
-    def _decide(self, task: "asyncio.Task[Any]", coro: Any, now: float) -> BaseException | None:
+    def _decide(self, task: "asyncio.Task[Any] | None", coro: Any, now: float) -> BaseException | None:
         """What is to be raised in the step of `task`, whose body or coroutine is `coro`, that blocks the loop."""
+        if task is None:
+            with suppress(IndexError):  # one that a signal handler has made meanwhile
+                self._run_calls()
+            return None if self.last_resort is None else self.last_resort(None)
         run = coro.interrupt if isinstance(coro, TaskBody) else partial(interrupt_plain, coro)
         resort = self.last_resort
         try:
@@ -308,38 +401,5 @@ class Interrupter:
         return None
 
 
-def _on_top(frame: FrameType | None, task: "asyncio.Task[Any]") -> Any:
-    """Return the body or coroutine of `task` if `frame`, which a signal interrupted, may be left by an exception in it.
-
-    Every frame from there to the coroutine's own must be one that an exception passes through in good order: code that
-    awaits, of whatever origin, and the program's own. The synchronous parts of asyncio and calloff, and the import
-    system, are not. Where a task factory has wrapped a body, its driver is found on the way.
-    """
-    coro = coro_of(task)
-    parts = parts_of(coro.coro if isinstance(coro, TaskBody) else coro)
-    base = None if parts is None else parts[0]
-    step = frame
-    while step is not None:
-        code = step.f_code
-        file = code.co_filename
-        if file.startswith(_FRAGILE):
-            if code in _DRIVERS:
-                body = step.f_locals.get("self")
-                return body if step is not frame and isinstance(body, TaskBody) and body.task is task else None
-            if step is frame or not code.co_flags & _AWAITS:
-                return None
-        if step is base:
-            return coro
-        step = step.f_back
-    return None
-
-
 #: the one of C: that of `signal` looks for an enum first, which takes longer than all the rest
 _getsignal: Callable[[int], object] = sys.modules["_signal"].getsignal
-_AWAITS = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
-_DRIVERS = frozenset(function.__code__ for function in DRIVING)
-_FRAGILE = (
-    os.path.dirname(asyncio.__file__) + os.sep,
-    __file__[: __file__.rindex("_places")],
-    "<frozen importlib",
-)

@@ -8,11 +8,16 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from ..._words.errors import StopForced
 from ..._words.place import Body
 from .objects import is_a
 from .stack import coro_of, leads_to, parts_of, shield_on_stack
 
-__all__ = ["interrupt_plain", "is_held_up", "on_stack", "run_on_stack"]
+__all__ = ["ForSure", "interrupt_plain", "is_held_up", "on_stack", "run_on_stack"]
+
+
+class ForSure(StopForced):
+    """Says that `StopForced` is to be raised in what blocks the loop, and again wherever that is caught."""
 
 
 class OnStack:

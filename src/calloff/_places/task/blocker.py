@@ -1,0 +1,105 @@
+"""Finds what blocks the event loop, in a signal handler: by the frames below the one that the signal interrupted."""
+
+import asyncio
+import inspect
+import os
+from types import FrameType
+from typing import Any
+
+from .body import DRIVING, TaskBody
+from .stack import coro_of, parts_of
+
+__all__ = ["Blocker", "callback_on_top", "task_on_top"]
+
+
+class Blocker:
+    """What blocks the loop.
+
+    Attributes:
+        coro: the body, or the coroutine of a plain task; ``None`` for a callback.
+        frames: those that an exception would leave, from the one on top to its own.
+        importing: whether a module is being imported by one of them.
+        dropped: how many of the frames belong to a destructor, where an exception is dropped.
+        is_direct: whether it is a function in C that the loop has called.
+        host: what tells it from others.
+    """
+
+    __slots__ = ("coro", "dropped", "frames", "host", "importing", "is_direct")
+
+    def __init__(self, coro: Any, frames: list[FrameType], importing: bool) -> None:
+        self.coro = coro
+        self.frames = frames
+        self.importing = importing
+        self.dropped = 1 + max((at for at, frame in enumerate(frames) if frame.f_code.co_name == "__del__"), default=-1)
+        self.is_direct = frames[0].f_code is _RUN
+        self.host = frames[-1] if coro is None else coro
+
+    def is_forced(self, now: float) -> bool:
+        """Whether its grace is over."""
+        at: float | None = self.coro.sink.force_at if isinstance(self.coro, TaskBody) else None
+        return at is not None and now >= at
+
+    def force(self, now: float) -> None:
+        """It was not asked while it could still be let go on: force is due at once."""
+        sink: Any = self.coro.sink
+        overdue = None if sink.reason is not None else sink.overdue(now)
+        if overdue is not None:
+            sink.request(*overdue, None, 0.0)
+
+
+def task_on_top(frame: FrameType | None, task: "asyncio.Task[Any]") -> Blocker | None:
+    """Return the body or coroutine of `task` if `frame`, which a signal interrupted, may be left by an exception in it.
+
+    Every frame from there to the coroutine's own must be one that an exception passes through in good order: code that
+    awaits, of whatever origin, and the program's own. The synchronous parts of asyncio and calloff are not, nor is the
+    import system unless it runs the code of a module. Where a task factory has wrapped a body, its driver is found on
+    the way.
+    """
+    coro = coro_of(task)
+    parts = parts_of(coro.coro if isinstance(coro, TaskBody) else coro)
+    base = None if parts is None else parts[0]
+    step = frame
+    frames: list[FrameType] = []
+    importing = False
+    while step is not None:
+        code = step.f_code
+        file = code.co_filename
+        if file.startswith(_FRAGILE):
+            if code in _DRIVERS:
+                body = step.f_locals.get("self")
+                ours = frames and isinstance(body, TaskBody) and body.task is task
+                return Blocker(body, frames, importing) if ours else None
+            if step is frame:
+                return None
+            if file.startswith(_IMPORTERS):
+                importing = True
+            elif not code.co_flags & _AWAITS:
+                return None
+        frames.append(step)
+        if step is base:
+            return Blocker(coro, frames, importing)
+        step = step.f_back
+    return None
+
+
+def callback_on_top(frame: FrameType | None, loop: asyncio.AbstractEventLoop) -> Blocker | None:
+    """Return the callback of the loop that runs, if it is one in whose frames nothing but code of the program is."""
+    frames: list[FrameType] = []
+    step = frame
+    while step is not None and not step.f_code.co_filename.startswith(_FRAGILE):
+        frames.append(step)
+        step = step.f_back
+    if step is None:
+        return None
+    if step.f_code is _RUN:
+        return Blocker(None, frames or [step], importing=False)
+    if not frames or type(loop).__module__ != "uvloop":  # which has no frame between that of `run` and it
+        return None
+    return Blocker(None, frames, importing=False)
+
+
+_AWAITS = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
+_DRIVERS = frozenset(function.__code__ for function in DRIVING)
+_RUN = asyncio.Handle._run.__code__  # what calls a callback
+_IMPORTERS = "<frozen importlib"
+_FRAGILE = (os.path.dirname(asyncio.__file__) + os.sep, __file__[: __file__.rindex("_places")], _IMPORTERS)

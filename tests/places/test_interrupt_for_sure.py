@@ -1,0 +1,281 @@
+"""What blocks the event loop and catches everything is ended all the same, and the verdict says so."""
+
+import asyncio
+import contextlib
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import calloff
+from calloff import Cancelled, Rung
+from calloff._operation.operation import Operation
+from calloff._places.task.stepping import steps_of
+from calloff._words.policy import Policy
+
+Body = Callable[[], Coroutine[Any, Any, Any]]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last second of the ladder takes a tenth of one."""
+    monkeypatch.setattr(Operation, "policy", Policy(last=0.1, tearing=20.0))
+
+
+def block() -> None:
+    while True:
+        try:
+            while True:
+                time.sleep(0.01)
+        except BaseException:
+            pass
+
+
+async def nested() -> None:
+    while True:
+        try:
+            while True:
+                try:
+                    time.sleep(0.01)
+                except BaseException:
+                    pass
+        except BaseException:
+            block()
+
+
+async def in_a_handler() -> None:
+    try:
+        raise ValueError
+    except ValueError:
+        block()
+
+
+async def in_a_finally() -> None:
+    while True:
+        try:
+            time.sleep(0.01)
+        finally:
+            continue  # noqa: B012
+
+
+async def suppressed() -> None:
+    while True:
+        with contextlib.suppress(BaseException):
+            time.sleep(0.01)
+
+
+async def dropped_by_c() -> None:
+    class Seen:
+        pass
+
+    while True:
+        seen = Seen()
+        ref = weakref.ref(seen, lambda _: time.sleep(0.05))
+        del seen
+        assert ref() is None
+
+
+async def in_a_destructor() -> None:
+    class Slow:
+        def __del__(self) -> None:
+            time.sleep(60)
+
+    while True:
+        try:
+            Slow()
+        except BaseException:
+            pass
+
+
+async def called_by_c() -> None:
+    def key(number: int) -> int:
+        with contextlib.suppress(BaseException):
+            time.sleep(0.01)
+        return number
+
+    while True:
+        with contextlib.suppress(BaseException):
+            sorted(range(100_000), key=key)
+
+
+async def generator() -> None:
+    def steps() -> Any:
+        while True:
+            with contextlib.suppress(BaseException):
+                time.sleep(0.01)
+                yield
+
+    it = steps()
+    while True:
+        try:
+            next(it)
+        except BaseException:
+            it = steps()
+
+
+async def a_task_that_it_waits_for() -> None:
+    async def child() -> None:
+        block()
+
+    await asyncio.gather(child(), asyncio.sleep(60))
+
+
+async def an_operation_that_it_waits_for() -> None:
+    async def child() -> None:
+        block()
+
+    await calloff.call(child(), grace=1000)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        nested,
+        in_a_handler,
+        in_a_finally,
+        suppressed,
+        dropped_by_c,
+        in_a_destructor,
+        called_by_c,
+        generator,
+        a_task_that_it_waits_for,
+        an_operation_that_it_waits_for,
+    ],
+)
+def test_it_is_ended(body: Body, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)  # what C drops is told there, and is meant here
+
+    async def main() -> None:
+        outcome = await calloff.start(body(), timeout=0.05, grace=0.05).outcome()
+        assert isinstance(outcome, Cancelled)
+        assert outcome.report.rung is Rung.FORCED
+
+    calloff.run(main(), timeout=30)
+
+
+def test_what_was_taken_is_given_back() -> None:
+    lock = threading.Lock()
+
+    async def body() -> None:
+        while True:
+            try:
+                with lock:
+                    time.sleep(0.01)
+            except BaseException:
+                pass
+
+    async def main() -> None:
+        await calloff.start(body(), timeout=0.05, grace=0.05).outcome()
+
+    for _ in range(5):
+        calloff.run(main(), timeout=30)
+        assert lock.acquire(blocking=False)
+        lock.release()
+
+
+def test_force_without_grace_comes_also_when_the_asking_is_caught() -> None:
+    async def body() -> None:
+        calloff.current().cancel(grace=0)
+        block()
+
+    async def main() -> None:
+        outcome = await calloff.start(body()).outcome()
+        assert isinstance(outcome, Cancelled)
+
+    calloff.run(main(), timeout=30)
+
+
+def test_operations_that_nobody_waits_for_keep_no_program_from_its_end() -> None:
+    async def child() -> None:
+        block()
+
+    async def main() -> None:
+        operations = [calloff.start(child(), grace=1000) for _ in range(2)]
+        await asyncio.sleep(60)
+        del operations
+
+    with pytest.raises(calloff.TimedOut):
+        calloff.run(main(), timeout=0.3, grace=0.1)
+
+
+def test_an_import_is_let_finish_for_no_longer_than_the_grace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = "import time", "while True:", "    try: time.sleep(0.01)", "    except BaseException: pass"
+    (tmp_path / "never_imported.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    async def body() -> None:
+        import never_imported  # type: ignore[import-not-found]  # made above
+
+        assert never_imported
+
+    async def main() -> None:
+        outcome = await calloff.start(body(), timeout=0.05, grace=0.05).outcome()
+        assert isinstance(outcome, Cancelled)
+        assert outcome.report.where[-1].file.endswith("never_imported.py")
+
+    calloff.run(main(), timeout=30)
+    assert "never_imported" not in sys.modules
+
+
+async def a_plain_task() -> None:
+    async def plain() -> None:
+        block()
+
+    task = asyncio.create_task(plain())
+    await asyncio.sleep(60)
+    del task
+
+
+async def a_callback() -> None:
+    asyncio.get_running_loop().call_soon(block)
+    await asyncio.sleep(60)
+
+
+async def a_callback_in_c() -> None:
+    lock = threading.Lock()
+    lock.acquire()
+    asyncio.get_running_loop().call_later(0.01, lock.acquire)
+    await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize("body", [a_plain_task, a_callback, a_callback_in_c])
+def test_what_is_no_operation_is_ended_when_the_grace_of_the_program_is_over(body: Body) -> None:
+    with pytest.raises(calloff.TimedOut):
+        calloff.run(body(), timeout=0.05, grace=0.05)
+
+
+def test_a_callback_that_blocks_the_end() -> None:
+    async def main() -> int:
+        calloff.current().add_done_callback(lambda _: block())
+        return 7
+
+    assert calloff.run(main(), grace=0.05) == 7
+
+
+def test_steps_see_each_instruction_of_their_frames_only() -> None:
+    seen = []
+
+    def other() -> int:
+        return 1 + 1
+
+    def watched() -> int:
+        steps = steps_of([sys._getframe()], lambda frame: seen.append(frame.f_code.co_name))
+        assert steps is not None
+        number = other()
+        steps.end()
+        steps.end()
+        return number + 1
+
+    traced = sys.gettrace()
+    watched()
+    assert set(seen) == {"watched"}
+    count = len(seen)
+    watched.__name__  # noqa: B018
+    other()
+    assert len(seen) == count
+    assert sys.gettrace() is traced
