@@ -378,7 +378,19 @@ class _Program(Generic[T]):
         if now < again:
             return None
         self._hits[task] = count + 1, now + _HIT_PAUSE
+        if task is not None and not count:
+            task.add_done_callback(_forced)
         return asyncio.CancelledError() if not count and task is not None else StopForced() if count < 2 else ForSure()
+
+
+def _forced(task: "asyncio.Task[Any]") -> None:
+    """It was forced: whoever holds it may ask, and nobody need."""
+    if not task.cancelled():
+        error = task.exception()
+        if error is not None and not isinstance(error, StopForced):
+            task.get_loop().call_exception_handler(
+                {"message": "a task that blocked the end of calloff.run() failed", "exception": error, "task": task}
+            )
 
 
 def _mark_root(operation: Operation[Any]) -> None:
