@@ -8,7 +8,16 @@ import nox
 
 nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "types", "imports"]
-JOBS = ("lint", "types", "imports", "docs", "wheel", "borders", *(f"tests-3.{minor}" for minor in range(11, 16)))
+JOBS = (
+    "lint",
+    "types",
+    "imports",
+    "docs",
+    "wheel",
+    "borders",
+    "engines",
+    *(f"tests-3.{minor}" for minor in range(11, 16)),
+)
 
 
 def _job(name: str) -> None:

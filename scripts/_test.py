@@ -257,6 +257,9 @@ EVERY_LOOP = ("3.11", "3.13", PYTHONS[-1])
 BORDERS, BORDERS_ON = "tests/borders", "3.13"
 #: agents in processes and behind an sshd: what they run on is tested everywhere, so they are on that one, too
 CLUSTER = "tests/cluster"
+#: those agents on engines, in an environment that has these
+_PATIENT = ("-o", "faulthandler_timeout=300")  # Ray takes its time to come up
+ENGINES = ("tests/cluster/test_dask.py", "tests/cluster/test_ray.py")
 SIDE_BY_SIDE = ("-n", "6", "--dist", "worksteal")
 
 
@@ -367,13 +370,25 @@ def borders(counts: Counts) -> str:
         pytest(
             (places["borders"] / "bin" / "python",),
             "borders",
-            ["-n", "2", "--dist", "loadfile", BORDERS, CLUSTER],
+            ["-n", "2", "--dist", "loadfile", BORDERS, CLUSTER, *(f"--ignore={path}" for path in ENGINES)],
             counts,
         )
     )
     new = places["borders-mcp2"] / "bin" / "python"
     said.append("mcp 2: " + pytest((new,), "borders-mcp2", [f"{BORDERS}/test_mcp.py"], counts))
     return "; ".join(filter(None, said))
+
+
+def engines(counts: Counts) -> str:
+    """Agents on one small Ray cluster and one small Dask cluster, where these can be installed."""
+    main = BORDERS_ON not in counts.pythons
+    python = Path(sys.executable) if main else find(BORDERS_ON) or UNPACKED / BORDERS_ON / f"usr/bin/python{BORDERS_ON}"
+    place = ENVIRONMENTS / "engines"
+    try:
+        uv("sync", "--locked", "--python", python, "--no-default-groups", "--group", "engines", place=place)
+    except StepFailed as failure:
+        return f"SKIPPED, Ray and Dask can't be installed here: {failure.why}"
+    return pytest((place / "bin" / "python",), "engines", [*_PATIENT, *ENGINES], counts)
 
 
 def environment(version: str, counts: Counts) -> str:
@@ -448,6 +463,7 @@ def every_check(counts: Counts, *, fast: bool) -> None:
         Step(f"pytest on {version}", partial(tests_on, version, counts))()
     if not fast:
         Step("pytest of the borders", partial(borders, counts))()
+        Step("pytest on engines", partial(engines, counts))()
 
 
 def jobs(counts: Counts) -> dict[str, list[Step]]:
@@ -459,6 +475,7 @@ def jobs(counts: Counts) -> dict[str, list[Step]]:
         "docs": [Step("browser", browser), Step("docs", docs)],
         "wheel": [Step("wheel and its public types", wheel)],
         "borders": [Step("pytest of the borders", partial(borders, counts))],
+        "engines": [Step("pytest on engines", partial(engines, counts))],
     }
     for version in PYTHONS:
         steps = [Step(f"pytest on {version}", partial(tests_on, version, counts))]

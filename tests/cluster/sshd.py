@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The name of the host, and the options to connect with."""
+def serving(
+    folder: Path, address: str = "127.0.0.1", prefix: Sequence[str] = ()
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The name of the host, and the options to connect with; behind a prefix the server runs elsewhere."""
     assert SSHD is not None
     folder.chmod(0o700)
     for name in ("host", "user", "stranger"):
@@ -31,7 +33,7 @@ def serving(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     port = free_port()
     settings = [
         f"Port {port}",
-        "ListenAddress 127.0.0.1",
+        f"ListenAddress {address}",
         f"HostKey {folder}/host",
         f"AuthorizedKeysFile {folder}/authorized",
         f"PidFile {folder}/pid",
@@ -45,17 +47,17 @@ def serving(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
     with (folder / "log").open("wb") as log:
-        server = subprocess.Popen([SSHD, "-D", "-e", "-f", folder / "config"], stderr=log)
+        server = subprocess.Popen([*prefix, SSHD, "-D", "-e", "-f", folder / "config"], stderr=log)
     try:
         bound = time.monotonic() + 20
-        while server.poll() is None and not _answers(port):
+        while server.poll() is None and b"Server listening" not in (folder / "log").read_bytes():
             assert time.monotonic() < bound
             time.sleep(0.02)
         assert server.poll() is None, (folder / "log").read_text()
-        known = f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}"
+        known = f"[{address}]:{port} {(folder / 'host.pub').read_text()}"
         (folder / "known").write_text(known)
         yield (
-            f"127.0.0.1:{port}",
+            f"{address}:{port}",
             {
                 "client_keys": [str(folder / "user")],
                 "known_hosts": str(folder / "known"),
@@ -66,11 +68,3 @@ def serving(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait()
-
-
-def _answers(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 0.2).close()
-    except OSError:
-        return False
-    return True

@@ -5,12 +5,12 @@ import time
 from pathlib import Path
 
 from cluster import bodies
-from cluster.nodes import run, until
+from cluster.nodes import Wires, opened, run, until
 
 import calloff
 import calloff.cluster
 from calloff._operation.snapshot import History
-from calloff.control._records import Query
+from calloff.control._records import Query, Row
 from calloff.control._rows import Registry
 
 
@@ -67,5 +67,35 @@ def test_it_is_seen_with_its_node(tmp_path: Path) -> None:
             assert all(row.where is not None and "sleep" in row.where.source for row in rows.rows if row.name in "ab")
             assert {op.where()[0].source for op in ops} == {"node local-0", "node local-1"}
             await asyncio.gather(*(op.stop() for op in ops))
+
+    run(main())
+
+
+def test_a_node_that_is_out_of_reach_is_a_row() -> None:
+    async def main() -> None:
+        registry = Registry(History(10), lambda: ())
+
+        async def rows() -> list[Row]:
+            listing = await asyncio.to_thread(registry.listing, Query(name="node * is out of reach"))
+            return [row for row in listing.rows if row.state == "running"]
+
+        wires = Wires("a", "b")
+        async with opened(wires) as cluster:
+            assert await rows() == []
+            wires.cut.add("a")
+            await until(lambda: cluster.nodes()[0].state == "lost", "it is lost")
+            await until(lambda: calloff.operations(), "it is told of")
+            while not (await rows())[0].progress:
+                await asyncio.sleep(0.01)
+            (row,) = await rows()
+            assert row.name == "node a is out of reach"
+            assert "no way there" in row.progress or "nothing came from it for" in row.progress
+            wires.cut.clear()
+            await until(lambda: not calloff.operations(), "it is reached again, and the row is gone")
+            wires.cut.add("b")
+            await until(lambda: calloff.operations(), "the other one is told of")
+            calloff.operations()[0].cancel("switched off for good")
+            await until(lambda: cluster.nodes()[1].why.startswith("given up"), "it is not tried any more")
+            assert await calloff.call(cluster.process(bodies.add, 1, 2)) == 3
 
     run(main())

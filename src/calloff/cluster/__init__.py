@@ -1,6 +1,6 @@
 """Functions on other machines, with the same handle and the same certainty as in processes of this one.
 
-    cluster = calloff.cluster.local(2)                      # or .ssh(["alpha", "beta"]), .commands({...}), .dask(client)
+    cluster = calloff.cluster.local(2)             # or .ssh(["alpha", "beta"]), .commands({...}), .ray(), .dask(client)
     async with cluster:
         op = calloff.start(cluster.process(fn, 1, 2), timeout=60)
         value = await op
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from ._cluster import NodeState as NodeState
     from ._dask import dask as dask
     from ._local import local as local
+    from ._ray import ray as ray
     from ._ssh import ssh as ssh
     from ._started import commands as commands
     from ._words import Carrier as Carrier
@@ -62,6 +63,7 @@ _HOMES = {
     "_cluster": ("Cluster", "NodeState", "Nodes"),
     "_dask": ("dask",),
     "_local": ("local",),
+    "_ray": ("ray",),
     "_ssh": ("ssh",),
     "_started": ("commands",),
     "_words": ("Carrier", "Node", "NodeLost", "NodeRefused", "Wire"),

@@ -18,6 +18,7 @@ from ._body import ClusterBody, ClusterWork
 from ._io import Io
 from ._keep import Keep
 from ._link import Link
+from ._outages import Outages
 from ._words import Carrier, NodeRefused
 
 __all__ = ["Cluster", "NodeState", "Nodes"]
@@ -118,6 +119,7 @@ class Cluster(Nodes):
         self._busy: dict[Link, dict[int, ClusterBody]] = {}
         self._waiting: dict[tuple[str, ...], deque[ClusterBody]] = {}
         self._closing = False
+        self.outages: Outages = Outages(self)
         self.loop: asyncio.AbstractEventLoop
 
     # --- its life
@@ -148,6 +150,7 @@ class Cluster(Nodes):
             await asyncio.sleep(0)  # what was posted here meanwhile
         except BaseException:
             self._closing = True
+            self.outages.close()
             await self._end(io)
             raise
         return self
@@ -158,6 +161,7 @@ class Cluster(Nodes):
         """Stop what runs and waits, within the grace of each, and let the agents end."""
         assert self._io is not None
         self._closing = True
+        self.outages.close()
         bodies = [body for those in self._busy.values() for body in those.values()]
         bodies += [body for those in self._waiting.values() for body in those]
         try:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ._boot import Boot
 from ._cluster import Cluster
-from ._polled import Polled
+from ._polled import Polled, released
 from ._words import Node, Wire
 
 __all__ = ["dask", "serve"]
@@ -47,6 +47,7 @@ class _Dask:
         self._slots = slots
         self._workers: dict[str, str] = {}
         self._client: Any = None
+        self._wires: list[Polled] = []
 
     async def nodes(self) -> Sequence[Node]:
         distributed: Any = import_module("distributed")
@@ -77,18 +78,16 @@ class _Dask:
         async def send(data: bytes) -> None:
             await worker.calloff_write(number=number, data=data)
 
-        return Polled(
-            send,
-            partial(worker.calloff_read, number=number),
-            partial(worker.calloff_close, number=number),
-            heard,
-            ended,
-        )
+        read, close = (partial(getattr(worker, f"calloff_{name}"), number=number) for name in ("read", "close"))
+        wire = Polled(send, read, close, heard, ended)
+        self._wires.append(wire)
+        return wire
 
     def boot(self) -> Boot | None:
         return None
 
     async def close(self) -> None:
+        await released(self._wires)
         await self._client.close()
 
 

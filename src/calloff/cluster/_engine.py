@@ -6,6 +6,7 @@ and when the worker dies the socket ends, and with it the agent and all its work
 
 import asyncio
 import socket
+import sys
 from contextlib import suppress
 
 from ._local import start_agent
@@ -17,8 +18,8 @@ _agents: dict[str, socket.socket] = {}
 
 
 async def open(number: str) -> None:
-    """Start an agent."""
-    file = await asyncio.get_running_loop().run_in_executor(None, start_agent)
+    """Start an agent, which imports from where this worker does: an engine may have brought modules along."""
+    file = await asyncio.get_running_loop().run_in_executor(None, start_agent, [str(each) for each in sys.path])
     agent = _agents[number] = socket.socket(fileno=file)
     agent.setblocking(False)
 

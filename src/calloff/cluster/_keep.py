@@ -45,6 +45,8 @@ class Keep:
     async def begin(self) -> CalloffError | None:
         """Connect for the first time; the error when that failed, and it is tried again from then on."""
         error = await self._connect()
+        if error is not None:
+            self._tell_of_reach()
         self._task = asyncio.get_running_loop().create_task(self._go_on())
         return error
 
@@ -60,6 +62,7 @@ class Keep:
             return None
         self.link, self.why = link, ""
         self._cluster.tell(self._cluster.up, link)
+        self._tell_of_reach()
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
         return None
@@ -80,6 +83,7 @@ class Keep:
             self.link, self.state, self.why, self.since = None, "lost", link.lost, link.heard_at
             _logger.warning("node %s was lost: %s", self.node.name, link.lost)
             self._cluster.tell(self._cluster.down, link)
+            self._tell_of_reach()
             self._judge(link)
             await self._try()
 
@@ -88,6 +92,16 @@ class Keep:
             await self._connect()
         except Exception as error:  # a carrier of the program's own
             self.why = f"{type(error).__name__}: {error}"
+        self._tell_of_reach()
+
+    def _tell_of_reach(self) -> None:
+        self._cluster.tell(self._cluster.outages.told, self)
+
+    def give_up(self) -> None:
+        """Try no more to reach it."""
+        if self.link is None and self._task is not None:
+            self._task.cancel()
+            self.why = f"given up: {self.why}"
 
     def _judge(self, link: Link) -> None:
         task = asyncio.get_running_loop().create_task(self._verdict(link))

@@ -16,7 +16,7 @@ from ._words import Node, Wire
 __all__ = ["local", "start_agent"]
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-_CODE = "import sys; sys.path[:0] = [{root!r}]; from calloff.cluster._agent import begin; begin({file})"
+_CODE = "import sys; sys.path[:0] = [{root!r}]; sys.path += {path!r}; from {home} import begin; begin({file})"
 
 
 def local(nodes: int = 1, *, slots: int | None = None, lease: float = 10.0) -> Cluster:
@@ -38,11 +38,15 @@ def local(nodes: int = 1, *, slots: int | None = None, lease: float = 10.0) -> C
     return Cluster(_Local([Node(f"local-{number}", each) for number in range(nodes)]), lease=lease, send_path=True)
 
 
-def start_agent() -> int:
-    """Start an agent, as nobody's child; our end of the socket to it."""
+def start_agent(path: Sequence[str] = ()) -> int:
+    """Start an agent, as nobody's child; our end of the socket to it.
+
+    Args:
+        path: where it imports from, too.
+    """
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        code = _CODE.format(root=_ROOT, file=theirs.fileno())
+        code = _CODE.format(root=_ROOT, path=list(path), home=f"{__package__}._agent", file=theirs.fileno())
         subprocess.run(
             [sys.executable, "-P", "-c", code], stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], check=False
         )

@@ -2,11 +2,14 @@
 for what comes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from ._stream import Part
 
-__all__ = ["Polled"]
+__all__ = ["Polled", "released"]
+
+#: seconds that what is left to be sent may take, and letting go
+_LAST = 1.0
 
 
 class Polled:
@@ -34,6 +37,7 @@ class Polled:
         self._closed = False
         loop = asyncio.get_running_loop()
         self._sending: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._receiving = loop.create_task(self._receives())
 
     def write(self, parts: Sequence[Part]) -> None:
@@ -70,15 +74,26 @@ class Polled:
 
     def close(self) -> None:
         """Send what is left, and let go."""
-        if not self._closed:
-            self._closed = True
-        self._closing = asyncio.get_running_loop().create_task(self._closes())
+        self._closed = True
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._closes())
+
+    async def released(self) -> None:
+        """Wait until what was closed is let go of."""
+        if self._closing is not None:
+            await asyncio.wait((self._closing,))
 
     async def _closes(self) -> None:
         try:
             if self._sending is not None:
-                await self._sending
-            await self._release()
+                await asyncio.wait((self._sending,), timeout=_LAST)
+            async with asyncio.timeout(_LAST):
+                await self._release()
         except Exception:  # the engine has lost it: the agent sees the end of its stream, or its lease ends
             pass
         self._receiving.cancel()
+
+
+async def released(wires: Iterable[Polled]) -> None:
+    """Wait for those: an engine is left only when its agents have heard of it."""
+    await asyncio.gather(*(wire.released() for wire in wires))

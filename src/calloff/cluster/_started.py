@@ -21,7 +21,12 @@ _WORDS = 400
 _LAST_WORDS = 0.2
 
 
-def commands(nodes: Mapping[str | Node, Sequence[str]], *, lease: float = 10.0, modules: Sequence[str] = ()) -> Cluster:
+def commands(
+    nodes: Mapping[str, Sequence[str]] | Mapping[Node, Sequence[str]] | Mapping[str | Node, Sequence[str]],
+    *,
+    lease: float = 10.0,
+    modules: Sequence[str] = (),
+) -> Cluster:
     """Run functions behind programs that connect to a Python elsewhere: ``kubectl exec -i``, ``docker exec -i``, ``ssh``.
 
     Args:

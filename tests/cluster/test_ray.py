@@ -1,0 +1,171 @@
+"""Agents on a small Ray cluster of two nodes; skipped where Ray is not installed, or does not come up."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster import bodies
+from cluster.nodes import SLACK, Tree, new_seconds, run, until
+from cluster.places import OnEngine
+
+import calloff
+import calloff.cluster
+from calloff.cluster import Cluster, NodeLost
+
+ray: Any = pytest.importorskip("ray", reason="ray is not installed")
+#: Ray leaves files and warnings of its own
+pytestmark = pytest.mark.filterwarnings("ignore")
+TESTS = str(Path(__file__).parent.parent)
+#: seconds that are granted to Ray for what it does by itself
+_RAY = 60
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Any]:
+    """Two nodes on this machine; Ray gives up on a busy machine now and then, and is asked again."""
+    from ray.cluster_utils import Cluster as Nodes
+
+    os.environ.update(PYTHONPATH=TESTS, RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0", RAY_USAGE_STATS_ENABLED="0")
+    bound = time.monotonic() + _RAY
+    while time.monotonic() < bound:
+        nodes = Nodes()
+        try:
+            for options in ({"num_cpus": 8, "include_dashboard": False}, {"num_cpus": 2, "resources": {"second": 4}}):
+                nodes.add_node(object_store_memory=80 << 20, **options)
+            ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
+            break
+        except Exception as error:
+            problem = error
+            ray.shutdown()
+            nodes.shutdown()
+    else:
+        pytest.skip(f"Ray does not come up here: {problem}")
+    yield nodes
+    ray.shutdown()
+    nodes.shutdown()
+    del os.environ["PYTHONPATH"]
+
+
+class TestRay(OnEngine):
+    @classmethod
+    def made(cls) -> Cluster:
+        return calloff.cluster.ray(num_cpus=0.25, lease=30)
+
+
+def test_its_work_is_accounted_to_the_engine(engine: Any) -> None:
+    async def main() -> None:
+        def free(name: str) -> float:
+            return float(ray.available_resources().get(name, 0))
+
+        await until(lambda: free("CPU") == 10, "nobody else uses it", _RAY)
+        async with calloff.cluster.ray(slots=3, num_cpus=2) as cluster:
+            await until(lambda: free("CPU") == 6, "two of each node are taken", _RAY)
+            second = cluster.on("second")
+            nodes = {await calloff.call(second.process(os.getppid)) for _ in range(2)}
+            assert nodes
+            assert {node.slots for node in cluster.nodes()} == {3}
+        await until(lambda: free("CPU") == 10, "all is given back", _RAY)
+
+    run(main())
+
+
+def test_no_cpus_are_free(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        with pytest.raises(calloff.CalloffError, match="not schedulable"):
+            async with calloff.cluster.ray(num_cpus=100):
+                pass
+        async with calloff.cluster.ray(num_cpus=2) as cluster:
+            assert {node.state for node in cluster.nodes()} == {"up"}
+            monkeypatch.setattr("calloff.cluster._ray._PLACING", 10.0)
+            async with calloff.cluster.ray(num_cpus=2, lease=20) as other:
+                found = [node.why for node in other.nodes() if node.state == "unreachable"]
+                assert found
+                assert "are 2 CPUs free?" in found[0]
+
+    run(main())
+
+
+def test_a_task_that_runs_calloff_hears_of_a_cancel(engine: Any, tmp_path: Path) -> None:
+    """Ray raises KeyboardInterrupt in its main thread, and does not wake what waits there."""
+
+    seconds = new_seconds()
+
+    @ray.remote(max_retries=0)
+    def task(mark: Path) -> None:
+        async def main() -> None:
+            await calloff.call(calloff.process(bodies.tree, mark, seconds), grace=0.3)
+
+        calloff.run(main())
+
+    waiting = task.remote(tmp_path / "mark")
+    bound = time.monotonic() + _RAY
+    while not (tmp_path / "mark").exists():
+        assert time.monotonic() < bound
+        time.sleep(0.01)
+    ray.cancel(waiting)
+    with pytest.raises(ray.exceptions.RayError):
+        ray.get(waiting, timeout=_RAY)
+    assert not bodies.sleepers(seconds)
+
+
+def test_a_driver_is_killed(engine: Any, tmp_path: Path) -> None:
+    seconds = new_seconds()
+    program = textwrap.dedent(f"""
+        import asyncio, sys, calloff, calloff.cluster
+        from pathlib import Path
+        sys.path.insert(0, {TESTS!r})
+        from cluster import bodies
+        async def main():
+            async with calloff.cluster.ray({engine.address!r}, num_cpus=0.1, lease=2) as cluster:
+                await calloff.call(cluster.process(bodies.tree, Path({str(tmp_path / "tree")!r}), {seconds!r}))
+        asyncio.run(main())
+    """)
+
+    async def main() -> None:
+        driver = subprocess.Popen([sys.executable, "-W", "ignore", "-c", program])
+        try:
+            await until(lambda: (tmp_path / "tree").exists(), "the tree has begun", _RAY)
+            pid = int((tmp_path / "tree").read_text())
+        finally:
+            driver.kill()
+            driver.wait()
+        await until(lambda: not bodies.alive(pid) and not bodies.sleepers(seconds), "nothing is left", 3 + SLACK)
+
+    run(main())
+
+
+def test_a_raylet_is_killed(engine: Any, tmp_path: Path) -> None:
+    """The last one: its node is gone for good."""
+
+    async def main() -> None:
+        async with calloff.cluster.ray(num_cpus=0.1, lease=2) as cluster:
+            tree = Tree(cluster.on("second"), tmp_path, new_seconds())
+            await tree.begun()
+            engine.worker_nodes.copy().pop().kill_raylet()
+            outcome = await asyncio.wait_for(tree.op.outcome(), _RAY)
+            assert tree.is_dead()
+            assert isinstance(outcome, calloff.Failed)
+            assert isinstance(outcome.error, NodeLost)
+            assert await calloff.call(cluster.process(bodies.add, 1, 2)) == 3
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"num_cpus": -1}, ValueError, "num_cpus must be 0 or more"),
+        ({"resources": {"special": -1}}, ValueError, "special must be 0 or more"),
+        ({"slots": 0}, ValueError, "slots must be"),
+    ],
+)
+def test_bad_input(options: dict[str, Any], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        calloff.cluster.ray(**options)
