@@ -19,7 +19,7 @@ from ._operation.observers import Observer, ignore, listen
 from ._operation.snapshot import facts_of
 from ._words.frame import at_line
 from ._words.reason import LIMITS
-from ._words.report import Rung, StopReport
+from ._words.report import Rung, StopReport, refused
 from ._words.state import State
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _told(report: StopReport) -> list[str]:
     elif report.rung is not Rung.ABANDONED:
         parts.append(f"{report.rung} {_seconds(report.seconds)} after the request")
     if report.refusals:
-        parts.append("refused once" if report.refusals == 1 else f"refused {report.refusals} times")
+        parts.append(refused(report.refusals).removeprefix(", "))
     if report.survivors:
         parts.append(f"survivors: {', '.join(report.survivors)}")
     if report.helped:

@@ -70,7 +70,7 @@ def test_the_endings(arun, logged):
     assert 0 <= stopped.clean_up < 5
     stubborn = logged("stubborn")
     assert (stubborn.levelno, stubborn.outcome, stubborn.refusals) == (logging.INFO, "completed", 1)
-    assert "refused once" in stubborn.getMessage()
+    assert "1 refusal" in stubborn.getMessage()
     assert "before it began" in logged("never begun").getMessage()
 
 

@@ -64,6 +64,35 @@ async def test_values_and_errors_pass_both_ways():
     assert await op == 3
 
 
+async def test_generator_exit_of_what_it_awaits_can_be_caught_and_is_its_error_otherwise():
+    def failing():
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        loop.call_soon(future.set_exception, GeneratorExit("mine"))
+        return future
+
+    async def catches():
+        try:
+            await failing()
+        except GeneratorExit:
+            await asyncio.sleep(0)
+        return "on"
+
+    async def returns():
+        try:
+            await failing()
+        except GeneratorExit:
+            return "at once"
+
+    async def fails():
+        await failing()
+
+    assert await calloff.call(catches()) == "on"
+    assert await calloff.call(returns()) == "at once"
+    outcome = await calloff.start(fails()).outcome()
+    assert isinstance(outcome.error, GeneratorExit)
+
+
 async def test_a_body_that_awaits_something_wrong_fails():
     @types.coroutine
     def wrong():

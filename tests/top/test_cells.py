@@ -93,7 +93,7 @@ def test_the_pane_of_one_that_was_stopped():
     text = told(Detail(row=stopped, stuck_at=stuck, stack=stuck, grace=5.0, stall=9.0)).plain
     assert "limits    stall 9.0 s, grace 5.0 s" in text
     assert "reason    requested: enough (by ana (pid 9, calloff cancel))" in text
-    assert "INSISTED after 0.5 s, FORCED after 5.0 s; refused 4 times; could not be stopped" in text
+    assert "INSISTED after 0.5 s, FORCED after 5.0 s, 4 refusals; could not be stopped" in text
     assert "survivors 42 (setuid)" in text
     assert "stuck at, outermost first\n  hang  /srv/stuck.py:3\n      time.sleep(1e9)" in text
 
@@ -134,7 +134,7 @@ def test_the_pane_without_a_stack():
             Stopped(
                 row=ended(1, rung="FORCED", refusals=3, reason=Cause("requested")), seconds=5.4, outcome="cancelled"
             ),
-            "4312.1 work has ended: cancelled after 5.4 s (FORCED, refused 3 times)",
+            "4312.1 work has ended: cancelled after 5.4 s (FORCED, 3 refusals)",
             "information",
         ),
         (
@@ -143,7 +143,7 @@ def test_the_pane_without_a_stack():
                 seconds=5.4,
                 outcome="cancelled",
             ),
-            "4312.1 work has ended: cancelled after 5.4 s (KILLED, refused once); still running: 42 (setuid)",
+            "4312.1 work has ended: cancelled after 5.4 s (KILLED, 1 refusal); still running: 42 (setuid)",
             "error",
         ),
         (Stopped(), "it still runs after 10 s", "error"),

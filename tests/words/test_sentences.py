@@ -36,7 +36,7 @@ SENTENCES = [
     ),
     (
         Abandoned(REF, report(Rung.ABANDONED, Kind.STALLED, "for 1 s", stuck_at=(LINE,), survivors=("thread A",))),
-        "'load' made no progress for 1 s: it could not be stopped and was given up (ABANDONED) 1.0 s after the request; "
+        "'load' made no progress for 1 s: it could not be stopped and was abandoned (ABANDONED) 1.0 s after the request; "
         "stuck at load (/app/load.py:3): await get(); still running: thread A",
     ),
     (

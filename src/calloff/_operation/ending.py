@@ -14,7 +14,7 @@ from .._words.errors import TimedOut
 from .._words.frame import at_line
 from .._words.outcome import Abandoned, Cancelled, Completed, Failed, Outcome
 from .._words.reason import LIMITS, Kind
-from .._words.report import Rung
+from .._words.report import NOT_STOPPED, Rung
 from .._words.state import State
 from .._words.text import short
 from .asking import handed
@@ -190,8 +190,9 @@ def abandon(operation: "Operation[Any]") -> None:
     line = at_line(frames_of(stop.stuck))
     left = "; ".join(stop.survivors)
     _logger.warning(
-        "%s could not be stopped and was abandoned%s%s",
+        "%s %s%s%s",
         operation.ref,
+        NOT_STOPPED,
         f": stuck at {line}" if line else "",
         f"; still running: {left}" if left else "",
     )

@@ -8,7 +8,7 @@ from .frame import Frame, at_line
 from .reason import Reason, why
 from .text import clean
 
-__all__ = ["ENDS", "Rung", "StopReport", "how", "places"]
+__all__ = ["ENDS", "NOT_STOPPED", "Rung", "StopReport", "how", "places", "refused"]
 
 
 class Rung(IntEnum):
@@ -63,6 +63,8 @@ class StopReport(NamedTuple):
         return self.ended_at - self.requested_at
 
 
+#: what is said of an operation that was abandoned, wherever its ending is told
+NOT_STOPPED = "could not be stopped and was abandoned"
 #: what each rung says to people
 ENDS = {
     Rung.ASKED: "it stopped when asked",
@@ -71,7 +73,7 @@ ENDS = {
     Rung.FORCED: "ended by force",
     Rung.TERMINATED: "it ended when asked by a signal",
     Rung.KILLED: "killed",
-    Rung.ABANDONED: "it could not be stopped and was given up",
+    Rung.ABANDONED: f"it {NOT_STOPPED}",
 }
 
 
@@ -80,10 +82,14 @@ def how(report: StopReport, own_end: str = "") -> str:
     if not report.started:
         return "it never began to run"
     after = "at once" if report.seconds < 0.005 else f"{spoken(report.seconds)} after the request"
-    refused = {0: "", 1: ", 1 refusal"}.get(report.refusals, f", {report.refusals} refusals")
     if own_end:
-        return f"asked to stop, it {own_end} {after}{refused}"
-    return f"{ENDS[report.rung]} ({report.rung}) {after}{refused}"
+        return f"asked to stop, it {own_end} {after}{refused(report.refusals)}"
+    return f"{ENDS[report.rung]} ({report.rung}) {after}{refused(report.refusals)}"
+
+
+def refused(count: int) -> str:
+    """Say how often it was asked and went on, to be appended: nothing where it obeyed at once."""
+    return {0: "", 1: ", 1 refusal"}.get(count, f", {count} refusals")
 
 
 def places(report: StopReport) -> list[str]:

@@ -5,7 +5,7 @@ import argparse
 import msgspec
 
 from .._words.durations_text import spoken
-from .._words.report import ENDS
+from .._words.report import ENDS, NOT_STOPPED, refused
 from ..control._client import Client
 from ..control._records import Stopped
 from ._control import NOTHING, add_filters, answer, query_of
@@ -103,22 +103,21 @@ def ending(stopped: Stopped) -> str:
     line = at(row.where)
     stuck = f", stuck at {line}" if line else ""
     after = "at once" if stopped.seconds < 0.005 else f"after {spoken(stopped.seconds)}"
-    refused = {0: "", 1: ", 1 refusal"}.get(row.refusals, f", {row.refusals} refusals")
     left = "".join(f"; still running: {clean(survivor)}" for survivor in row.survivors)
     if stopped.outcome is None and not stopped.seconds:
         return "the connection to its process was lost: it may still run"
     if stopped.outcome is None:
-        return f"still runs {after}{refused}{stuck}"
+        return f"still runs {after}{refused(row.refusals)}{stuck}"
     if stopped.outcome == "gone":
         return "its process has ended, and it with it"
     if stopped.outcome == "abandoned":
-        return f"could not be stopped and was given up (ABANDONED) {after}{refused}; it still runs{stuck}"
+        return f"{NOT_STOPPED} (ABANDONED) {after}{refused(row.refusals)}; it still runs{stuck}"
     if not stopped.seconds:
         error = f" ({clean(row.error)})" if row.error else ""
         return f"had ended already: {row.outcome}{error}"
     if stopped.outcome == "completed":
-        return f"completed all the same {after}{refused}{left}"
+        return f"completed all the same {after}{refused(row.refusals)}{left}"
     if stopped.outcome == "failed" and row.error is not None:
-        return f"failed {after}{refused}: {clean(row.error)}{left}"
+        return f"failed {after}{refused(row.refusals)}: {clean(row.error)}{left}"
     how = "" if row.rung is None else f": {_ENDS.get(row.rung, 'ended')} ({row.rung})"
-    return f"{stopped.outcome} {after}{how}{refused}{left}"
+    return f"{stopped.outcome} {after}{how}{refused(row.refusals)}{left}"

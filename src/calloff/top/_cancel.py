@@ -13,6 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, Static
 
 from .._words.durations_text import read_duration
+from .._words.report import NOT_STOPPED, refused
 from ..control import Row, Stopped
 from ._cells import clean, line, seconds
 
@@ -119,7 +120,7 @@ def verdict(stopped: Stopped, wait: float) -> tuple[str, str]:
     if outcome is None:
         return f"{name} still runs after {seconds(wait)}" + (f": stuck at {where}" if where else ""), "error"
     if outcome == "abandoned":
-        return f"{name} could not be stopped and was abandoned" + (f": stuck at {where}" if where else ""), "error"
+        return f"{name} {NOT_STOPPED}" + (f": stuck at {where}" if where else ""), "error"
     if outcome == "gone":
         return f"{name}: its process ended before it could answer", "warning"
     if row is not None and row.reason is None and row.ended_at is not None:
@@ -130,9 +131,5 @@ def verdict(stopped: Stopped, wait: float) -> tuple[str, str]:
     if outcome == "failed":
         error = f": {clean(row.error)}" if row is not None and row.error else ""
         return f"{name} failed after {took}{error}{left}", "error" if left else "warning"
-    how = f" ({row.rung}{_refused(row)})" if row is not None and row.rung else ""
+    how = f" ({row.rung}{refused(row.refusals)})" if row is not None and row.rung else ""
     return f"{name} has ended: {outcome} after {took}{how}{left}", "error" if left else "information"
-
-
-def _refused(row: Row) -> str:
-    return {0: "", 1: ", refused once"}.get(row.refusals, f", refused {row.refusals} times")

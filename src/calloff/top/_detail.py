@@ -8,6 +8,7 @@ from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
+from .._words.report import refused
 from ..control import Detail, Frame, Row
 from ..control import _usage as usage
 from ._cells import clean, fitted, line, path, seconds
@@ -95,7 +96,7 @@ def _stop(row: Row) -> list[tuple[str, str]]:
     steps = [f"{step.rung} after {seconds(max(0.0, step.at - cause.at))}" for step in row.steps[1:]]
     told = ", ".join([f"asked {time.strftime('%H:%M:%S', time.localtime(cause.at))}", *steps])
     if row.refusals:
-        told += f"; refused {'once' if row.refusals == 1 else f'{row.refusals} times'}"
+        told += refused(row.refusals)
     if row.state == "abandoned":
         told += "; could not be stopped"
     elif row.clean_up is not None:

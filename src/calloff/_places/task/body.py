@@ -342,10 +342,28 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
             self._interrupted = False
         elif isinstance(error, StopForced):
             self._asked_with = error
+        elif isinstance(error, GeneratorExit) and self._started:
+            return self._throw_exit(error)
         try:
             return self._driver.throw(error)
         finally:
             del error  # whose traceback leads here: nothing is left for the garbage collector
+
+    def _throw_exit(self, error: GeneratorExit) -> Any:
+        """Raise it in the coroutine, as a task does: ``yield from`` would close the coroutine instead."""
+        try:
+            return self.coro.throw(error)
+        except StopIteration as end:
+            self._driver.close()
+            if self._parts is None:
+                self._sink.returned(end.value, ())
+            else:
+                self._returned_with(end.value, self._parts)
+            self.task = None
+        except BaseException as raised:
+            self._driver.close()
+            self._ended(raised)
+        raise StopIteration
 
     def close(self) -> None:
         """Close the coroutine: the task was destroyed before its end."""
