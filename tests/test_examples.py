@@ -85,6 +85,11 @@ PRINTED = {
         "Cancelled",
     ],
     "pool.py": ["setup UNSAFE ['late']", "setup_mended SAFE []"],
+    "trace_in_processes.py": [
+        "shrink-cat: resizing cat.png",
+        "the same trace: True",
+        "below the operation, not the request: True",
+    ],
     "prometheus.py": [
         "calloff_operations_started_total task 6",
         "calloff_operation_duration_seconds_count completed task 3",

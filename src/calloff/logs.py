@@ -16,6 +16,7 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ._operation.observers import Observer, ignore, listen
+from ._operation.operation import current_operation
 from ._operation.snapshot import facts_of
 from ._words.frame import at_line
 from ._words.reason import LIMITS
@@ -25,7 +26,7 @@ from ._words.state import State
 if TYPE_CHECKING:
     from ._operation.operation import Operation
 
-__all__ = ["LEVELS", "Endings", "log_endings"]
+__all__ = ["LEVELS", "Endings", "WithOperation", "log_endings"]
 
 #: the level for each outcome; `timed out` is a cancelled one that a deadline or a stall stopped, and `refused` a
 #: completed one that was asked to stop
@@ -74,6 +75,25 @@ def log_endings(
     endings = Endings(logging.getLogger(logger) if isinstance(logger, str) else logger, {**LEVELS, **(levels or {})})
     listen(endings)
     return endings
+
+
+class WithOperation(logging.Filter):
+    """Gives each record that passes the operation whose body has logged it: `operation_id` and `operation_name`.
+
+    Both are ``None`` outside of operations; a record that has them already, such as an ending, keeps its own. It works in
+    tasks, threads and worker processes alike. A worker sets up its own logging: in a module that is given to
+    ``calloff.process.configure(preload=...)``.
+
+        handler.addFilter(calloff.logs.WithOperation())
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let it pass."""
+        if not hasattr(record, "operation_id"):
+            operation = current_operation.get()
+            record.operation_id = None if operation is None else operation.id
+            record.operation_name = None if operation is None else operation.name
+        return True
 
 
 class Endings(Observer):

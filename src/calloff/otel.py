@@ -5,8 +5,8 @@
 An operation that was called off did not succeed, so its span says so: status ERROR and ``error.type``, which is
 `timeout`, `cancelled` or `abandoned`, or the type of what the body raised. Which cancels are expected, and no errors, is
 for the program to say. The span is current in the body, so that spans made there, and operations started there, hang
-below it: contextvars carry it into tasks and threads. They do not reach other processes; a program that wants its trace
-to go on in a process or a command hands over the headers of `opentelemetry.propagate.inject` as any other argument.
+below it: contextvars carry it into tasks and threads, and its headers go with a function into a process, here and on a
+cluster. To a command a program hands over the headers of `opentelemetry.propagate.inject` by itself, in `env`.
 
 This module speaks to the API of OpenTelemetry only. Where spans and metrics go is decided by the SDK that the program
 sets up; without one, everything here does nothing. Spans and counters are made on the thread of the event loop: use a
@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 try:
-    from opentelemetry import context, metrics, trace
+    from opentelemetry import context, metrics, propagate, trace
     from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
     from opentelemetry.trace import Span, Status, StatusCode, TracerProvider
 except ModuleNotFoundError as _missing:
@@ -32,6 +32,7 @@ from ._operation.observers import Observer, failure, ignore, listen
 from ._operation.registry import live
 from ._operation.snapshot import snatch
 from ._words.frame import at_line
+from ._words.luggage import Luggage, packers
 from ._words.reason import LIMITS, Kind
 from ._words.report import StopReport
 from ._words.state import State
@@ -78,6 +79,7 @@ def instrument(
             raise ValueError(f"expected must be kinds of reason ({', '.join(Kind)}), not {kind!r}")
     instrumentation = Instrumentation(tracer_provider, meter_provider, spans, frozenset(map(Kind, kinds)), names)
     listen(instrumentation)
+    packers.append(instrumentation._packed)
     return instrumentation
 
 
@@ -130,6 +132,8 @@ class Instrumentation(Observer):
     def close(self) -> None:
         """Report nothing more; spans of operations that still run are ended as they are."""
         ignore(self)
+        if self._packed in packers:
+            packers.remove(self._packed)
         self._closed = True
         while self._spans:
             self._spans.popitem()[1].end()
@@ -156,6 +160,14 @@ class Instrumentation(Observer):
         span = self._spans.get(operation)
         if span is not None:
             context.attach(trace.set_span_in_context(span))
+
+    def _packed(self, operation: object, luggage: Luggage) -> None:
+        """Have its span as the current one of its body in another process, too."""
+        span = self._spans.get(operation)  # type: ignore[call-overload]  # anything may be asked for
+        if span is not None:
+            headers: dict[str, Any] = {}
+            propagate.inject(headers, trace.set_span_in_context(span))
+            luggage["trace"] = headers
 
     def asked(self, operation: "Operation[Any]", /) -> None:
         """Note the moment in its span."""

@@ -28,6 +28,7 @@ import sys
 import time
 import traceback
 from _socket import socket as Socket
+from contextvars import Context, copy_context
 from functools import partial
 from io import BufferedWriter, FileIO, TextIOWrapper
 from itertools import starmap
@@ -38,6 +39,7 @@ from .._os import inherit, reaper
 from .answers import packed
 from .home import Home
 from .inside import operation
+from .luggage import unpack
 from .moments import Still, is_fit, is_importing, may_break_off
 from .page import Page
 from .wire import ASK, DUMP, LOOK, Reader, frame
@@ -145,6 +147,7 @@ class _Worker:
         self._acting = False
         """Whether an asking is being acted upon."""
         self._async = False
+        self._context = Context()
         self._coro: CoroutineType[Any, Any, Any] | None = None
         self._task: asyncio.Task[Any] | None = None
 
@@ -162,7 +165,7 @@ class _Worker:
             self._work(*found)
 
     def _work(self, meta: tuple[Any, ...], body: Any, buffers: list[Any]) -> None:
-        number, id, name, left, changes = meta
+        number, id, name, left, changes, luggage = meta
         if changes:
             self._home.change(changes)
         self._page.begun = number
@@ -170,11 +173,15 @@ class _Worker:
         self._noted = False
         self._held_at = None
         self._box = []
+        self._context = copy_context()  # what a function sets there is gone with its job
+        if luggage:
+            self._context.run(unpack, luggage)
         kind, value = self._result(number, body, buffers)
         del body, buffers
         parts = packed(kind, value, name)
         told = operation.asked is not None
         self._box = []
+        self._context = Context()
         operation.end()
         left_behind = self._home.has_threads() | _has_descendants()
         try:
@@ -218,7 +225,7 @@ class _Worker:
             self._running = number
             if self._page.asked == number:  # before it began
                 self.asked()
-            self._box.extend(starmap(function, (args,)))
+            self._box.extend(starmap(self._context.run, ((function, *args),)))
             self._running = 0
             self._leave_if_forked(None)
         except BaseException as error:

@@ -42,6 +42,7 @@ class Jobs:
         left: float | None,
         force: float | None,
         stamp: Any,
+        luggage: Any = None,
         *,
         data: bytes,
         buffers: list[Any],
@@ -64,6 +65,7 @@ class Jobs:
         job = self._jobs[token] = Job(agent, token, ref)
         job.limit(left, force)
         body = job.body = _Relayed((data, [PickleBuffer(each) for each in buffers]), ref[1], (), stamp)
+        body.luggage = luggage
         try:
             body.begin(job)
         except Exception as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..._words.errors import CalloffError, WorkerDied
 from ..._words.frame import RawStack
+from ..._words.luggage import Luggage, luggage_of
 from ..._words.place import Body, Sink, Work
 from ..._words.report import Rung
 from .facts import Stamp, stamp_of
@@ -62,7 +63,19 @@ def _first_line(function: Any) -> RawStack:
 class ProcessBody(Body):
     """Runs a function in a worker for an operation."""
 
-    __slots__ = ("_first_line", "_pool", "name", "packed", "reached", "sink", "stamp", "tries", "unpickling", "worker")
+    __slots__ = (
+        "_first_line",
+        "_pool",
+        "luggage",
+        "name",
+        "packed",
+        "reached",
+        "sink",
+        "stamp",
+        "tries",
+        "unpickling",
+        "worker",
+    )
     place = "process"
     queued = True
 
@@ -71,6 +84,7 @@ class ProcessBody(Body):
         self._first_line = first_line
         self.packed: Packed | None = packed
         self.stamp: Stamp | None = stamp
+        self.luggage: Luggage | None = None
         self.reached: bool = False
         self.tries: int = 0
         self.unpickling: bool = False
@@ -87,6 +101,8 @@ class ProcessBody(Body):
     def begin(self, sink: Sink) -> None:
         """Give it to a free worker, or have it wait its turn."""
         self.sink: Sink = sink
+        if self.luggage is None:
+            self.luggage = luggage_of(sink)
         self._pool: Pool = pool_of(get_running_loop())
         self._pool.submit(self)
 

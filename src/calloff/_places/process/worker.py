@@ -157,7 +157,7 @@ class Worker:
         body.entered(self)
         Context().run(sink.entered)
         left = None if sink.deadline is None else sink.deadline - loop.time()
-        self._send(frame((number, id, name, left, self._surroundings.changes()), data, buffers))
+        self._send(frame((number, id, name, left, self._surroundings.changes(), body.luggage), data, buffers))
         if left is not None:
             self.limit(sink)
 
