@@ -84,7 +84,7 @@ def take_many(browser: Browser, link: str, number: int, picture: Path, folder: P
     while int(tab.locator("#states .s-running b").text_content() or 0) < 0.95 * number:
         tab.wait_for_timeout(500)
     tab.get_by_label("Fold what is alike").check()
-    tab.get_by_label("Sort").select_option("age")
+    tab.locator("#sort").select_option("age")
     tab.wait_for_timeout(12_000)
     tab.evaluate("scrollTo(0, 0); document.activeElement.blur()")
     tab.screenshot(path=picture)

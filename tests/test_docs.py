@@ -134,7 +134,10 @@ def test_every_message_is_explained() -> None:
             if not isinstance(node, ast.Call) or not node.args:
                 continue
             logs = ast.unparse(node.func) in ("_logger.warning", "_logger.error", "_logger.exception")
-            if logs or ast.unparse(node.func) in ("CalloffError", "WorkerDied"):
+            kind = ast.unparse(node.func)
+            status = [arg.value for arg in node.args[1:] if kind == "Refused" and isinstance(arg, ast.Constant)]
+            wrong_call = kind == "RuntimeError" and file.parent.name in ("_api", "_operation")
+            if logs or wrong_call or kind in ("CalloffError", "WorkerDied") or status:
                 found = (text.rstrip("…").removesuffix(": ") for text in _message(node.args[0]))
                 missing += [f"{file.name}: {text}" for text in found if len(text) > 5 and text not in page]
     assert not missing, "docs/reference/messages.md has to say what these mean"

@@ -71,6 +71,8 @@ def instrument(
     Raises:
         ValueError: `expected` has a kind that does not exist. The caller's fault.
 
+    It is called so:
+
         calloff.otel.instrument(expected=["sibling", "disconnected"])
     """
     kinds = (expected,) if isinstance(expected, str) else tuple(expected)

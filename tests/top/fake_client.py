@@ -46,7 +46,9 @@ class Fake:
         await asyncio.sleep(0)
         if self.error is not None:
             raise self.error
-        found = [each for each in self.rows if each.state in query.states and (query.ended or not is_over(each))]
+        found = [each for each in self.rows if query.ended or not is_over(each)]
+        if query.states:
+            found = [each for each in found if each.state in query.states]
         if query.places:
             found = [each for each in found if each.place in query.places]
         if query.name:

@@ -114,7 +114,8 @@ def map(
         FileNotFoundError, PermissionError: the program of a command is not there, or is none; nothing was started.
         FileExistsError: `output` is there and `resume` was not asked for. CalloffError: another map writes it.
         CalloffError: from the iteration or the ``await``, when more failed than `max_failures` allows.
-        An error of `items` is raised when what was in flight has ended and was given.
+
+    An error of `items` is raised when what was in flight has ended and was given.
     """
     for name in options.keys() - Options.__annotations__.keys():
         raise TypeError(f"map() got an unexpected keyword argument {name!r}")

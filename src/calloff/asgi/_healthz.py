@@ -29,6 +29,8 @@ def healthz(
     Raises:
         ValueError: `late` is negative or NaN. The caller's fault.
 
+    It is called so:
+
         app.mount("/healthz", calloff.asgi.healthz())
     """
     late = delay(late, "late")

@@ -27,6 +27,8 @@ def install(app: _Starlette, /, **options: Any) -> None:
         RuntimeError: the application has begun to serve, or has the middleware already. The caller's fault.
         ValueError: an option is wrong. The caller's fault.
 
+    It is called so:
+
         app = FastAPI()
         calloff.asgi.install(app, timeout=30)
     """

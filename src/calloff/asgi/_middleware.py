@@ -63,6 +63,8 @@ class Middleware:
     Raises:
         ValueError: a negative or NaN duration, or an unknown word. The caller's fault.
 
+    It is called so:
+
         app = calloff.asgi.Middleware(app, timeout=30)
     """
 

@@ -71,6 +71,8 @@ def serve(
         ValueError: a duration is negative or NaN, or an option is uvicorn's supervisor's. The caller's fault.
         ModuleNotFoundError: uvicorn is not installed: ``pip install 'calloff[serve]'``.
 
+    It is called so:
+
         calloff.asgi.serve(app, port=8080, timeout=30)
     """
     phases = _phases(leave, drain, grace, closing)

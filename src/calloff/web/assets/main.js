@@ -119,7 +119,7 @@ const NONE = {
 };
 
 function drawSide(name, side, shown, offset, go) {
-  text($(`${name}-total`), String(side.total));
+  text($(`${name}-total`), view.fold && name === "running" ? `${side.total} kinds` : String(side.total));
   $(`${name}-table`).hidden = shown === 0;
   $(`${name}-none`).hidden = shown > 0;
   const filtered = view.name || view.state || view.place;

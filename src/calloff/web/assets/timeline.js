@@ -66,7 +66,7 @@ function show(item, row, { first, last }, { selected, living }) {
     node.style.right = `calc(100% - ${x(Math.min(to, last))})`;
   };
   text(label.firstElementChild, SIGNS[row.state] ?? "?");
-  text(label.lastElementChild, row.name);
+  text(label.lastElementChild, row.count > 1 ? `${row.name} ×${row.count}` : row.name);
   attribute(button, "aria-label", words(row));
   attribute(button, "title", words(row).replaceAll("; ", "\n"));
   const [ran, stop, still, steps, due] = track.children, end = endOf(row), asked = row.requested_at ?? end;
