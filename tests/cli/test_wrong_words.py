@@ -42,6 +42,18 @@ def test_one_sentence(
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("words", ["run jobs:load 1", "run -m jobs"])
+def test_a_directory_that_is_gone(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert cli.main(words.split()) == 127
+    assert capsys.readouterr().err == f"calloff {words.split()[0]}: the current directory is not there any more\n"
+
+
 @pytest.mark.parametrize("words", ["--help", "ps --json", "completion bash"])
 def test_output_that_can_not_be_written_is_told_in_a_line(words: str) -> None:
     with open("/dev/full", "w") as full:

@@ -18,7 +18,7 @@ from typing import Any
 from ._refusal import Refused
 from ._traceback import traceback_text
 
-__all__ = ["OTHER_NAME", "bind", "load", "read_arguments"]
+__all__ = ["OTHER_NAME", "bind", "current_directory", "load", "read_arguments"]
 
 #: before the name of a file that is called like a module of Python
 OTHER_NAME = "_target_"
@@ -36,11 +36,23 @@ def load(target: str) -> Callable[..., Any]:
     if not colon or not home or not path:
         raise Refused(f"TARGET must be {FORMS}, not {target!r}; {_instead(target)}")
     is_file = home.endswith(".py") or os.sep in home
-    here = os.getcwd()
+    here = current_directory()
     if here not in sys.path:
         sys.path.insert(0, here)
     module = _load_file(home) if is_file else _load_module(home)
     return _find(module, home, path)
+
+
+def current_directory() -> str:
+    """Where we are, which is on the path of the target.
+
+    Raises:
+        Refused: it was removed.
+    """
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise Refused("the current directory is not there any more", 127) from None
 
 
 def _instead(word: str) -> str:

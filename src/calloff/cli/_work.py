@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Literal
 
 from ._refusal import Refused
-from ._target import OTHER_NAME, bind, load, read_arguments
+from ._target import OTHER_NAME, bind, current_directory, load, read_arguments
 
 __all__ = ["PLACES", "Form", "is_script", "make_work"]
 
@@ -115,5 +115,5 @@ def _see_module(name: str) -> None:
     first = name.partition(".")[0]
     if first in sys.builtin_module_names or first in sys.stdlib_module_names:
         return
-    if importlib.machinery.PathFinder.find_spec(first, [os.getcwd(), *sys.path]) is None:
+    if importlib.machinery.PathFinder.find_spec(first, [current_directory(), *sys.path]) is None:
         raise Refused(f"there is no module {first!r} (the current directory is on the path)", 127)
