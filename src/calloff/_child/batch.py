@@ -94,7 +94,7 @@ def run(
     _note_forks()
     inside: Any = sys.modules.get("_calloff._child.inside")
     operation = None if inside is None else inside.operation
-    left_behind: Any = bool if inside is None else sys.modules["_calloff._child.worker"]._has_descendants
+    left_behind: Any = bool if inside is None else sys.modules["_calloff._child.around"].has_descendants
     file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         spool = mmap.mmap(file, SIZE)

@@ -32,11 +32,12 @@ from contextvars import Context, copy_context
 from functools import partial
 from io import BufferedWriter, FileIO, TextIOWrapper
 from itertools import starmap
-from types import CodeType, CoroutineType, FrameType, FunctionType, ModuleType
+from types import CodeType, CoroutineType, FrameType, ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .._os import inherit, reaper
 from .answers import packed
+from .around import has_descendants, populate_main, tidy
 from .home import Home
 from .inside import operation
 from .luggage import unpack
@@ -49,8 +50,6 @@ if TYPE_CHECKING:
 
 __all__ = ["launch"]
 
-#: seconds that the tasks which an async function leaves behind get to end
-_TIDY = 0.5
 #: seconds that an import, or the handling of a lock, gets to end before it is interrupted
 _IMPORT = 1.0
 
@@ -183,7 +182,7 @@ class _Worker:
         self._box = []
         self._context = Context()
         operation.end()
-        left_behind = self._home.has_threads() | _has_descendants()
+        left_behind = self._home.has_threads() | has_descendants()
         try:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -208,7 +207,7 @@ class _Worker:
         except BaseException as error:
             error.add_note("while the function and its arguments were unpickled in the worker process")
             return "error", error
-        _populate_main(function, args)
+        populate_main(function, args)
         if kwargs:
             function = partial(function, **kwargs)
         kind, value = self._call(number, function, args, inspect.iscoroutinefunction(function))
@@ -390,7 +389,7 @@ class _Worker:
                 return loop.run_until_complete(task)
             finally:
                 self._coro = self._task = None
-                loop.run_until_complete(_tidy(loop))
+                loop.run_until_complete(tidy(loop, operation.children))
         finally:
             asyncio.set_event_loop(None)
             loop.close()
@@ -413,51 +412,5 @@ def _is_cancel(error: object) -> bool:
     return False
 
 
-def _populate_main(function: Any, args: tuple[Any, ...]) -> None:
-    """Put what came by value from the owner's script where the script has it: pickles made here name it there."""
-    while isinstance(function, partial):
-        function = function.func
-    function = getattr(function, "__func__", function)
-    kinds = [type(function), *map(type, args)]
-    for part in (function, *kinds):
-        if not isinstance(part, (FunctionType, type)) or part.__module__ != "__main__":
-            continue
-        main = vars(sys.modules["__main__"])
-        for name, value in getattr(part, "__globals__", {}).items():
-            if getattr(value, "__module__", None) == "__main__" and not name.startswith("__"):
-                main[name] = value
-        if "." not in part.__qualname__:
-            main[part.__name__] = part
-
-
 def _itself(value: Any) -> Any:
     return value
-
-
-async def _tidy(loop: asyncio.AbstractEventLoop) -> None:
-    from time import monotonic
-
-    until = monotonic() + _TIDY
-    for child in operation.children:
-        child.cancel("the operation that started it ended")
-    rest = asyncio.all_tasks(loop) - {asyncio.current_task(loop)}
-    for task in rest:
-        task.cancel()
-    if rest:
-        await asyncio.wait(rest, timeout=max(0.0, until - monotonic()))
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(max(0.05, until - monotonic())):
-            await loop.shutdown_asyncgens()
-
-
-def _has_descendants() -> bool:
-    """Whether any process that the job started is left; those that have ended are reaped."""
-    while True:
-        try:
-            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
-        except ChildProcessError:
-            return False
-        except OSError:  # a signal came in between and spoiled the number of the error
-            continue
-        if found is None:
-            return True

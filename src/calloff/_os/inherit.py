@@ -8,6 +8,7 @@ can't be given to another process: they are compared, and where they differ the 
 
 import os
 import sys
+from functools import cache
 
 from . import proc
 
@@ -190,8 +191,9 @@ def _blocked() -> "set[int]":
     return {int(number) for number in _signal.pthread_sigmask(_signal.SIG_BLOCK, ())}
 
 
-def _valid() -> "set[int]":
-    return {int(number) for number in _signal.valid_signals()}
+@cache
+def _valid() -> "frozenset[int]":
+    return frozenset(int(number) for number in _signal.valid_signals())
 
 
 _LIMITS: "list[int]" = []

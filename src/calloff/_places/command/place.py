@@ -3,6 +3,7 @@
 import os
 import signal as signals
 from collections.abc import Mapping
+from functools import cache
 from typing import IO, Any, Literal
 
 from .plan import NULL, SAME, Outlet, Plan
@@ -69,7 +70,7 @@ def command(
         argv = ("/bin/sh", "-c", argv[0], "sh", *argv[1:])
     if limit < 1:
         raise ValueError(f"limit must be a number of bytes, 1 or more, not {limit!r}")
-    if signal not in signals.valid_signals():
+    if signal not in _signals():
         raise ValueError(f"signal must be the number of a signal, not {signal!r}")
     streams = (_source(stdin), _drain(stdout, "stdout", limit, 1), _drain(stderr, "stderr", limit, 2))
     if env is not None:
@@ -77,6 +78,11 @@ def command(
     folder = None if cwd is None else _text(cwd, "cwd")
     plan = Plan(argv, env, folder, streams, int(signal), check, (stdin, stdout, stderr), bool(foreground))
     return CommandWork(plan, name)
+
+
+@cache
+def _signals() -> frozenset[int]:
+    return frozenset(signals.valid_signals())
 
 
 def _text(value: Any, what: str) -> str:

@@ -62,8 +62,8 @@ class Worker:
         self._asked = False
         self._refused = False
         self.spoiled: bool = False
-        #: set while a function waits until this worker is ready: when that takes too long
-        self._is_late: TimerHandle | None = None
+        #: set while a function is held until this worker is ready: fires when that takes too long
+        self._hold_timer: TimerHandle | None = None
         #: it has died before it had read all that was sent
         self._unread = False
         self._rest: deque[memoryview] = deque()
@@ -129,22 +129,22 @@ class Worker:
         if self.ready:
             self._begin(body)
         else:
-            self._is_late = Context().run(self.pool.loop.call_later, _COLD, self._begin, body)
+            self._hold_timer = Context().run(self.pool.loop.call_later, _COLD, self._begin, body)
 
     def give_back(self, body: "ProcessBody") -> bool:
         """Whether this worker had not begun with it yet, and now never will."""
-        if self.body is not body or self._is_late is None:
+        if self.body is not body or self._hold_timer is None:
             return False
-        self._is_late.cancel()
-        self._is_late = self.body = None
+        self._hold_timer.cancel()
+        self._hold_timer = self.body = None
         self.jobs -= 1
         self.pool.release(self)
         return True
 
     def _begin(self, body: "ProcessBody") -> None:
-        if self._is_late is not None:
-            self._is_late.cancel()
-            self._is_late = None
+        if self._hold_timer is not None:
+            self._hold_timer.cancel()
+            self._hold_timer = None
         assert body.packed is not None
         data, buffers = body.packed
         number = self._number
@@ -316,7 +316,7 @@ class Worker:
                 return
             if message[:1] == b"R":
                 self.ready, self._told_pid = True, int.from_bytes(message[1:], "little")
-                if self.body is not None and self._is_late is not None:
+                if self.body is not None and self._hold_timer is not None:
                     self._begin(self.body)
                 self.pool.prepared()
                 continue
@@ -389,7 +389,7 @@ class Worker:
         if not self._killing and not self.dead:
             is_readable(self._files[0], _DYING)  # that end is closed while it dies
             self._read_last()
-        text, begun = "both processes that guard the worker were killed", not self._unread and self._is_late is None
+        text, begun = "both processes that guard the worker were killed", not self._unread and self._hold_timer is None
         is_lost = begun and not is_whole
         if self._killing and self._held is None:
             left = (f"what it had started, if anything, may run on: {text}",) if is_lost else ()
@@ -418,9 +418,9 @@ class Worker:
 
     def _close(self) -> None:
         self.dead = True
-        if self._is_late is not None:
-            self._is_late.cancel()
-            self._is_late = None
+        if self._hold_timer is not None:
+            self._hold_timer.cancel()
+            self._hold_timer = None
         if self._looker.stacks < 0:
             return
         self._end_last_look()
