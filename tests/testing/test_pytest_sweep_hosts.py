@@ -591,3 +591,102 @@ def test_a_thread_is_held_against_who_started_it(tmp_path: Path) -> None:
     assert "in test_leaves_its_thread: await database.store(store, True)" in text
     assert f"started at database.py:{OWNS_A_THREAD.split('threading.Thread(')[0].count(chr(10)) + 1}" in text
     assert "FROZEN 0" in text
+
+
+SCHEDULER = """
+import asyncio
+
+class Scheduler:
+    def __init__(self):
+        self.helper = None
+
+    async def spawn(self):
+        if self.helper is None:
+            self.helper = asyncio.create_task(asyncio.sleep(60))
+        await asyncio.sleep(0.001)
+
+    async def close(self):
+        self.helper.cancel()
+        await asyncio.sleep(0.001)
+
+    @classmethod
+    async def opened(cls):
+        self = cls()
+        await self.spawn()
+        return self
+"""
+KEPT_BY_THE_TEST = """
+import asyncio
+import scheduler
+
+async def test_that_has_it():
+    mine = scheduler.Scheduler()
+    await mine.spawn()
+    await mine.close()
+
+async def test_that_was_given_nothing():
+    mine = await scheduler.Scheduler.opened()
+    await mine.close()
+
+async def test_with_a_task_of_its_own():
+    async def work():
+        mine = scheduler.Scheduler()
+        await mine.spawn()
+        await asyncio.sleep(0.01)
+        await mine.close()
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0.002)
+    await task
+"""
+
+
+def test_a_task_that_an_object_keeps_is_for_who_has_the_object_to_end(tmp_path: Path) -> None:
+    (tmp_path / "scheduler.py").write_text(SCHEDULER)
+    write(tmp_path, KEPT_BY_THE_TEST)
+    options = ("--cancel-sweep", "--cancel-sweep-phases=early", "--cancel-sweep-every-test")
+    text = run_pytest(tmp_path, *options, "-k", "has_it or of_its_own").stdout
+    assert "of the project:" not in text, text
+    assert "in test_that_has_it: await mine.spawn()" in text
+    assert "in test_with_a_task_of_its_own: await " in text
+    text = run_pytest(tmp_path, *options, "-k", "given_nothing").stdout
+    assert "of the project:" in text, text
+    assert "UNSAFE scheduler.py:11 in spawn: await asyncio.sleep(0.001)" in text
+
+
+BLOCKS = """
+import asyncio
+import threading
+
+async def test_closes_a_pool():
+    never = threading.Event()
+    waits = asyncio.get_running_loop().run_in_executor(None, never.wait)
+    try:
+        await asyncio.sleep(0.001)
+    finally:
+        if not asyncio.current_task().cancelling():
+            never.set()
+            await waits
+
+async def test_blocks():
+    try:
+        await asyncio.sleep(0.001)
+    finally:
+        if asyncio.current_task().cancelling():
+            threading.Event().wait()  # for ever
+"""
+
+
+def test_a_run_that_blocks_for_ever_does_not_take_the_time_of_a_whole_test(tmp_path: Path) -> None:
+    write(tmp_path, BLOCKS)
+    options = (
+        "--cancel-sweep",
+        "--cancel-sweep-phases=early",
+        "--cancel-sweep-timeout=0.2",
+        "--cancel-sweep-fault=all",
+    )
+    text = run_pytest(tmp_path, *options).stdout
+    assert "- ended: the process was blocked for 5.2 s and had to be killed" in text, text
+    line = BLOCKS.split("# for ever")[0].count("\n") + 1
+    assert f'test_suite.py", line {line} in test_blocks' in text
+    assert "- threads: the thread asyncio_0 still runs" in text

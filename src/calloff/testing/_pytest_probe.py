@@ -19,6 +19,7 @@ from _pytest.runner import runtestprotocol
 from _pytest.unittest import TestCaseFunction
 
 from ._pytest import helpers_key
+from ._sweep.blocked import is_alone
 from ._sweep.case import Case, Result
 from ._sweep.opened import record_opening
 from ._sweep.plan import Plan
@@ -114,6 +115,10 @@ class _Probe:
         if not trial.loop.is_closed() and not trial.loop.is_running():
             trial.loop.run_until_complete(trial.let_go())
         trial.finish()
+        executor: Any = getattr(trial.loop, "_default_executor", None)
+        if executor is not None and is_alone():  # whoever closes the loop would wait for a thread that never ends
+            executor.shutdown(wait=False)
+            trial.loop._default_executor = None  # type: ignore[attr-defined]
 
     def result(self, reports: list[pytest.TestReport]) -> Result:
         """What the run showed."""

@@ -92,6 +92,8 @@ class Result:
     """What it was given and is still open before the teardown, ..."""
     given_kept: list[str] = field(default_factory=list)
     """... and after it."""
+    ended: dict[Stack, Stack] = field(default_factory=dict)
+    """Where the function waited when a task ended, by where that was started."""
     cancelling: int = 0
     took: float = 0.0
     bystander_took: float = 0.0

@@ -24,6 +24,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from .again import Call, callee, name_of
+from .keepers import keepers_of
 from .plan import Plan, Seen
 from .points import Point, Stack, Step, is_handling, is_python, running_stack, stack_of
 
@@ -53,6 +54,7 @@ class Course:
         self.ignored: Stack = ()
         self.ignored_at: float | None = None
         self.over = False
+        self.ended: dict[Stack, Stack] = {}
         self.ledger: Any = None
         self._cancel = cancel
         self._counts: Counter[tuple[str, Stack]] = Counter()
@@ -112,6 +114,12 @@ class Course:
             elif plan.first == "late" and future is not None:
                 future.add_done_callback(driver.late)
 
+    def has_ended(self, child: "Driver") -> None:
+        """A task that the function started has ended: the function waits somewhere meanwhile."""
+        main = self.main
+        if self.plan is None and main is not None and main.suspended and not main.done:
+            self.ended.setdefault(child.made_at, stack_of(main.coro))
+
     def woke(self, driver: "Driver", cancelled: bool) -> None:
         """The point at which a driven coroutine was suspended is behind it."""
         if driver.at is not None:
@@ -167,8 +175,10 @@ class Course:
         child.made_at = made_at
         parent = asyncio.current_task()
         driver = None if parent is None else parent.get_coro()
+        child.keepers = keepers_of(child.made_at)
         if isinstance(driver, Driver):
             driver.fresh = True
+            child.parent = driver
             child.for_clean_up_of = driver if self.shots else None
         self.born(child, child.made_at)
         return child
@@ -197,6 +207,8 @@ class Driver(Coroutine[Any, Any, Any]):
         self.thrown: list[BaseException] = []
         self.caught_by: Step | None = None
         self.for_clean_up_of: Driver | None = None
+        self.parent: Driver | None = None
+        self.keepers: dict[Step, Any] = {}
         self._send = coro.send
 
     def late(self, _future: Any) -> None:
@@ -300,8 +312,18 @@ class Driver(Coroutine[Any, Any, Any]):
         self.fresh = False
         return future
 
+    @property
+    def left_by(self) -> "Driver":
+        """The task that somebody left: itself, or the one that started it and that goes on, too, uncancelled."""
+        parent = self.parent
+        if parent is None or parent is self.course.main or parent.done or parent.thrown:
+            return self
+        return parent.left_by
+
     def _end(self, error: BaseException) -> None:
         self.done = True
+        if self is not self.course.main:
+            self.course.has_ended(self)
         self.returned = isinstance(error, StopIteration)
         if self.thrown and not isinstance(error, CancelledError) and self.caught_by is None:
             self.caught_by = _catcher(self.thrown[-1])

@@ -10,6 +10,7 @@ import contextlib
 import faulthandler
 import os
 import pickle
+import re
 import select
 import signal
 import socket
@@ -22,6 +23,7 @@ from collections.abc import Callable
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from ..._os import proc
+from .blocked import LIMIT, tell_of_limits
 from .forked import Forked
 
 __all__ = ["Around", "Died", "Lost", "Server"]
@@ -222,7 +224,7 @@ def _forked_run(
         with contextlib.suppress(OSError):
             os.setpgid(pid, pid)
         try:
-            answer = _await_answer(orders, reader, limit)
+            answer, limit = _await_answer(orders, reader, limit)
             if answer == b"":
                 _make_it_speak(pid, reader)
         finally:
@@ -235,22 +237,29 @@ def _forked_run(
         return answer
 
 
-def _await_answer(orders: socket.socket, reader: int, limit: float) -> bytes | None:
-    """What the run says until it closes its end of the pipe; empty when its time is over."""
+def _await_answer(orders: socket.socket, reader: int, limit: float) -> tuple[bytes | None, float]:
+    """What the run says until it closes its end of the pipe (empty when its time is over), and its last limit."""
     parts = bytearray()
     end = time.monotonic() + limit
     while (rest := end - time.monotonic()) > 0:
         ready, _, _ = select.select([reader, orders.fileno()], [], [], rest)
         if orders.fileno() in ready:
-            return None  # nothing is sent while a run is on: it was closed
+            return None, limit  # nothing is sent while a run is on: it was closed
         if reader in ready:
             part = os.read(reader, 1 << 20)
             if not part:
                 break
             parts += part
-            if len(parts) >= 4 and len(parts) >= 4 + struct.unpack("!I", parts[:4])[0]:
-                return bytes(parts)
-    return b""
+            while len(parts) >= 4:
+                (length,) = struct.unpack("!I", parts[:4])
+                if not length & LIMIT:
+                    break
+                limit = (length ^ LIMIT) / 1000
+                end = time.monotonic() + limit
+                del parts[:4]
+            if len(parts) >= 4 and len(parts) >= 4 + length:
+                return bytes(parts), limit
+    return b"", limit
 
 
 def _make_it_speak(pid: int, reader: int) -> None:
@@ -283,6 +292,7 @@ def _run(writer: int, last_words: Any, carry_out: Callable[[Any], Any], order: A
             os.dup2(null, 2)
             sys.stdout = sys.stderr = open(1, "w", closefd=False)  # noqa: SIM115
         faulthandler.enable(last_words)  # what kills it, our SIGABRT too, makes it say where it was
+        tell_of_limits(writer)
         try:
             answer = _packed(("answer", carry_out(order)))
         except BaseException as error:
@@ -301,13 +311,22 @@ def _run(writer: int, last_words: Any, carry_out: Callable[[Any], Any], order: A
 
 
 def _post_mortem(status: int, last_words: str, limit: float) -> str:
-    lines = [line.strip() for line in last_words.splitlines() if line.strip().startswith("File ")]
-    if lines and os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGABRT, signal.SIGKILL):
+    lines = _lines_of_the_loop(last_words)
+    by_us = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGABRT, signal.SIGKILL)
+    if lines and by_us:
         return f"the process was blocked for {limit:g} s and had to be killed, at {_brief(lines)}"
     if os.WIFSIGNALED(status):
         at = f" at {_brief(lines)}" if lines else ""
         return f"the process was killed by signal {os.WTERMSIG(status)}{at}"
     return f"the process ended by itself, with status {os.waitstatus_to_exitcode(status)}"
+
+
+def _lines_of_the_loop(last_words: str) -> list[str]:
+    """What faulthandler wrote of the thread that got the signal, or else of the first one, which comes last."""
+    threads = [part for part in re.split(r"\n(?=(?:Current t|T)hread )", last_words) if "  File " in part]
+    current = [part for part in threads if part.startswith("Current") or "\nCurrent thread" in part]
+    chosen = (current or threads[-1:])[:1]
+    return [line.strip() for part in chosen for line in part.splitlines() if line.strip().startswith("File ")]
 
 
 def _brief(lines: list[str]) -> str:

@@ -12,13 +12,14 @@ import socket
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 from ..._os import proc
 from ...freezing import MARK
 from .driver import Course, Driver, current_course
+from .keepers import caller_of
 from .opened import opened_at, started_at
 from .points import Stack, Step, is_ours, is_python, shown, stack_of
 from .quiet import watched
@@ -35,7 +36,7 @@ class Left(NamedTuple):
         text: what to tell.
         patience: seconds it may still take to go away.
         gone: tells whether it has gone away.
-        made: the stack at which it was made, where that is known.
+        made: the stack at which it was made, where that is known, up to the frame that answers for it.
     """
 
     oracle: str
@@ -75,11 +76,16 @@ class Snapshot:
         now = _open_files()
         return sorted(_brief(name) for fd, name in self.files.items() if now.get(fd) == name)
 
-    def left(self, course: Course, others: "weakref.WeakSet[asyncio.Task[Any]]") -> list[Left]:
-        """What is there now and was not before, without the tasks of `others`."""
+    def left(
+        self, course: Course, others: "weakref.WeakSet[asyncio.Task[Any]]", ended: Mapping[Stack, Stack]
+    ) -> list[Left]:
+        """What is there now and was not before, without the tasks of `others`.
+
+        `ended` tells where the function waits when a task that was started somewhere ends without a cancel.
+        """
         found: list[Left] = []
         if "tasks" in self.oracles:
-            found += self._tasks(course, others)
+            found += self._tasks(course, others, ended)
         if "threads" in self.oracles:
             found += self._threads()
         if "processes" in self.oracles:
@@ -92,16 +98,20 @@ class Snapshot:
             found += self._readers()
         return found
 
-    def _tasks(self, course: Course, others: "weakref.WeakSet[asyncio.Task[Any]]") -> Iterator[Left]:
+    def _tasks(
+        self, course: Course, others: "weakref.WeakSet[asyncio.Task[Any]]", ended: Mapping[Stack, Stack]
+    ) -> Iterator[Left]:
         for task in asyncio.all_tasks(self.loop):
             if task in self.tasks or task in others:
                 continue
             coro: Any = task.get_coro()
             made: Stack = ()
+            by: Stack = ()
             if isinstance(coro, Driver):
-                if coro is course.main or coro.course is not course:
+                if coro is course.main or coro.course is not course or coro.left_by is not coro:
                     continue
-                made, coro = coro.made_at, coro.coro
+                made, by = coro.made_at, caller_of(coro.made_at, ended.get(coro.made_at, ()), coro.keepers, task)
+                coro = coro.coro
             name = getattr(coro, "__qualname__", type(coro).__name__)
             closing = name.endswith(".aclose") or type(coro).__name__ == "async_generator_athrow"
             stack = stack_of(coro)
@@ -110,7 +120,7 @@ class Snapshot:
             state = "was cancelled and still runs" if task.cancelling() else "still runs"
             text = f"the task {name} {state}{where}{started}"
             patience = CLOSING if closing or task.cancelling() else _BRIEF
-            yield Left("tasks", name, text, patience, task.done, made)
+            yield Left("tasks", name, text, patience, task.done, by)
 
     def _threads(self) -> Iterator[Left]:
         for thread in threading.enumerate():

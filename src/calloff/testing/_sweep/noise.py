@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from .driver import Driver, current_course
-from .points import Stack, Step
+from .points import Stack, Step, stack_of_error
 
 __all__ = ["Complaint", "heard"]
 
@@ -116,10 +116,13 @@ def _from_loop(complaints: list[Complaint], context: dict[str, Any]) -> None:
 
 
 def _made_at(context: dict[str, Any]) -> Stack:
-    """Where the swept code started the task that is complained of: who starts one must look what became of it."""
+    """Where the swept code started the task complained of (who starts one must look what became of it), or raised."""
     task = context.get("task") or context.get("future")
     coro = task.get_coro() if isinstance(task, asyncio.Task) else None
-    return coro.made_at if isinstance(coro, Driver) else ()
+    if isinstance(coro, Driver):
+        return coro.made_at
+    error = context.get("exception")
+    return () if error is None else stack_of_error(error)
 
 
 def _from_unraisable(complaints: list[Complaint], args: Any) -> None:

@@ -40,17 +40,18 @@ def together(first: Result, second: Result) -> Result:
         bystander_took=max(first.bystander_took, second.bystander_took),
         restart=second.restart if first.restart == "ok" else first.restart,
         restart_took=max(first.restart_took, second.restart_took),
+        ended=second.ended | first.ended,
         value=first.value if first.value == second.value else "",
     )
 
 
-def at_fault(point: Point, evidence: Stack, *, started: bool = True) -> Step:
+def at_fault(point: Point, evidence: Stack, *, started: bool = True, raised: bool = False) -> Step:
     """The frame to mend.
 
     `evidence` is the stack that made what is left, or that hangs or fails afterwards. Where it came the same way as the
     await, the frame at which the two part: it took, and did not give back. Else the innermost function that they have in
-    common; else the one that started what is left (`started`: something is), if it was a child task that waited; else the
-    innermost that waits.
+    common; else the one that started what is left (`started`: something is), if it was a child task that waited, or that
+    `raised` what nobody saw; else the innermost that waits.
     """
     own = [step for step in point.stack if not is_python(step.file)]
     made = [step for step in evidence if not is_python(step.file)]
@@ -61,7 +62,7 @@ def at_fault(point: Point, evidence: Stack, *, started: bool = True) -> Step:
     for step in reversed(own):
         if _function(step) in involved:
             return step
-    if point.owner and started and evidence:
+    if evidence and (raised or (started and point.owner)):
         return shown(evidence)
     return own[-1] if own else shown(point.stack)
 

@@ -65,7 +65,7 @@ class Leftovers:
             gc.collect()  # what a thread handed over just now, and nobody took: Python complains of it when it goes
 
     def _look_again(self, course: Course) -> bool:
-        self._found = self.snapshot.left(course, self._others)
+        self._found = self.snapshot.left(course, self._others, {} if self._usual is None else self._usual.ended)
         self.kept = self.snapshot.still_open()
         return bool(self._found or self.unclosed())
 

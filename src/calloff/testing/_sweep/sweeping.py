@@ -255,7 +255,7 @@ class Sweeping:
                 ((oracle, made) for (oracle, _), made in zip(result.violations, result.made, strict=True) if made),
                 ("", ()),
             )
-            fault = at_fault(plan.shown, made, started=oracle not in HANGS)
+            fault = at_fault(plan.shown, made, started=oracle not in HANGS, raised=oracle == "errors")
         if result.seen_once:
             violations = (*violations, Violation("repeated", "this was seen in 1 of 3 runs"))
         self._add(plan, "UNRESOLVED" if result.seen_once else "UNSAFE", fault, violations, stack)

@@ -11,17 +11,19 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, cast
 
+from .blocked import within
 from .case import Case, Result
 from .driver import Course, Driver, current_course
+from .ending import Ending
 from .factory import awaited, factory_like
 from .noise import Complaint, heard
 from .plan import Plan
-from .points import Stack, Step, shown, stack_of, stack_of_error
+from .points import Stack, shown, stack_of, stack_of_error
 from .quiet import Quiet
 from .restart import run_again
 from .settling import Leftovers
 from .touched import Ledger
-from .words import at_line, comparable, foreign, named
+from .words import at_line, foreign, named
 
 __all__ = ["Trial"]
 
@@ -44,6 +46,7 @@ class Trial:
         self.course.ledger = self.ledger
         self.others: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         self.leftovers = Leftovers(case.oracles, usual, self.others)
+        self.ending = Ending(case, self.course, self.result, usual, self.violated)
         self._complaints: list[Complaint] = []
         self._scope: Any = None
         self._operation: Any = None
@@ -101,7 +104,9 @@ class Trial:
             bystander = asyncio.ensure_future(case.bystander(*self.args))  # of no course: it is never called off
         await self._end(task)
         result.took = self.loop.time() - began
-        self._judge(task)
+        if self.course.shots:
+            within(2 * case.longest + case.timeout + _STALL)
+        self.ending.judge(task, taken_back=self._scope is not None and self._scope.expired())
         del task
         self._task = None
         if bystander is not None:
@@ -147,6 +152,8 @@ class Trial:
         return start(driver, grace=self.case.timeout, detached=True)
 
     def _cancel(self, course: Course) -> None:
+        if not self.far:
+            within(self.case.timeout + _STALL)
         if self.plan is not None and self.plan.quiet:
             self.quiet.begin()
         elif course.shots == 1:
@@ -179,77 +186,8 @@ class Trial:
                 break
             await asyncio.wait({task}, timeout=min(rest, _LOOK_EVERY))
         if not task.done():
-            self._give_up()
+            self.ending.give_up()
             await asyncio.wait({task}, timeout=1)
-
-    def _give_up(self) -> None:
-        course = self.course
-        main = course.main
-        assert main is not None
-        stack = stack_of(main.coro)
-        at = f": it waits at {at_line(shown(stack))}" if stack else ""
-        if not course.shots:
-            self.result.ending = f"did not end within {self.case.longest:g} s{at}"
-        elif course.ignored_at is not None:
-            self.violated(
-                "obeyed",
-                f"it swallowed the cancel and went on: it awaits at {at_line(shown(course.ignored))}",
-            )
-            self.result.at_fault = main.caught_by
-            self.result.ending = "went on"
-        else:
-            self.violated("ended", f"it did not end within {self.case.timeout:g} s of the cancel{at}")
-            self.result.ending = "did not end"
-        for driver in (main, *course.children):
-            driver.give_up()
-
-    def _judge(self, task: "asyncio.Future[Any]") -> None:
-        """How did it end?"""
-        result, course = self.result, self.course
-        main = course.main
-        assert main is not None
-        result.fired = course.shots > (0 if self.plan is None or self.plan.second is None else 1)
-        result.cancelling = task.cancelling() if isinstance(task, asyncio.Task) else 0
-        if result.ending or not task.done():
-            return
-        if task.cancelled():
-            result.ending = "cancelled"
-            _forget(task)
-            error: BaseException | None = None
-        else:
-            error = task.exception()
-            result.ending = "returned" if error is None else f"raised {named(error)}"
-            if error is None:
-                result.value = comparable(task.result())
-        if not course.shots or self.case.hang_up is not None:  # whether it goes on is its own affair
-            return
-        expected = course.shots
-        if self._scope is not None and self._scope.expired():
-            expected -= 1  # the timeout takes its own cancel back
-            if isinstance(error, TimeoutError):
-                result.ending, error = "cancelled", None
-        if result.ending == "returned":
-            if course.caught_running and main.caught_by is None:
-                return  # it was running when it was called off, and came to its end before it could be reached
-            self.violated("obeyed", "it swallowed the cancel: it returned as if nothing had happened")
-            result.at_fault = self._swallower()
-        elif error is not None:
-            self.violated("error", f"it ended with {named(error)} in place of the cancel")
-            result.at_fault = main.caught_by
-        elif self.case.how != "operation":
-            usually = 0 if self.usual is None else self.usual.cancelling
-            if not expected <= result.cancelling <= expected + usually:  # it may end before it comes to its own
-                text = f"Task.cancelling() is {result.cancelling} after {expected} cancel(s)"
-                less = "an enclosing timeout or task group takes the cancel for its own"
-                more = "an enclosing timeout or task group takes its own cancel for a foreign one"
-                self.violated("cancelling", f"{text}: {less if result.cancelling < expected else more}")
-
-    def _swallower(self) -> Step | None:
-        main = self.course.main
-        assert main is not None
-        if main.caught_by is not None:
-            return main.caught_by
-        return next((child.caught_by for child in self.course.children if child.returned and child.caught_by), None)
 
     # --- what else is looked at
 
@@ -356,6 +294,8 @@ class Trial:
     def finish(self) -> None:
         """The last look, after the teardown."""
         result, usual = self.result, self.usual
+        if self.course.shots:
+            within(self.case.longest + _STALL)  # what its fixtures still have to do
         self.course.over = True
         result.left_first = self.leftovers.counted()
         if self.case.teardown is not None:
@@ -364,6 +304,7 @@ class Trial:
             gc.collect()
         result.left = self.leftovers.counted()
         result.seen = self.course.seen
+        result.ended = self.course.ended
         result.cleaning = self.course.cleaning
         result.noise = Counter(item.key for item in self._complaints)
         if usual is None or self.plan is None or self.plan.phase == "after":
@@ -388,17 +329,11 @@ class Trial:
         result.at_fault = None
 
 
-def _forget(task: "asyncio.Future[Any]") -> None:
-    """Take the exception out of a cancelled task: its traceback holds every frame, and what they hold."""
-    try:
-        task.exception()
-    except CancelledError as error:
-        error.__traceback__ = None
-
-
 #: where an event loop keeps what these oracles look at
 _PARTS = {"timers": "_scheduled", "readers": "_selector"}
 _LOOK_EVERY = 0.1
+#: seconds that a busy machine may add to a limit
+_STALL = 5.0
 _IGNORED = 0.5
 #: a clock that is so many seconds off is not the real one: on it, limits are so many seconds
 _OFF, _FAR = 5.0, 1e6

@@ -1,0 +1,32 @@
+"""A limit for a run that blocks its event loop, which no timer of that loop can end.
+
+The process of a run tells its server how long it may still take; when that time is over, the server has it say where every
+thread is, and kills it.
+"""
+
+import os
+import struct
+
+__all__ = ["LIMIT", "is_alone", "tell_of_limits", "within"]
+
+#: a length with this bit is no length of an answer: the rest are milliseconds
+LIMIT = 1 << 31
+
+_writer = -1
+
+
+def tell_of_limits(writer: int) -> None:
+    """From now on this process, that of a run, tells its limits by this end of a pipe."""
+    global _writer
+    _writer = writer
+
+
+def is_alone() -> bool:
+    """Whether this process is that of a run, and ends with it."""
+    return _writer >= 0
+
+
+def within(seconds: float) -> None:
+    """The process is killed in so many seconds, unless it ends or sets another limit before."""
+    if _writer >= 0:
+        os.write(_writer, struct.pack("!I", LIMIT | int(seconds * 1000)))
