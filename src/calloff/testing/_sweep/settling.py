@@ -70,12 +70,11 @@ class Leftovers:
         return bool(self._found or self.unclosed())
 
     def _is_on_its_way(self, spent: float) -> bool:
-        slow = (
-            0.0 if self._usual is None else min(self._usual.took, _SLOWEST)
-        )  # what takes long to make, takes long to end
-        closing = max(CLOSING, slow)
-        patiences = (max(item.patience, slow) if item.oracle in _MADE else item.patience for item in self.unusual())
-        return any(patience > spent for patience in patiences) or bool(spent < closing and self.unclosed())
+        unusual = self.unusual()
+        if self._usual is not None and all(item.oracle == "files" for item in unusual):
+            slow = min(2 * self._usual.took, _SLOWEST)  # what takes long to make may take as long to be put away
+            return spent < max(CLOSING, slow) and bool(unusual or self.unclosed())
+        return any(item.patience > spent for item in unusual) or bool(spent < CLOSING and self.unclosed())
 
     async def let_go(self) -> None:
         """A moment for what was told to end."""
@@ -127,5 +126,4 @@ def _name(item: Left) -> str:
 
 _SOCKET = "files socket"
 _TURNS = 12
-_MADE = frozenset({"files"})
-_SLOWEST = 3.0
+_SLOWEST = 5.0
