@@ -124,7 +124,7 @@ class Snapshot:
 
     def _threads(self) -> Iterator[Left]:
         for thread in threading.enumerate():
-            if thread in self.busy or _is_idle(thread) or thread.name.startswith("waitpid-"):
+            if thread in self.busy or _is_idle(thread) or thread.name.startswith(_WAITING):
                 continue
             at = _thread_line(thread)
             if at is not None and at.function in _RESOLVING:
@@ -211,6 +211,8 @@ def _thread_line(thread: threading.Thread) -> Step | None:
     return inner
 
 
+#: asyncio's own, each for a child process, which is told of by itself
+_WAITING = ("waitpid-", "asyncio-waitpid-")
 _RESOLVING = frozenset({"getaddrinfo", "getnameinfo"})
 
 
