@@ -21,6 +21,7 @@ ALONE = {
     "aiomcache_reply.py": ("aiomcache", "asked for twenty, got 10"),
     "aiorwlock_reader.py": ("aiorwlock", "the reader in the queue still waits"),
     "aiosmtplib_reply.py": ("aiosmtplib", "NOOP -> reply to RSET"),
+    "anyio_count.py": ("anyio", "cancelling() is 0, both: TimeoutError"),
     "async_cache_waiter.py": ("cache", "still waits after 2 s"),
     "asyncio_pool_map.py": ("asyncio_pool", "cancelled, and yet it returned [1, CancelledError(), 9]"),
     "generic_pool_slot.py": ("generic_connection_pool", "no connection in 2 s"),

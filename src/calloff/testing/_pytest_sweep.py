@@ -7,6 +7,7 @@ process, and shared. A test that can't be swept is left out, with the reason.
 """
 
 import asyncio
+import faulthandler
 import functools
 import inspect
 import re
@@ -75,7 +76,8 @@ def run_and_sweep(item: pytest.Item, nextitem: pytest.Item | None, options: dict
 
 
 def _stop_timer(item: pytest.Item) -> None:
-    """pytest-timeout's limit is for the test, not for its sweep: each run of that has its own."""
+    """The limits of pytest-timeout and of pytest's faulthandler are for the test, not for its sweep: a run has its own."""
+    faulthandler.cancel_dump_traceback_later()
     if plugin(item.config, "timeout") is not None:
         item.ihook.pytest_timeout_cancel_timer(item=item)
 

@@ -266,7 +266,7 @@ def _make_it_speak(pid: int, reader: int) -> None:
     """Have the run write down where it is, as it dies."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGABRT)
-    select.select([reader], [], [], 1)  # its end closes the pipe
+    select.select([reader], [], [], 5)  # its end closes the pipe; on a busy machine that takes a while
 
 
 def _kill(pid: int) -> None:
