@@ -347,3 +347,39 @@ def test_a_failure_that_nobody_looked_at_is_held_against_who_started_the_task() 
     assert {finding.at_fault.function for finding in report.unsafe} == {"starts"}
     assert "closes_late" in {finding.at.function for finding in report.unsafe}
     assert {oracle for finding in report.unsafe for oracle in finding.oracles} == {"unawaited"}
+
+
+def test_what_a_task_that_was_left_holds_is_not_told_beside_it() -> None:
+    async def setup() -> asyncio.Lock:
+        return asyncio.Lock()
+
+    async def holds(lock: asyncio.Lock) -> None:
+        async with lock:
+            await asyncio.sleep(2)
+
+    async def leaves(lock: asyncio.Lock) -> None:
+        task = asyncio.ensure_future(holds(lock))
+        await asyncio.sleep(0.001)
+        task.cancel()
+        await asyncio.wait({task})
+
+    report = swept(leaves, setup=setup, phases=("early",), children=False)
+    assert {oracle for finding in report.unsafe for oracle in finding.oracles} == {"tasks"}
+    assert {finding.at_fault.function for finding in report.unsafe} == {"leaves"}
+
+
+def test_a_coroutine_that_nobody_awaited_is_held_against_who_made_it() -> None:
+    async def part() -> None:
+        await asyncio.sleep(0)
+
+    async def makes() -> None:
+        parts = [part(), part()]
+        await closes_late()
+        for one in parts:
+            await one
+
+    report = swept(makes, phases=("early",))
+    (text,) = {violation.text for finding in report.unsafe for violation in finding.violations}
+    assert text.endswith("part' was never awaited")
+    assert {finding.at_fault.function for finding in report.unsafe} == {"makes"}
+    assert "closes_late" in {finding.at.function for finding in report.unsafe}

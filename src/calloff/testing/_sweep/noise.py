@@ -16,13 +16,17 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from .driver import Driver, current_course
-from .points import Stack, Step, stack_of_error
+from .points import Stack, Step, is_ours, stack_of_error
 
 __all__ = ["Complaint", "heard"]
 
 
 #: a file there has a name drawn at random
 _TEMPORARY = re.compile(re.escape(tempfile.gettempdir()) + r"/[^\s'\"]+")
+
+
+#: frames that a coroutine keeps of where it was made
+_ORIGIN = 12
 
 
 class Complaint(NamedTuple):
@@ -81,12 +85,15 @@ def heard(loop: asyncio.AbstractEventLoop, *, hand_on: Callable[[], bool] = bool
             hooks.finalizer(generator)
 
     sys.set_asyncgen_hooks(first_step, finalizer)
+    depth = sys.get_coroutine_origin_tracking_depth()
+    sys.set_coroutine_origin_tracking_depth(max(depth, _ORIGIN))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always")
             warnings.showwarning = lambda message, *_args, **_kw: _from_warning(complaints, message)
             yield complaints
     finally:
+        sys.set_coroutine_origin_tracking_depth(depth)
         sys.set_asyncgen_hooks(*hooks)
         sys.unraisablehook = unraisable
         loop.set_exception_handler(handler)
@@ -98,7 +105,13 @@ def _from_warning(complaints: list[Complaint], message: Warning | str) -> None:
         if text.startswith("unclosed"):
             complaints.append(Complaint("files", f"left for the garbage collector to close: {_plain(text)}"))
     elif isinstance(message, RuntimeWarning) and "never awaited" in text:
-        complaints.append(Complaint("unawaited", text))
+        complaints.append(Complaint("unawaited", text.partition("\n")[0], _created_at(text)))
+
+
+def _created_at(text: str) -> Stack:
+    """Where a coroutine was made that nobody awaited, as Python tells it when it keeps that."""
+    lines = re.findall(r'^  File "(.+)", line (\d+), in (\S+)$', text, re.MULTILINE)
+    return tuple(Step(file, int(line), function) for file, line, function in lines if not is_ours(file))
 
 
 def _from_loop(complaints: list[Complaint], context: dict[str, Any]) -> None:

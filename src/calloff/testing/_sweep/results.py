@@ -62,8 +62,8 @@ def at_fault(point: Point, evidence: Stack, *, started: bool = True, raised: boo
     for step in reversed(own):
         if _function(step) in involved:
             return step
-    if evidence and (raised or (started and point.owner)):
-        return shown(evidence)
+    if made and (raised or (started and point.owner)):
+        return made[-1]
     return own[-1] if own else shown(point.stack)
 
 

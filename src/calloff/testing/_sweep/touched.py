@@ -6,6 +6,7 @@ what was acquired and not released, and what was taken from a queue and never ma
 
 import asyncio
 import itertools
+import weakref
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +20,7 @@ __all__ = ["Ledger", "watched_locks"]
 class _Account:
     """What the function holds of one lock, semaphore or queue."""
 
-    __slots__ = ("done", "held", "number", "taken", "taken_at", "thing")
+    __slots__ = ("by", "done", "held", "number", "taken", "taken_at", "thing")
 
     def __init__(self, thing: Any, number: int) -> None:
         self.thing = thing
@@ -28,6 +29,19 @@ class _Account:
         self.taken = 0
         self.done = 0
         self.taken_at: Stack = ()
+        self.by: weakref.ref[asyncio.Task[Any]] | None = None
+
+    def note_taker(self) -> None:
+        """The running task takes it now."""
+        self.taken_at = running_stack()
+        task = asyncio.current_task()
+        self.by = None if task is None else weakref.ref(task)
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether the task that took it still runs: that it was left is told of by itself."""
+        task = None if self.by is None else self.by()
+        return task is not None and not task.done()
 
 
 class Ledger:
@@ -53,6 +67,8 @@ class Ledger:
         found: list[tuple[str, Stack]] = []
         for account in self._accounts.values():
             held = _balance(account)
+            if held > 0 and account.is_in_use:
+                continue
             name = type(account.thing).__name__
             before = (usual or {}).get(f"{name} {account.number}", 0)
             if isinstance(account.thing, asyncio.Queue):
@@ -104,7 +120,7 @@ def _acquire(original: Any) -> Any:
         account = _account_of(self)
         if account is not None:
             account.held += 1
-            account.taken_at = running_stack()
+            account.note_taker()
         return result
 
     return acquire
@@ -127,7 +143,7 @@ def _get_nowait(original: Any) -> Any:
         account = _account_of(self)
         if account is not None:
             account.taken += 1
-            account.taken_at = running_stack()
+            account.note_taker()
         return item
 
     return get_nowait
