@@ -252,13 +252,14 @@ def _await_answer(orders: socket.socket, reader: int, limit: float) -> tuple[byt
             parts += part
             while len(parts) >= 4:
                 (length,) = struct.unpack("!I", parts[:4])
-                if not length & LIMIT:
+                if length & LIMIT:
+                    limit = (length ^ LIMIT) / 1000
+                    end = time.monotonic() + limit
+                    del parts[:4]
+                elif len(parts) >= 4 + length:
+                    return bytes(parts), limit
+                else:
                     break
-                limit = (length ^ LIMIT) / 1000
-                end = time.monotonic() + limit
-                del parts[:4]
-            if len(parts) >= 4 and len(parts) >= 4 + length:
-                return bytes(parts), limit
     return b"", limit
 
 
