@@ -11,7 +11,7 @@ from operation import virtual_time
 
 import calloff
 from calloff import Rung
-from calloff._places.task import TaskBody, TaskWork
+from calloff._places.task import TaskBody
 from calloff._places.task.stack import is_handling, stack_of
 
 
@@ -26,19 +26,6 @@ def short_last(monkeypatch):
 
 async def waits():
     await asyncio.get_running_loop().create_future()
-
-
-# --- the work
-
-
-async def test_task_work_is_a_coroutine_with_a_name():
-    async def value():
-        return 3
-
-    work = TaskWork(value(), name="mine")
-    assert (work.place, work.name) == ("task", "mine")
-    op = calloff.start(work)
-    assert await op == 3
 
 
 # --- passing on

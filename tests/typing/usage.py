@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable
 from typing import Any, assert_never, assert_type
 
 import calloff
+import calloff.cluster
 from calloff import Abandoned, Cancelled, Completed, Failed, Operation, Outcome
 
 
@@ -44,6 +45,22 @@ async def as_a_future(op: Operation[int], other: Operation[str]) -> None:
     done, pending = await asyncio.wait([op])
     assert_type(done, set[Operation[int]])
     assert_type(pending, set[Operation[int]])
+
+
+async def of_several_kinds() -> None:
+    several = [calloff.start(number()), calloff.start(text(3))]
+    for op in several:
+        print(op.name, (await op.stop()).report, await op)
+    await asyncio.wait(several)
+    anything: Operation[object] = calloff.start(number())
+    await anything
+
+
+def nodes_by_name(name: str, argv: list[str]) -> None:
+    nodes = {name: argv}
+    calloff.cluster.commands(nodes)
+    calloff.cluster.commands({calloff.cluster.Node(name): argv})
+    calloff.cluster.commands({name: argv, calloff.cluster.Node("other"): argv})
 
 
 def every_ending(outcome: Outcome[int]) -> str:

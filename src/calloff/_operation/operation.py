@@ -33,14 +33,14 @@ from .watching import Watch
 
 __all__ = ["Operation", "current_operation", "live"]
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 _future_result = Future.result
 _future_exception = Future.exception
 _PENDING, _RUNNING, _COMPLETED = State.PENDING, State.RUNNING, State.COMPLETED
 
 
 @final
-class Operation(Future[T]):
+class Operation(Future[T_co]):  # type: ignore[type-var]  # pyright: ignore[reportInvalidTypeArguments]  # as a Task's
     """One piece of work that calloff started. Made by `calloff.start`, never by hand.
 
     It keeps the protocol of `asyncio.Future` and works in `asyncio.wait`, `gather`, `wait_for`, `as_completed` and
@@ -234,7 +234,7 @@ class Operation(Future[T]):
             self.timers.call(self.request, kind, text, by, grace)
         return True
 
-    async def stop(self, reason: str | Reason | None = None, *, grace: float | None = None) -> Outcome[T]:
+    async def stop(self, reason: str | Reason | None = None, *, grace: float | None = None) -> Outcome[T_co]:
         """Cancel and wait for the ending; returns within grace + 1 s.
 
         Args:
@@ -263,13 +263,13 @@ class Operation(Future[T]):
 
     if TYPE_CHECKING:
 
-        def __await__(self) -> Generator[Any, None, T]: ...
+        def __await__(self) -> Generator[Any, None, T_co]: ...
 
-        def __iter__(self) -> Generator[Any, None, T]: ...
+        def __iter__(self) -> Generator[Any, None, T_co]: ...
     else:
         __await__ = __iter__ = result_in_the_end
 
-    async def outcome(self) -> Outcome[T]:
+    async def outcome(self) -> Outcome[T_co]:
         """Wait for the ending as a value. Only looks on: the caller's own cancel, alone, raises and stops nothing."""
         if not self.done():
             waiter = self.completion()
@@ -290,7 +290,7 @@ class Operation(Future[T]):
         """
         return Watch(self, every)
 
-    def result(self) -> T:
+    def result(self) -> T_co:
         """The value, or the error that ``await`` would raise.
 
         Raises:
@@ -306,7 +306,7 @@ class Operation(Future[T]):
             raise self._make_cancelled_error()
         return _future_exception(self)
 
-    def set_result(self, result: T, /) -> None:
+    def set_result(self, result: Any, /) -> None:
         """Not for operations: only the body ends them."""
         raise RuntimeError("an operation is ended by its body: set_result() is not supported")
 

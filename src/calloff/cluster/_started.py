@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, overload
 
 from ._boot import CODE, Boot, bundle
 from ._cluster import Cluster
@@ -21,12 +22,19 @@ _WORDS = 400
 _LAST_WORDS = 0.2
 
 
+# To type checkers the keys of a mapping have exactly one type: names, nodes, or a mixture.
+@overload
 def commands(
-    nodes: Mapping[str, Sequence[str]] | Mapping[Node, Sequence[str]] | Mapping[str | Node, Sequence[str]],
+    nodes: Mapping[str | Node, Sequence[str]], *, lease: float = 10.0, modules: Sequence[str] = ()
+) -> Cluster: ...
+@overload
+def commands(
+    nodes: Mapping[str, Sequence[str]] | Mapping[Node, Sequence[str]],
     *,
     lease: float = 10.0,
     modules: Sequence[str] = (),
-) -> Cluster:
+) -> Cluster: ...
+def commands(nodes: Mapping[Any, Sequence[str]], *, lease: float = 10.0, modules: Sequence[str] = ()) -> Cluster:
     """Run functions behind programs that connect to a Python elsewhere: ``kubectl exec -i``, ``docker exec -i``, ``ssh``.
 
     Args:
