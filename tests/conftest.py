@@ -23,7 +23,7 @@ except ImportError:  # pragma: no cover - uvloop has wheels for every Python we 
 
 # Threads are not traced for coverage: an exception that is forced into a thread would hit the tracer, too, between its
 # locking and unlocking, and stop everything for good.
-threading.settrace(None)  # type: ignore[arg-type]
+threading.settrace(None)
 
 watch_for_blocking_calls()
 
@@ -49,7 +49,7 @@ def loop_factory(kind: str) -> Callable[[], asyncio.AbstractEventLoop]:
 
         def eager() -> asyncio.AbstractEventLoop:
             loop = asyncio.new_event_loop()
-            loop.set_task_factory(asyncio.eager_task_factory)
+            loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined]  # since 3.12
             return loop
 
         return eager
@@ -89,7 +89,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     test = pyfuncitem.obj
     if not inspect.iscoroutinefunction(test):
         return None
-    given = pyfuncitem.funcargs
+    given: dict[str, Any] = pyfuncitem.funcargs
     given["arun"](functools.partial(test, **{name: given[name] for name in inspect.signature(test).parameters}))
     return True
 

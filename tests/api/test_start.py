@@ -5,6 +5,7 @@ import functools
 import gc
 import time
 import types
+from typing import Any
 
 import pytest
 
@@ -137,7 +138,7 @@ async def test_a_coroutine_given_to_two_operations(loop_kind):
 
 
 def test_no_running_loop():
-    coro = value()
+    coro: Any = value()
     with pytest.raises(RuntimeError, match="no running event loop"):
         calloff.start(coro)
     assert coro.cr_frame is None, "closed: only our error is heard"

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 import typing
+from typing import Any
 
 import api.tool_bodies as bodies
 import pytest
@@ -15,7 +16,7 @@ import calloff
 
 
 def test_it_looks_like_the_original():
-    original = bodies.add.__wrapped__
+    original = inspect.unwrap(bodies.add)
     assert inspect.signature(bodies.add) == inspect.signature(original)
     hints = typing.get_type_hints(bodies.add, include_extras=True)
     assert hints == typing.get_type_hints(original, include_extras=True)
@@ -37,7 +38,7 @@ def test_values_errors_and_places(arun):
         with pytest.raises(LookupError, match="not there"):
             await bodies.fail()
         with pytest.raises(TypeError):
-            await bodies.add()
+            await bodies.add()  # type: ignore[call-arg]  # on purpose
 
         def here():
             return os.getpid(), threading.get_ident(), main
@@ -179,6 +180,7 @@ def test_bad_arguments():
     async def waits():
         pass
 
+    wrong: Any
     for wrong in (3, "x"):
         with pytest.raises(TypeError, match="needs a function"):
             calloff.tool(wrong)
@@ -191,9 +193,9 @@ def test_bad_arguments():
     with pytest.raises(TypeError, match="not in a task"):
         calloff.tool(place="task")(asks)
     with pytest.raises(ValueError, match="place must be"):
-        calloff.tool(place="cluster")
+        calloff.tool(place="cluster")  # type: ignore[call-overload]  # on purpose
     with pytest.raises(ValueError, match="on_timeout must be"):
-        calloff.tool(on_timeout="shout")
+        calloff.tool(on_timeout="shout")  # type: ignore[call-overload]  # on purpose
     with pytest.raises(ValueError, match="timeout"):
         calloff.tool(timeout=-1)
 

@@ -5,6 +5,7 @@ import contextlib
 import os
 import sys
 import time
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, StreamingResponse
@@ -91,7 +92,7 @@ app = Starlette(routes=[*(Route(f"/{f.__name__}", f) for f in KINDS), WebSocketR
 if __name__ == "__main__":
     import calloff.asgi
 
-    numbers = dict(zip(("leave", "drain", "grace", "closing"), map(float, sys.argv[1:]), strict=True))
+    numbers: dict[str, Any] = dict(zip(("leave", "drain", "grace", "closing"), map(float, sys.argv[1:]), strict=True))
     try:
         calloff.asgi.serve(app, port=0, **numbers)
     finally:

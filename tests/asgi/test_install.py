@@ -146,7 +146,7 @@ def test_it_is_installed_once_and_before_the_first_request():
 
 def test_it_is_for_starlette_and_options_are_looked_at_at_once():
     with pytest.raises(TypeError, match=r"not function: use app = calloff.asgi.Middleware\(app\)"):
-        install(get)
+        install(get)  # type: ignore[arg-type]  # no application
     with pytest.raises(ValueError, match="timeout"):
         install(Starlette(), timeout=-1)
     with pytest.raises(TypeError, match="tiemout"):

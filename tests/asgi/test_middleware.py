@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from asgi.wire import Wire, answer
@@ -285,7 +286,7 @@ async def test_a_request_that_is_finished_whatever_its_client_does(how):
         keep()
 
     handler = Handler(before=kept if how == "keep" else None)
-    app = Middleware(handler, lazy=0, **({"on_disconnect": "finish"} if how == "finish" else {}))
+    app = Middleware(handler, lazy=0, on_disconnect="finish" if how == "finish" else "stop")
     wire = Wire()
     serving = serve(app, wire)
     await within(handler.began.wait())
@@ -515,7 +516,8 @@ async def test_lifespan_is_left_alone():
     async def app(scope, receive, send):
         seen.append((scope["type"], calloff.current()))
 
-    await Middleware(app)({"type": "lifespan"}, None, None)
+    nothing: Any = None
+    await Middleware(app)({"type": "lifespan"}, nothing, nothing)
     assert seen == [("lifespan", None)]
 
 

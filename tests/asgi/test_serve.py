@@ -12,6 +12,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from asgi import shutting
@@ -236,7 +237,7 @@ async def plain(scope, receive, send):
     await send({"type": "http.response.body", "body": body})
 
 
-OPTIONS = {"port": 0, "log_level": "critical", "drain": 0.1, "grace": 0.1}
+OPTIONS: dict[str, Any] = {"port": 0, "log_level": "critical", "drain": 0.1, "grace": 0.1}
 
 
 def test_inside_of_a_program():

@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import os
 import time
+from typing import Any
 
 import api.tool_bodies as bodies
 import borders.marked as marked
@@ -176,7 +177,7 @@ def test_in_this_process_control_comes_back_all_the_same(name):
 
     async def main():
         agent = Agent(TestModel())
-        place = "thread" if name == "sync" else "task"
+        place: Any = "thread" if name == "sync" else "task"
         agent.tool_plain(calloff.tool(timeout=LIMIT, grace=GRACE, place=place)(TOOLS[name]))
         answer = (await agent.run("go")).output
         assert f"{name}{TOLD}" in answer

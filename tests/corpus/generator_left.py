@@ -1,11 +1,11 @@
 """The loop over an async generator is called off: its clean-up runs when the garbage collector comes by."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 
-async def rows() -> AsyncIterator[int]:
+async def rows() -> AsyncGenerator[int, None]:
     await asyncio.sleep(0)
     try:
         for number in range(2):

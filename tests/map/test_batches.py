@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import types
+from typing import Any
 
 import pytest
 from map import bodies
@@ -16,6 +17,8 @@ from map import bodies
 import calloff
 from calloff import Cancelled, Completed, Failed
 from calloff._map.spool import Spool, has_children
+from calloff._places.process.pool import SETTINGS
+from calloff._words.errors import ended_error
 
 
 def effects(folder):
@@ -36,7 +39,7 @@ def noted(item, folder, work):
 @pytest.mark.parametrize("kind", ["hang", "C loop", "crash", "refuse", "os._exit", "kill", "raise", "unpicklable"])
 def test_nothing_else_of_its_batch_is_lost_or_runs_twice(kind, tmp_path):
     work = functools.partial(noted, folder=str(tmp_path), work=functools.partial(bodies.bad, kind=kind))
-    options = {"place": calloff.process, "jobs": 2, "batch": 40, "timeout": 2.0, "grace": 0.2}
+    options: dict[str, Any] = {"place": calloff.process, "jobs": 2, "batch": 40, "timeout": 2.0, "grace": 0.2}
     outcomes = calloff.run(calloff.map(work, range(100), **options))
     others = {item: outcome for item, outcome in enumerate(outcomes) if item != 23 and outcome != Completed(item)}
     assert not others
@@ -44,7 +47,7 @@ def test_nothing_else_of_its_batch_is_lost_or_runs_twice(kind, tmp_path):
     assert effects(tmp_path) == dict.fromkeys(range(100), 1)
     if isinstance(outcomes[23], Cancelled):
         assert outcomes[23].report.reason.kind == "deadline"
-        assert "within 2 s" in str(calloff._words.errors.ended_error(outcomes[23].operation, outcomes[23].report))
+        assert "within 2 s" in str(ended_error(outcomes[23].operation, outcomes[23].report))
 
 
 def test_only_what_took_longer_than_its_limit_is_stopped(tmp_path):
@@ -55,7 +58,7 @@ def test_only_what_took_longer_than_its_limit_is_stopped(tmp_path):
 
     async def main():
         ends = collections.Counter()
-        options = {"place": calloff.process, "jobs": 2, "batch": 30, "timeout": limit, "grace": 1}
+        options: dict[str, Any] = {"place": calloff.process, "jobs": 2, "batch": 30, "timeout": limit, "grace": 1}
         async with calloff.map(around, range(count), **options) as results:
             async for item, outcome in results:
                 ends[type(outcome)] += 1
@@ -84,7 +87,7 @@ def test_what_had_ended_before_another_item_was_asked_has_no_report(monkeypatch)
     monkeypatch.setattr("calloff._map.in_processes.has_children", lambda body: True)  # nothing is told before the end
 
     async def main():
-        options = {"place": calloff.process, "jobs": 1, "batch": 10, "timeout": 0.3, "grace": 1}
+        options: dict[str, Any] = {"place": calloff.process, "jobs": 1, "batch": 10, "timeout": 0.3, "grace": 1}
         outcomes = await calloff.map(hangs_at_5, range(10), **options)
         assert [outcome for item, outcome in enumerate(outcomes) if outcome != Completed(item)] == [outcomes[5]]
         assert isinstance(outcomes[5], Cancelled)
@@ -101,7 +104,7 @@ def test_results_are_not_hidden_behind_a_slow_item_of_the_same_batch():
     async def main():
         calloff.process.configure(size=1)
         early = 0
-        options = {"place": calloff.process, "jobs": 1, "batch": 100, "grace": 0}
+        options: dict[str, Any] = {"place": calloff.process, "jobs": 1, "batch": 100, "grace": 0}
         async with calloff.map(slow_at_50, range(100), **options) as results:
             async for item, _ in results:
                 assert item == early
@@ -112,7 +115,7 @@ def test_results_are_not_hidden_behind_a_slow_item_of_the_same_batch():
     def slow_at_50(item):
         time.sleep(3600 if item == 50 else 0.001)
 
-    size = calloff._places.process.pool.SETTINGS.size
+    size = SETTINGS.size
     try:
         began = time.monotonic()
         calloff.run(main())
@@ -123,7 +126,7 @@ def test_results_are_not_hidden_behind_a_slow_item_of_the_same_batch():
 
 def test_what_an_item_leaves_behind_is_dead_before_its_result_is_told(tmp_path):
     async def main():
-        options = {"place": calloff.process, "jobs": 1, "batch": 20}
+        options: dict[str, Any] = {"place": calloff.process, "jobs": 1, "batch": 20}
         async with calloff.map(leaves, range(40), **options) as results:
             async for item, outcome in results:
                 assert outcome == Completed(item)
@@ -157,7 +160,7 @@ def test_of_a_worker_that_is_dead_nobody_can_tell_what_it_has_left():
 
 def test_an_item_that_hangs_behind_one_that_left_a_child():
     async def main():
-        options = {"place": calloff.process, "jobs": 1, "batch": 20, "timeout": 0.5, "grace": 0.2}
+        options: dict[str, Any] = {"place": calloff.process, "jobs": 1, "batch": 20, "timeout": 0.5, "grace": 0.2}
         outcomes = await calloff.map(work, range(10), **options)
         assert [type(outcome) for outcome in outcomes] == [Cancelled if item == 5 else Completed for item in range(10)]
 
@@ -180,7 +183,7 @@ def test_one_that_hangs_where_the_machine_let_the_worker_wait_before_it(monkeypa
         return 0.0 if len(looks) < 5 else began(spool)
 
     monkeypatch.setattr(Spool, "began", late)
-    options = {"place": calloff.process, "jobs": 1, "batch": 20, "timeout": 0.3, "grace": 0}
+    options: dict[str, Any] = {"place": calloff.process, "jobs": 1, "batch": 20, "timeout": 0.3, "grace": 0}
     (outcome,) = calloff.run(calloff.map(hangs, [1], **options), timeout=30)
     assert isinstance(outcome, Cancelled)
 
@@ -215,7 +218,7 @@ def test_the_limit_is_seen_inside():
 
 def test_one_that_returns_a_value_although_it_was_asked():
     async def main():
-        options = {"place": calloff.process, "batch": 5, "jobs": 1, "timeout": 0.2, "grace": 5}
+        options: dict[str, Any] = {"place": calloff.process, "batch": 5, "jobs": 1, "timeout": 0.2, "grace": 5}
         outcomes = await calloff.map(stubborn, range(5), **options)
         assert [outcome.unwrap() for outcome in outcomes] == [0, 1, "all the same", 3, 4]
         assert [outcome.report is not None for outcome in outcomes] == [False, False, True, False, False]
@@ -314,7 +317,7 @@ def test_results_that_raise_when_they_are_unpickled_fail_alone():
 
 def test_a_result_that_takes_for_ever_to_be_unpickled_holds_up_nobody():
     async def main():
-        options = {"place": calloff.process, "batch": 6, "jobs": 1, "timeout": 0.5, "grace": 0.5}
+        options: dict[str, Any] = {"place": calloff.process, "batch": 6, "jobs": 1, "timeout": 0.5, "grace": 0.5}
         outcomes = await calloff.map(bodies.slow_to_unpickle, range(6), **options)
         assert [type(outcome) for outcome in outcomes] == [Completed, Completed, Failed, *[Completed] * 3]
         assert "was not unpickled within 2 s" in str(outcomes[2].error)

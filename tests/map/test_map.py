@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 
@@ -272,7 +273,7 @@ async def test_an_error_of_the_source_comes_after_what_was_in_flight():
 
 async def test_in_order_and_no_further_ahead_of_a_slow_head_than_memory_allows():
     begun = 0
-    gate = None
+    gate = asyncio.Event()
 
     async def one(item):
         nonlocal begun
@@ -281,7 +282,6 @@ async def test_in_order_and_no_further_ahead_of_a_slow_head_than_memory_allows()
             await gate.wait()
         return item
 
-    gate = asyncio.Event()
     async with calloff.map(one, itertools.count(), jobs=4, ordered=True) as results:
         before = -1
         while begun != before:
@@ -451,7 +451,7 @@ def test_the_caller_is_cancelled_while_it_awaits_the_whole(arun):
 
 
 async def test_a_context_variable_of_one_item_is_not_seen_by_the_next():
-    var = contextvars.ContextVar("var", default=None)
+    var: contextvars.ContextVar[Any] = contextvars.ContextVar("var", default=None)
 
     async def one(item):
         before = var.get()

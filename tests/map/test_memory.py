@@ -2,6 +2,7 @@
 
 import asyncio
 import resource
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ kept = []
 @pytest.mark.parametrize("batch", [1, 8])
 @pytest.mark.parametrize("work", [takes, takes_later])
 def test_an_item_that_wants_too_much_fails_alone(batch, work):
-    options = {"place": calloff.process, "jobs": 2, "batch": batch, "memory": 100 * MIB}
+    options: dict[str, Any] = {"place": calloff.process, "jobs": 2, "batch": batch, "memory": 100 * MIB}
     outcomes = calloff.run(calloff.map(work, range(20), **options))
     assert [item for item, outcome in enumerate(outcomes) if outcome != Completed(4 * MIB)] == [7]
     assert isinstance(outcomes[7], Failed)
@@ -45,7 +46,7 @@ def test_an_item_that_wants_too_much_fails_alone(batch, work):
 def test_nothing_of_the_limit_is_left_and_what_others_keep_does_not_count():
     async def main():
         before = await calloff.call(calloff.process(limits, 0))
-        options = {"place": calloff.process, "jobs": 1, "batch": 4, "memory": 100 * MIB}
+        options: dict[str, Any] = {"place": calloff.process, "jobs": 1, "batch": 4, "memory": 100 * MIB}
         assert all(isinstance(outcome, Completed) for outcome in await calloff.map(keeps, range(12), **options))
         assert await calloff.call(calloff.process(limits, 0)) == before
         (within,) = await calloff.map(limits, [1], **options)

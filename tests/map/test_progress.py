@@ -5,6 +5,7 @@ import io
 import itertools
 import sys
 import types
+from typing import Any
 
 import calloff
 from calloff._map import bar
@@ -104,7 +105,7 @@ def test_in_a_notebook_it_is_one_line_that_is_written_anew(arun, monkeypatch):
         shown.clear()
 
     shown = []
-    notebook = types.ModuleType("IPython.display")
+    notebook: Any = types.ModuleType("IPython.display")
     notebook.display = display
     monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
     monkeypatch.setitem(sys.modules, "IPython.display", notebook)

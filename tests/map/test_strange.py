@@ -76,7 +76,7 @@ async def test_a_function_that_raises_before_it_gives_a_coroutine():
             raise asyncio.CancelledError
         return same(item)
 
-    odd.__wrapped__ = same
+    odd.__wrapped__ = same  # type: ignore[attr-defined]  # as functools.wraps does
     outcomes = await calloff.map(odd, range(5), jobs=1)
     assert [type(outcome) for outcome in outcomes] == [Completed, Completed, Failed, Completed, Completed]
 

@@ -6,11 +6,14 @@ import contextlib
 import contextvars
 import threading
 import time
+from typing import Any
 
 import pytest
 
 import calloff
 from calloff import Cancelled, Completed, Failed
+from calloff._places.process.pool import SETTINGS
+from calloff._places.thread.pool import POOL
 from calloff._words.state import State
 
 BAD = 23
@@ -60,7 +63,7 @@ def test_nothing_else_of_its_batch_is_lost_or_runs_twice(kind):
         ran.append(item)
         return bad() if item == BAD else item
 
-    options = {"place": calloff.thread, "jobs": 2, "batch": 40, "timeout": 0.3, "grace": 0.1}
+    options: dict[str, Any] = {"place": calloff.thread, "jobs": 2, "batch": 40, "timeout": 0.3, "grace": 0.1}
     outcomes = calloff.run(calloff.map(work, range(100), **options))
     assert isinstance(outcomes[BAD], ending)
     assert text in str(outcomes[BAD])
@@ -151,10 +154,7 @@ def test_leaving_the_block_stops_what_runs_and_begins_nothing_more():
 def test_patience_ends_the_wait_of_all_that_wait_together(place):
 
     async def main():
-        settings = (
-            calloff._places.process.pool.SETTINGS if place is calloff.process else calloff._places.thread.pool.POOL
-        )
-        size = settings.size
+        size = (SETTINGS if place is calloff.process else POOL).size
         place.configure(size=1)
         try:
             async with calloff.group() as group:

@@ -130,7 +130,7 @@ async def test_the_future_protocol_of_a_cancel_of_something_done():
 
 async def test_callbacks():
     marker = contextvars.ContextVar("marker", default="outside")
-    calls = []
+    calls: list[object] = []
     op = calloff.start(value(3))
     op.add_done_callback(lambda done: calls.append((done, marker.get())))
     context = contextvars.copy_context()
@@ -189,7 +189,8 @@ async def test_gather_of_a_cancelled_operation():
 
     op, late = calloff.start(waits()), calloff.start(waits(), timeout=0)
     op.cancel("again")
-    first, second, third = await asyncio.gather(op, late, value(3), return_exceptions=True)
+    found: Any = await asyncio.gather(op, late, value(3), return_exceptions=True)
+    first, second, third = found
     assert isinstance(first, asyncio.CancelledError)  # gather makes one of its own, from the words
     assert first.args == ("again",)
     assert isinstance(second, calloff.TimedOut)

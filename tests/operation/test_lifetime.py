@@ -6,6 +6,7 @@ import logging
 import re
 import threading
 import weakref
+from typing import Any, cast
 
 import pytest
 
@@ -44,7 +45,7 @@ async def test_a_running_operation_is_never_collected():
     assert ref() is not None
     assert ref() in calloff.operations()
     reached[0]().set_result(None)
-    assert await ref() == "done"
+    assert await cast(Any, ref()) == "done"
     assert ref() not in calloff.operations()
     await asyncio.sleep(0)
     gc.collect()
@@ -298,7 +299,7 @@ async def test_who_asked_is_told():
 
     await calloff.call(boss(), name="boss")
     outcome = await op.outcome()
-    assert "'boss'" in outcome.reason.by
+    assert "'boss'" in (outcome.reason.by or "")
     op = calloff.start(waits())
     op.cancel()
     assert (op.reason.by, op.reason.text) == (None, "")
@@ -329,7 +330,7 @@ async def test_a_wrong_grace_stops_nothing(bad):
 
 async def test_it_can_not_wait_for_itself():
     async def body():
-        me = calloff.current()
+        me: Any = calloff.current()
         for wait in (me.outcome, me.stop, me.watch().__anext__, lambda: me):
             with pytest.raises(RuntimeError, match="^'body' can't wait for its own end$"):
                 await wait()
@@ -372,7 +373,7 @@ async def test_it_can_call_itself_off():
     op = calloff.start(body(), name="self-made")
     with pytest.raises(calloff.OperationCancelled, match="I have enough"):
         await op
-    assert "'self-made'" in op.reason.by
+    assert "'self-made'" in (op.reason.by or "")
 
 
 # --- values that come all the same
@@ -524,7 +525,7 @@ async def test_a_body_that_answers_its_burial_with_an_error_is_not_lost(caplog, 
     op = calloff.start(body())
     await asyncio.sleep(0)
     await op.stop(grace=0.02)
-    task = op.body.task
+    task: Any = op.body.task
     task.cancel()
     await asyncio.wait([task])
     assert op not in calloff.operations()

@@ -5,13 +5,14 @@ import contextvars
 import gc
 import logging
 import threading
+from typing import cast
 
 import pytest
 
 import calloff
 from calloff._operation import hooks
 from calloff._operation.observers import Observer, failure, ignore, listen
-from calloff._words.place import Body
+from calloff._words.place import Body, Work
 
 note = contextvars.ContextVar("note", default="unset")
 
@@ -147,7 +148,7 @@ def test_what_could_not_begin(arun, ears):
 
     async def main():
         with pytest.raises(OSError, match="no room"):
-            calloff.start(Broken())
+            calloff.start(cast(Work[None], Broken()))
 
     arun(main)
     assert ears.heard == [("started", "broken", "pending"), ("ended", "broken", "failed")]

@@ -65,7 +65,7 @@ async def test_a_thread_that_waits_for_another_program_is_stopped():
 
 @pytest.mark.parametrize("how", ["ask a function", "ask a task"])
 async def test_a_coroutine_leaves_its_block_when_what_asks_has_ended(how):
-    told = []
+    told: list[object] = []
     go, waiting = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     gone = threading.Event()
@@ -393,11 +393,11 @@ def test_bad_arguments(arun):
         pass
 
     with pytest.raises(TypeError, match="ask of on_stop"):
-        calloff.on_stop(None)
+        calloff.on_stop(None)  # type: ignore[arg-type]  # on purpose
     with pytest.raises(TypeError, match="without calling it"):
-        calloff.on_stop(tell())
+        calloff.on_stop(tell())  # type: ignore[arg-type]  # on purpose
     with pytest.raises(TypeError, match="force of on_stop"):
-        calloff.on_stop(tell, force=3)
+        calloff.on_stop(tell, force=3)  # type: ignore[arg-type]  # on purpose
 
     async def main():
         block = calloff.on_stop(tell)

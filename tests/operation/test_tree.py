@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from typing import Any
 
 import pytest
 from operation import virtual_time
@@ -70,7 +71,7 @@ async def test_children_are_stopped_however_the_parent_ends(ending, short_last):
     outcome = await child.outcome()
     assert isinstance(outcome, calloff.Cancelled)
     assert outcome.reason.kind == "parent"
-    assert "'parent'" in outcome.reason.by
+    assert "'parent'" in (outcome.reason.by or "")
     if ending == "cancelled":
         assert outcome.reason.text == "enough", "the cause is handed down"
     with pytest.raises(calloff.OperationCancelled, match="parent"):
@@ -94,7 +95,7 @@ async def test_detached_ones_go_on():
 
 async def test_through_plain_tasks():
     """The context says whose work it is, not the task."""
-    started = []
+    started: list[Any] = []
 
     async def plain():
         assert calloff.current() is not None
@@ -156,7 +157,7 @@ async def test_grandchildren():
 
 async def test_a_parent_that_waits_for_its_child_when_it_is_stopped():
     """The wait for a child hands the request down, sees the child to its end, and the parent's own cancel goes on."""
-    order = []
+    order: list[object] = []
 
     async def child():
         try:
@@ -234,7 +235,7 @@ async def test_stops_run_side_by_side():
 async def test_across_a_thread_with_a_loop_of_its_own():
     """The child lives on another loop: it is stopped there."""
     running = threading.Event()
-    seen = []
+    seen: list[Any] = []
 
     async def in_thread():
         child = calloff.start(waits(), name="child")

@@ -89,7 +89,7 @@ def test_wrong_numbers_of_jobs(jobs, error):
 async def test_work_that_is_none_is_refused_at_once():
     async with calloff.group(jobs=1) as group:
         with pytest.raises(TypeError, match="work must be"):
-            group.start(3)
+            group.start(3)  # type: ignore[arg-type]  # no work
         op = group.start(asyncio.sleep(0, "fine"))
     assert op.result() == "fine"
 

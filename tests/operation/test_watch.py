@@ -1,10 +1,11 @@
 """Looking at an operation again and again: on the point, without drift, on one shared timer."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from operation import virtual_time
-from operation.virtual_time import now
+from operation.virtual_time import block, now
 
 import calloff
 from calloff._scopes.timers import NEVER, timers_of
@@ -76,7 +77,7 @@ def test_it_does_not_drift():
         seen = []
         async for tick in op.watch(every=0.1):
             seen.append(now())
-            asyncio.get_running_loop().block(0.03)  # the consumer takes its time
+            block(0.03)  # the consumer takes its time
             if tick.number == 2_000:
                 break
         await op.stop()
@@ -119,8 +120,8 @@ async def test_one_that_ended_has_no_ticks():
 
 def test_many_watchers_share_one_timer():
     async def main():
-        loop = asyncio.get_running_loop()
-        op = calloff.start(asyncio.get_running_loop().create_future(), timeout=5.05)
+        loop: Any = asyncio.get_running_loop()
+        op = calloff.start(loop.create_future(), timeout=5.05)
         calls = []
         call_at = loop.call_at
         loop.call_at = lambda when, *args, **options: (calls.append(when), call_at(when, *args, **options))[1]

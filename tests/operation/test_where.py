@@ -5,6 +5,7 @@ import contextlib
 import inspect
 import sys
 import types
+from typing import Any
 
 import pytest
 
@@ -197,7 +198,7 @@ def test_a_group(arun):
 )
 def test_another_operation(arun, wait):
     async def outer():
-        op = None if wait == "call" else calloff.start(nested())
+        op: Any = None if wait == "call" else calloff.start(nested())
         match wait:
             case "await":
                 await op

@@ -19,9 +19,15 @@ def run(work, *args):
 
 def block(seconds):
     """As if the running step took that long."""
-    asyncio.get_running_loop().block(seconds)
+    _loop().block(seconds)
 
 
 def now():
     """Seconds since the loop was made."""
-    return asyncio.get_running_loop().elapsed
+    return _loop().elapsed
+
+
+def _loop() -> VirtualLoop:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    return loop

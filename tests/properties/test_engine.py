@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 from contextvars import copy_context
+from functools import partial
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,7 +86,7 @@ def test_the_steps_are_those_of_the_ladder(grace, requests, insists):
         operation = begin(body, grace=grace)
         loop = asyncio.get_running_loop()
         for after, again in requests:
-            loop.call_at(START + after, lambda again=again: operation.cancel(grace=again))
+            loop.call_at(START + after, partial(operation.cancel, grace=again))
         outcome = await operation.stop()
         assert isinstance(outcome, calloff.Abandoned)
         drop(operation)
@@ -119,7 +120,7 @@ def test_the_rung_is_the_step_that_it_obeyed(number, grace, requests):
         operation = begin(body, grace=grace)
         loop = asyncio.get_running_loop()
         for after, again in requests:
-            loop.call_at(START + after, lambda again=again: operation.cancel(grace=again))
+            loop.call_at(START + after, partial(operation.cancel, grace=again))
         outcome = await operation.stop()
         drop(operation)
         return body.steps, outcome
@@ -243,7 +244,7 @@ def test_any_life_follows_the_transition_table_and_ends_within_the_bound(
             )
         return operation, outcome, listed
 
-    Operation._phase = property(slot.__get__, noted)
+    Operation._phase = property(slot.__get__, noted)  # type: ignore[assignment]  # every change of it is noted
     try:
         operation, outcome, listed = virtual_time.run(main)
     finally:

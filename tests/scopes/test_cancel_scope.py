@@ -131,11 +131,11 @@ async def test_by_hand_from_an_eager_child_of_the_running_task() -> None:
 
     loop = asyncio.get_running_loop()
     with calloff.CancelScope() as scope:
-        await asyncio.Task(child(scope), loop=loop, eager_start=True)
+        await asyncio.Task(child(scope), loop=loop, eager_start=True)  # type: ignore[call-arg]  # since 3.12
     assert cancelling() == 0
     await turns(3)
     with calloff.CancelScope() as scope:
-        asyncio.Task(child(scope), loop=loop, eager_start=True)
+        asyncio.Task(child(scope), loop=loop, eager_start=True)  # type: ignore[call-arg]  # since 3.12
         await asyncio.sleep(60)
     assert scope.cancelled_caught
 

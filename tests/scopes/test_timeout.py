@@ -109,6 +109,8 @@ async def test_zero_does_not_eat_an_earlier_cancel(delay: float) -> None:
 
 
 def test_a_foreign_cancel_at_the_same_time_wins(arun: Any) -> None:
+    task: Any = None
+
     async def body() -> None:
         with calloff.timeout(0.01):
             try:
@@ -125,7 +127,6 @@ def test_a_foreign_cancel_at_the_same_time_wins(arun: Any) -> None:
             await task
         assert task.cancelling() == 1
 
-    task: Any = None
     arun(main)
 
 

@@ -38,7 +38,7 @@ def marks(name: str) -> dict[int, tuple[set[str], str]]:
 
 
 def swept(module: ModuleType, which: str, **options: Any) -> SweepReport:
-    roles = {role: getattr(module, role, None) for role in ROLES}
+    roles: dict[str, Any] = {role: getattr(module, role, None) for role in ROLES}
     options = {"timeout": 1.0, "jobs": 3, **options}
 
     async def main() -> SweepReport:

@@ -77,6 +77,9 @@ def test_what_can_not_be_run_twice_is_told() -> None:
 class Connections:
     """Keeps connections; one on which something has come in that nobody asked for is dropped."""
 
+    server: asyncio.Server
+    port: int
+
     def __init__(self, careful: bool) -> None:
         self.careful = careful
         self.idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []

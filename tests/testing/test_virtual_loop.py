@@ -13,9 +13,15 @@ def run(work):
         return runner.run(work)
 
 
+def running() -> VirtualLoop:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    return loop
+
+
 def test_limits_of_hours_at_exact_points():
     async def main():
-        loop = asyncio.get_running_loop()
+        loop = running()
         op = calloff.start(asyncio.sleep(10**6), timeout=3600)
         with pytest.raises(calloff.TimedOut):
             await op
@@ -28,7 +34,7 @@ def test_limits_of_hours_at_exact_points():
 
 def test_a_step_that_takes_long():
     async def main():
-        loop = asyncio.get_running_loop()
+        loop = running()
         late = loop.create_future()
         loop.call_later(1, lambda: late.set_result(loop.elapsed))
         loop.block(5)
@@ -40,7 +46,7 @@ def test_a_step_that_takes_long():
 def test_under_calloff_run():
     async def main():
         await asyncio.sleep(86400)
-        return asyncio.get_running_loop().elapsed
+        return running().elapsed
 
     assert calloff.run(main(), loop_factory=VirtualLoop, interrupt=False) == 86400
 

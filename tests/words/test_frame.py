@@ -32,7 +32,7 @@ def test_stacks_come_as_pairs_flat_or_as_plain_text():
 
 def test_frames_of_calloff_itself_are_left_out():
     assert develop(((develop.__code__, 0), HERE)) == develop((HERE,))
-    assert develop((os.path.join(OURS, "_api", "start.py"), 3, "start") for _ in ()) == ()
+    assert develop(((os.path.join(OURS, "_api", "start.py"), 3, "start"),)) == ()
 
 
 def test_an_unreadable_source_leaves_the_line_empty():
