@@ -150,6 +150,10 @@ def mypy() -> None:
     command(BIN / "mypy")
 
 
+def mypy_of_tests() -> None:
+    command(BIN / "mypy", "--config-file", "tests/mypy.ini")
+
+
 def pyright() -> None:
     command(BIN / "pyright", "--pythonpath", BIN / "python")
 
@@ -450,6 +454,7 @@ def every_check(counts: Counts, *, fast: bool) -> None:
         Step(f"pytest on {THIS}, covered", partial(covered, counts)),
         Step("pyright", pyright),
         Step("mypy --strict", mypy),
+        Step("mypy of the tests", mypy_of_tests),
         Step("ruff", ruff),
         Step("wheel and its public types", wheel),
         Step("imports go down only", layers),
@@ -471,7 +476,7 @@ def jobs(counts: Counts) -> dict[str, list[Step]]:
     """The parts that can be run alone, by their names; each step follows the one before it."""
     found = {
         "lint": [Step("ruff", ruff)],
-        "types": [Step("mypy --strict", mypy), Step("pyright", pyright)],
+        "types": [Step("mypy --strict", mypy), Step("mypy of the tests", mypy_of_tests), Step("pyright", pyright)],
         "imports": [Step("imports go down only", layers)],
         "docs": [Step("browser", browser), Step("docs", docs)],
         "wheel": [Step("wheel and its public types", wheel)],

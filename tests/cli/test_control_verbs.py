@@ -304,7 +304,7 @@ def _overview() -> Overview:
             where=where,
         ),
     ]
-    return Overview(rows=rows, processes=[], counts={}, total=2)
+    return Overview(rows=tuple(rows), processes=(), counts={}, total=2)
 
 
 def test_a_narrow_terminal_keeps_the_line_where_it_is() -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ def marked() -> Iterator[Callable[[], list[int]]]:
             os.kill(pid, signal.SIGKILL)
 
 
-def run(*arguments: str, **settings: object) -> "subprocess.CompletedProcess[str]":
+def run(*arguments: str, **settings: Any) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [*OURS, *arguments],
         capture_output=True,

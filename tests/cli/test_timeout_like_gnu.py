@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+import calloff
+
 GNU = shutil.which("timeout")
 OURS = [sys.executable, "-m", "calloff", "timeout"]
 IGNORES = "import signal, sys, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep({})"
@@ -231,7 +233,7 @@ def test_a_signal_is_passed_on(options: list[str], program: str, numbers: list[i
 
 def test_the_environment_is_passed_on_unchanged() -> None:
     bare = {"PATH": os.environ["PATH"]}
-    source = os.path.dirname(os.path.dirname(__import__("calloff").__file__))
+    source = str(Path(calloff.__file__).parent.parent)
     ours = subprocess.run([*OURS, "5", "env"], env={**bare, "PYTHONPATH": source}, capture_output=True, text=True)
     theirs = subprocess.run(["timeout", "5", "env"], env={**bare, "PYTHONPATH": source}, capture_output=True, text=True)
     assert sorted(ours.stdout.splitlines()) == sorted(theirs.stdout.splitlines())

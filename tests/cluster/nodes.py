@@ -25,6 +25,8 @@ _numbers = count(1)
 class _Line:
     """A wire that can be cut, or held up in either direction."""
 
+    real: Wire
+
     def __init__(self, wires: "Wires", node: Node, heard: Callable[[bytes], None]) -> None:
         self._wires, self._name, self._to_owner = wires, node.name, heard
         self._there: list[bytes] = []

@@ -73,7 +73,7 @@ class OnEngine(OnCluster):
         async def main() -> None:
             tree = Tree(self.cluster, tmp_path, new_seconds())
             await tree.begun()
-            os.kill(tree.op.body.link.facts["pid"], signal.SIGKILL)  # type: ignore[union-attr]
+            os.kill(tree.op.body.link.facts["pid"], signal.SIGKILL)
             outcome = await asyncio.wait_for(tree.op.outcome(), 30)
             assert tree.is_dead()
             assert isinstance(outcome, calloff.Failed)

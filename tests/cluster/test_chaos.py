@@ -10,6 +10,7 @@ import signal
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from cluster import bodies
 from cluster.nodes import LEASE, Wires, opened, until
@@ -32,6 +33,7 @@ async def _one(cluster: Cluster, rng: random.Random, number: int, folder: Path, 
     sort = rng.choice(("add", "sleep", "tree"))
     seconds, path = f"85{os.getpid()}.{number}", folder / str(number)
     grace = rng.choice((0, 0.2))
+    op: calloff.Operation[Any]
     if sort == "add":
         op = calloff.start(cluster.process(bodies.add, number, 1), grace=grace)
     elif sort == "sleep":

@@ -34,7 +34,7 @@ def test_a_program_carries_the_stream(tmp_path: Path) -> None:
             assert len(pids | {await calloff.call(cluster.on("pod-1").process(os.getppid))}) >= 2
             with pytest.raises(ValueError, match="no node has the labels tpu; there are: gpu, pod-0, pod-1"):
                 calloff.start(cluster.on("tpu").process(bodies.add, 1, 2))
-            tree = Tree(cluster.on("gpu"), tmp_path, f"83{os.getpid()}.1")  # type: ignore[arg-type]
+            tree = Tree(cluster.on("gpu"), tmp_path, f"83{os.getpid()}.1")
             await tree.begun()
             os.kill(agent(cluster), signal.SIGKILL)
             outcome = await asyncio.wait_for(tree.op.outcome(), 15)
@@ -70,7 +70,7 @@ def test_one_of_two_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         (lambda: calloff.cluster.commands({"a": "kubectl exec"}), TypeError, "a list of words"),
         (lambda: calloff.cluster.commands({"a": ["sh"]}, modules=["json", "_socket"]), ValueError, "'_socket'"),
         (lambda: Node("", 1), TypeError, "needs a name"),
-        (lambda: Node("a", 1, "gpu"), TypeError, "list of words"),
+        (lambda: Node("a", 1, "gpu"), TypeError, "list of words"),  # type: ignore[arg-type]  # on purpose
     ],
 )
 def test_bad_input(make: object, error: type[Exception], words: str) -> None:

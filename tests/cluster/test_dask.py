@@ -44,7 +44,7 @@ class TestDask(OnEngine):
             async with calloff.cluster.dask(engine.scheduler_address, lease=2) as cluster:
                 tree = Tree(cluster, tmp_path, new_seconds())
                 await tree.begun()
-                name = tree.op.body.node  # type: ignore[union-attr]
+                name = tree.op.body.node
                 os.kill(engine.workers[int(name)].pid, signal.SIGKILL)
                 outcome = await asyncio.wait_for(tree.op.outcome(), 30)
                 assert tree.is_dead()

@@ -47,10 +47,10 @@ def test_nothing_is_heard_of_a_node(tmp_path: Path, seconds: str, how: str) -> N
         wires = Wires("a", "b")
         async with opened(wires) as cluster:
             told: list[tuple[str, bool]] = []
-            trees = [Tree(cluster.on("a"), tmp_path, seconds + end) for end in "12"]  # type: ignore[arg-type]
+            trees = [Tree(cluster.on("a"), tmp_path, seconds + end) for end in "12"]
             for tree in trees:
                 await tree.begun()
-                tree.op.add_done_callback(lambda op, tree=tree: told.append((str(op.state), tree.is_dead())))
+                tree.op.add_done_callback(lambda op, tree=tree: told.append((str(op.state), tree.is_dead())))  # type: ignore[misc]  # of a default
             pid = agent(cluster)
             if how == "wire cut":
                 wires.cut.add("a")

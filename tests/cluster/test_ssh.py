@@ -37,6 +37,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 class TestSsh(OnCluster):
+    host: str
+    options: dict[str, Any]
+
     @pytest.fixture(scope="class", autouse=True)
     @classmethod
     def server(cls, server: Server) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from typing import Any
 
 import pytest
 from control.programs import Program, cli, eventually, running
@@ -30,7 +31,7 @@ def test_names_arguments_and_progress_that_are_no_unicode():
         with expose():
             async with Client() as client:
                 named = calloff.start(waits(), name=HALF)
-                works = [reports(HALF), calloff.command("sh", "-c", "sleep 60", HALF), waits()]
+                works: list[Any] = [reports(HALF), calloff.command("sh", "-c", "sleep 60", HALF), waits()]
                 others = [calloff.start(work, name=f"other {number}") for number, work in enumerate(works)]
                 await asyncio.sleep(0)
                 while (overview := await client.list()).counts.get("running") != 4:

@@ -380,6 +380,9 @@ async def test_the_longest_without_progress_comes_first() -> None:
         assert [row.name for row in rows][:2] == ["silent", "first"]
         by_name = {row.name: row for row in rows}
         assert by_name["never reported"].silent is None
-        assert by_name["silent"].silent >= by_name["first"].silent >= 0
+        longer, shorter = by_name["silent"].silent, by_name["first"].silent
+        assert longer is not None
+        assert shorter is not None
+        assert longer >= shorter >= 0
         for op in (first, silent, quiet):
             await op.stop()

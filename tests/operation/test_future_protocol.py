@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import gc
+from typing import Any
 
 import pytest
 

@@ -13,6 +13,7 @@ import threading
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import calloff
 
@@ -188,7 +189,8 @@ def give_back_slowly(path, taken):
         def locked(self):
             return True
 
-    condition = threading.Condition(Lock())
+    lock: Any = Lock()
+    condition = threading.Condition(lock)
     Path(path).touch()
     condition.wait(1000)
 
@@ -308,7 +310,7 @@ def print_and_return(text):
 def import_and_wait(folder, name, patience=None):
     """Import a slow module, then be there; with `patience`, imports are interrupted after so many seconds."""
     if patience is not None:
-        sys.modules["_calloff._child.worker"]._IMPORT = patience
+        vars(sys.modules["_calloff._child.worker"])["_IMPORT"] = patience
     sys.path.insert(0, folder)
     try:
         __import__(name)

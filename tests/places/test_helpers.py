@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 import uuid
+from typing import Any
 
 import pytest
 from conftest import loop_factory
@@ -260,11 +261,11 @@ def test_it_is_asked_in_place_of_an_owner_that_is_held_up(arun, tmp_path, place)
     line = f"trap 'touch {tmp_path}/asked; exit 0' TERM; touch {tmp_path}/begun; while :; do sleep 0.02; done"
 
     async def main():
-        work = calloff.command("sh", "-c", line) if place == "command" else calloff.process(polite, str(tmp_path))
+        work: Any = calloff.command("sh", "-c", line) if place == "command" else calloff.process(polite, str(tmp_path))
         op = calloff.start(work, timeout=1.5, grace=0.5)
         while not (tmp_path / "begun").exists():
             await asyncio.sleep(0.01)
-        time.sleep(max(0.0, op.remaining) + 0.5 + 0.4)
+        time.sleep((op.remaining or 0.0) + 0.5 + 0.4)
         outcome = await op.outcome()
         assert isinstance(outcome, calloff.Cancelled)
         assert str(outcome.report.reason.kind) == "deadline"
@@ -356,7 +357,7 @@ async def test_killed_before_the_work_is_started(monkeypatch, tmp_path, place, v
     calloff.process.restart()
     assert until(lambda: len(below(os.getpid())) == 1), "nobody but the keeper"
     monkeypatch.setattr(kept.Guarded, "_send", hold)
-    work = calloff.command("echo", "x") if place == "command" else calloff.process(len, "abc")
+    work: Any = calloff.command("echo", "x") if place == "command" else calloff.process(len, "abc")
     op = calloff.start(work, timeout=20)
     assert until(lambda: len(below(os.getpid())) == 2)
     keeper, guard = below(os.getpid())
@@ -389,7 +390,8 @@ async def test_a_keeper_that_was_killed_before_it_was_up_can_be_reaped_a_moment_
     if keepers._keeper is not None:
         keepers.dead(keepers._keeper)
     monkeypatch.setattr(sys, "executable", str(slow))
-    op = calloff.start(calloff.command("echo", "x") if place == "command" else calloff.process(int, 3))
+    work: Any = calloff.command("echo", "x") if place == "command" else calloff.process(int, 3)
+    op = calloff.start(work)
     while keepers._keeper is None:
         await asyncio.sleep(0)
     monkeypatch.undo()

@@ -177,7 +177,7 @@ def test_c_code_that_does_not_listen_is_left_at_its_end(crun: Callable[..., Any]
     since = time.monotonic()
     sum(range(10**7))
     numbers = int(10**7 * 1.5 / (time.monotonic() - since))
-    done = []
+    done: list[float] = []
 
     async def body() -> None:
         done.append(sum(range(numbers)))  # this line
@@ -661,7 +661,7 @@ def test_a_program_that_is_not_late_gets_no_signal(
 
 
 def test_the_timer_is_off_when_nothing_waits(crun: Callable[..., Any]) -> None:
-    async def main() -> None:
+    async def main() -> tuple[float, float]:
         await calloff.start(asyncio.sleep(60), timeout=0.01).outcome()
         await asyncio.sleep(0.05)
         return signal.getitimer(signal.ITIMER_REAL)

@@ -74,9 +74,9 @@ async def test_errors_that_can_not_be_unpickled_arrive_all_the_same():
     with pytest.raises(bodies.Odd, match="odd: 3") as caught:
         await call(bodies.raise_odd)
     assert (caught.value.number, caught.value.hint) == (3, "even")
-    with pytest.raises(Exception, match=r"^local$") as caught:
+    with pytest.raises(Exception, match=r"^local$") as local:
         await call(bodies.raise_unpicklable)
-    assert type(caught.value).__name__ == "Local"
+    assert type(local.value).__name__ == "Local"
     with pytest.raises(RuntimeError, match="StopIteration"):
         await call(bodies.raise_kind, "StopIteration")
     op = calloff.start(calloff.process(bodies.raise_kind, "SystemExit"))
@@ -102,7 +102,7 @@ async def test_what_can_not_be_sent_is_named_before_anything_starts():
     with pytest.raises(TypeError, match="result of lock can't be sent back"):
         await call(bodies.lock)
     with pytest.raises(TypeError, match="needs a function"):
-        calloff.process(3)
+        calloff.process(3)  # type: ignore[call-overload]  # on purpose
     assert not calloff.operations()
 
 

@@ -13,6 +13,7 @@ import textwrap
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -249,7 +250,11 @@ def raises_a_group():
 
 
 def raises(kind):
-    makes = {"lock": lambda: HoldsLock("locked"), "text": BadText, "new": lambda: NewKeyword("new", code=4)}
+    makes: dict[str, Any] = {
+        "lock": lambda: HoldsLock("locked"),
+        "text": BadText,
+        "new": lambda: NewKeyword("new", code=4),
+    }
     raise makes[kind]()
 
 
@@ -278,7 +283,7 @@ async def test_errors_keep_what_of_them_can_be_sent():
 def test_a_module_that_was_loaded_by_its_path_is_sent_by_value(tmp_path):
     file = tmp_path / "elsewhere.py"
     file.write_text("FACTOR = 3\ndef inner(n):\n    return n * FACTOR\ndef triple(n):\n    return inner(n)\n")
-    spec = importlib.util.spec_from_file_location("calloff_plugin", file)
+    spec: Any = importlib.util.spec_from_file_location("calloff_plugin", file)
     module = importlib.util.module_from_spec(spec)
     sys.modules["calloff_plugin"] = module
     try:

@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from pathlib import Path
+from typing import Any, cast
 
 import places.process_bodies as bodies
 import pytest
@@ -474,7 +475,7 @@ def test_a_worker_that_dies_before_the_begin_of_what_was_called_off(status, begu
             told.append(("raised", type(error)))
 
     body = ProcessBody((b"", []), "f", (), None)
-    body.sink = Sink()
+    body.sink = cast(Any, Sink())
     body.tries = 99  # it is not given to another worker
     body.died(status, "its worker died", begun)
     expected = ("stopped", calloff.Rung.ASKED) if reason and not begun else ("raised", calloff.WorkerDied)

@@ -5,6 +5,7 @@ import collections.abc
 import gc
 import io
 import types
+from typing import Any
 
 import pytest
 from operation import virtual_time
@@ -171,8 +172,8 @@ async def test_asyncios_tools_see_the_coroutine():
 
 
 async def test_it_forwards_what_it_does_not_know():
-    coro = waits()
-    body = TaskBody(coro)
+    coro: Any = waits()
+    body: Any = TaskBody(coro)
     assert body.cr_code is coro.cr_code
     with pytest.raises(AttributeError):
         body.nothing_like_it  # noqa: B018
@@ -201,7 +202,7 @@ async def test_context_variables_are_the_bodys_own():
 
 
 async def test_force_comes_as_stop_forced_in_place_of_cancelled_error_and_clean_up_may_await():
-    seen = []
+    seen: list[object] = []
 
     async def body():
         try:

@@ -60,7 +60,7 @@ def by_except(done: list[str], seconds: float) -> None:
         wait(asyncio.sleep(60))
     except BaseException:
         with contextlib.suppress(KeyError):
-            {}["nothing"]
+            dict[str, str]()["nothing"]
         Rollback(done, seconds).__exit__()
         raise
 
@@ -237,9 +237,9 @@ def breaks(*_: object) -> Any:
 class Hostile:
     """Raises at every look, and is what task groups are like."""
 
-    __getattr__ = __eq__ = __bool__ = __len__ = __iter__ = __hash__ = __contains__ = breaks  # type: ignore[assignment]
+    __getattr__ = __eq__ = __bool__ = __len__ = __iter__ = __hash__ = __contains__ = breaks
     _tasks = waits_in = is_shield = insists = coro = _children = property(breaks)
-    __class__ = property(breaks)  # type: ignore[assignment]
+    __class__ = property(breaks)
 
     def __repr__(self) -> str:
         raise Broken
@@ -258,23 +258,23 @@ class Hostile:
 
 
 class HostileFuture(asyncio.Future[None]):
-    __eq__ = __bool__ = __len__ = __iter__ = breaks  # type: ignore[assignment]
+    __eq__ = __bool__ = __len__ = __iter__ = breaks
     __hash__ = asyncio.Future.__hash__
     _children = waits_in = property(breaks)
 
 
 class HostileError(asyncio.CancelledError):
-    __eq__ = __bool__ = breaks  # type: ignore[assignment]
+    __eq__ = __bool__ = breaks
     __hash__ = asyncio.CancelledError.__hash__
 
 
 async def in_an_exit() -> None:
-    async with Hostile():  # type: ignore[attr-defined]
+    async with Hostile():
         pass
 
 
 async def in_a_block() -> None:
-    async with Hostile():  # type: ignore[attr-defined]
+    async with Hostile():
         await asyncio.sleep(60)
 
 
@@ -402,7 +402,7 @@ async def test_a_body_that_waits_for_what_can_not_be_cancelled_is_forced(
 def test_a_wrapped_body_that_is_called_off_at_once_has_ended_at_once(turns: int) -> None:
     """The cancel hits the wrapper before its first step: the body never hears of it."""
 
-    def factory(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> Any:
+    def factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
         async def traced() -> Any:
             return await coro
 

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import time
+from typing import Any
 
 import pytest
 from places.process_table import below, gone, marked, state, until
@@ -30,7 +31,7 @@ def stop(*pids):
 
 async def is_known_to_be_alone(guard):
     """Until the owner has heard that nobody else looks after this guard."""
-    while not any(each._guard == guard for each in keepers.opened):
+    while not any(getattr(each, "_guard", None) == guard for each in keepers.opened):
         await asyncio.sleep(0.01)
 
 
@@ -42,7 +43,7 @@ async def test_a_guard_that_is_stopped_before_it_starts_anything_and_has_no_keep
     calloff.process.restart()
     assert until(lambda: len(below(os.getpid())) == 1), "nobody but the keeper"
     monkeypatch.setattr(kept.Guarded, "_send", lambda self, data: held.append((self, data)))
-    work = calloff.command("echo", "x") if place == "command" else calloff.process(len, "abc")
+    work: Any = calloff.command("echo", "x") if place == "command" else calloff.process(len, "abc")
     op = calloff.start(work, timeout=SLACK)
     assert until(lambda: len(below(os.getpid())) == 2)
     keeper, guard = below(os.getpid())

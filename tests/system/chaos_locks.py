@@ -52,7 +52,7 @@ async def thread(kind: str, chance: random.Random) -> bool:
     await asyncio.sleep(chance.random() * 0.003)
     outcome = await op.stop(grace=0)
     while op in calloff.operations():  # on a machine that is busy with others a second may not do: it is forced on
-        op.body.call.force()  # type: ignore[union-attr]  # the body of a thread
+        op.body.call.force()  # the body of a thread
         await asyncio.sleep(0.01)
     assert isinstance(outcome, calloff.Cancelled | calloff.Abandoned), outcome
     return bodies.is_left(thing)

@@ -67,7 +67,7 @@ class Observer:
         ours, theirs = socket.socketpair()
         program = str(Path(__file__).with_name("chaos_observer.py"))
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", program, run], stdin=theirs, stdout=theirs, env={}
+            [sys.executable, "-I", "-S", program, run], stdin=theirs.fileno(), stdout=theirs.fileno(), env={}
         )
         theirs.close()
         self._socket = ours

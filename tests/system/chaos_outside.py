@@ -156,7 +156,7 @@ def _closed() -> Callable[[int], None]:
     answer = os.dup(1)
     for number in range(3):
         os.close(number)
-    sys.stdin = sys.stderr = None  # type: ignore[assignment]
+    sys.stdin = sys.stderr = None
     sys.stdout = os.fdopen(answer, "w")
     return _nothing
 

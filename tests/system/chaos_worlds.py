@@ -8,7 +8,7 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 import chaos_bodies as bodies
@@ -19,7 +19,7 @@ import calloff
 try:
     import greenlet
 except ImportError:  # then there are none
-    greenlet = None  # type: ignore[assignment]
+    greenlet = None
 
 
 # --- sync code in a greenlet that an async bridge drives, as SQLAlchemy's does
@@ -114,7 +114,7 @@ def join() -> None:
 def _wrapped(loop: asyncio.AbstractEventLoop) -> None:
     """A task factory that wraps every coroutine, as tracers have."""
 
-    def factory(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> Any:
+    def factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
         async def traced() -> Any:
             return await coro
 

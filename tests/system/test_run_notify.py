@@ -117,7 +117,7 @@ def test_a_manager_that_is_not_there_is_no_error(monkeypatch, address):
 def test_an_unknown_word():
     work = asyncio.sleep(0)
     with pytest.raises(ValueError, match='notify must be "auto", "later" or None, not True'):
-        calloff.run(work, notify=True)
+        calloff.run(work, notify=True)  # type: ignore[arg-type]  # on purpose
 
 
 def test_a_signal_is_told_as_stopping_before_the_clean_up(manager):
