@@ -55,14 +55,6 @@ async def in_a_handler() -> None:
         block()
 
 
-async def in_a_finally() -> None:
-    while True:
-        try:
-            time.sleep(0.01)
-        finally:
-            continue  # noqa: B012
-
-
 async def suppressed() -> None:
     while True:
         with contextlib.suppress(BaseException):
@@ -137,7 +129,6 @@ async def an_operation_that_it_waits_for() -> None:
     [
         nested,
         in_a_handler,
-        in_a_finally,
         suppressed,
         dropped_by_c,
         in_a_destructor,
