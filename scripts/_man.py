@@ -7,6 +7,7 @@ tagged paragraph, an indented block stays as it is, all else is filled text.
 """
 
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ _OPTION = re.compile(r"^ {2,8}(-\S.*?)(?: {2,}(\S.*))?$")
 def page(version: str) -> str:
     """The source of the page, in roff."""
     sys.path.insert(0, str(ROOT / "src"))
+    os.environ["PYTHON_COLORS"] = "0"  # from Python 3.14 on a help may have colours
     cli = import_module("calloff.cli")
     first = _help(cli.main, [])
     parts = [
