@@ -22,6 +22,7 @@ NAMES = (
     "mapping",
     "killing",
     "commands",
+    "clusters",
     "control",
     "serving",
     "sweeping",

@@ -3,12 +3,13 @@
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from cluster import bodies
-from cluster.nodes import Tree, agent, run
+from cluster.nodes import SLACK, Tree, agent, new_seconds, run
 
 import calloff
 import calloff.cluster
@@ -90,5 +91,40 @@ def test_outside_of_it() -> None:
         assert all(op.done() for op in waiting)
         with pytest.raises(RuntimeError, match="entered once"):
             await cluster.__aenter__()
+
+    run(main())
+
+
+_FULL = """
+mkdir -p "$0/cache" "$0/tmp"
+for each in /dev/shm "$0/cache" "$0/tmp"; do
+    mount -t tmpfs -o size=16k none "$each" && head -c 16384 /dev/zero > "$each/full" || exit 9
+done
+exec "$@"
+"""
+
+
+def _can_mount() -> bool:
+    try:
+        return not subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt"], check=False).returncode
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not _can_mount(), reason="needs root, to have a disk that is full")
+def test_the_disks_of_a_node_are_full(tmp_path: Path) -> None:
+    """What is brought along finds no room but at the last place that is tried, and the file of a lease finds none."""
+    disks = ["unshare", "-m", "sh", "-c", _FULL, str(tmp_path), "env", f"TMPDIR={tmp_path}/tmp"]
+
+    async def main() -> None:
+        async with calloff.cluster.commands({"full": [*disks, *pod(tmp_path)]}, lease=2) as cluster:
+            assert await calloff.call(cluster.on("full").process(bodies.add, 1, 2)) == 3
+            tree = Tree(cluster.on("full"), tmp_path, new_seconds())
+            await tree.begun()
+            os.kill(agent(cluster), signal.SIGKILL)
+            outcome = await asyncio.wait_for(tree.op.outcome(), 2 + 1 + SLACK)
+            assert tree.is_dead()
+            assert isinstance(outcome, calloff.Failed)
+            assert "its lease is over" in str(outcome.error)
 
     run(main())

@@ -42,18 +42,26 @@ os.write(1, {mark!r} + json.dumps(facts).encode() + b"\\n")
 if not have:
     size = int(read(12))
     data = read(size)
-    import io, tempfile, zipfile
-    try:
+    import io, shutil, tempfile, zipfile
+    def unpacked(make):
+        new = make()
+        try:
+            zipfile.ZipFile(io.BytesIO(data)).extractall(new)
+        except BaseException:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+        return new
+    def in_cache():
         os.makedirs(os.path.dirname(where), 0o700, exist_ok=True)
-        new = tempfile.mkdtemp(dir=os.path.dirname(where))
-    except OSError:
-        where = new = tempfile.mkdtemp(prefix="calloff-")
-    zipfile.ZipFile(io.BytesIO(data)).extractall(new)
+        return tempfile.mkdtemp(dir=os.path.dirname(where))
+    try:
+        new = unpacked(in_cache)
+    except OSError:  # there is no room, or no right to it
+        where = new = unpacked(lambda: tempfile.mkdtemp(prefix="calloff-"))
     if new != where:
         try:
             os.rename(new, where)
         except OSError:
-            import shutil
             shutil.rmtree(new, ignore_errors=True)
 sys.path[:0] = [where]
 from calloff.cluster._agent import main
