@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import structlog
@@ -119,7 +120,9 @@ def fields(_=None):
 
 async def test_the_plain_context_variables_of_structlog_are_bound_there():
     with structlog.contextvars.bound_contextvars(request="r1", attempt=2, connection=object()):
-        assert luggage_of(None)["log"] == {"request": "r1", "attempt": 2}
+        luggage = luggage_of(None)
+        assert luggage is not None
+        assert luggage["log"] == {"request": "r1", "attempt": 2}
         assert await calloff.call(calloff.process(fields)) == {"request": "r1", "attempt": 2}
     assert await calloff.call(calloff.process(fields)) == {}
 
@@ -140,7 +143,7 @@ async def test_a_context_variable_that_a_function_sets_is_gone_with_it():
 
 
 def logged():
-    record = logging.makeLogRecord({})
+    record: Any = logging.makeLogRecord({})
     assert calloff.logs.WithOperation().filter(record)
     return record.operation_id, record.operation_name
 
@@ -153,6 +156,6 @@ async def test_log_records_tell_their_operation(place):
 
 def test_log_records_outside_of_operations_and_of_endings():
     assert logged() == (None, None)
-    record = logging.makeLogRecord({"operation_id": "7"})
+    record: Any = logging.makeLogRecord({"operation_id": "7"})
     calloff.logs.WithOperation().filter(record)
     assert record.operation_id == "7"
