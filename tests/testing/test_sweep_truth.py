@@ -358,7 +358,7 @@ def test_what_a_task_that_was_left_holds_is_not_told_beside_it() -> None:
 
     async def holds(lock: asyncio.Lock) -> None:
         async with lock:
-            await asyncio.sleep(2)
+            await asyncio.sleep(30)
 
     async def leaves(lock: asyncio.Lock) -> None:
         task = asyncio.ensure_future(holds(lock))
