@@ -69,6 +69,12 @@ async def running(place, marker, tmp_path, **limits):
     }
 
 
+def all_dead(marker, told):
+    """All of it was killed by the owner: a busy machine takes its time to carry that out, and then it is told so."""
+    assert marked(marker) == [] or "may run on" in str(told)
+    return until(lambda: marked(marker) == [])
+
+
 async def next_starts_work():
     assert (await calloff.call(calloff.command("echo", "x"), timeout=20)).text == "x\n"
     assert await calloff.call(calloff.process(len, "abc"), timeout=20) == 3
@@ -112,9 +118,9 @@ def test_keeper_and_guard_killed(arun, tmp_path, marker, place):
             os.kill(pids[victim], signal.SIGKILL)
         outcome = await asyncio.wait_for(op.outcome(), SLACK)
         assert isinstance(outcome, calloff.Failed)
-        assert gone(pids["work"])
+        assert until(lambda: gone(pids["work"]))
         if place == "process":  # the worker was stopped, and kept together what it had started
-            assert marked(marker) == []
+            assert all_dead(marker, outcome.error)
         assert len(os.listdir("/proc/self/fd")) < files
         await next_starts_work()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from places.process_table import below, gone, marked, state, until
-from places.test_helpers import NAP, SLACK, marker, next_starts_work, parent, running, tree
+from places.test_helpers import NAP, SLACK, all_dead, marker, next_starts_work, parent, running, tree
 
 import calloff
 from calloff._places import keepers, kept
@@ -96,10 +96,9 @@ async def test_both_are_killed_while_the_work_is_called_off(tmp_path, marker, pl
         for victim in ("keeper", "guard"):
             os.kill(pids[victim], signal.SIGKILL)
         outcome = await asyncio.wait_for(op.outcome(), SLACK)
-        assert gone(pids["work"])
+        assert until(lambda: gone(pids["work"]))
         if place == "process":
-            assert isinstance(outcome, (calloff.Cancelled, calloff.Failed))
-            assert marked(marker) == []
+            assert all_dead(marker, outcome)
         else:
             assert isinstance(outcome, calloff.Abandoned)
             assert "may run on" in str(outcome.report.survivors)
@@ -133,8 +132,8 @@ async def test_both_are_killed_before_the_guard_has_told_of_its_worker(monkeypat
         os.kill(pid, signal.SIGKILL)
     outcome = await asyncio.wait_for(op.outcome(), SLACK)
     assert isinstance(outcome.error, calloff.WorkerDied)
-    assert gone(worker)
-    assert marked(marker) == []
+    assert until(lambda: gone(worker))
+    assert all_dead(marker, outcome.error)
 
 
 async def test_a_worker_that_nobody_has_heard_of_yet_is_let_go_while_its_guard_is_stopped(monkeypatch):
@@ -185,3 +184,17 @@ async def test_starts_that_are_taken_back_while_the_keeper_is_stopped_cost_it_no
     assert until(lambda: len(below(os.getpid())) == 1)
     assert one > 0
     assert touched(keeper) - before < 10 * one
+
+
+async def test_a_worker_is_let_go_whose_guard_is_alone_and_dies_of_something_else(monkeypatch):
+    """Nobody is left who would end it but its owner."""
+    worker = await calloff.call(calloff.process(os.getpid))
+    guard = parent(worker)
+    os.kill(parent(guard), signal.SIGKILL)
+    while not any(each._guard == guard and each.is_alone for each in keepers.opened):
+        await asyncio.sleep(0.01)
+    stop(guard)
+    monkeypatch.setattr(signal, "SIGCONT", 0)  # it does not come to anything any more
+    calloff.process.restart()
+    assert until(lambda: gone(worker))
+    os.kill(guard, signal.SIGKILL)

@@ -241,7 +241,7 @@ class Mix:
             else:
                 wrong += judge_command(case, outcome, self.hit)
         else:
-            seen = {"workers": []}
+            seen = {"workers": [], "notes": []}
             self.result.begun += was_running(outcome)
             wrong += judge_inside(case, record, operation, outcome)
         if self.outside in outside_of.SHORT and isinstance(outcome, calloff.Failed) and self._is_short(outcome, seen):
@@ -255,7 +255,7 @@ class Mix:
 
     def _is_short(self, outcome: Any, seen: dict[str, Any]) -> bool:
         """Whether it failed, and nothing of it runs, because the system had no more to give to it."""
-        return outside_of.is_short(outcome.error) and not seen["workers"]
+        return outside_of.is_short(outcome.error) and (not seen["workers"] or "out" in seen["notes"])
 
     # --- all of them
 

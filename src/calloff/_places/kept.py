@@ -376,10 +376,9 @@ class Guarded:
         if not self._guard:
             return
         parent = proc.parent_of(self._pid) if self._kind == "worker" and self._pid else 0
-        if parent and parent == self._guard:
-            if not self.is_alone:
-                with contextlib.suppress(OSError):
-                    os.kill(self._pid, signal.SIGKILL)
+        if parent and parent == self._guard and not self.is_alone:
+            with contextlib.suppress(OSError):
+                os.kill(self._pid, signal.SIGKILL)
         elif parent and proc.name_of(self._pid) == "calloff-worker":
             reaper.kill_from_outside(self._pid)
         with contextlib.suppress(OSError):
