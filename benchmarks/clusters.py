@@ -163,7 +163,7 @@ async def _told(start: Start, victim: Victim) -> tuple[float, float]:
         await asyncio.wait([asked], timeout=30)
         told = perf_counter() - began
         await gone
-        verdict = asked.result() if asked.done() and not asked.cancelled() else None
+        verdict = asked.result() if asked.done() and asked.exception() is None else None
         if isinstance(verdict, calloff.Cancelled) and verdict.report.rung is calloff.Rung.ASKED:
             return await _told(start, victim)  # it obeyed before force came: nothing had to die
         return told * 1e3, (perf_counter() - began) * 1e3
