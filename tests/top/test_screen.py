@@ -30,7 +30,7 @@ def screen(rows=TREE, *, size=(120, 30), **options):
             async def main():
                 fake = Fake(rows)
                 app = Top(fake, every=options.pop("every", 0.1), **options)
-                async with asyncio.timeout(30), app.run_test(size=size) as pilot:
+                async with asyncio.timeout(120), app.run_test(size=size) as pilot:
                     await until(lambda: app.query_one(Table).total or fake.asked)
                     await test(pilot, app, fake)
 
