@@ -75,7 +75,7 @@ async def dropped_by_c() -> None:
 async def in_a_destructor() -> None:
     class Slow:
         def __del__(self) -> None:
-            time.sleep(60)
+            time.sleep(0.5)
 
     while True:
         try:
@@ -230,7 +230,7 @@ async def a_callback() -> None:
 async def a_callback_in_c() -> None:
     lock = threading.Lock()
     lock.acquire()
-    asyncio.get_running_loop().call_later(0.01, lock.acquire)
+    asyncio.get_running_loop().call_later(0.01, lock.acquire, True, 5.0)
     await asyncio.sleep(60)
 
 

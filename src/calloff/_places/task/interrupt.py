@@ -270,6 +270,7 @@ class Interrupter:
                 self._loop.call_soon(self._turned)
             if found.dropped and self._is_late(_SEEK_LOOKS, _LONGEST_DROPPED, now):
                 self._unfit_since = None
+                self._set(now + self._slack)
                 raise StopForced  # it only ends the destructor
             return
         self._unfit_since = None
