@@ -30,7 +30,8 @@ NEEDED = {"id", "pid", "name", "place", "state", "started_at", "age"}
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """However busy the machine is, nobody here counts as silent."""
-    monkeypatch.setattr("calloff.control._client.PATIENCE", 60.0)
+    for module in ("_client", "_stops"):
+        monkeypatch.setattr(f"calloff.control.{module}.PATIENCE", 60.0)
 
 
 class Old:

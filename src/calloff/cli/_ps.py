@@ -5,9 +5,10 @@ import os
 import sys
 
 import msgspec
+from msgspec.structs import replace
 
 from ..control._client import Client, Overview
-from ..control._records import SORTS
+from ..control._records import SORTS, Query
 from ._control import add_filters, answer, complain_of, query_of
 from ._listing import table
 from ._options import parser, whole
@@ -27,7 +28,10 @@ def ps(argv: list[str]) -> int:
     async def look() -> int:
         async with Client() as client:
             overview = await client.list(query)
-        tell(overview, as_json=options.json, tree=options.sort == "tree")
+            filtered, plain = replace(query, sort="tree", reverse=False, ended=False) != Query(), 0
+            if not overview.rows and not filtered:
+                plain = (await client.list(replace(query, tasks=True, limit=0))).total
+        tell(overview, as_json=options.json, tree=options.sort == "tree", filtered=filtered, plain=plain)
         return 3 if overview.silent or overview.failed else 0
 
     return answer(look())
@@ -50,8 +54,8 @@ def _read(argv: list[str]) -> argparse.Namespace:
     return options
 
 
-def tell(overview: Overview, *, as_json: bool, tree: bool) -> None:
-    """Print it: the list on stdout, what is missing in it on stderr."""
+def tell(overview: Overview, *, as_json: bool, tree: bool, filtered: bool, plain: int) -> None:
+    """Print it: the list on stdout, what is missing in it on stderr; `plain` is how many plain tasks would match."""
     if as_json:
         sys.stdout.flush()
         sys.stdout.buffer.write(msgspec.json.encode(overview) + b"\n")
@@ -63,7 +67,11 @@ def tell(overview: Overview, *, as_json: bool, tree: bool) -> None:
         if len(overview.rows) < overview.total:
             print(f"calloff ps: {len(overview.rows)} of {overview.total} are shown", file=sys.stderr)
     else:
-        what = "nothing matches" if overview.processes else "nothing runs that can be seen"
+        what = "nothing matches" if filtered else "no operation runs in what can be seen"
+        if not overview.processes:
+            what = "nothing runs that can be seen"
+        elif plain:
+            what = f"no operation is there, but {plain} plain asyncio {'task' if plain == 1 else 'tasks'}: see --tasks"
         print(f"calloff ps: {what}", file=sys.stderr)
     complain_of(overview, "ps")
 
