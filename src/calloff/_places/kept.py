@@ -272,6 +272,9 @@ class Guarded:
             return
         words = self.keeper.words()
         unborn, known = self._sent is not None, self._unread or not self.keeper.pid
+        self._guard = (
+            0  # it may be dying still, and the worker is not to die before all below it: the listener sees to that
+        )
         self.close()
         if unborn and (known or self._kind != "worker"):
             told = "nothing was started" if known else "it is not known whether anything was started, which may run on"
