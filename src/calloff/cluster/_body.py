@@ -14,7 +14,7 @@ from .._places.process.facts import Stamp, stamp_of
 from .._places.process.packing import Packed, pack
 from .._places.process.unpickling import attempt
 from .._words.frame import RawStack
-from .._words.luggage import luggage_of
+from .._words.luggage import Luggage, luggage_of
 from .._words.place import Sink, Work
 from .._words.report import Rung
 from ._words import NodeLost
@@ -93,7 +93,7 @@ class ClusterBody(ProcessBody):
     def begin(self, sink: Sink) -> None:
         """Send it to a node with a free slot, or have it wait its turn."""
         self.sink = sink
-        self.luggage = luggage_of(sink)
+        self.luggage: Luggage | None = luggage_of(sink)
         self.cluster.submit(self)
 
     def go(self, link: "Link") -> None:
