@@ -198,3 +198,16 @@ async def test_a_worker_is_let_go_whose_guard_is_alone_and_dies_of_something_els
     calloff.process.restart()
     assert until(lambda: gone(worker))
     os.kill(guard, signal.SIGKILL)
+
+
+async def test_a_stopped_worker_outlives_both_until_its_owner_has_killed_what_is_below_it(tmp_path, marker):
+    """The system hangs up on a stopped process group that loses its last parent: a worker is in a session of its own."""
+    op, pids = await running("process", marker, tmp_path)
+    stop(pids["keeper"], pids["guard"], pids["work"])
+    for victim in ("keeper", "guard"):
+        os.kill(pids[victim], signal.SIGKILL)
+    assert until(lambda: gone(pids["guard"]))
+    assert state(pids["work"]) == "T"
+    outcome = await asyncio.wait_for(op.outcome(), SLACK)
+    assert isinstance(outcome.error, calloff.WorkerDied)
+    assert all_dead(marker, outcome.error)

@@ -55,14 +55,18 @@ _IMPORT = 1.0
 
 
 def launch(guard: "Guard", details: dict[str, Any]) -> int:
-    """Fork the worker, in a process group of its own."""
+    """Fork the worker, in a session of its own.
+
+    In a mere process group it would get a SIGHUP from the system, and die of it, when it is stopped and its guard and the
+    keeper are dead: what it has started would have nobody then who keeps it together.
+    """
     parent = os.getpid()
     pid = os.fork()
     if pid:
         return pid
     try:
         reaper.die_with_parent(parent)
-        os.setpgid(0, 0)
+        os.setsid()
         guard.let_go()
         inherit.take_over(guard.wanted, guard.own)
         _start({**guard.wanted, **details}, guard.files, guard.page)
