@@ -320,12 +320,12 @@ async def test_where_does_not_wait_for_a_stopped_worker(tmp_path):
 
 
 async def test_the_deadline_holds_while_our_loop_is_blocked(tmp_path):
-    path = str(tmp_path / "pid")
-    op = start(bodies.ignore_signals, str(tmp_path / "in"), timeout=0.5, grace=0.2)
-    await begun(tmp_path / "in")
-    worker = next(pid for pid in below(os.getpid()) if _name(pid) == "calloff-worker" and _busy(pid))
-    assert path
-    assert until(lambda: gone(worker), 0.5 + 0.2 + 1 + SLACK)  # the loop is blocked here all the time
+    op = start(bodies.ignore_signals, str(tmp_path / "in"), timeout=2, grace=0.2)
+    while not op.body.pid:
+        await asyncio.sleep(0.001)
+    worker = op.body.pid
+    assert until((tmp_path / "in").exists)  # the loop is blocked from here on
+    assert until(lambda: gone(worker), 2 + 0.2 + 1 + SLACK)
     outcome = await op.outcome()
     assert isinstance(outcome, calloff.Cancelled)
     assert outcome.reason.kind == "deadline"
