@@ -22,7 +22,9 @@ C code is left as soon as it returns, and by its line in the report one sees who
 Nothing is done to what has no limit, and nothing to code in other threads or in other tasks. A program that uses SIGALRM
 itself keeps it: then there is no interrupt. That goes for `signal.alarm` with its default action, too. It takes the very
 timer that is used here, which is known by an interval of its own (`_INTERVAL`); a signal that was not ordered here is
-given back, and has the effect that it would have had. (Before one of the `os.exec` family, which keeps the timer but
+given back, and has the effect that it would have had. The interval is short, so that the signal comes again until it has
+been handled: one may fall between the interpreter's last look for signals and a call of the system that waits, and one may
+find no room on a stack that is full. (Before one of the `os.exec` family, which keeps the timer but
 not the handler, call ``signal.setitimer(signal.ITIMER_REAL, 0)``.)
 """
 
@@ -56,9 +58,10 @@ __all__ = ["Interrupter"]
 _logger = logging.getLogger("calloff")
 _LONGEST_PAUSE = 0.1
 _MOMENT = 0.001
-#: no other timer has this interval (seconds); it never comes to that, and longer waits are cut to the half of it
-_INTERVAL = 131072.5
-_HALF = _INTERVAL / 2
+#: how often the signal comes until it is handled, in seconds; no other timer has this interval
+_INTERVAL = 3 / 64
+#: longer waits are cut to that; so much earlier than its time may the signal seem to come, as clocks are rounded
+_LONGEST, _EARLIER = 1e6, 0.001
 #: seconds after which a signal has arrived, if the main thread has handled a later one
 _OLD = 5.0
 #: how long, and at how many looks at least, no moment was found at which an exception does no harm, until any is taken: on
@@ -106,6 +109,8 @@ class Interrupter:
         self._sent: deque[float] = deque(maxlen=64)
         #: whether the kernel's timer has fired and the handler has not run yet
         self._fired = False
+        #: whether the handler has run since the loop turned: the signal may come once more for each time that it came
+        self._repeats = False
         #: whether the kernel's timer is being set anew, and no signal has come meanwhile
         self._setting = False
         #: what ran at the last look, until the loop turns
@@ -162,6 +167,7 @@ class Interrupter:
         """The loop has a new point at which it has something to do: it turns."""
         self._pause = self._slack
         self._unfit_since = None
+        self._repeats = False
         self._set(self._late_at(wake, self._now()))
 
     def _late_at(self, wake: float, now: float) -> float:
@@ -177,8 +183,9 @@ class Interrupter:
         if _getsignal(signal.SIGALRM) is not self._handler:
             self._stand_down()
             return
-        after = 0.0 if at == inf else min(max(at - self._now(), 1e-4), _HALF)
-        self._fires_at = at
+        now = self._now()  # what came before is handled: this call has looked for signals
+        after = 0.0 if at == inf else min(max(at - now, 1e-4), _LONGEST)
+        due, self._fires_at = self._fires_at, now + after if after else inf
         self._setting = True  # the signal of the former setting may be handled before that is known to have fired
         found, interval = signal.setitimer(signal.ITIMER_REAL, after, _INTERVAL)
         handled, self._setting = not self._setting, False
@@ -186,7 +193,7 @@ class Interrupter:
             signal.signal(signal.SIGALRM, self._former)
             signal.setitimer(signal.ITIMER_REAL, found, interval)
             self._stand_down()
-        elif found > _HALF and not handled:
+        elif found and not handled and due <= (then := self._now()) and _INTERVAL - found <= then - now:
             self._fired = True
 
     def _stand_down(self) -> None:
@@ -302,9 +309,11 @@ class Interrupter:
 
     def _ordered(self) -> bool:
         """Whether the signal comes from our own timer, or was sent by `_call`."""
-        left, interval = signal.getitimer(signal.ITIMER_REAL)
-        if self._fired or self._setting or (left > _HALF and interval == _INTERVAL):
+        ours = signal.getitimer(signal.ITIMER_REAL)[1] == _INTERVAL
+        came = ours and (self._repeats or self._now() >= self._fires_at - _EARLIER)
+        if came or self._fired or self._setting:
             self._setting = False
+            self._repeats = True
             return True
         sent = self._sent
         if not sent:
