@@ -189,7 +189,7 @@ def test_targets_arguments_and_results(folder: Path, arguments: list[str], print
     [
         ([], 2, "TARGET is missing"),
         (["--"], 2, "PROGRAM is missing"),
-        (["work"], 2, "TARGET must be package.module:function or path/to/file.py:function, not 'work'; a whole"),
+        (["work"], 2, "TARGET must be package.module:function or path/to/file.py:function, not 'work'; the whole"),
         (["work.py:"], 2, "TARGET must be"),
         ([":main"], 2, "TARGET must be"),
         (["no-module:main"], 2, "not the name of a module"),

@@ -14,6 +14,7 @@ from places import moments_bodies as bodies
 
 import calloff
 from calloff._child import moments
+from calloff._places.task.blocker import Blocker
 from calloff._places.task.interrupt import Interrupter
 
 ROUNDS = 25
@@ -165,7 +166,7 @@ def test_a_bad_moment_of_an_earlier_block_says_nothing_of_this_one() -> None:
     loop = asyncio.new_event_loop()
     try:
         interrupter = Interrupter(loop, lambda: None)
-        frame = release()
+        frame = Blocker(None, [release()], importing=False)
         assert not interrupter._is_fit(frame, 100.0)
         assert not interrupter._is_fit(frame, 150.0)  # the machine was busy with others
         for _ in range(400):

@@ -23,6 +23,13 @@ def loop_kind():
     return "asyncio"  # nothing here depends on the kind of loop
 
 
+def alone():
+    """The keeper that starts what comes next, once it has nobody below it."""
+    keeper = keepers.used_now().pid
+    assert until(lambda: not below(keeper)), below(keeper)
+    return keeper
+
+
 def stop(*pids):
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
@@ -41,12 +48,12 @@ async def test_a_guard_that_is_stopped_before_it_starts_anything_and_has_no_keep
 
     await next_starts_work()
     calloff.process.restart()
-    assert until(lambda: len(below(os.getpid())) == 1), "nobody but the keeper"
+    keeper = alone()
     monkeypatch.setattr(kept.Guarded, "_send", lambda self, data: held.append((self, data)))
     work: Any = calloff.command("echo", "x") if place == "command" else calloff.process(len, "abc")
     op = calloff.start(work, timeout=SLACK)
-    assert until(lambda: len(below(os.getpid())) == 2)
-    keeper, guard = below(os.getpid())
+    assert until(lambda: len(below(keeper)) == 1)
+    (guard,) = below(keeper)
     os.kill(keeper, signal.SIGKILL)
     await is_known_to_be_alone(guard)
     stop(guard)
@@ -122,7 +129,7 @@ async def test_both_are_killed_before_the_guard_has_told_of_its_worker(monkeypat
     await next_starts_work()
     monkeypatch.setattr(SETTINGS, "spares", 0)
     calloff.process.restart()
-    assert until(lambda: len(below(os.getpid())) == 1), "nobody but the keeper"
+    alone()
     monkeypatch.setattr(kept.Guarded, "_hear", hear_of_no_birth)
     op = calloff.start(calloff.process(tree, marker, str(tmp_path)))
     while not (tmp_path / "ready").exists():
@@ -139,11 +146,11 @@ async def test_both_are_killed_before_the_guard_has_told_of_its_worker(monkeypat
 async def test_a_worker_that_nobody_has_heard_of_yet_is_let_go_while_its_guard_is_stopped(monkeypatch):
     await next_starts_work()
     calloff.process.restart()
-    assert until(lambda: len(below(os.getpid())) == 1), "nobody but the keeper"
+    keeper = alone()
     op = calloff.start(calloff.process(time.sleep, float(NAP)), grace=0)
     # from here on the loop does not turn
-    assert until(lambda: len(below(os.getpid())) == 3)
-    keeper, guard, worker = below(os.getpid())
+    assert until(lambda: len(below(keeper)) == 2)
+    guard, worker = below(keeper)
     os.kill(keeper, signal.SIGKILL)
     assert until(lambda: parent(guard) != keeper)
     time.sleep(0.05)  # it says that it is alone; if it has not come to that, it is continued with its first letter
@@ -166,11 +173,10 @@ async def test_starts_that_are_taken_back_while_the_keeper_is_stopped_cost_it_no
     await next_starts_work()
     monkeypatch.setattr(SETTINGS, "spares", 0)
     calloff.process.restart()
-    assert until(lambda: len(below(os.getpid())) == 1), "nobody but the keeper"
-    keeper = keepers.used_now().pid
+    keeper = alone()
     before = touched(keeper)
     await calloff.call(calloff.command("true"))
-    assert until(lambda: len(below(os.getpid())) == 1)
+    assert until(lambda: not below(keeper))
     one = touched(keeper) - before
     stop(keeper)
     for _ in range(50):
@@ -181,7 +187,7 @@ async def test_starts_that_are_taken_back_while_the_keeper_is_stopped_cost_it_no
     os.kill(keeper, signal.SIGCONT)
     before = touched(keeper)
     await calloff.call(calloff.command("true"))
-    assert until(lambda: len(below(os.getpid())) == 1)
+    assert until(lambda: not below(keeper))
     assert one > 0
     assert touched(keeper) - before < 10 * one
 

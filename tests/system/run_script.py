@@ -84,6 +84,9 @@ class Program:
         os.kill(self.pid, number)
         return time.monotonic()
 
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
     def end(self, seconds: float = 30) -> float:
         """Wait for its exit; returns the moment."""
         try:

@@ -94,9 +94,8 @@ def run(
     library takes a signal while `main` runs, as web servers do, its handler has three quarters of the grace to end the
     program; then `main` is asked to stop, and the bound is the same.
 
-    A third signal, more than a second after the second, ends the process as if there were no handler: for a loop that is
-    blocked beyond help, by code that catches every exception, or by a callback. The handlers of `run` are taken away at
-    the end.
+    A third signal, more than a second after the second, ends the process as if there were no handler: for what nothing
+    else has ended by then. The handlers of `run` are taken away at the end.
 
         calloff.run(main(), timeout=60)
     """
