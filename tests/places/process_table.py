@@ -58,6 +58,11 @@ def owner(pid):
     return int(words[at + 1])
 
 
+def parent(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[1])
+
+
 def below(pid):
     """All descendants of a process, and of its keepers."""
     parents = {}

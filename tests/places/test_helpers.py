@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import loop_factory
-from places.process_table import below, gone, marked, state, until
+from places.process_table import below, gone, marked, parent, state, until
 
 import calloff
 from calloff._places import keepers, kept
@@ -29,11 +29,6 @@ SLACK = 30.0
 @pytest.fixture
 def marker():
     return f"helpers-{uuid.uuid4().hex}"
-
-
-def parent(pid):
-    with open(f"/proc/{pid}/stat") as file:
-        return int(file.read().rpartition(")")[2].split()[1])
 
 
 def tree(marker, folder):
