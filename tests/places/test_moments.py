@@ -16,6 +16,7 @@ import calloff
 from calloff._child import moments
 from calloff._places.task.blocker import Blocker
 from calloff._places.task.interrupt import Interrupter
+from calloff._places.task.stepping import steps_of
 
 ROUNDS = 25
 KINDS = pytest.mark.parametrize("kind", sorted(bodies.KINDS))
@@ -180,3 +181,86 @@ def test_a_bad_moment_of_an_earlier_block_says_nothing_of_this_one() -> None:
         assert not interrupter._is_fit(frame, 120.0)
     finally:
         loop.close()
+
+
+Begin = Callable[[Any], object]
+
+
+def _with(lock: threading.Lock, begin: Begin) -> None:
+    begin(sys._getframe())
+    for _ in range(2):
+        with lock:
+            pass
+        with lock:
+            len("")
+
+
+def _finally(lock: threading.Lock, begin: Begin) -> None:
+    begin(sys._getframe())
+    for _ in range(2):
+        lock.acquire()
+        try:
+            len("")
+        finally:
+            lock.release()
+
+
+def _return(lock: threading.Lock, begin: Begin) -> int:
+    begin(sys._getframe())
+    with lock:
+        return len("")
+
+
+def _break(lock: threading.Lock, begin: Begin) -> None:
+    begin(sys._getframe())
+    while True:
+        with lock:
+            if not len(""):
+                break
+    len("")
+
+
+def _error(lock: threading.Lock, begin: Begin) -> None:
+    begin(sys._getframe())
+    try:
+        with lock:
+            int("no number")
+    except ValueError:
+        pass
+
+
+class _Out(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("function", [_with, _finally, _return, _break, _error])
+def test_whoever_looks_before_each_instruction_leaves_no_lock(
+    function: Callable[[threading.Lock, Begin], object],
+) -> None:
+    """An exception at the first moment that is fit from the n-th instruction on, for each n there is."""
+    for number in range(1000):
+        lock = threading.Lock()
+        if not _is_left(function, lock, number):
+            break
+        assert not lock.locked(), number
+    assert 10 < number < 999
+
+
+def _is_left(function: Callable[[threading.Lock, Begin], object], lock: threading.Lock, number: int) -> bool:
+    seen = 0
+    steps: list[Any] = []
+
+    def act(frame: Any) -> None:
+        nonlocal seen
+        seen += 1
+        if seen > number and moments.is_fit(frame, before=True):
+            steps[0].end()
+            raise _Out
+
+    try:
+        function(lock, lambda frame: steps.append(steps_of([frame], act)))
+    except _Out:
+        return True
+    finally:
+        steps[0].end()
+    return False

@@ -89,12 +89,14 @@ class Still:
         return self._count >= self._enough
 
 
-def is_fit(frame: FrameType, *, waits: bool = False, hasty: bool = False) -> bool:
+def is_fit(frame: FrameType, *, waits: bool = False, hasty: bool = False, before: bool = False) -> bool:
     """Whether an exception may be raised where `frame`, the one on top, stands now.
 
     Args:
         waits: whether it stands at a call of C that does not return; then its functions that wait may be left, too.
         hasty: whether everything may be left but what locks are made of.
+        before: whether it stands before its instruction, as for who looks at each, not at one that looks for exceptions.
+            Then it may have left a block, and not have begun yet the call that gives back what the block has used.
     """
     code = frame.f_code
     if hasty:
@@ -104,7 +106,7 @@ def is_fit(frame: FrameType, *, waits: bool = False, hasty: bool = False) -> boo
             return False
     elif code.co_name in _ENDS:
         return False
-    return not _enters(code, frame.f_lasti)
+    return not _enters(code, frame.f_lasti) and not (before and _is_to_give_back(code, frame.f_lasti))
 
 
 def is_guarded(frame: FrameType) -> bool:
@@ -197,6 +199,9 @@ _RAISES = _ops("RAISE_VARARGS", "RERAISE")
 _CONSTANTS = _ops("LOAD_CONST", "LOAD_COMMON_CONSTANT")
 _NAMES = _ops("LOAD_ATTR", "LOAD_METHOD")
 _WITHS = _ops("BEFORE_WITH", "BEFORE_ASYNC_WITH")
+_EXITS = _ops("WITH_EXCEPT_START")
+#: what puts a function and its arguments in place
+_LOADS = _CONSTANTS | _NAMES | _ops("LOAD_GLOBAL", "LOAD_DEREF", "LOAD_NAME", "PUSH_EXC_INFO", "LOAD_SMALL_INT")
 #: what may stand between a call and the block that undoes it
 _QUIET = (
     _ops(
@@ -269,6 +274,30 @@ def _enters(code: CodeType, at: int) -> bool:
     return False
 
 
+@lru_cache(1024)
+def _is_to_give_back(code: CodeType, at: int) -> bool:
+    """Whether the next call from there on gives something back, and no block is left on the way that would do it, too."""
+    raw = code.co_code
+    here = _block(code, at)
+    ahead = [at]
+    for _ in range(2 * _AHEAD):
+        if not ahead:
+            break
+        now = ahead.pop()
+        if now >= len(raw):
+            continue
+        op = raw[now]
+        if op in _EXITS or (op in _CALLS and _gives_back(code, now)):
+            if _block(code, now) == here:
+                return True
+        elif op in _QUIET or op in _LOADS:
+            if op in _BRANCHES or op == _JUMP:
+                ahead.append(_target(raw, now))
+            if op != _JUMP:
+                ahead.append(_after(raw, now))
+    return False
+
+
 def _after(raw: bytes, at: int) -> int:
     """The next instruction."""
     op, at = raw[at], at + 2
@@ -298,6 +327,8 @@ def _target(raw: bytes, at: int) -> int:
 def _gives_back(code: CodeType, at: int) -> bool:
     """Whether the call is one that must begin: the end of a ``with``, or of something that gives back by its name."""
     raw = code.co_code
+    if at >= 4 and raw[at - 4] == _PRECALL:  # and CALL are one
+        at -= 4
     before = raw[at - 6 : at]
     if len(before) == 6 and before[0] in _CONSTANTS and before[:2] * 3 == before:
         return True

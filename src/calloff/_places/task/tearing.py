@@ -44,7 +44,7 @@ class Tear:
                 self._handler = frame
                 return
             # right behind a handler that has swallowed it nothing has been taken that would have to be given back
-            if frame is not self._handler and not is_fit(frame):
+            if frame is not self._handler and not is_fit(frame, before=True):
                 return
         raise StopForced
 
@@ -63,7 +63,7 @@ class Seek:
         self._steps: Steps | None = steps_of(frames, self._act)
 
     def _act(self, frame: FrameType) -> None:
-        if not is_fit(frame):
+        if not is_fit(frame, before=True):
             return
         self.end()
         error = self._look()
