@@ -25,6 +25,10 @@ TESTS = (os.path.join("testing", "_conformance"), os.path.join("testing", "_glas
 #: what may be called, by file and function, and why
 ALLOWED = {
     (os.path.join("control", "_links.py"), "_connect"): "a socket of Unix, which does not block",
+    (
+        os.path.join("testing", "_sweep", "quiet.py"),
+        "select",
+    ): "a millisecond in place of a loop that spins, in a sweep",
     (os.path.join("_places", "looking.py"), "_look_from_outside"): "milliseconds, where a person looks",
 }
 found: list[str] = []

@@ -24,6 +24,11 @@ SEED = int(os.environ.get("CALLOFF_SEED") or time.time_ns() % 10**9)
 _AT_ONCE = 8
 
 
+def hold(seconds: float) -> None:
+    """The loop that carries the cluster's messages stands still for so long."""
+    time.sleep(seconds)
+
+
 def _is_dead(path: Path, seconds: str) -> bool:
     """The tree that began there, if it did: of one that did not come so far nothing is left either."""
     return not bodies.sleepers(seconds) and not (path.exists() and bodies.alive(int(path.read_text())))
@@ -79,7 +84,7 @@ async def _faults(cluster: Cluster, wires: Wires, rng: random.Random, count: dic
             await asyncio.sleep(pause)
             wires.release(cluster)
         elif fault == "owner":
-            cluster.post(time.sleep, pause)
+            cluster.post(hold, pause)
         elif fault == "worker":
             for worker in bodies.workers_of(pid)[:1]:
                 with suppress(ProcessLookupError):
