@@ -468,8 +468,7 @@ def every_check(counts: Counts, *, fast: bool) -> None:
     for version in (THIS, *sorted(counts.pythons)):
         Step(f"pytest on {version}", partial(tests_on, version, counts))()
     if not fast:
-        Step("pytest of the borders", partial(borders, counts))()
-        Step("pytest on engines", partial(engines, counts))()
+        Step("pytest of the borders", partial(borders, counts))()  # those of engines take long: a job of its own
 
 
 def jobs(counts: Counts) -> dict[str, list[Step]]:
