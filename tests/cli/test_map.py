@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from places.process_table import parent
+from places.process_table import below, parent
 
 MAP = [sys.executable, "-m", "calloff", "map"]
 
@@ -374,19 +374,26 @@ def test_after_sigkill_the_output_is_locked_until_the_workers_are_dead(folder):
     until(lambda: pids.exists() and pids.read_text().count("\n") == 2)
     keeping = [pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if keeps(pid, process.pid)]
     (keeper,) = [pid for pid in keeping if parent(pid) not in keeping]  # a guard just forked is called the same still
-    process.send_signal(signal.SIGSTOP)  # it would let its keeper go on
-    os.kill(keeper, signal.SIGSTOP)
+    helpers = [keeper, *below(keeper)]
+    for pid in (process.pid, *helpers):  # each of them would let its keeper go on
+        os.kill(pid, signal.SIGSTOP)
     try:
         process.kill()
-        process.communicate(timeout=30)
+        process.wait(30)  # its pipes are open in those that are stopped
         with open(folder / "out.jsonl", "rb") as file:
-            if not is_free(file):  # unless the keeper's guards have let it go on by now
-                os.kill(keeper, signal.SIGCONT)
+            assert not is_free(file)
+            send(signal.SIGCONT, helpers)
             until(lambda: is_free(file))
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(keeper, signal.SIGCONT)
+        send(signal.SIGCONT, helpers)
+        process.communicate(timeout=30)
     assert not any(os.path.exists(f"/proc/{pid}") for pid in pids.read_text().split())
+
+
+def send(number, pids):
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def keeps(pid, owner):
