@@ -112,6 +112,21 @@ async def test_interrupting() -> None:
     await asyncio.sleep(0)
 
 
+@pytest.mark.parametrize("delay", [0, 1e-9])
+async def test_what_was_overdue_at_its_entry_and_goes_on_when_interrupted_is_asked_again(delay: float) -> None:
+    """No timer stands at its deadline: there is only a call in the next turn of the loop."""
+    with pytest.raises(calloff.TimedOut):
+        scope = calloff.timeout(delay, grace=0.01)
+        time.sleep(0.01)
+        with scope:
+            try:
+                raise scope.interrupting()
+            except asyncio.CancelledError:
+                pass
+            async with asyncio.timeout(20):
+                await asyncio.sleep(60)
+
+
 def test_a_blocked_loop_is_interrupted_under_run() -> None:
     async def main() -> float:
         began = time.monotonic()

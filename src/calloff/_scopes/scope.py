@@ -272,6 +272,8 @@ class Scope:
         if self._state is _ACTIVE and self._when <= now:
             self._timers.remove(self)
             self.timer_due(now)
+        elif self._state is _EXPIRING and self.timer_at == NEVER and self.timer_bucket is None:
+            self.timer_due(now)  # it was interrupted by now, and no timer stands for the end of its grace
 
     def timer_due(self, now: float) -> None:
         """The deadline has come, or grace or the pause after it is over."""
