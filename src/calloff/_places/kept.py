@@ -272,9 +272,8 @@ class Guarded:
             return
         words = self.keeper.words()
         unborn, known = self._sent is not None, self._unread or not self.keeper.pid
-        self._guard = (
-            0  # it may be dying still, and the worker is not to die before all below it: the listener sees to that
-        )
+        # the guard may be dying still, and the worker is not to die before all below it: the listener sees to that
+        self._guard = 0
         self.close()
         if unborn and (known or self._kind != "worker"):
             told = "nothing was started" if known else "it is not known whether anything was started, which may run on"
