@@ -54,6 +54,7 @@ def httpx_transport(inner: Any = None) -> Any:
             waiting = Wire("httpx", (httpx.TimeoutException,))
             with waiting.waits():
                 response = inner.handle_request(request)
+                waiting.give_back = response.stream.close
             response.stream = Stream(response.stream, waiting)
             return response
 

@@ -42,6 +42,7 @@ def requests_adapter(**options: Any) -> Any:
             waiting = Wire("requests", timeouts)
             with waiting.waits():
                 response = super().send(request, stream, _cut(timeout, limit), *args, **kwargs)
+                waiting.give_back = response.close
             _wait_in(response.raw, waiting)
             return response
 

@@ -26,10 +26,24 @@ class Wire:
         self._asked = False
         #: finds the socket, which may be another one after a TLS handshake
         self.find: Callable[[], Any] = _nowhere
+        #: gives the connection back to its pool, as soon as there is a response that nobody would close otherwise
+        self.give_back: Callable[[], object] = _nowhere
 
     @contextmanager
     def waits(self) -> Generator[None]:
-        """A block that waits at the socket. It is asked by shutting that; a limit that has passed is the verdict."""
+        """A block that waits at the socket. It is asked by shutting that; a limit that has passed is the verdict.
+
+        A block that ends by an error gives the connection back: a stop comes where the client itself sees no error.
+        """
+        try:
+            with self._asked_by_a_stop():
+                yield
+        except BaseException:
+            self.give_back()
+            raise
+
+    @contextmanager
+    def _asked_by_a_stop(self) -> Generator[None]:
         token = wire.set(self)
         try:
             with until_left(self._shut, self._name):
