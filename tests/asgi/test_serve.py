@@ -2,6 +2,7 @@
 
 import asyncio
 import http.client
+import importlib.util
 import os
 import re
 import signal
@@ -358,3 +359,14 @@ def test_the_verb_refuses(words, status, says):
 
 def test_shutting_is_an_application():
     assert shutting.app.routes
+
+
+def test_a_uvicorn_that_does_not_fit_is_refused(monkeypatch):
+    monkeypatch.delattr("uvicorn.Server.capture_signals")
+    spec = importlib.util.find_spec("calloff.asgi._server")
+    assert spec is not None
+    assert spec.loader is not None
+    with pytest.raises(
+        ImportError, match=r"drives uvicorn 0.34 and later, and this is .*, whose Server has no capture_"
+    ):
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))

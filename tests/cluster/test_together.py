@@ -65,7 +65,8 @@ def test_it_is_seen_with_its_node(tmp_path: Path) -> None:
             rows = await asyncio.to_thread(registry.listing, Query())
             assert {row.place for row in rows.rows if row.name in "ab"} == {"cluster local-0", "cluster local-1"}
             assert all(row.where is not None and "sleep" in row.where.source for row in rows.rows if row.name in "ab")
-            assert {op.where()[0].source for op in ops} == {"node local-0", "node local-1"}
+            # a busy node may not answer at once: then it is told how long ago it was
+            assert {op.where()[0].source.partition(",")[0] for op in ops} == {"node local-0", "node local-1"}
             await asyncio.gather(*(op.stop() for op in ops))
 
     run(main())

@@ -19,7 +19,7 @@ import socket
 import sys
 from asyncio import CancelledError
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import inf
 from typing import Any, NamedTuple, TypeVar
 
@@ -29,6 +29,13 @@ except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(
         "calloff.asgi.serve needs uvicorn, which is not installed: pip install 'calloff[serve]'", name=_missing.name
     ) from _missing
+
+if _missing_parts := [name for name in ("_serve", "capture_signals", "startup") if not hasattr(uvicorn.Server, name)]:
+    raise ImportError(
+        f"calloff.asgi.serve drives uvicorn 0.34 and later, and this is {uvicorn.__version__}, whose Server has no "
+        f"{' and no '.join(_missing_parts)}: pip install 'calloff[serve]'",
+        name="uvicorn",
+    )
 
 from .._api.notify import running
 from .._api.start import start
@@ -159,6 +166,8 @@ class UvicornServer(uvicorn.Server):
         """Serve until somebody asks for the end, or this task is cancelled; the end is in order in both cases."""
         try:
             await self._serve(self.sockets)
+            if self.started:  # older ones leave a server alone that was asked to end while it started
+                await self.shutdown(self.sockets)
         except CancelledError:
             if self.started and not self._down:
                 self.ask()
@@ -177,11 +186,11 @@ class UvicornServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application, and listen."""
-        try:
+        with suppress(SystemExit):  # by which newer ones say that they can't; older ones return
             await super().startup(sockets)
-        except SystemExit:  # so uvicorn says that it can't
+        if not self.started:
             if not self._asked:
-                raise CalloffError("the server did not start: the application's lifespan startup failed") from None
+                raise CalloffError("the server did not start: the application's lifespan startup failed")
             return
         if not self._asked:
             self.front.phase = "up"
