@@ -85,8 +85,8 @@ def map(
         stall: the longest silence of an item between two reports of `progress`, in seconds.
         grace: seconds between asking an item to stop and force.
         ordered: give the results in order of the items, at the price of waiting for a slow one.
-        batch: how many items a process or thread is given at a time, by default as many as take about 50 ms. Each keeps
-            its own limit, one that has to be killed takes nobody with it, and those behind a slow one go elsewhere.
+        batch: how many items a process, thread or node is given at a time, by default as many as take about 50 ms. Each
+            keeps its own limit, one that has to be killed takes nobody with it, and those behind a slow one go elsewhere.
         within: ``within(item)`` gives an async context manager that is held from before the start of the item, with
             each attempt anew, to its confirmed end: a rate limiter, a semaphore for each host.
         retry: ``retry(outcome, attempt)`` is asked about each ending that is not `Completed` and gives the seconds until
@@ -119,7 +119,7 @@ def map(
     """
     for name in options.keys() - Options.__annotations__.keys():
         raise TypeError(f"map() got an unexpected keyword argument {name!r}")
-    plan = Plan(*_work(fn, place), **options)
+    plan = Plan(*_work(fn, place), **options, where=place)
     if not hasattr(items, "__aiter__") and not hasattr(items, "__iter__"):
         raise TypeError(f"items must be an iterable or an async iterable, not {items!r:.100}")
     journal = None
@@ -149,6 +149,11 @@ def _lane(window: Window, start: Callable[..., Operation[Any]]) -> Lane:
         from .._map.in_threads import InThreads
 
         return InThreads(window, start, plan.batch)
+    elif plan.place == "elsewhere" and not singly and not is_async(plan.function):
+        lane = getattr(plan.where, "_lane", None)
+        if lane is not None:
+            made: Lane = lane(window, start)
+            return made
     return Singly(window, start)
 
 

@@ -33,7 +33,7 @@ from typing import Any
 from .answers import in_one
 from .memory import bounded
 
-__all__ = ["COUNT", "END_HERE", "ERROR", "HEAD", "MARK", "PLAIN", "RECORD", "SIZE", "VALUE", "one", "run"]
+__all__ = ["COUNT", "END_HERE", "ERROR", "HEAD", "MARK", "PLAIN", "RECORD", "SIZE", "VALUE", "from_afar", "one", "run"]
 
 #: at the head of a spool: how many results there are, and where they end; how many items have begun; when the last of them
 #: did; where those results end that may be told; since when the first item ran; whether the item that runs is the last
@@ -155,6 +155,12 @@ def run(
                 break  # it was a slow one, and those behind it have gone elsewhere
             began = now
     return None
+
+
+def from_afar(path: str, call: bytes) -> tuple[int, bytes] | None:
+    """Do the same for an owner on another machine, who does not know the spool: its agent here has it, and reads it."""
+    function, items, limit, name = pickle.loads(call)
+    return run(function, items, path, limit, name)
 
 
 def _note_forks() -> None:

@@ -261,8 +261,11 @@ class Batch:
 
     def _hand_back(self) -> None:
         """Those behind a slow item are not to wait for it."""
-        count = self.take_back()
-        if count:
+        self._take(self.take_back())
+
+    def _take(self, count: int) -> None:
+        """So many at the end are to go elsewhere."""
+        if count > 0:
             flights = self._flights[-count:]
             del self._flights[-count:]
             self._lane.window.back(flights)

@@ -4,7 +4,7 @@ import marshal
 import pickle
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from .._child.batch import ERROR, PLAIN, one, run
 from .._operation.operation import Operation
@@ -18,16 +18,21 @@ from .sent import Call, Sent
 from .spool import Spool, has_children
 from .window import Window
 
-__all__ = ["InProcesses"]
+__all__ = ["InProcesses", "ProcessBatch"]
 
 
 class InProcesses(Batches):
     """The lane of a blocking function in processes."""
 
     def __init__(
-        self, window: Window, start: Callable[..., Operation[Any]], sent: Sent, batch: int | Literal["auto"]
+        self,
+        window: Window,
+        start: Callable[..., Operation[Any]],
+        sent: Sent,
+        batch: int | Literal["auto"],
+        make: Callable[[Batches, list[Flight]], Batch] | None = None,
     ) -> None:
-        super().__init__(window, start, batch, _Batch)
+        super().__init__(window, start, batch, make or _SpooledBatch)
         self.limit = window.plan.timeout
         self.sent = sent
         self.spools: list[Spool] = []
@@ -48,50 +53,49 @@ class InProcesses(Batches):
             self.spools.pop().close()
 
 
-class _Batch(Batch):
+class Results(Protocol):
+    """Where a batch reads how far it is: a spool, or what a node tells of one."""
+
+    def first(self) -> float:
+        """Since when the first item ran; 0 before."""
+        ...
+
+    def began(self) -> float:
+        """Since when an item runs; 0 between two items."""
+        ...
+
+    def has_more(self) -> bool:
+        """Whether there are results that were not read."""
+        ...
+
+    def read(self, *, all_of_it: bool) -> Iterator[tuple[float, int, bytes]]:
+        """The results that have come since the last look."""
+        ...
+
+
+class ProcessBatch(Batch):
+    """A batch in a worker, here or elsewhere: what its results mean."""
+
+    results: Results
+
     def __init__(self, lane: Batches, flights: list[Flight]) -> None:
         super().__init__(lane, flights)
         assert isinstance(lane, InProcesses)
-        self._sent = sent = lane.sent
+        self._sent: Sent = lane.sent
         #: results that are unpickled in a thread, since that may take long
         self._aside: dict[Flight, Any] = {}
-        self._spools = lane.spools
-        self._spool = spool = lane.spools.pop() if lane.spools else Spool()
-        spool.clear()
-        try:
-            args = sent.data, sent.sealed(flights), spool.path, lane.limit, sent.name, sent.memory
-            work = Call(sent, partial(_packed, args), self.heard)
-            self.operation = lane.start(work, grace=lane.grace, patience=lane.window.plan.patience)
-        except BaseException:
-            spool.close()
-            raise
-        self.look_if_it_begins()
 
     def first(self) -> float:
-        return self._spool.first()
+        return self.results.first()
 
     def began(self) -> float:
-        return self._spool.began()
+        return self.results.began()
 
     def has_more(self) -> bool:
-        return self._spool.has_more()
+        return self.results.has_more()
 
     def read(self, *, all_of_it: bool) -> Iterator[tuple[float, int, Any]]:
-        return self._spool.read(all_of_it=all_of_it)
-
-    def may_tell_all(self) -> bool:
-        return not has_children(self.operation.body)
-
-    def take_back(self) -> int:
-        behind = len(self._flights) - self._told - self._spool.untold() - 1
-        return behind if behind > 0 and self._spool.end_here() else 0
-
-    def land(self, outcome: Outcome[Any]) -> None:
-        super().land(outcome)
-        if isinstance(outcome, Abandoned):
-            self._spool.close()  # something may still write to it
-        else:
-            self._spools.append(self._spool)
+        return self.results.read(all_of_it=all_of_it)
 
     def outcome_of(self, flight: Flight, kind: int, data: bytes, report: Any) -> Outcome[Any] | None:
         if kind == PLAIN:
@@ -138,6 +142,41 @@ class _Batch(Batch):
     def wait_no_longer(self, why: str) -> None:
         for flight in tuple(self._aside):
             self._unpickled(flight, None, CalloffError(f"its result was not unpickled: {why}"))
+
+
+class _SpooledBatch(ProcessBatch):
+    """A batch in a worker of this machine, which writes into memory that we read."""
+
+    def __init__(self, lane: Batches, flights: list[Flight]) -> None:
+        super().__init__(lane, flights)
+        assert isinstance(lane, InProcesses)
+        sent = lane.sent
+        self._spools = lane.spools
+        self._spool = lane.spools.pop() if lane.spools else Spool()
+        self.results = self._spool
+        self._spool.clear()
+        try:
+            args = sent.data, sent.sealed(flights), self._spool.path, lane.limit, sent.name, sent.memory
+            work = Call(sent, partial(_packed, args), self.heard)
+            self.operation = lane.start(work, grace=lane.grace, patience=lane.window.plan.patience)
+        except BaseException:
+            self._spool.close()
+            raise
+        self.look_if_it_begins()
+
+    def may_tell_all(self) -> bool:
+        return not has_children(self.operation.body)
+
+    def take_back(self) -> int:
+        behind = len(self._flights) - self._told - self._spool.untold() - 1
+        return behind if behind > 0 and self._spool.end_here() else 0
+
+    def land(self, outcome: Outcome[Any]) -> None:
+        super().land(outcome)
+        if isinstance(outcome, Abandoned):
+            self._spool.close()  # something may still write to it
+        else:
+            self._spools.append(self._spool)
 
 
 def _packed(args: tuple[Any, ...]) -> Packed:

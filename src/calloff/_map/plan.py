@@ -54,6 +54,7 @@ class Plan:
         name: that of the function or program.
         target: what runs, in words that are the same in the next run; a part of the keys in the output.
         function: the function; for a command the template, or what stands for it.
+        where: the place itself, when that is "elsewhere".
         max_failures: how many endings other than `Completed` are borne, or the share of them; ``None`` for any number.
     """
 
@@ -78,6 +79,7 @@ class Plan:
     output: str | os.PathLike[str] | None = None
     resume: bool | Literal["failed"] = False
     key: Callable[[Any], str] | None = None
+    where: Any = None
 
     def __post_init__(self) -> None:
         self.jobs = count(self.jobs, "jobs")

@@ -44,14 +44,14 @@ class Spool:
         first: float = self._head()[4]
         return first
 
-    def _running(self) -> tuple[int, float]:
+    def running(self) -> tuple[int, float]:
         """The number of the item that runs, from 1, and since when, on the clock of the worker; zeros between two items."""
         _, begun, began, *_ = self._head()
         return (begun, began) if begun > self._head()[0] >> COUNT else (0, 0.0)
 
     def began(self) -> float:
         """Since when an item runs, on the clock of the worker; 0 between two items."""
-        return self._running()[1]
+        return self.running()[1]
 
     def has_more(self) -> bool:
         """Whether there are results that were not read."""
@@ -64,10 +64,10 @@ class Spool:
 
     def end_here(self) -> bool:
         """Have the worker go no further than the item that runs; ``False`` when it may have begun the next one."""
-        number, _ = self._running()
+        number, _ = self.running()
         self._memory[END_HERE] = 1
         os.sched_yield()  # a call of the system: what was written is seen before what follows is read
-        return number != 0 and number == self._running()[0]
+        return number != 0 and number == self.running()[0]
 
     def read(self, *, all_of_it: bool) -> Iterator[tuple[float, int, bytes]]:
         """The results that have come since the last look: when the item ended, what the result is, and itself."""
@@ -80,6 +80,18 @@ class Spool:
             self._at = at + length
             self._told += 1
             yield ended, kind, memory[at : self._at]
+
+    def news(self, *, all_of_it: bool) -> tuple[tuple[Any, ...], bytes]:
+        """Of the head what a reader elsewhere wants, and what was written since the last look.
+
+        Returns:
+            The number of results, the number and the beginning of the item that runs, where those results end that may be
+            told, since when the first item ran; and the bytes of the results that have come.
+        """
+        results, _, _, certain, first, _ = self._head()
+        end = results & _WHERE
+        new, self._at = self._memory[self._at : end], end
+        return (results >> COUNT, *self.running(), end if all_of_it else certain, first), new
 
     def close(self) -> None:
         """Give back the memory."""

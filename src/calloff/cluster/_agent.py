@@ -23,6 +23,7 @@ from .._places import keepers
 from .._places.process.place import process
 from .._version import __version__
 from . import _leasefile
+from ._batchjobs import BatchJob
 from ._frames import Frames
 from ._jobs import Jobs
 from ._stream import Stream
@@ -68,6 +69,7 @@ class Agent:
             "limit": self.jobs.limit,
             "force": self.jobs.force,
             "look": self.jobs.look,
+            "spool": self.jobs.spool,
             "beat": self._beat,
             "witness": self._witness,
         }
@@ -104,6 +106,8 @@ class Agent:
         for (kind, *parts), body, buffers in self._frames.feed(data):
             if kind == "start":
                 self.jobs.start(*parts, data=body, buffers=buffers)
+            elif kind == "batch":
+                self.jobs.start(*parts, data=body, buffers=buffers, kind=BatchJob)
             elif kind == "bye":
                 self._end()
             else:

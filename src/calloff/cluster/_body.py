@@ -63,6 +63,8 @@ class ClusterBody(ProcessBody):
 
     __slots__ = ("_answer", "_seen", "_seen_at", "cluster", "labels", "link", "token")
     place = "cluster"
+    #: the frame that begins it
+    frame = "start"
 
     def __init__(
         self,
@@ -105,7 +107,7 @@ class ClusterBody(ProcessBody):
         data, buffers = self.packed
         self.packed: Packed | None = None
         left, force = self._limits()
-        meta = ("start", self.token, tuple(sink.ref), link.valid(), left, force, self.stamp, self.luggage)
+        meta = (self.frame, self.token, tuple(sink.ref), link.valid(), left, force, self.stamp, self.luggage)
         self.cluster.post(link.write, frame(meta, data, buffers))
 
     def ask(self, text: str) -> RawStack | None:
@@ -153,6 +155,12 @@ class ClusterBody(ProcessBody):
         assert link is not None
         self.cluster.post(link.send, kind, self.token, *parts)
 
+    def refused_start(self) -> None:
+        """Nothing of it was begun, and that is certain."""
+
+    def spooled(self, news: tuple[Any, ...], data: bytes) -> None:
+        """A batch has got on; no other body hears that."""
+
     # --- looking at it
 
     def look(self) -> None:
@@ -198,7 +206,9 @@ class ClusterBody(ProcessBody):
         """A frame about this body."""
         kind, _, *parts = meta
         sink = self.sink
-        if kind == "done":
+        if kind == "spooled":
+            self.spooled(tuple(parts), data)
+        elif kind == "done":
             self._let_go(link)
             self.finish(parts[0], data, buffers, parts[1], tuple(parts[2]))
         elif kind == "located":
@@ -224,6 +234,7 @@ class ClusterBody(ProcessBody):
         elif kind == "lost":
             self.lost(link, "its lease was over, and it has ended everything")
         elif kind == "refused-start":
+            self.refused_start()
             self._let_go(link)
             sink.raised(NodeLost(f"{self.name} was not begun on node {link.node.name}: {parts[0]}"))
 

@@ -88,6 +88,13 @@ class Nodes:
         assert cluster is not None
         return ClusterWork(cluster, self._labels, (fn, args, kwargs), _name(fn))
 
+    def _lane(self, window: Any, start: Callable[..., Any]) -> Any:
+        """How a map gives several items at a time to a node."""
+        from ._batches import OnNodes
+
+        assert self._cluster is not None
+        return OnNodes(window, start, self._cluster, self._labels)
+
     def on(self, *labels: str) -> "Nodes":
         """Those of these nodes that have all the labels; the name of a node is a label, too."""
         return Nodes(self._cluster, (*self._labels, *labels))

@@ -46,6 +46,7 @@ class Jobs:
         *,
         data: bytes,
         buffers: list[Any],
+        kind: "type[Job] | None" = None,
     ) -> None:
         """Begin it, unless it was begun before, was called off meanwhile, or comes too late."""
         agent = self._agent
@@ -62,9 +63,9 @@ class Jobs:
         if agent.is_over() or now() > valid:
             agent.tell("refused-start", token, "it came when the lease was over")
             return
-        job = self._jobs[token] = Job(agent, token, ref)
+        job = self._jobs[token] = (kind or Job)(agent, token, ref)
         job.limit(left, force)
-        body = job.body = _Relayed((data, [PickleBuffer(each) for each in buffers]), ref[1], (), stamp)
+        body = job.body = _Relayed((job.packed(data), [PickleBuffer(each) for each in buffers]), ref[1], (), stamp)
         body.luggage = luggage
         try:
             body.begin(job)
@@ -98,6 +99,11 @@ class Jobs:
         if (job := self._jobs.get(token)) is not None:
             job.body.force()
 
+    def spool(self, token: int, what: int, number: int, limit: float | None, grace: float) -> None:
+        """Look at how far a batch is, and do something about it if that holds here."""
+        if (job := self._jobs.get(token)) is not None:
+            job.spool(what, number, limit, grace)
+
     def look(self, token: int) -> None:
         """Tell where it is."""
         if (job := self._jobs.get(token)) is not None:
@@ -129,6 +135,13 @@ class Job(Sink):
         self._deadline: float | None = None
         self._force_at: float | None = None
         self._reason: Reason | None = None
+
+    def packed(self, data: bytes) -> bytes:
+        """The call for the worker."""
+        return data
+
+    def spool(self, what: int, number: int, limit: float | None, grace: float) -> None:
+        """Asked of batches only."""
 
     def limit(self, left: float | None, force: float | None) -> None:
         """The deadline, and when force is due, in seconds from now."""
