@@ -88,3 +88,17 @@ def workers_of(agent: int) -> list[int]:
             elif comm == "calloff-worker":
                 workers.append(int(name))
     return [worker for worker in workers if parents.get(parents[worker]) in keepers]
+
+
+def titled(title: str) -> list[int]:
+    """The processes whose command line begins with that."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                line = Path(f"/proc/{name}/cmdline").read_bytes()
+            except OSError:
+                continue
+            if line.startswith(title.encode()):
+                found.append(int(name))
+    return found

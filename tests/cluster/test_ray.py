@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -23,8 +24,8 @@ ray: Any = pytest.importorskip("ray", reason="ray is not installed")
 #: Ray leaves files and warnings of its own
 pytestmark = pytest.mark.filterwarnings("ignore")
 TESTS = str(Path(__file__).parent.parent)
-#: seconds that are granted to Ray for what it does by itself
-_RAY = 60
+#: seconds that are granted to Ray for what it does by itself, and until it has come up: it gives up after 30 each time
+_RAY, _UP = 60, 180
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def engine() -> Iterator[Any]:
     from ray.cluster_utils import Cluster as Nodes
 
     os.environ.update(PYTHONPATH=TESTS, RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0", RAY_USAGE_STATS_ENABLED="0")
-    bound = time.monotonic() + _RAY
+    bound = time.monotonic() + _UP
     while time.monotonic() < bound:
         nodes = Nodes()
         try:
@@ -76,15 +77,14 @@ def test_its_work_is_accounted_to_the_engine(engine: Any) -> None:
     run(main())
 
 
-def test_no_cpus_are_free(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_cpus_are_free(engine: Any) -> None:
     async def main() -> None:
         with pytest.raises(calloff.CalloffError, match="not schedulable"):
             async with calloff.cluster.ray(num_cpus=100):
                 pass
         async with calloff.cluster.ray(num_cpus=2) as cluster:
             assert {node.state for node in cluster.nodes()} == {"up"}
-            monkeypatch.setattr("calloff.cluster._ray._PLACING", 10.0)
-            async with calloff.cluster.ray(num_cpus=2, lease=20) as other:
+            async with calloff.cluster.ray(num_cpus=2, lease=20, connect=10) as other:
                 found = [node.why for node in other.nodes() if node.state == "unreachable"]
                 assert found
                 assert "are 2 CPUs free?" in found[0]
@@ -137,6 +137,26 @@ def test_a_driver_is_killed(engine: Any, tmp_path: Path) -> None:
             driver.kill()
             driver.wait()
         await until(lambda: not bodies.alive(pid) and not bodies.sleepers(seconds), "nothing is left", 3 + SLACK)
+
+    run(main())
+
+
+def test_a_worker_of_ray_is_killed(engine: Any, tmp_path: Path) -> None:
+    """That of the actor which has the stream: the agent is a process of its own, and ends with that."""
+
+    async def main() -> None:
+        async with calloff.cluster.ray(num_cpus=0.1, lease=5) as cluster:
+            tree = Tree(cluster, tmp_path, new_seconds())
+            await tree.begun()
+            workers = bodies.titled("ray::_Actor")
+            assert len(workers) >= 2
+            for pid in workers:
+                os.kill(pid, signal.SIGKILL)
+            outcome = await asyncio.wait_for(tree.op.outcome(), _RAY)
+            assert tree.is_dead(), "it was called ended while it lived"
+            assert isinstance(outcome, calloff.Failed)
+            assert isinstance(outcome.error, NodeLost)
+            assert await calloff.call(cluster.process(bodies.add, 1, 2)) == 3, "the nodes are used again"
 
     run(main())
 

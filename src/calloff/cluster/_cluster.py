@@ -110,15 +110,19 @@ class Cluster(Nodes):
         carrier: how to reach the nodes.
         lease: seconds without a beat of this program after which a node kills all that runs there for it; also how long
             it takes at most until a node that is lost is told of.
+        connect: seconds that an agent may take until it answers; a node that takes longer is tried again.
         send_path: whether the nodes import from where this program does; for nodes on this very machine.
     """
 
-    def __init__(self, carrier: Carrier, *, lease: float = 10.0, send_path: bool = False) -> None:
+    def __init__(
+        self, carrier: Carrier, *, lease: float = 10.0, connect: float = 30.0, send_path: bool = False
+    ) -> None:
         super().__init__(self, ())
         self._carrier = carrier
         self._lease = delay(lease, "lease")
         if not 0.2 <= self._lease <= 86400:
             raise ValueError(f"lease must be from 0.2 to 86400 seconds, not {lease!r}")
+        self.connect: float = delay(connect, "connect")
         self._send_path = send_path
         self._io: Io | None = None
         self._keeps: list[Keep] = []

@@ -53,7 +53,7 @@ class Keep:
     async def _connect(self) -> CalloffError | None:
         link = Link(self.node, self._lease, self._up, self._saw, self._awake)
         try:
-            await link.open(self._carrier, self._path, self._cwd)
+            await link.open(self._carrier, self._path, self._cwd, self._cluster.connect)
         except CalloffError as error:
             self.why = str(error)
             return error

@@ -28,8 +28,6 @@ __all__ = ["SKEW", "Link"]
 SKEW = 1.0
 #: how much faster our clock may go than that of the node
 _DRIFT = 0.01
-#: seconds that a connection may take until the agent says hello
-_CONNECT = 30.0
 #: beats in the time of a lease
 _BEATS = 5
 
@@ -78,15 +76,15 @@ class Link:
         self.ended: asyncio.Future[None] = loop.create_future()
         self._witnessed: dict[str, asyncio.Future[bool]] = {}
 
-    async def open(self, carrier: "Carrier", path: list[str] | None, cwd: str | None) -> "Link":
-        """Connect, and agree.
+    async def open(self, carrier: "Carrier", path: list[str] | None, cwd: str | None, connect: float) -> "Link":
+        """Connect, and agree; within `connect` seconds the agent has to say hello.
 
         Raises:
             NodeRefused: its Python or calloff is another one.
             CalloffError: there is no agent to be had.
         """
         try:
-            async with asyncio.timeout(_CONNECT):
+            async with asyncio.timeout(connect):
                 self._boot = carrier.boot()
                 self._wire = await carrier.open(self.node, self._heard, self._ended)
                 if self._boot is not None:
@@ -94,7 +92,7 @@ class Link:
                 await self._hello
         except TimeoutError:
             self.close()
-            raise CalloffError(f"node {self.node.name}: no agent answered within {_CONNECT:g} s") from None
+            raise CalloffError(f"node {self.node.name}: no agent answered within {connect:g} s") from None
         except OSError as error:
             self.close()
             raise CalloffError(f"node {self.node.name}: {error}") from error

@@ -17,8 +17,6 @@ from ._words import Node, Wire
 __all__ = ["ray"]
 
 _numbers = itertools.count(1)
-#: seconds that Ray may take to place an actor, which waits for as long as its CPUs are not free
-_PLACING = 20.0
 #: seconds that an actor may take to let go of its agent, before it is killed
 _CLOSING = 0.7
 #: what every node has
@@ -33,6 +31,7 @@ def ray(
     num_gpus: float = 0,
     resources: Mapping[str, float] | None = None,
     lease: float = 10.0,
+    connect: float = 30.0,
 ) -> Cluster:
     """Run functions on the nodes of a Ray cluster: ``calloff.cluster.ray()``.
 
@@ -49,6 +48,8 @@ def ray(
         num_gpus: how many GPUs of each node; its functions see those.
         resources: how much of other resources of each node, by their names.
         lease: seconds without a beat of this program after which a node kills all that runs there for it.
+        connect: seconds that Ray may take to place an actor on a node, which waits while its CPUs are not free, and the
+            agent there to answer.
 
     Raises:
         ImportError: ray is not installed.
@@ -63,12 +64,15 @@ def ray(
             raise ValueError(f"{name} must be 0 or more, not {value!r}")
     Node("any", slots)  # which says what slots may be
     options = {"num_gpus": num_gpus, "resources": dict(resources or {})}
-    return Cluster(_Ray(address, slots, num_cpus, options), lease=lease)
+    return Cluster(_Ray(address, slots, num_cpus, options, connect), lease=lease, connect=connect + 10.0)
 
 
 class _Ray:
-    def __init__(self, address: str | None, slots: int | None, cpus: float | None, options: dict[str, Any]) -> None:
+    def __init__(
+        self, address: str | None, slots: int | None, cpus: float | None, options: dict[str, Any], placing: float
+    ) -> None:
         self._address, self._slots, self._cpus, self._options = address, slots, cpus, options
+        self._placing = placing
         self._ids: dict[str, str] = {}
         self._connected = False
         self._wires: list[Polled] = []
@@ -99,11 +103,13 @@ class _Ray:
         actor: Any = None
         try:
             actor = await loop.run_in_executor(None, self._actor, node, cpus)
-            async with asyncio.timeout(_PLACING):
+            async with asyncio.timeout(self._placing):
                 await actor.open.remote(number)
         except TimeoutError:
             await loop.run_in_executor(None, self._kill, actor)
-            raise OSError(f"Ray has not placed an agent there within {_PLACING:g} s: are {cpus:g} CPUs free?") from None
+            raise OSError(
+                f"Ray has not placed an agent there within {self._placing:g} s: are {cpus:g} CPUs free?"
+            ) from None
         except Exception as error:
             if actor is not None:
                 await loop.run_in_executor(None, self._kill, actor)
