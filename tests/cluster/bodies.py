@@ -49,6 +49,15 @@ def large(data: bytes) -> bytes:
     return data + b"!"
 
 
+def note(item: tuple[Path, int]) -> int:
+    path, number = item
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.write(file, b"%d\n" % number)
+    os.close(file)
+    time.sleep(0.002)
+    return number
+
+
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"

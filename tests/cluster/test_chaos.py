@@ -35,8 +35,11 @@ def _is_dead(path: Path, seconds: str) -> bool:
 
 
 async def _one(cluster: Cluster, rng: random.Random, number: int, folder: Path, told: dict[str, int]) -> None:
-    sort = rng.choice(("add", "sleep", "tree"))
+    sort = rng.choice(("add", "sleep", "tree", "map"))
     seconds, path = f"85{os.getpid()}.{number}", folder / str(number)
+    if sort == "map":
+        await _map(cluster, rng, path, told)
+        return
     grace = rng.choice((0, 0.2))
     op: calloff.Operation[Any]
     if sort == "add":
@@ -60,6 +63,22 @@ async def _one(cluster: Cluster, rng: random.Random, number: int, folder: Path, 
     else:
         await until(lambda: op not in calloff.operations(), "what was abandoned has ended, too")
         assert _is_dead(path, seconds), "its late end was told, and it lives"
+
+
+async def _map(cluster: Cluster, rng: random.Random, path: Path, told: dict[str, int]) -> None:
+    """Items in batches: each has one ending, a true one, and none runs twice."""
+    items = [(path, number) for number in range(40)]
+    outcomes = await calloff.map(bodies.note, items, place=cluster, jobs=2, batch=rng.choice((5, 20)), grace=0.2)
+    ran = path.read_text().split() if path.exists() else []
+    assert len(ran) == len(set(ran)), "an item has run twice"
+    for number, outcome in enumerate(outcomes):
+        if isinstance(outcome, calloff.Completed):
+            assert outcome.value == number
+            assert str(number) in ran
+        else:
+            assert isinstance(outcome, calloff.Failed), outcome
+            assert isinstance(outcome.error, calloff.WorkerDied), repr(outcome.error)
+    told["map"] = told.get("map", 0) + 1
 
 
 async def _faults(cluster: Cluster, wires: Wires, rng: random.Random, count: dict[str, int]) -> None:
