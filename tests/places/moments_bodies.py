@@ -1,10 +1,14 @@
 """Work that takes and gives back locks as fast as it can, in each way in which that is done."""
 
 import queue
+import signal
 import threading
 from collections.abc import Callable
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+from calloff._child.wire import ASK
 
 __all__ = ["KINDS", "is_left", "make"]
 
@@ -75,6 +79,11 @@ def make(kind: str) -> tuple[Callable[..., None], Any]:
 def is_left(thing: Any) -> bool:
     """Whether nobody can take it any more."""
     lock = thing.mutex if isinstance(thing, queue.Queue) else thing
+    inner = getattr(
+        lock, "_cond", None
+    )  # of a semaphore: whoever tries that one waits for its mutex, whatever is asked
+    if inner is not None and is_left(inner):
+        return True
     if not lock.acquire(blocking=False):
         return True
     lock.release()
@@ -96,6 +105,43 @@ def run_in_worker(kind: str, mark: str) -> None:
             open(mark, "w").close()
 
     body(thing, started)
+
+
+def run_in_worker_and_look(kind: str, told: str) -> None:
+    """Writes into the file `told` what it saw after it was stopped, if it had begun."""
+    body, thing = make(kind)
+    begun: list[int] = []
+    try:
+        body(thing, lambda: begun or begun.append(1))
+    finally:
+        if begun:
+            Path(told).write_text("left" if is_left(thing) else "free")
+
+
+def gives_back_most_of_the_time(mark: str) -> None:
+    """Nothing may be raised in what gives back; it is outside of that for a moment now and then."""
+    inside: list[int] = []
+
+    def release() -> None:
+        inside.append(1)
+        for _ in range(9000):
+            pass
+        inside.pop()
+
+    try:
+        open(mark, "w").close()
+        while True:
+            release()
+            for _ in range(1000):
+                pass
+    finally:
+        Path(mark).write_text("inside" if inside else "outside")
+
+
+def seen_before_in_worker() -> object:
+    """What the worker knows of where a function stood when it was looked at: of an earlier one, nothing."""
+    worker: Any = signal.getsignal(ASK)
+    return worker.__self__._still._at
 
 
 def is_left_in_worker() -> bool:

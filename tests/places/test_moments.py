@@ -76,6 +76,19 @@ async def test_a_process_asked_at_random_moments_leaves_no_lock(kind: str, tmp_p
     assert left == 0
 
 
+async def test_a_process_that_seldom_stands_where_it_may_be_asked_is_looked_at_often(tmp_path: Path) -> None:
+    """A tenth of the time: ten looks a second would not find that within the second that it has at most."""
+    for number in range(5):
+        mark = tmp_path / str(number)
+        op = calloff.start(calloff.process(bodies.gives_back_most_of_the_time, str(mark)))
+        while not mark.exists():
+            await asyncio.sleep(0.001)
+        outcome = await op.stop(grace=30)
+        assert outcome.report.rung is calloff.Rung.ASKED, outcome
+        assert mark.read_text() == "outside"
+        assert await calloff.call(calloff.process(bodies.seen_before_in_worker)) is None
+
+
 def test_a_wait_for_a_lock_is_interrupted(arun: Callable[..., Any]) -> None:
     """Whoever waits has taken nothing."""
     lock = threading.Lock()

@@ -9,10 +9,11 @@ import argparse
 import asyncio
 import random
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,12 @@ import calloff
 from calloff._words.policy import DEFAULT
 
 KINDS = sorted(bodies.KINDS)
+#: processes that work side by side: their rounds are waits more than work
+AT_ONCE = 8
 Round = Callable[[str, random.Random], Awaitable[bool | None]]
+
+_folder = Path()  # where workers tell what they saw
+_numbers = count()
 
 
 async def coroutine(kind: str, chance: random.Random) -> bool | None:
@@ -58,42 +64,34 @@ async def thread(kind: str, chance: random.Random) -> bool:
     return bodies.is_left(thing)
 
 
-#: in a worker: the number of the round in which its last thing was used
-_last: list[int] = []
-_numbers = count(1)
-
-
-def run_in_worker(kind: str, number: int) -> None:
-    body, thing = bodies.make(kind)
-    bodies.last[:] = [thing]
-    _last[:] = [number]
-    body(thing, int)
-
-
-def look_in_worker(number: int) -> bool | None:
-    """``None`` in a worker that has not begun that round."""
-    return bodies.is_left_in_worker() if _last == [number] else None
-
-
 async def process(kind: str, chance: random.Random) -> bool | None:
-    """In one worker at a time. Who looks has to be who has worked; now and then that one is replaced in between."""
-    number = next(_numbers)
-    op = calloff.start(calloff.process(run_in_worker, kind, number))
+    """The worker looks by itself, since its next work may be given to another one."""
+    told = _folder / str(next(_numbers))
+    op = calloff.start(calloff.process(bodies.run_in_worker_and_look, kind, str(told)))
     while str(op.state) == "pending":
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.0001)
     await asyncio.sleep(chance.random() * 0.004)
     outcome = await op.stop(grace=30)
     assert outcome.report is not None
-    if not outcome.report.started:
+    if not told.exists():  # it was stopped before the work had begun
         return None
     assert outcome.report.rung is calloff.Rung.ASKED, outcome
-    return await calloff.call(calloff.process(look_in_worker, number))
+    found = told.read_text()
+    told.unlink()
+    return found == "left"
 
 
 async def rounds(place: Round, number_of_rounds: int, seed: int) -> Counter[str]:
-    chance = random.Random(seed)
     left: Counter[str] = Counter()
-    for number in range(number_of_rounds):
+    numbers = iter(range(number_of_rounds))
+    async with asyncio.TaskGroup() as group:
+        for part in range(AT_ONCE if place is process else 1):
+            group.create_task(_some_of(place, numbers, random.Random(f"{seed} {part}"), left))
+    return +left
+
+
+async def _some_of(place: Round, numbers: Iterator[int], chance: random.Random, left: Counter[str]) -> None:
+    for number in numbers:
         kind = KINDS[number % len(KINDS)]
         try:
             found = None
@@ -102,7 +100,6 @@ async def rounds(place: Round, number_of_rounds: int, seed: int) -> Counter[str]
             left[kind] += found
         except AssertionError as error:
             left[f"{kind}: {error}"] += 1
-    return +left
 
 
 def main() -> int:
@@ -111,7 +108,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--place", action="append", choices=["coroutine", "thread", "process"])
     options = parser.parse_args()
-    calloff.process.configure(size=1)
+    with tempfile.TemporaryDirectory() as folder:
+        global _folder
+        _folder = Path(folder)
+        return run(options)
+
+
+def run(options: argparse.Namespace) -> int:
+    calloff.process.configure(size=AT_ONCE)
     # A loop counts as blocked after a millisecond, and threads take turns sooner: thousands of rounds are to be seen.
     object.__setattr__(DEFAULT, "slack", 0.001)
     sys.setswitchinterval(0.0002)

@@ -39,6 +39,8 @@ _LEASED = 1.0
 #: seconds until a worker is asked again (its event loop may be blocked, a module be imported), and how many at most
 #: after further times: as long as the asking has not arrived, and then
 _AGAIN, _AGAIN_AT_MOST, _LOOK_AT_MOST = 0.025, 0.1, 0.8
+#: and where it was found busy with a lock, which it will have given back in a moment
+_HELD = 0.003
 #: seconds of trying to kill before the survivors are told; and between two attempts afterwards, at most
 _PATIENCE, _LONG_PAUSE = 0.7, 1.0
 #: no signal for a socket that nobody reads any more
@@ -301,8 +303,9 @@ class Guard:
             self._tell("refused", self._job)
         elif self._reaper.status is None and page.done < self._job:
             self._signal_work(self._signal)
-            self._pausing = min(2 * self._pausing, _LOOK_AT_MOST if page.heard == self._job else _AGAIN_AT_MOST)
-            self._again = now + self._pausing
+            heard = page.heard == self._job
+            self._pausing = min(2 * self._pausing, _LOOK_AT_MOST if heard else _AGAIN_AT_MOST)
+            self._again = now + (_HELD if page.held == self._job and not heard else self._pausing)
 
     def _is_over(self) -> bool:
         return self._lease is not None and self._lease.left() <= 0

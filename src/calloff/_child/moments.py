@@ -74,13 +74,13 @@ class Still:
     def __init__(self, enough: int = PATIENCE, *, own: bool = False) -> None:
         self._own = own
         self._slept: int | None = None
-        self._at: tuple[int, int] | None = None
+        self._at: tuple[int, CodeType, int] | None = None
         self._count = 0
         self._enough = enough
 
     def look(self, frame: FrameType) -> bool:
         """Note one more; whether it waits there."""
-        at = id(frame), frame.f_lasti
+        at = id(frame), frame.f_code, frame.f_lasti
         slept, before = _sleeps(), self._slept
         rested = self._own and before is not None and slept is not None and slept <= before
         self._slept = slept

@@ -22,8 +22,8 @@ __all__ = ["Page"]
 _NUMBER = Struct("<Q")
 _LENGTH = Struct("<I")
 _TIME = Struct("<d")
-_FIELDS = 12
-_ASKED, _DONE, _BEGUN, _NOTED, _HEARD, _REFUSED, _LIMITED, _DEADLINE, _LAUNCHED, _STATUS, _SIZE, _REASON = range(
+_FIELDS = 13
+_ASKED, _DONE, _BEGUN, _NOTED, _HEARD, _REFUSED, _LIMITED, _DEADLINE, _LAUNCHED, _STATUS, _HELD, _SIZE, _REASON = range(
     0, 8 * _FIELDS, 8
 )
 #: what is added to a status, which may be the number of a signal below zero: 0 means none
@@ -127,6 +127,15 @@ class Page:
     @heard.setter
     def heard(self, number: int) -> None:
         _NUMBER.pack_into(self._memory, _HEARD, number)
+
+    @property
+    def held(self) -> int:
+        """The guard: the last job whose function was found where it must not be interrupted."""
+        return int(_NUMBER.unpack_from(self._memory, _HELD)[0])
+
+    @held.setter
+    def held(self, number: int) -> None:
+        _NUMBER.pack_into(self._memory, _HELD, number)
 
     @property
     def refused(self) -> int:

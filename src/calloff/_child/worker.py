@@ -52,6 +52,8 @@ __all__ = ["launch"]
 
 #: seconds that an import, or the handling of a lock, gets to end before it is interrupted
 _IMPORT = 1.0
+#: and how often the handling of a lock is looked at, at least: on a busy machine a second may be no more than a few looks
+_CHANCES = 200
 
 
 def launch(guard: "Guard", details: dict[str, Any]) -> int:
@@ -144,6 +146,8 @@ class _Worker:
         """Whether the function of this job is to be asked: where it was then is known."""
         self._held_at: float | None = None
         """Since when the asking waits for the end of what must not be interrupted."""
+        self._held = 0
+        """How often it was looked in vain for such an end."""
         self._still = Still(3, own=True)
         self._spoiled = False
         """Whether something was interrupted that must not be: no further job is to run here."""
@@ -175,6 +179,8 @@ class _Worker:
         operation.begin(number, id, name, left)
         self._noted = False
         self._held_at = None
+        self._held = 0
+        self._still = Still(3, own=True)  # a frame of the last job may have stood where one of this one does
         self._box = []
         self._context = copy_context()  # what a function sets there is gone with its job
         if luggage:
@@ -294,10 +300,13 @@ class _Worker:
                 return
         if self._async and (self._coro is None or not self._coro.cr_running):
             return
-        if self._is_fit(frame) or self._waited_enough():
+        importing = is_importing(frame)
+        if (not importing and self._is_fit(frame)) or self._waited_enough(importing):
             operation.asked = self._page.reason
             self._page.heard = number
             raise _Cancelled(*self._words())
+        if not importing:
+            self._page.held = number  # the guard asks again soon
 
     def _is_obeying(self) -> bool:
         """Whether the function is in its clean-up, or waits for others that were asked in its place."""
@@ -318,18 +327,18 @@ class _Worker:
         """Whether an exception there does no harm."""
         if frame is None:
             return True
-        if is_importing(frame):
-            return False
         if self._still.look(frame) and may_break_off(frame):
             return True
         return is_fit(frame)
 
-    def _waited_enough(self) -> bool:
-        """Whether what must not be interrupted had its time."""
+    def _waited_enough(self, importing: bool) -> bool:
+        """Whether what must not be interrupted had its time: where it comes to an end over and over, chances, too."""
         now = time.monotonic()
         if self._held_at is None:
             self._held_at = now
-        self._spoiled = self._spoiled or now - self._held_at >= _IMPORT
+        self._held += 1
+        if now - self._held_at >= _IMPORT and (importing or self._held >= _CHANCES):
+            self._spoiled = True
         return self._spoiled
 
     def unraisable(self, lost: "sys.UnraisableHookArgs") -> None:
