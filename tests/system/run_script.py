@@ -26,9 +26,9 @@ def loop_factory():
     return loop
 
 def say(*words):
-    # in one piece: what is interrupted meanwhile has said the whole line or nothing of it
-    sys.stdout.write(" ".join(map(str, words)) + "\\n")
-    sys.stdout.flush()
+    # in one piece: what is interrupted meanwhile has said the whole line or nothing of it; and in no buffer, for a
+    # handler of signals may speak while another line is flushed
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 
 logging.basicConfig(format="LOG %(message)s")
 def run(main, **options):

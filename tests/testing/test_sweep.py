@@ -431,11 +431,14 @@ def test_children_are_called_off_late_through_their_parent() -> None:
 
         async def get(self) -> str:
             self.waiter = asyncio.get_running_loop().create_future()
-            asyncio.get_running_loop().call_later(0.001, self.hand_over)
+            self.hand_over(10)
             return await self.waiter  # lost in a child
 
-        def hand_over(self) -> None:
-            if self.waiter is not None and not self.waiter.done():
+        def hand_over(self, turns: int) -> None:
+            """After that many turns of the loop: after a time it might be just when the child is called off early."""
+            if turns:
+                asyncio.get_running_loop().call_soon(self.hand_over, turns - 1)
+            elif self.waiter is not None and not self.waiter.done():
                 self.waiter.set_result(self.items.pop())
 
     async def setup() -> Box:

@@ -177,6 +177,24 @@ def test_it_ends_when_its_terminal_is_gone_or_it_is_told_to_even_when_stuck(tmp_
     assert os.waitstatus_to_exitcode(done[1]) == (143 if how == "signal" else 129)
 
 
+def test_what_can_not_be_written_at_the_end_does_not_change_the_exit_status():
+    code = """
+import sys
+from calloff.cli.top import _let_go
+sys.stdout.write("for a terminal that is gone")
+sys.stdin.read()
+_let_go()
+sys.exit(129)
+"""
+    gone, output = os.pipe()
+    buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=output, env=buffered) as process:
+        os.close(output)
+        os.close(gone)
+        process.communicate()
+    assert process.returncode == 129
+
+
 def run_verb(*args, code="import sys; from calloff.cli import main; sys.exit(main(sys.argv[1:]))"):
     return subprocess.run([sys.executable, "-c", code, "top", *args], capture_output=True, text=True, timeout=60)
 

@@ -40,7 +40,20 @@ def main(argv: list[str]) -> int:
         raise Refused("the screen needs Textual, which is not installed: pip install 'calloff[top]'", 125)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise Refused("needs a terminal; calloff ps prints the same as text, calloff ps --json as data")
-    return asyncio.run(_run(options))
+    status = asyncio.run(_run(options))
+    _let_go()
+    return status
+
+
+def _let_go() -> None:
+    """When the terminal is gone, what was written last can't be: the interpreter would make a status of its own of that."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 async def _run(options: argparse.Namespace) -> int:
