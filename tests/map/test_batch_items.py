@@ -1,13 +1,17 @@
 """What the code of items and results does when it is unpickled, and how a function leaves: of that item alone."""
 
 import pickle
+import zlib
+from typing import Any
 
 import pytest
 from map import bodies
 
 import calloff
-from calloff import Cancelled, Completed, Failed, WorkerDied
+from calloff import CalloffError, Cancelled, Completed, Failed, WorkerDied
+from calloff._child import batch
 from calloff._map import batches
+from calloff._map.spool import Spool
 from calloff._places.process.unpickling import may_block
 
 ONE_BY_ONE_AND_TOGETHER = pytest.mark.parametrize("batch", [1, 6])
@@ -103,3 +107,29 @@ def test_values_come_back_as_what_they_were(value):
     (outcome,) = mapped(bodies.fine, [value], batch=6)
     assert outcome == Completed(value)
     assert type(outcome.value) is type(value)
+
+
+def test_a_result_that_finds_no_room_is_handed_over_even_if_it_is_none(monkeypatch):
+    spool = Spool()
+    try:
+        monkeypatch.setattr(batch, "SIZE", batch.FIRST + 8)  # a number has 5 bytes there, and None has one
+        function = zlib.compress(pickle.dumps((bodies.fine, (), {})))
+        assert batch.run(function, pickle.dumps([1, *[None] * 4, 2]), spool.path, None, "fine") == (None,)
+        assert spool.read(all_of_it=True)[1] == [1, None, None, None]
+    finally:
+        spool.close()
+
+
+def test_what_is_told_while_the_map_is_called_off_stands_beside_its_own_item():
+    async def main():
+        told = []
+        with pytest.raises(CalloffError, match="max_failures"):
+            options: dict[str, Any] = {"place": calloff.process, "jobs": 1, "batch": 100, "max_failures": 3}
+            async with calloff.map(bodies.fails, range(400), **options) as results:
+                async for item, outcome in results:
+                    if isinstance(outcome, Failed):  # the one that ran then may have been stopped
+                        told.append((item, str(outcome.error)))
+        assert told == [(item, f"item {item}") for item in range(len(told))]
+        assert len(told) >= 4
+
+    calloff.run(main())

@@ -33,22 +33,26 @@ from typing import Any
 from .answers import in_one
 from .memory import bounded
 
-__all__ = ["COUNT", "END_HERE", "ERROR", "HEAD", "MARK", "PLAIN", "RECORD", "SIZE", "VALUE", "from_afar", "one", "run"]
+__all__ = ["COUNT", "ENDS", "END_HERE", "FIRST", "HEAD", "MARK", "MOST", "SIZE", "from_afar", "one", "run"]
 
 #: at the head of a spool: how many results there are, and where they end; how many items have begun; when the last of them
-#: did; where those results end that may be told; since when the first item ran; whether the item that runs is the last
+#: did; how many of the results may be told, and where these end; since when the first item ran; whether the item that runs
+#: is the last
 HEAD = Struct("@qqdqd?7x")
-_RESULTS, _BEGUN, _BEGAN, _CERTAIN, _FIRST = range(5)
+_RESULTS, _BEGUN, _BEGAN, _CERTAIN, _BEGIN = range(5)
 END_HERE = 40
 #: by how many bits the number of results stands above where they end
 COUNT = 32
-#: before each result: when the item ended, the length of the result, what it is
-RECORD = Struct("@dqB")
-#: the pickle of an error, that of a value, and a plain value by `marshal`, which takes a third of the time
-ERROR, VALUE, PLAIN = range(3)
+#: behind it, at this number of 8 bytes, when each item ended; so many items have room there
+ENDS, MOST = HEAD.size // 8, 1 << 14
+#: and behind that, from this byte on, the results, which `marshal` reads as if they were elements of a list: plain values,
+#: or tuples. Of these the first element says whether there is a value, the second is the pickle of that or of the error.
+FIRST = 8 * (ENDS + MOST)
 _PLAIN = frozenset({bool, bytes, complex, float, int, str, type(None)})
+#: a version in which each object stands for itself
+_VERSION = 2
 #: the bytes of a spool
-SIZE = 1 << 20
+SIZE = FIRST + (1 << 20)
 #: tells the owner that there is something to be read
 MARK = "calloff: a batch has got on"
 #: seconds between two such words
@@ -68,7 +72,7 @@ def one(function: bytes, item: Any, memory: int | None = None) -> Any:
 
 def run(
     function: bytes, items: bytes | list[Any], path: str, limit: float | None, name: str, memory: int | None = None
-) -> tuple[int, bytes] | None:
+) -> tuple[Any] | None:
     """Call the function with each item.
 
     Args:
@@ -80,11 +84,10 @@ def run(
         memory: bytes that an item may take.
 
     Returns:
-        The result of an item for which the spool had no room; else ``None``.
+        The result of an item for which the spool had no room, as what would stand there; else ``None``.
     """
     call = _unpacked(function)
     each: list[Any]
-    kind: int
     if isinstance(items, bytes):
         each = pickle.loads(items)
     else:
@@ -101,14 +104,14 @@ def run(
     finally:
         os.close(file)
     with spool, memoryview(spool) as view, view.cast("q") as whole, view.cast("d") as real:
-        at, dumps = HEAD.size, pickle.dumps
+        at, dumps = FIRST, marshal.dumps
         began = due = monotonic()
-        real[_FIRST] = began
+        real[_BEGIN] = began
         for number, item in enumerate(each, 1):
             if began >= due:
                 if left_behind():
                     break  # with the end of the job it is killed
-                whole[_CERTAIN] = at
+                whole[_CERTAIN] = whole[_RESULTS]
                 due = began + _SILENCE
                 if operation is not None:
                     operation._send(b"P", MARK)
@@ -123,27 +126,19 @@ def run(
             except BaseException as error:
                 if _in_child:
                     raise
-                kind, data = in_one("error", error, name)
+                value = in_one("error", error, name)
             else:
                 if _in_child:
                     break
-                if type(value) in _PLAIN:
-                    kind, data = PLAIN, marshal.dumps(value)
-                else:
-                    kind, data = VALUE, b"__main__"
-                    try:
-                        data = dumps(value, 5)
-                    except Exception:
-                        pass
-                    if b"__main__" in data:  # it has to be pickled by value, or can't be pickled at all
-                        kind, data = in_one("value", value, name)
+                if type(value) not in _PLAIN:
+                    value = _pickled(value, name)
+            data = dumps(value, _VERSION)
             ended = monotonic()
-            size = len(data)
-            after = at + RECORD.size + size
+            after = at + len(data)
             if after > SIZE:
-                return kind, data
-            RECORD.pack_into(spool, at, ended, size, kind)
-            spool[at + RECORD.size : after] = data
+                return (value,)
+            spool[at:after] = data
+            real[number + _LAST] = ended
             at = after
             whole[_RESULTS] = number << COUNT | at
             now = monotonic()
@@ -157,10 +152,23 @@ def run(
     return None
 
 
-def from_afar(path: str, call: bytes) -> tuple[int, bytes] | None:
+def from_afar(path: str, call: bytes) -> tuple[Any] | None:
     """Do the same for an owner on another machine, who does not know the spool: its agent here has it, and reads it."""
     function, items, limit, name = pickle.loads(call)
     return run(function, items, path, limit, name)
+
+
+#: where the end of an item stands, less its number, which counts from 1
+_LAST = ENDS - 1
+
+
+def _pickled(value: Any, name: str) -> tuple[bool, bytes]:
+    """A value, or the error that says why it can't be sent."""
+    try:
+        data = pickle.dumps(value, 5)
+    except Exception:
+        data = b"__main__"
+    return in_one("value", value, name) if b"__main__" in data else (True, data)
 
 
 def _note_forks() -> None:

@@ -9,23 +9,23 @@ moment its function began. Nor do those behind a slow item wait for it: they are
 
 import time
 from asyncio import Future, TimerHandle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
 from .._operation.ending import outcome_of
 from .._operation.operation import Operation
-from .._words.outcome import Abandoned, Cancelled, Completed, Failed, Outcome
+from .._words.outcome import Abandoned, Cancelled, Completed, Failed, Outcome, completed
 from .._words.reason import TURN, Kind, Reason
 from .._words.state import State
-from .flight import Flight
+from .flight import Flight, flight_of
 from .window import Window
 
 __all__ = ["Batch", "Batches"]
 
 #: seconds that the items of a batch take together; with an output less, since what is not yet told is lost with us
 _WORTH, _WORTH_WRITTEN = 0.05, 0.005
-_MOST = 512
+_MOST = 4096
 #: seconds after a word of the place, within which it gives another one before it begins with a further item
 QUIET = 0.02
 #: seconds that the import of a function gets in a worker beyond the limit of its first item
@@ -44,7 +44,7 @@ class Batches:
         window: Window,
         start: Callable[..., Operation[Any]],
         batch: int | Literal["auto"],
-        make: "Callable[[Batches, list[Flight]], Batch]",
+        make: "Callable[[Batches, list[Any], list[Any]], Batch]",
     ) -> None:
         self.window = window
         self.start = start
@@ -86,34 +86,32 @@ class Batches:
         """Start the next items."""
         window = self.window
         window.width = self.size
-        flights = window.draw_many(window.width)
-        if not flights:
+        items, who = window.draw_many(window.width)
+        if not items:
             return False
         try:
-            batch = self._make(self, flights)
+            batch = self._make(self, items, who)
         except Exception as error:
-            self._apart(flights, error)
+            self._apart(items, who, error)
         else:
             self._running[batch.operation] = batch
             batch.operation.add_done_callback(self._landed, context=window.context)
         return True
 
-    def refused(self, flight: Flight) -> Exception | None:
+    def refused(self, item: Any) -> Exception | None:
         """Why this item can't be sent, if it can't."""
         return None
 
-    def _apart(self, flights: list[Flight], error: Exception) -> None:
+    def _apart(self, items: list[Any], who: list[Any], error: Exception) -> None:
         """They could not be sent: those that can't fail, the others are to be sent without them."""
-        good: list[Flight] = []
-        for flight in flights:
-            reason = self.refused(flight)
+        reasons = [self.refused(item) for item in items]
+        if not any(reasons):
+            reasons[0] = error
+        for item, known, reason in zip(items, who, reasons, strict=True):
             if reason is not None:
-                self.window.ended(flight, Failed(reason))
-            else:
-                good.append(flight)
-        if len(good) == len(flights):
-            self.window.ended(good.pop(0), Failed(error))
-        self.window.back(good)
+                self.window.ended(flight_of(item, known), Failed(reason))
+        good = [index for index, reason in enumerate(reasons) if reason is None]
+        self.window.back([items[index] for index in good], [who[index] for index in good])
         self.window.loop.call_soon(self.window.landed, context=self.window.context)
 
     def _landed(self, operation: "Future[Any]") -> None:
@@ -170,15 +168,18 @@ class Batch:
         """Whether there are results that were not read."""
         raise NotImplementedError
 
-    def read(self, *, all_of_it: bool) -> Iterator[tuple[float, int, Any]]:
-        """The results that have come since the last look: when the item ended, of which kind it is, what it is."""
+    def read(self, *, all_of_it: bool) -> tuple[list[float], list[Any], bool]:
+        """The results that have come since the last look: when the items ended, and what came of them.
+
+        The last says whether each is the value itself; else `outcome_of` has to be asked.
+        """
         raise NotImplementedError
 
     def may_tell_all(self) -> bool:
         """Whether a result may be told before the place says so, since nothing is left of what its item has started."""
         return True
 
-    def outcome_of(self, flight: Flight, kind: int, data: Any, report: Any) -> Outcome[Any] | None:
+    def outcome_of(self, flight: Flight, found: Any, report: Any) -> Outcome[Any] | None:
         """What was read, as an outcome; ``None`` where that comes later."""
         raise NotImplementedError
 
@@ -195,9 +196,10 @@ class Batch:
 
     # --- the same at each place
 
-    def __init__(self, lane: Batches, flights: list[Flight]) -> None:
+    def __init__(self, lane: Batches, items: list[Any], who: list[Any]) -> None:
         self._lane = lane
-        self._flights = flights
+        self._items = items
+        self._who = who
         self._told = 0
         self._asked = False
         self._timer: TimerHandle | None = None
@@ -238,7 +240,7 @@ class Batch:
             else:
                 self.look_at(now + QUIET)
             return
-        waits = len(self._flights) - self._told > 1
+        waits = len(self._items) - self._told > 1
         if waits and took >= _WORTH:
             self._hand_back()
         elif waits:
@@ -266,9 +268,9 @@ class Batch:
     def _take(self, count: int) -> None:
         """So many at the end are to go elsewhere."""
         if count > 0:
-            flights = self._flights[-count:]
-            del self._flights[-count:]
-            self._lane.window.back(flights)
+            items, who = self._items[-count:], self._who[-count:]
+            del self._items[-count:], self._who[-count:]
+            self._lane.window.back(items, who)
             self._lane.window.fill()
 
     def look_at(self, at: float) -> None:
@@ -285,32 +287,29 @@ class Batch:
 
     def _tell(self, report: Any = None, *, all_of_it: bool = False) -> None:
         """Hand on the results that have come and may be told."""
-        behind = self._lane.behind
-        first = before = self.last or self.first()
-        told = self._told
-        flights = self._flights
-        outcome_of, window = self.outcome_of, self._lane.window
-        good: list[tuple[Flight, Completed[Any]]] = []
-        for at, kind, data in self.read(all_of_it=all_of_it):
-            flight = flights[told]
-            told += 1
+        ends, results, is_plain = self.read(all_of_it=all_of_it)
+        if not results:
+            return
+        lane, window, behind = self._lane, self._lane.window, self._lane.behind
+        before = self.last or self.first()
+        start, end = self._told, self._told + len(results)
+        items, who = self._items[start:end], self._who[start:end]
+        self._told, self.last = end, ends[-1]  # before any of them is told, which may call off the rest
+        lane.took(max(ends[-1] - before, 1e-7), len(results))
+        if is_plain and report is None and window.asks_little:
+            window.completed(items, who, results)
+            return
+        for number, found in enumerate(results, 1):
+            flight, at = flight_of(items[number - 1], who[number - 1]), ends[number - 1]
             flight.seconds = at - before
             flight.since = before - behind
             before = at
             told_of = None  # it is the last one that was asked, if it had not ended by then
-            if report is not None and flight.since + flight.seconds >= report.requested_at and not self.has_more():
+            if number == len(results) and report is not None and at - behind >= report.requested_at:
                 told_of = report
-            outcome = outcome_of(flight, kind, data, told_of)
-            if type(outcome) is Completed:
-                good.append((flight, outcome))
-            elif outcome is not None:
+            outcome = completed(found, told_of) if is_plain else self.outcome_of(flight, found, told_of)
+            if outcome is not None:
                 window.ended(flight, outcome)
-        if good:
-            window.completed(good)
-        if told > self._told:
-            self._lane.took(max(before - first, 1e-7), told - self._told)
-            self._told = told
-            self.last = before
 
     def land(self, outcome: Outcome[Any]) -> None:
         """The operation has ended: tell the rest, whose fault it was, and give back what had not begun."""
@@ -318,35 +317,37 @@ class Batch:
         lane, report = self._lane, outcome.report
         self._tell(report, all_of_it=True)
         began = self.began()
-        rest = self._flights[self._told :]
+        items, who = self._items[self._told :], self._who[self._told :]
         if isinstance(outcome, Completed):
-            if outcome.value is not None and rest:  # there was no room for it
-                flight = rest.pop(0)
-                flight.since, flight.seconds = began - lane.behind, lane.window.loop.time() + lane.behind - began
-                kind, data = outcome.value
-                found = self.outcome_of(flight, kind, data, report)
+            if outcome.value is not None and items:  # there was no room for it
+                flight = self._ran(items.pop(0), who.pop(0), began)
+                found = self.outcome_of(flight, outcome.value[0], report)
                 if found is not None:
                     lane.window.ended(flight, found)
                 lane.took(0.01, 1)
         elif began:
             lane.barren = 0
-            if rest:
-                flight = rest.pop(0)
-                flight.since, flight.seconds = began - lane.behind, lane.window.loop.time() + lane.behind - began
-                lane.window.ended(flight, outcome)
+            if items:
+                lane.window.ended(self._ran(items.pop(0), who.pop(0), began), outcome)
         elif self._told:
             lane.barren = 0
         else:
-            rest = self._not_begun(outcome, rest)
-        lane.window.back(rest)
+            blamed = self._blamed(outcome, len(items))
+            for flight in map(flight_of, items[:blamed], who[:blamed]):
+                lane.window.ended(flight, outcome)
+            del items[:blamed], who[:blamed]
+        lane.window.back(items, who)
 
-    def _not_begun(self, outcome: Outcome[Any], rest: list[Flight]) -> list[Flight]:
-        """The operation ended before its first item began: returned is what is to be tried again."""
+    def _ran(self, item: Any, known: Any, began: float) -> Flight:
+        """The item that ran until now."""
+        flight, lane = flight_of(item, known), self._lane
+        flight.since, flight.seconds = began - lane.behind, lane.window.loop.time() + lane.behind - began
+        return flight
+
+    def _blamed(self, outcome: Outcome[Any], count: int) -> int:
+        """How many of its items are to blame when it has ended before the first began; the rest is to be tried again."""
         lane = self._lane
         lane.barren += 1
-        blamed = 1 if lane.barren > _BARREN else 0
         if isinstance(outcome, (Cancelled, Abandoned)) and not lane.window.closed:  # it was waited for, or by somebody
-            blamed = len(rest) if outcome.report.reason.text.startswith(TURN) else 1
-        for flight in rest[:blamed]:
-            lane.window.ended(flight, outcome)
-        return rest[blamed:]
+            return count if outcome.report.reason.text.startswith(TURN) else 1
+        return 1 if lane.barren > _BARREN else 0

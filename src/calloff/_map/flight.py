@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from .._words.errors import ended_error
 from .._words.outcome import Completed, Failed, Outcome
 
-__all__ = ["Counts", "Flight", "Wrong", "error_of"]
+__all__ = ["Counts", "Flight", "Wrong", "error_of", "flight_of"]
 
 
 class Flight:
@@ -31,6 +31,11 @@ class Flight:
         self.key: str | None = None
         self.since: float = 0.0
         self.seconds: float = 0.0
+
+
+def flight_of(item: Any, who: "int | Flight") -> Flight:
+    """What is known of an item: as long as that is nothing but its number, nothing else is made for it."""
+    return who if type(who) is Flight else Flight(item, who, who)  # type: ignore[arg-type]  # it is a number
 
 
 class Wrong:

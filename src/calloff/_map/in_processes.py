@@ -1,12 +1,11 @@
 """Several items in one job of a worker: `_child/batch.py` runs them and writes each result into memory that we read."""
 
-import marshal
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, Protocol
 
-from .._child.batch import ERROR, PLAIN, one, run
+from .._child.batch import MOST, one, run
 from .._operation.operation import Operation
 from .._places.process.packing import Packed, pack, unpack_error
 from .._places.process.unpickling import blamed, may_block, unpickle_aside
@@ -30,19 +29,19 @@ class InProcesses(Batches):
         start: Callable[..., Operation[Any]],
         sent: Sent,
         batch: int | Literal["auto"],
-        make: Callable[[Batches, list[Flight]], Batch] | None = None,
+        make: Callable[[Batches, list[Any], list[Any]], Batch] | None = None,
     ) -> None:
-        super().__init__(window, start, batch, make or _SpooledBatch)
+        super().__init__(window, start, batch if batch == "auto" else min(batch, MOST), make or _SpooledBatch)
         self.limit = window.plan.timeout
         self.sent = sent
         self.spools: list[Spool] = []
         if window.journal is not None:
             window.journal.hold()
 
-    def refused(self, flight: Flight) -> Exception | None:
+    def refused(self, item: Any) -> Exception | None:
         """Why this item can't be pickled, if it can't."""
         try:
-            pack(one, (b"", flight.item), {}, self.sent.name)
+            pack(one, (b"", item), {}, self.sent.name)
         except Exception as reason:
             return reason
         return None
@@ -68,8 +67,8 @@ class Results(Protocol):
         """Whether there are results that were not read."""
         ...
 
-    def read(self, *, all_of_it: bool) -> Iterator[tuple[float, int, bytes]]:
-        """The results that have come since the last look."""
+    def read(self, *, all_of_it: bool) -> tuple[list[float], list[Any]]:
+        """The results that have come since the last look: when the items ended, and what came of them (see `Spool`)."""
         ...
 
 
@@ -78,8 +77,8 @@ class ProcessBatch(Batch):
 
     results: Results
 
-    def __init__(self, lane: Batches, flights: list[Flight]) -> None:
-        super().__init__(lane, flights)
+    def __init__(self, lane: Batches, items: list[Any], who: list[Any]) -> None:
+        super().__init__(lane, items, who)
         assert isinstance(lane, InProcesses)
         self._sent: Sent = lane.sent
         #: results that are unpickled in a thread, since that may take long
@@ -94,14 +93,16 @@ class ProcessBatch(Batch):
     def has_more(self) -> bool:
         return self.results.has_more()
 
-    def read(self, *, all_of_it: bool) -> Iterator[tuple[float, int, Any]]:
-        return self.results.read(all_of_it=all_of_it)
+    def read(self, *, all_of_it: bool) -> tuple[list[float], list[Any], bool]:
+        ends, found = self.results.read(all_of_it=all_of_it)
+        return ends, found, tuple not in map(type, found)
 
-    def outcome_of(self, flight: Flight, kind: int, data: bytes, report: Any) -> Outcome[Any] | None:
-        if kind == PLAIN:
-            return completed(marshal.loads(data), report)
+    def outcome_of(self, flight: Flight, found: Any, report: Any) -> Outcome[Any] | None:
+        if type(found) is not tuple:
+            return completed(found, report)
+        is_value, data = found
         try:
-            if kind == ERROR:
+            if not is_value:
                 return Failed(unpack_error(data, self._sent.name), report)
             if may_block(data):
                 self._unpickle_aside(flight, data, report)
@@ -147,8 +148,8 @@ class ProcessBatch(Batch):
 class _SpooledBatch(ProcessBatch):
     """A batch in a worker of this machine, which writes into memory that we read."""
 
-    def __init__(self, lane: Batches, flights: list[Flight]) -> None:
-        super().__init__(lane, flights)
+    def __init__(self, lane: Batches, items: list[Any], who: list[Any]) -> None:
+        super().__init__(lane, items, who)
         assert isinstance(lane, InProcesses)
         sent = lane.sent
         self._spools = lane.spools
@@ -156,7 +157,7 @@ class _SpooledBatch(ProcessBatch):
         self.results = self._spool
         self._spool.clear()
         try:
-            args = sent.data, sent.sealed(flights), self._spool.path, lane.limit, sent.name, sent.memory
+            args = sent.data, sent.sealed(items), self._spool.path, lane.limit, sent.name, sent.memory
             work = Call(sent, partial(_packed, args), self.heard)
             self.operation = lane.start(work, grace=lane.grace, patience=lane.window.plan.patience)
         except BaseException:
@@ -168,7 +169,7 @@ class _SpooledBatch(ProcessBatch):
         return not has_children(self.operation.body)
 
     def take_back(self) -> int:
-        behind = len(self._flights) - self._told - self._spool.untold() - 1
+        behind = len(self._items) - self._told - self._spool.untold() - 1
         return behind if behind > 0 and self._spool.end_here() else 0
 
     def land(self, outcome: Outcome[Any]) -> None:

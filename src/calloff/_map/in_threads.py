@@ -15,6 +15,7 @@ from inspect import iscoroutine
 from itertools import starmap
 from operator import call
 from time import monotonic
+from types import CoroutineType
 from typing import Any, Literal
 
 from .._operation.operation import Operation, current_operation
@@ -49,16 +50,20 @@ class _Raised:
         self.error = error
 
 
+#: what is no value of a blocking function; of coroutines that are not made by `async def`, nobody can tell
+_ODD = {_Raised, CoroutineType}
+
+
 class _Batch(Batch):
-    def __init__(self, lane: Batches, flights: list[Flight]) -> None:
-        super().__init__(lane, flights)
+    def __init__(self, lane: Batches, items: list[Any], who: list[Any]) -> None:
+        super().__init__(lane, items, who)
         plan = lane.window.plan
         self._name = plan.name
         self._function = plan.function
         self._loop: AbstractEventLoop = lane.window.loop
         self._context = lane.window.context
         self._timeout = plan.timeout
-        self._pending = deque(flights)
+        self._pending = deque(items)
         self._results: deque[tuple[Any, float]] = deque()
         self._read = 0
         self._is_busy = False
@@ -115,7 +120,7 @@ class _Batch(Batch):
                 self._say()
                 due = now + _SILENCE
             try:
-                flight = draw()
+                item = draw()
             except IndexError:
                 return
             if limits is not None and timeout is not None:
@@ -124,7 +129,7 @@ class _Batch(Batch):
             number += 1
             self._is_busy = True
             self._run = number, now
-            yield context.copy().run, function, flight.item
+            yield context.copy().run, function, item
             if limits is not None:
                 over = limits.deadline
 
@@ -147,19 +152,19 @@ class _Batch(Batch):
     def has_more(self) -> bool:
         return bool(self._results)
 
-    def read(self, *, all_of_it: bool) -> Iterator[tuple[float, int, Any]]:
+    def read(self, *, all_of_it: bool) -> tuple[list[float], list[Any], bool]:
         take = self._results.popleft
-        for _ in range(len(self._results)):
-            value, ended = take()
-            self._read += 1
-            yield ended, type(value) is not _Raised, value
+        found = [take() for _ in range(len(self._results))]
+        self._read += len(found)
+        values = [value for value, _ in found]
+        return [ended for _, ended in found], values, _ODD.isdisjoint(map(type, values))
 
-    def outcome_of(self, flight: Flight, kind: int, data: Any, report: Any) -> Outcome[Any]:
-        if not kind:
-            return Failed(data.error, report)
-        if iscoroutine(data):
-            return Failed(is_coroutine(data, self._name), report)
-        return completed(data, report)
+    def outcome_of(self, flight: Flight, found: Any, report: Any) -> Outcome[Any]:
+        if type(found) is _Raised:
+            return Failed(found.error, report)
+        if iscoroutine(found):
+            return Failed(is_coroutine(found, self._name), report)
+        return completed(found, report)
 
     def take_back(self) -> int:
         count = 0

@@ -72,6 +72,8 @@ class Map(Generic[Item, T]):
         self._streams = True
         self._total: int | None = None
         self._began = 0.0
+        #: whether the results are to have all that is known of their items
+        self.in_full = False
         show = plan.progress
         self._show = Bar(f"map {plan.name}") if show is True else show or None
 
@@ -95,6 +97,7 @@ class Map(Generic[Item, T]):
                 else:
                     self._items = items if self._blocking is None else Aside(items)
             window.streams = self._streams
+            window.in_full = self.in_full
             window._ordered = window._ordered or not self._streams
             window.lane = self._lane(window, self._start)
             self._began = loop.time()
@@ -267,14 +270,22 @@ class Map(Generic[Item, T]):
     async def __anext__(self) -> tuple[Item, Outcome[T]]:
         window = self._window
         if window is None or not window.results:
-            flight, outcome = await self._take()
-        else:  # most are there by the time they are asked for
-            flight, outcome = window.results.popleft()
-            if window._launched < window.jobs:
-                window.taken()
-        return flight.item, outcome
+            return await self._take()
+        taken = window.results.popleft()  # most are there by the time they are asked for
+        if window._launched < window.jobs:
+            window.taken()
+        return taken
 
-    async def _take(self) -> tuple[Flight, Outcome[T]]:
+    async def flights(self) -> "AsyncIterator[tuple[Flight, Outcome[T]]]":
+        """The results with all that is known of their items, where `in_full` was set before the block was entered."""
+        while True:
+            try:
+                taken: Any = await self._take()
+            except StopAsyncIteration:
+                return
+            yield taken
+
+    async def _take(self) -> tuple[Item, Outcome[T]]:
         window, driver = self._window, self._driver
         if window is None or driver is None:
             raise RuntimeError(f"calloff.map was not entered: {_SHOW}")

@@ -2,9 +2,9 @@
 
 import pickle
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .._child.batch import MARK, one
 from .._places.process.body import ProcessBody, _first_line
@@ -12,9 +12,6 @@ from .._places.process.facts import stamp_of
 from .._places.process.packing import Packed, pack
 from .._places.process.unpickling import may_block
 from .._words.place import Sink, Work
-
-if TYPE_CHECKING:
-    from .flight import Flight
 
 __all__ = ["Call", "Sent"]
 
@@ -36,13 +33,12 @@ class Sent:
         self.first_line = _first_line(function)
         self.stamp = stamp_of(function)
 
-    def sealed(self, flights: "Iterable[Flight]") -> bytes | list[Packed]:
+    def sealed(self, items: list[Any]) -> bytes | list[Packed]:
         """The items of a batch: in one pickle where that runs no code of theirs, else each in one of its own.
 
         Raises:
             TypeError: one of them can't be pickled.
         """
-        items = [flight.item for flight in flights]
         if _PLAIN.issuperset(map(type, items)):
             return pickle.dumps(items, 5)
         try:

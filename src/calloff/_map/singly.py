@@ -121,7 +121,7 @@ class Singly:
         elif operation is not None and operation.done() and not isinstance(outcome, Failed):
             outcome = outcome_of(operation)  # it was called off with its item
         if operation is None and isinstance(outcome, Cancelled) and window.closed:
-            window.back([flight])
+            window.back([flight.item], [flight])
         else:
             window.ended(flight, outcome)
         window.landed()

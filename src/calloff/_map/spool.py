@@ -1,23 +1,32 @@
 """The memory that a worker and its owner share while a batch runs; `_child/batch.py` is the other end of it."""
 
 import contextlib
+import marshal
 import mmap
 import os
-from collections.abc import Iterator
+from struct import Struct
 from typing import Any
 
-from .._child.batch import COUNT, END_HERE, HEAD, RECORD, SIZE
+from .._child.batch import COUNT, END_HERE, ENDS, FIRST, HEAD, SIZE
 from .._os import proc
 
-__all__ = ["Spool", "has_children"]
+__all__ = ["Spool", "elements", "has_children"]
 
 _WHERE = (1 << COUNT) - 1
+#: what `marshal` writes before the elements of a list
+_LIST = Struct("<ci")
 
 
 def has_children(body: Any) -> bool:
     """Whether the worker has any process below it, so that a result may not be told before the end of the job."""
     pid = None if body is None else body.pid
     return proc.has_children(pid or 0)
+
+
+def elements(data: bytes, count: int) -> list[Any]:
+    """The results that a worker has written."""
+    found: list[Any] = marshal.loads(_LIST.pack(b"[", count) + data)
+    return found
 
 
 class Spool:
@@ -32,8 +41,8 @@ class Spool:
 
     def clear(self) -> None:
         """For the next batch."""
-        HEAD.pack_into(self._memory, 0, HEAD.size, 0, 0.0, HEAD.size, 0.0, False)
-        self._at = HEAD.size
+        HEAD.pack_into(self._memory, 0, FIRST, 0, 0.0, FIRST, 0.0, False)
+        self._at = FIRST
         self._told = 0
 
     def _head(self) -> Any:
@@ -69,29 +78,38 @@ class Spool:
         os.sched_yield()  # a call of the system: what was written is seen before what follows is read
         return number != 0 and number == self.running()[0]
 
-    def read(self, *, all_of_it: bool) -> Iterator[tuple[float, int, bytes]]:
-        """The results that have come since the last look: when the item ended, what the result is, and itself."""
+    def read(self, *, all_of_it: bool) -> tuple[list[float], list[Any]]:
+        """The results that have come since the last look: when the items ended, and the results themselves.
+
+        One that is no plain value is a tuple: whether it is a value at all, and the pickle of that or of the error.
+        """
         results, _, _, certain, *_ = self._head()
-        end = results & _WHERE if all_of_it else certain
-        memory, unpack, size = self._memory, RECORD.unpack_from, RECORD.size
-        while self._at < end:
-            at = self._at + size
-            ended, length, kind = unpack(memory, self._at)
-            self._at = at + length
-            self._told += 1
-            yield ended, kind, memory[at : self._at]
+        number, end = divmod(results if all_of_it else certain, _WHERE + 1)
+        start, count = self._told, number - self._told
+        if count <= 0:
+            return [], []
+        found = elements(self._memory[self._at : end], count)
+        self._told, self._at = number, end
+        return self._ends(start, number), found
+
+    def _ends(self, start: int, stop: int) -> list[float]:
+        with memoryview(self._memory) as memory, memory.cast("d") as ends:
+            ended: list[Any] = ends[ENDS + start : ENDS + stop].tolist()
+        return ended
 
     def news(self, *, all_of_it: bool) -> tuple[tuple[Any, ...], bytes]:
         """Of the head what a reader elsewhere wants, and what was written since the last look.
 
         Returns:
-            The number of results, the number and the beginning of the item that runs, where those results end that may be
-            told, since when the first item ran; and the bytes of the results that have come.
+            The number of results, the number and the beginning of the item that runs, how many of the results may be told,
+            since when the first item ran, when those items ended whose results have come; and the bytes of these.
         """
-        results, _, _, certain, first, _ = self._head()
-        end = results & _WHERE
-        new, self._at = self._memory[self._at : end], end
-        return (results >> COUNT, *self.running(), end if all_of_it else certain, first), new
+        results, _, _, certain, first, *_ = self._head()
+        number, end = divmod(results, _WHERE + 1)
+        ended = self._ends(self._told, number)
+        new = self._memory[self._at : end]
+        self._told, self._at = number, end
+        return (number, *self.running(), number if all_of_it else certain >> COUNT, first, ended), new
 
     def close(self) -> None:
         """Give back the memory."""

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .._words.duration import delay
 from .._words.errors import CalloffError
-from .._words.outcome import Completed, Failed, Outcome
-from .flight import Counts, Flight, Wrong
+from .._words.outcome import Completed, Failed, Outcome, completed_each
+from .flight import Counts, Flight, Wrong, flight_of
 from .plan import Plan
 
 if TYPE_CHECKING:
@@ -83,7 +83,9 @@ class Window:
         self.more = True
         #: whether the consumer takes the results as they come; else they are kept for the one who awaits all of them
         self.streams = True
-        self.results: deque[tuple[Flight, Outcome[Any]]] = deque()
+        #: whether they are given with all that is known of their items
+        self.in_full = False
+        self.results: deque[tuple[Any, Outcome[Any]]] = deque()
         self.error: BaseException | None = None
         self.closed = False
         #: set when nothing is left to do
@@ -93,7 +95,7 @@ class Window:
         self._again: deque[Flight] = deque()
         self._waiting = 0
         self._waiters: list[Future[None]] = []
-        self._held: dict[int, tuple[Flight, Outcome[Any]]] = {}
+        self._held: dict[int, tuple[Any, Outcome[Any]]] = {}
         self._next = 0
         self._drawn = 0
         self._number = 0
@@ -181,31 +183,46 @@ class Window:
                 self._running += 1
                 return flight
 
-    def draw_many(self, most: int) -> list[Flight]:
-        """The next items, up to so many."""
-        flights: list[Flight] = []
-        source = self.source
-        if source is not None and self.journal is None and not self._again and self.more and self._has_room():
-            number, drawn = self._number, self._drawn
+    def draw_many(self, most: int) -> tuple[list[Any], list[Any]]:
+        """The next items, up to so many; and of each its number, or its flight where more is known of it."""
+        if self.journal is None and not self._again and self._has_room():
+            return self._draw_fresh(most)
+        items: list[Any] = []
+        flights: list[Any] = []
+        while len(items) < most and (flight := self.draw()) is not None:
+            items.append(flight.item)
+            flights.append(flight)
+        return items, flights
+
+    def _draw_fresh(self, most: int) -> tuple[list[Any], list[Any]]:
+        """The same from the source alone, where nobody asks whether an item was done before."""
+        items: list[Any] = []
+        source, offered = self.source, self.offered
+        if source is None:
+            items = [offered.popleft() for _ in range(min(most, len(offered)))]
+        elif self.more:
             try:
-                for item in islice(source, most):
-                    if type(item) is Wrong:  # seldom: the slow way
-                        self._number, self._drawn = number, drawn
-                        self._running += len(flights)
-                        self._refuse(item)
-                        return flights
-                    flights.append(Flight(item, number, drawn))
-                    number += 1
-                    drawn += 1
-                self.more = len(flights) == most
+                items.extend(islice(source, most))  # those before an error are there, too
+                self.more = len(items) == most
             except Exception as error:
                 self.fail(error)
-            self._number, self._drawn = number, drawn
-            self._running += len(flights)
-            return flights
-        while len(flights) < most and (flight := self.draw()) is not None:
-            flights.append(flight)
-        return flights
+        if Wrong in map(type, items):
+            found, items, numbers = items, [], []
+            for item in found:
+                if type(item) is Wrong:
+                    self._refuse(item)
+                else:
+                    items.append(item)
+                    numbers.append(self._number)
+                    self._number += 1
+                    self._drawn += 1
+                    self._running += 1
+            return items, numbers
+        number = self._number
+        self._number = number + len(items)
+        self._drawn += len(items)
+        self._running += len(items)
+        return items, list(range(number, self._number))
 
     def _refuse(self, wrong: Wrong) -> None:
         """What is no item fails, under its number."""
@@ -248,7 +265,7 @@ class Window:
         completed = type(outcome) is Completed
         if completed and not self._ordered and self.journal is None:  # nearly all of them
             self._completed += 1
-            self.results.append((flight, outcome))
+            self.results.append((flight if self.in_full else flight.item, outcome))
             if self._waiters:
                 self._wake()
             return
@@ -263,39 +280,52 @@ class Window:
                 self.journal.write(flight, outcome)
             except OSError as error:
                 self.abort(error)
+        found = flight if self.in_full else flight.item
         if not self._ordered:
-            self.results.append((flight, outcome))
+            self.results.append((found, outcome))
         else:
-            self._held[flight.place] = flight, outcome
-            while self._next in self._held:
-                self.results.append(self._held.pop(self._next))
-                self._next += 1
+            self._held[flight.place] = found, outcome
+            self._in_order()
         if not completed and self.plan.max_failures is not None:
             self._judge(outcome)
         if self._waiters:
             self._wake()
 
-    def completed(self, pairs: list[tuple[Flight, Completed[Any]]]) -> None:
-        """The same of several at once whose function returned."""
-        if self._ordered or self.journal is not None:
-            for flight, outcome in pairs:
-                self.ended(flight, outcome)
-            return
-        self._running -= len(pairs)
-        self._completed += len(pairs)
-        self.results.extend(pairs)
+    @property
+    def asks_little(self) -> bool:
+        """Whether nobody wants to know more of an item that has completed than its value."""
+        return self.journal is None and not self.in_full
+
+    def completed(self, items: list[Any], who: list[Any], values: list[Any]) -> None:
+        """The same of several at once whose function returned, where little is asked."""
+        self._running -= len(items)
+        self._completed += len(items)
+        pairs = zip(items, completed_each(values), strict=True)
+        if self._ordered:
+            places = [known.place if type(known) is Flight else known for known in who]
+            self._held.update(zip(places, pairs, strict=True))
+            self._in_order()
+        else:
+            self.results.extend(pairs)
         if self._waiters:
             self._wake()
+
+    def _in_order(self) -> None:
+        held, number, results = self._held, self._next, self.results
+        while number in held:
+            results.append(held.pop(number))
+            number += 1
+        self._next = number
 
     def landed(self) -> None:
         """What was launched as one has ended; there is room."""
         self._launched -= 1
         self.fill()
 
-    def back(self, flights: list[Flight]) -> None:
+    def back(self, items: list[Any], who: list[Any]) -> None:
         """They were launched and never began."""
-        self._running -= len(flights)
-        self._again.extendleft(reversed(flights))
+        self._running -= len(items)
+        self._again.extendleft(map(flight_of, reversed(items), reversed(who)))
 
     def ahead(self) -> int | None:
         """How many items the source has left, where that is known."""

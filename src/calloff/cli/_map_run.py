@@ -123,15 +123,12 @@ class _Run:
         return run_outcome(self._main, name="calloff map", grace=self._options.grace + 3, expose=None)
 
     async def _main(self) -> None:
+        self._map.in_full = True
         async with self._map as results:
             self._results = results
             telling = asyncio.create_task(self._look()) if self._live or self._lines else None
             try:
-                while True:
-                    try:
-                        flight, outcome = await results._take()
-                    except StopAsyncIteration:
-                        break
+                async for flight, outcome in results.flights():
                     self._one(flight, outcome)
             finally:
                 if telling is not None:

@@ -10,14 +10,14 @@ When a node is lost, nobody knows which items had begun beyond those that were t
 
 import pickle
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .._child.batch import HEAD, RECORD
 from .._map.batches import Batches
-from .._map.flight import Flight
+from .._map.flight import flight_of
 from .._map.in_processes import InProcesses, ProcessBatch
 from .._map.sent import Sent
+from .._map.spool import elements
 from .._map.window import Window
 from .._operation.operation import Operation
 from .._words.outcome import Outcome
@@ -48,10 +48,10 @@ class _Mirror:
     """What is known of a spool on a node."""
 
     def __init__(self) -> None:
-        self._records: list[tuple[int, float, int, bytes]] = []
-        self._at = HEAD.size
+        self._ends: list[float] = []
+        self._found: list[Any] = []
         self._read = 0
-        self._certain = HEAD.size
+        self._certain = 0
         self._began = self._first = 0.0
         self._ahead: float | None = None
         #: how many results there are; which item runs, from 1, or 0
@@ -60,17 +60,13 @@ class _Mirror:
         #: whether no more will come
         self.is_whole: bool = False
 
-    def update(self, head: tuple[int, int, float, int, float], clock: float, data: bytes) -> None:
+    def update(self, head: tuple[int, int, float, int, float, list[float]], clock: float, data: bytes) -> None:
         """Take in what the node tells."""
-        self.count, self.number, self._began, self._certain, self._first = head
+        self.count, self.number, self._began, self._certain, self._first, ends = head
         if self._ahead is None:  # how far our clock is ahead; what the way here took comes on top
             self._ahead = time.monotonic() - clock
-        at, start, size = 0, self._at, RECORD.size
-        while at < len(data):
-            ended, length, kind = RECORD.unpack_from(data, at)
-            at += size + length
-            self._records.append((start + at, ended, kind, data[at - length : at]))
-        self._at = start + at
+        self._ends += ends
+        self._found += elements(data, len(ends))
 
     def _here(self, point: float) -> float:
         return point and point + (self._ahead or 0.0)
@@ -85,25 +81,22 @@ class _Mirror:
 
     def has_more(self) -> bool:
         """Whether there are results that were not read."""
-        return self._read < len(self._records)
+        return self._read < len(self._found)
 
-    def read(self, *, all_of_it: bool) -> Iterator[tuple[float, int, bytes]]:
-        """The results that have come since the last look."""
-        while self._read < len(self._records):
-            end, ended, kind, data = self._records[self._read]
-            if end > self._certain and not all_of_it:
-                return
-            self._read += 1
-            yield self._here(ended), kind, data
+    def read(self, *, all_of_it: bool) -> tuple[list[float], list[Any]]:
+        """The results that have come since the last look, as a spool gives them."""
+        start, stop = self._read, len(self._found) if all_of_it else self._certain
+        self._read = max(start, stop)
+        return [self._here(ended) for ended in self._ends[start:stop]], self._found[start:stop]
 
 
 class _NodeBatch(ProcessBatch):
-    def __init__(self, lane: Batches, flights: list[Flight]) -> None:
-        super().__init__(lane, flights)
+    def __init__(self, lane: Batches, items: list[Any], who: list[Any]) -> None:
+        super().__init__(lane, items, who)
         assert isinstance(lane, OnNodes)
         self.mirror: _Mirror = _Mirror()
         self.results = self.mirror
-        self._work = _BatchWork(lane, flights, self)
+        self._work = _BatchWork(lane, items, self)
         self.operation = lane.start(self._work, grace=lane.grace, patience=lane.window.plan.patience)
         self.look_if_it_begins()
 
@@ -149,7 +142,7 @@ class _NodeBatch(ProcessBatch):
         elif asked == END_HERE:
             self._tell()
             if done:
-                self._take(len(self._flights) - max(mirror.number, mirror.count))  # it may have ended meanwhile
+                self._take(len(self._items) - max(mirror.number, mirror.count))  # it may have ended meanwhile
         else:
             super()._look(late=True)
 
@@ -160,7 +153,7 @@ class _NodeBatch(ProcessBatch):
             return
         self.rest()  # nobody knows which have begun
         self._tell(outcome.report, all_of_it=True)
-        for flight in self._flights[self._told :]:
+        for flight in map(flight_of, self._items[self._told :], self._who[self._told :]):
             self._lane.window.ended(flight, outcome)
 
 
@@ -170,10 +163,10 @@ class _BatchWork(Work[Any]):
     __slots__ = ("_batch", "_data", "_lane", "body", "name")
     place = "cluster"
 
-    def __init__(self, lane: OnNodes, flights: list[Flight], batch: _NodeBatch) -> None:
+    def __init__(self, lane: OnNodes, items: list[Any], batch: _NodeBatch) -> None:
         sent = lane.sent
         self._lane, self._batch = lane, batch
-        self._data = pickle.dumps((sent.data, sent.sealed(flights), lane.limit, sent.name), 5)
+        self._data = pickle.dumps((sent.data, sent.sealed(items), lane.limit, sent.name), 5)
         self.name: str = sent.name
         self.body: _BatchBody | None = None
 
