@@ -25,6 +25,7 @@ NAMES = (
     "clusters",
     "control",
     "serving",
+    "clients",
     "sweeping",
     "finding",
 )

@@ -42,8 +42,8 @@ def engine() -> Iterator[Any]:
                 nodes.add_node(object_store_memory=80 << 20, **options)
             ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
             break
-        except Exception as error:
-            problem = error
+        except (Exception, SystemExit) as error:  # it exits when it has waited for itself for too long
+            problem: BaseException = error
             ray.shutdown()
             nodes.shutdown()
     else:
