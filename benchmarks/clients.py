@@ -1,4 +1,4 @@
-"""What it costs a client to tell a server how long it waits: CPU of one request of httpx and of aiohttp, plain and with ours.
+"""What it costs a client to tell a server how long it waits: CPU of one request of httpx and aiohttp, plain and with ours.
 
 The server is a process of its own that answers every head with the same words. Each round has all in turns, in an operation
 with a limit, so that there is time to be told of; the figures of the same round are compared.
