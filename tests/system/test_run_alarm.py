@@ -70,6 +70,38 @@ def test_a_handler_of_the_program_hears_its_own_alarm(tmp_path: Path, loop_kind:
         assert program.status == 0
 
 
+def test_what_a_handler_raises_ends_the_program_as_an_error_of_main_does(tmp_path: Path, loop_kind: str) -> None:
+    if loop_kind == "uvloop":
+        pytest.skip("uvloop logs what a handler raises, and goes on")
+    source = """
+    class Limit(Exception):
+        pass
+
+    def bite(*_):
+        raise Limit
+
+    async def body():
+        try:
+            await asyncio.sleep(30)
+        finally:
+            await asyncio.sleep(0)
+            say("cleaned up")
+
+    async def main():
+        signal.signal(signal.SIGALRM, bite)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        await calloff.call(body())
+
+    try:
+        run(main())
+    except Limit:
+        say("raised", len(calloff.operations()))
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        program.end(20)
+        assert (program.out, program.err, program.status) == (["cleaned up", "raised 0"], [], 0)
+
+
 def test_what_other_threads_order_is_no_alarm(tmp_path: Path, loop_kind: str) -> None:
     source = """
     async def body():

@@ -73,7 +73,7 @@ class Ending:
         self._by = by
         self._run_loop = run_loop
         self._policy = policy
-        #: an exception that went through the loop meanwhile: KeyboardInterrupt or SystemExit of some callback
+        #: an exception that went through the loop meanwhile: of a handler of a signal, or one of some callback's that ends it
         self.stray: BaseException | None = None
         self._timers = timers_of(loop)
         self.timer_at = NEVER
@@ -249,7 +249,7 @@ class Ending:
             self._timers.add(self, at())
             try:
                 self._run_loop()
-            except (KeyboardInterrupt, SystemExit) as error:
+            except BaseException as error:
                 self.stray = self.stray or error
             finally:
                 self._timers.remove(self)

@@ -223,7 +223,7 @@ class _Program(Generic[T]):
             loop.call_soon(self._start, context=contextvars.copy_context())
             try:
                 self.watch.run_loop()
-            except (KeyboardInterrupt, SystemExit) as error:
+            except BaseException as error:  # of a callback, or of a handler of a signal: a limit from outside, say
                 self._error = error
             return self._end(), self.signum
 
