@@ -13,6 +13,7 @@ import textwrap
 import threading
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -280,17 +281,27 @@ async def test_errors_keep_what_of_them_can_be_sent():
         await call(raises, "text")
 
 
-def test_a_module_that_was_loaded_by_its_path_is_sent_by_value(tmp_path):
-    file = tmp_path / "elsewhere.py"
+@pytest.mark.parametrize("name", ["calloff_plugin", "calloff_plugins.inner.plugin"])
+def test_a_module_that_was_loaded_by_its_path_is_sent_by_value(tmp_path, name):
+    folder = tmp_path.joinpath(*name.split(".")[:-1])
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{name.split('.')[-1]}.py"
     file.write_text("FACTOR = 3\ndef inner(n):\n    return n * FACTOR\ndef triple(n):\n    return inner(n)\n")
-    spec: Any = importlib.util.spec_from_file_location("calloff_plugin", file)
+    spec: Any = importlib.util.spec_from_file_location(name, file)
     module = importlib.util.module_from_spec(spec)
-    sys.modules["calloff_plugin"] = module
+    names = [name]
+    for above in (*file.relative_to(tmp_path).parents,)[:-1]:  # namespaces, as pytest's importlib mode makes them
+        space = ModuleType(".".join(above.parts))
+        space.__path__ = [str(tmp_path / above)]
+        sys.modules[space.__name__] = space
+        names.append(space.__name__)
+    sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
         assert asyncio.run(call(module.triple, 4)) == 12
     finally:
-        del sys.modules["calloff_plugin"]
+        for known in names:
+            del sys.modules[known]
 
 
 def run_script(tmp_path: Path, text: str) -> str:

@@ -100,19 +100,26 @@ def out_of_reach(part: object) -> ModuleType | None:
 
 def _can_import(module: ModuleType) -> bool:
     name, file = module.__name__, getattr(module, "__file__", None)
-    if file is None:
-        return True  # of C, or a namespace
-    parent = sys.modules.get(name.rpartition(".")[0])
-    path = getattr(parent, "__path__", None) if "." in name else None
-    if "." in name and path is None:
+    folders = getattr(module, "__path__", None)
+    if file is None and folders is None:
+        return True  # of C
+    above, _, _ = name.rpartition(".")
+    parent = sys.modules.get(above)
+    path = getattr(parent, "__path__", None) if above else None
+    if above and path is None:
         return False
     try:
         spec = PathFinder.find_spec(name, None if path is None else list(path))
     except (ImportError, ValueError):
         return False
-    if spec is None or spec.origin is None:
+    if spec is None:
         return False
-    return os.path.realpath(spec.origin) == os.path.realpath(file) and (parent is None or _can_import(parent))
+    if file is None:  # a namespace, which may have been put there for the sake of a module that was loaded by its path
+        found = {os.path.realpath(folder) for folder in spec.submodule_search_locations or ()}
+        is_found = found.issuperset(map(os.path.realpath, folders or ()))
+    else:
+        is_found = spec.origin is not None and os.path.realpath(spec.origin) == os.path.realpath(file)
+    return is_found and (parent is None or _can_import(parent))
 
 
 _NAMED = (FunctionType, BuiltinFunctionType, MethodType, type)
