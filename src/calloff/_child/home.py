@@ -39,7 +39,8 @@ class Home:
 
     def __init__(self, details: dict[str, Any]) -> None:
         self._details = {name: details[name] for name in ("env", "cwd", "path", "argv")}
-        self._environment: dict[Any, Any] = {}
+        self._names: list[Any] = []
+        self._values: list[Any] = []
         self._umask = os.umask(0)
         os.umask(self._umask)
         self._settle()
@@ -48,7 +49,7 @@ class Home:
         self._mask: set[int] = set()
         self._threads: set[threading.Thread] = set()
         self._marks: tuple[Any, ...] = ()
-        self._limits: list[tuple[int, int]] = []
+        self._limits: tuple[Any, ...] = ()
         self._looked_at = 0.0
 
     def note(self) -> None:
@@ -59,13 +60,13 @@ class Home:
         self._mask = {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
         self._threads = set(threading.enumerate())
         self._marks = inherit.marks(self._umask)
-        self._limits = inherit.limits()
+        self._limits = (inherit.limits(), inherit.capabilities())
 
     def change(self, changes: dict[str, Any]) -> None:
         """The owner has changed something."""
         self._details.update(changes)
         if "env" in changes:
-            self._environment = {}
+            self._names = []
         self._settle()
 
     def restore(self) -> None:
@@ -88,7 +89,8 @@ class Home:
         """Whether a function has changed what can't always be put back: users, limits, niceness, processors.
 
         Args:
-            began_at: when it began. C code that a short one calls may change limits unseen, for a moment.
+            began_at: when it began. C code that a short one calls may change limits, or drop capabilities, unseen, for a
+                moment.
         """
         if inherit.marks(self._umask) != self._marks:
             return True
@@ -96,14 +98,16 @@ class Home:
         if not inherit.may_set_limits() and now - began_at < _SHORT and now - self._looked_at < _FRESH:
             return False
         self._looked_at = now
-        return inherit.limits() != self._limits
+        return (inherit.limits(), inherit.capabilities()) != self._limits
 
     def _settle(self) -> None:
         wanted = self._details
-        if _raw() != self._environment:
+        env = _raw()
+        if [*env.values()] != self._values or [*env] != self._names:  # of lists the same objects are compared in no time
             os.environ.clear()
             os.environ.update(wanted["env"])
-            self._environment = dict(_raw())
+            env = _raw()
+            self._names, self._values = [*env], [*env.values()]
         try:
             there = os.getcwd()
         except OSError:

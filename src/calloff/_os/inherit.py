@@ -24,6 +24,7 @@ __all__ = [
     "Credentials",
     "Settings",
     "assume",
+    "capabilities",
     "credentials",
     "dispositions",
     "here",
@@ -59,7 +60,7 @@ def users() -> "Credentials":
     """Those credentials that change in practice, and can be read in a microsecond: users, groups, capabilities."""
     if not hasattr(os, "getresuid"):
         return (os.getuid(), os.geteuid(), os.getgid(), os.getegid(), os.getgroups())
-    return (os.getresuid(), os.getresgid(), os.getgroups(), _capabilities())
+    return (os.getresuid(), os.getresgid(), os.getgroups(), capabilities())
 
 
 def standing() -> "tuple[Credentials, Settings]":
@@ -95,8 +96,8 @@ def _identity(path: str) -> "tuple[int, int]":
 _capget: "list[Callable[[], bytes]]" = []
 
 
-def _capabilities() -> bytes:
-    """The capabilities of this thread; empty where the system has none or can't tell."""
+def capabilities() -> bytes:
+    """The capabilities of this thread, in 2 microseconds; empty where the system has none or can't tell."""
     return (_capget or _find_capget())[0]()
 
 
@@ -137,7 +138,7 @@ def _settings(status: bytes) -> "Settings":
 def marks(umask: int) -> "tuple[Any, ...]":
     """What a warm worker must have been started under, in 3 microseconds; compared with what it was then.
 
-    The limits, which take twice as long, are not among it: see `may_set_limits`.
+    Neither `capabilities` are among it nor the limits, which take ten times as long: see `may_set_limits`.
 
     Args:
         umask: what the umask is thought to be. It can only be read by being set; where it is that, nothing changes.
@@ -149,17 +150,19 @@ def marks(umask: int) -> "tuple[Any, ...]":
         cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
         return (users(), os.getpriority(os.PRIO_PROCESS, 0), cpus, found)
     return (
-        os.getresuid(),
-        os.getresgid(),
-        os.getgroups(),
-        _capabilities(),
-        os.getpriority(os.PRIO_PROCESS, 0),
-        os.sched_getaffinity(0),
+        _getresuid(),
+        _getresgid(),
+        _getgroups(),
+        _getpriority(_PROCESS, 0),
+        _getaffinity(0),
         found,
     )
 
 
 _ALL_THERE = all(hasattr(os, name) for name in ("getresuid", "getresgid", "sched_getaffinity"))
+if _ALL_THERE:
+    _getresuid, _getresgid, _getgroups, _getaffinity = os.getresuid, os.getresgid, os.getgroups, os.sched_getaffinity
+    _getpriority, _PROCESS = os.getpriority, os.PRIO_PROCESS
 
 
 def here() -> "tuple[int, int]":

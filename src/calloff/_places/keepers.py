@@ -45,7 +45,11 @@ class Seen:
 
     def note(self, credentials: inherit.Credentials, limits: list[tuple[int, int]]) -> None:
         """These are ours now."""
-        self.at, self.credentials, self.limits = monotonic(), credentials, limits
+        self.at = monotonic()
+        if credentials != self.credentials:  # else the same object stays, which is compared in no time
+            self.credentials = credentials
+        if limits != self.limits:
+            self.limits = limits
 
 
 SEEN = Seen()

@@ -86,7 +86,8 @@ class Guarded:
         credentials, wanted = inherit.standing()
         keepers.SEEN.note(credentials, wanted["limits"])
         self._umask: int = wanted["umask"]
-        self._marks = inherit.marks(self._umask) if kind == "worker" else None
+        self._marks: tuple[Any, ...] = inherit.marks(self._umask) if kind == "worker" else ()
+        self._capabilities = inherit.capabilities() if kind == "worker" else b""
         self._limits: list[tuple[int, int]] = wanted["limits"]
         self._fork(credentials, files)
         self._given = list(files)
@@ -124,13 +125,16 @@ class Guarded:
         takes to be sent and back: what was read of it counts for a moment. So do limits, as long as no code of Python's
         can have changed them.
         """
-        if self.keeper is not keepers.used_now() or inherit.marks(self._umask) != self._marks:
+        if self.keeper is not keepers.used_now():
             return False
-        if monotonic() - keepers.SEEN.at > _FRESH:
-            keepers.SEEN.note(inherit.credentials(), inherit.limits())
+        if inherit.marks(self._umask) != self._marks or inherit.capabilities() != self._capabilities:
+            return False
+        seen = keepers.SEEN
+        if monotonic() - seen.at > _FRESH:
+            seen.note(inherit.credentials(), inherit.limits())
         elif inherit.may_set_limits() and inherit.limits() != self._limits:
             return False
-        return keepers.SEEN.credentials == self.keeper.credentials and keepers.SEEN.limits == self._limits
+        return seen.credentials == self.keeper.credentials and seen.limits == self._limits
 
     def write(self, *parts: Any) -> None:
         """Send a letter."""

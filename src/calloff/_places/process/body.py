@@ -187,13 +187,20 @@ class ProcessBody(Body):
         if kind == "cancelled":
             sink.stopped(Rung.ASKED, survivors=survivors)
             return
-        self._warn(survivors)
-        if kind == "value" and may_block(data):
+        if survivors:
+            self._warn(survivors)
+        if kind != "value":
+            self._deliver(kind, *attempt(partial(unpack_error, name=self.name), data))
+        elif may_block(data):
             self.unpickling = True
             unpickle_aside(data, buffers, get_running_loop(), self._unpickled)
-            return
-        unpickle = partial(pickle.loads, buffers=buffers) if kind == "value" else partial(unpack_error, name=self.name)
-        self._deliver(kind, *attempt(unpickle, data))
+        else:
+            try:
+                value = pickle.loads(data, buffers=buffers)
+            except BaseException as problem:
+                sink.raised(blamed(problem, self.name))
+            else:
+                sink.returned(value)
 
     def _unpickled(self, found: Any, problem: BaseException | None) -> None:
         self.unpickling = False
@@ -220,7 +227,8 @@ class ProcessBody(Body):
     def died(self, status: int | None, why: str, begun: bool, survivors: tuple[str, ...] = ()) -> None:
         """The worker ended by itself; nothing is lost when it had not begun with the function."""
         self.worker = None
-        self._warn(survivors)
+        if survivors:
+            self._warn(survivors)
         if not begun and self.packed is not None and self.tries < _TRIES and self.sink.reason is None:
             try:
                 self._pool.submit(self)
@@ -235,8 +243,7 @@ class ProcessBody(Body):
         self.sink.raised(WorkerDied(why, signal=signum, status=status if signum is None else None))
 
     def _warn(self, survivors: tuple[str, ...]) -> None:
-        if survivors:
-            _logger.warning("%s left behind what could not be killed: %s", self.name, "; ".join(survivors))
+        _logger.warning("%s left behind what could not be killed: %s", self.name, "; ".join(survivors))
 
     def failed(self, error: Exception) -> None:
         """There is no worker for it."""
