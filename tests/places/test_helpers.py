@@ -236,15 +236,26 @@ async def test_a_guard_that_is_stopped_again_and_again_is_killed(tmp_path, marke
     await next_starts_work()
 
 
-async def test_nothing_survives_an_owner_that_is_killed_while_a_guard_is_stopped(tmp_path, marker):
-    line = f": {marker}; kill -STOP $PPID; touch {tmp_path}/ready; sleep {NAP}"
+@pytest.mark.parametrize("victims", ["$PPID", "$keeper $PPID", "$keeper $PPID $$"], ids=["guard", "keeper-guard", "all"])
+async def test_nothing_survives_an_owner_that_is_killed_while_its_helpers_are_stopped(tmp_path, marker, victims):
+    """The end of the owner's socket has the system continue them: nobody else is left who could."""
+    ready = tmp_path / "ready"
+    line = (
+        f": {marker}; read -r _ _ _ keeper _ </proc/$PPID/stat; echo $keeper $PPID $$ >{ready}.new; "
+        f"mv {ready}.new {ready}; kill -STOP {victims}; sleep {NAP}"
+    )
     code = f"import asyncio, calloff; asyncio.run(calloff.call(calloff.command('sh', '-c', {line!r})))"
     owner = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stderr=asyncio.subprocess.DEVNULL)
-    while not (tmp_path / "ready").exists():
+    while not ready.exists():
         await asyncio.sleep(0.01)
+    keeper, guard, work = map(int, ready.read_text().split())
+    stopped = [pid for pid, word in ((keeper, "$keeper"), (guard, "$PPID"), (work, "$$")) if word in victims.split()]
+    if victims != "$PPID":  # else its keeper continues it
+        assert until(lambda: all(state(pid) == "T" for pid in stopped))
     owner.kill()
     await owner.wait()
     assert until(lambda: not marked(marker), SLACK)
+    assert until(lambda: gone(guard) and gone(keeper), SLACK)
 
 
 @pytest.mark.parametrize("place", ["command", "process"])

@@ -112,6 +112,7 @@ class Guard:
         for file in (control.fileno(), owner, self._woken):
             if file >= 0:
                 self._poll.register(file, select.POLLIN)
+        fds.go_on_with(control.fileno())
         self._reaper = reaper.Reaper()
         self._asked = False
         self._job = 0

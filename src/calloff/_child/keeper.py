@@ -147,6 +147,7 @@ class _Keeper:
         for file in (socket.fileno(), owner, self._woken):
             if file >= 0:
                 self._poll.register(file, select.POLLIN)
+        fds.go_on_with(socket.fileno())
         send(socket, letter("up", os.getpid()))
 
     def run(self) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Files",
     "copied",
+    "go_on_with",
     "is_readable",
     "is_unread",
     "milliseconds",
@@ -169,6 +170,23 @@ def received(extras: "Sequence[tuple[int, int, bytes]]") -> "int | None":
 def milliseconds(seconds: "float | None") -> "float | None":
     """How long to wait in `poll`, which refuses what lasts longer than 24 days; ``None`` for as long as it takes."""
     return None if seconds is None else min(max(0.0, seconds), _LONGEST) * 1000
+
+
+def go_on_with(file: int) -> None:
+    """Have the system continue this process, should it be stopped, when something comes through that socket, or its end.
+
+    For as long as the socket is open somewhere. Where the system can't do that, nothing happens.
+    """
+    import signal
+
+    try:
+        import fcntl
+
+        fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGCONT)
+        fcntl.fcntl(file, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_ASYNC)
+    except (ImportError, AttributeError, OSError):
+        pass
 
 
 def is_readable(file: int, seconds: float) -> bool:
