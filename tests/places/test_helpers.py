@@ -236,7 +236,9 @@ async def test_a_guard_that_is_stopped_again_and_again_is_killed(tmp_path, marke
     await next_starts_work()
 
 
-@pytest.mark.parametrize("victims", ["$PPID", "$keeper $PPID", "$keeper $PPID $$"], ids=["guard", "keeper-guard", "all"])
+@pytest.mark.parametrize(
+    "victims", ["$PPID", "$keeper $PPID", "$keeper $PPID $$"], ids=["guard", "keeper-guard", "all"]
+)
 async def test_nothing_survives_an_owner_that_is_killed_while_its_helpers_are_stopped(tmp_path, marker, victims):
     """The end of the owner's socket has the system continue them: nobody else is left who could."""
     ready = tmp_path / "ready"

@@ -73,7 +73,7 @@ class Ending:
         self._by = by
         self._run_loop = run_loop
         self._policy = policy
-        #: an exception that went through the loop meanwhile: of a handler of a signal, or one of some callback's that ends it
+        #: an exception that went through the loop meanwhile: of a handler of a signal, or of a callback that ends all
         self.stray: BaseException | None = None
         self._timers = timers_of(loop)
         self.timer_at = NEVER

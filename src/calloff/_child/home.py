@@ -103,7 +103,9 @@ class Home:
     def _settle(self) -> None:
         wanted = self._details
         env = _raw()
-        if [*env.values()] != self._values or [*env] != self._names:  # of lists the same objects are compared in no time
+        if [*env.values()] != self._values or [
+            *env
+        ] != self._names:  # of lists the same objects are compared in no time
             os.environ.clear()
             os.environ.update(wanted["env"])
             env = _raw()

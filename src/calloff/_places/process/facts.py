@@ -86,7 +86,12 @@ def _environment() -> dict[Any, Any]:
 
 
 def _surroundings() -> dict[str, Any]:
-    return {"env": dict(_environment()), "cwd": _cwd(), "path": sys.path[:], "argv": list(getattr(sys, "argv", _NO_ARGV))}
+    return {
+        "env": dict(_environment()),
+        "cwd": _cwd(),
+        "path": sys.path[:],
+        "argv": list(getattr(sys, "argv", _NO_ARGV)),
+    }
 
 
 def _plain(value: Any) -> Any:
