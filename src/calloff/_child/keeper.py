@@ -12,7 +12,6 @@ that its owner can be told the truth.
 import _socket
 import array
 import contextlib
-import gc
 import os
 import select
 import signal
@@ -182,6 +181,8 @@ class _Keeper:
             return False
         for kind, *parts in self._letters.feed(data):
             if kind == "prepare":
+                from .nursery import prepare
+
                 prepare(*parts)
             else:
                 number, count = parts[:2]
@@ -279,7 +280,7 @@ class _Keeper:
         control.setblocking(False)
         launch: Launch = launch_program
         if kind == "worker":
-            from .worker import launch
+            from .nursery import launch
         own, lease = self._own, self._lease
         Guard(control, self._owner, self._me, launch, kind=kind, files=files[1:], page=page, own=own, lease=lease).run()
 
@@ -379,24 +380,3 @@ class _Keeper:
             send(lost.control, letter("gone"))
             lost.control.close()
             del self._lost[number]
-
-
-def prepare(details: dict[str, Any]) -> None:
-    """Load what every worker needs, once, so that a worker is ready when it is forked."""
-    if details["site"]:
-        import site
-
-        site.main()
-    sys.path[:] = details["path"]
-    import asyncio
-    import faulthandler
-    import pickle
-    import traceback
-
-    from . import worker
-
-    with contextlib.suppress(ImportError):
-        __import__("cloudpickle")
-    del asyncio, faulthandler, pickle, traceback, worker
-    gc.collect()
-    gc.freeze()

@@ -16,7 +16,7 @@ from pickle import PickleBuffer
 from struct import Struct
 from typing import Any
 
-__all__ = ["ASK", "DEAF", "DUMP", "LOOK", "Frame", "Letters", "Reader", "frame", "letter"]
+__all__ = ["ASK", "DEAF", "DUMP", "LOOK", "Frame", "Letters", "Part", "Reader", "frame", "letter"]
 
 #: what a worker is signalled with: look at your page; write your stack; have C write it. Of all signals these are
 #: used least.

@@ -18,24 +18,21 @@ A worker is a child subreaper itself, so one call of the system tells after each
 
 import asyncio
 import contextlib
-import faulthandler
 import gc
 import inspect
 import os
 import pickle
-import signal
 import sys
 import time
 import traceback
 from _socket import socket as Socket
 from contextvars import Context, copy_context
 from functools import partial
-from io import BufferedWriter, FileIO, TextIOWrapper
 from itertools import starmap
-from types import CodeType, CoroutineType, FrameType, ModuleType
-from typing import TYPE_CHECKING, Any, NoReturn
+from types import CodeType, CoroutineType, FrameType
+from typing import Any
 
-from .._os import inherit, reaper
+from .._os import reaper
 from .answers import packed
 from .around import has_descendants, populate_main, tidy
 from .home import Home
@@ -43,80 +40,14 @@ from .inside import operation
 from .luggage import unpack
 from .moments import Still, is_fit, is_importing, may_break_off
 from .page import Page
-from .wire import ASK, DUMP, LOOK, Reader, frame
+from .wire import Reader, frame
 
-if TYPE_CHECKING:
-    from .guard import Guard
-
-__all__ = ["launch"]
+__all__ = ["Worker"]
 
 #: seconds that an import, or the handling of a lock, gets to end before it is interrupted
 _IMPORT = 1.0
 #: and how often the handling of a lock is looked at, at least: on a busy machine a second may be no more than a few looks
 _CHANCES = 200
-
-
-def launch(guard: "Guard", details: dict[str, Any]) -> int:
-    """Fork the worker, in a session of its own.
-
-    In a mere process group it would get a SIGHUP from the system, and die of it, when it is stopped and its guard and the
-    keeper are dead: what it has started would have nobody then who keeps it together.
-    """
-    parent = os.getpid()
-    pid = os.fork()
-    if pid:
-        return pid
-    try:
-        reaper.die_with_parent(parent)
-        os.setsid()
-        guard.let_go()
-        inherit.take_over(guard.wanted, guard.own)
-        _start({**guard.wanted, **details}, guard.files, guard.page)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(1)
-
-
-def _start(details: dict[str, Any], files: list[int], page: Page) -> NoReturn:
-    """Set up and serve. `files` are the sockets for frames and for news, the pipe for stacks, and the two outputs."""
-    reaper.subreaper()
-    reaper.name_process("calloff-worker")
-    data, news, stacks, out, err = files
-    os.dup2(out, 1)
-    os.dup2(err, 2)
-    os.close(out)
-    os.close(err)
-    home = Home(details)
-    sys.modules["__main__"] = main = ModuleType("__main__")
-    if details["main"]:  # processes that are spawned from here import the script by that
-        main.__file__ = details["main"]
-    for file, name in ((1, "stdout"), (2, "stderr")):
-        binary = FileIO(file, "w", closefd=False)
-        text = TextIOWrapper(BufferedWriter(binary), details["encoding"], "backslashreplace", line_buffering=True)
-        setattr(sys, name, text)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    for number in set(details["ignored"]) - {ASK, LOOK, DUMP, signal.SIGCHLD}:
-        signal.signal(number, signal.SIG_IGN)
-    worker = _Worker(Socket(fileno=data), page, stacks, home)
-    operation.news = Socket(fileno=news)
-    operation.page = page
-    signal.signal(ASK, worker.asked)
-    signal.signal(LOOK, worker.look)
-    sys.unraisablehook = worker.unraisable
-    # In the middle of Python code that may crash: only for a worker that is killed next, or surely is inside C.
-    faulthandler.register(DUMP, stacks, all_threads=False)
-    signal.pthread_sigmask(signal.SIG_SETMASK, set(details["blocked"]) - {ASK, LOOK, DUMP})
-    for name in details["preload"]:
-        try:
-            __import__(name)
-        except Exception:
-            traceback.print_exc()
-    home.note()
-    worker.serve()
-    os._exit(0)
 
 
 class _Cancelled(asyncio.CancelledError, KeyboardInterrupt):
@@ -131,7 +62,16 @@ class _Cancelled(asyncio.CancelledError, KeyboardInterrupt):
         return asyncio.CancelledError, self.args
 
 
-class _Worker:
+class Worker:
+    """Runs what comes through a socket, one function after the other.
+
+    Args:
+        socket: for frames.
+        page: shared with the guard.
+        stacks: a pipe into which stacks are written.
+        home: the state in which each function begins.
+    """
+
     def __init__(self, socket: Socket, page: Page, stacks: int, home: Home) -> None:
         self._pid = os.getpid()
         self._home = home
@@ -409,7 +349,7 @@ class _Worker:
 
 
 #: the frames below which the function's own begin
-_OUTER = (_Worker._call.__code__, _Worker._run.__code__)
+_OUTER = (Worker._call.__code__, Worker._run.__code__)
 
 
 def _is_outer(frame: FrameType) -> bool:

@@ -18,7 +18,7 @@ from .._words.errors import CalloffError
 from .keeper import Keeper
 from .watching import Watch
 
-__all__ = ["SEEN", "dead", "fork", "hold", "keepers", "lease", "on_fork", "opened", "release", "shut_down", "used_now"]
+__all__ = ["dead", "fork", "hold", "keepers", "lease", "on_fork", "opened", "release", "shut_down", "used_now"]
 
 
 class _Open(Protocol):
@@ -35,24 +35,6 @@ class _Open(Protocol):
         """In a fork of the owner: close what is open for it."""
 
 
-class Seen:
-    """The credentials and limits that were read last, and when."""
-
-    def __init__(self) -> None:
-        self.at = 0.0
-        self.credentials: inherit.Credentials = ()
-        self.limits: list[tuple[int, int]] = []
-
-    def note(self, credentials: inherit.Credentials, limits: list[tuple[int, int]]) -> None:
-        """These are ours now."""
-        self.at = monotonic()
-        if credentials != self.credentials:  # else the same object stays, which is compared in no time
-            self.credentials = credentials
-        if limits != self.limits:
-            self.limits = limits
-
-
-SEEN = Seen()
 #: the guards that are not gone
 opened: set[_Open] = set()
 #: the one that is used now, and the one for commands that have the terminal

@@ -19,6 +19,7 @@ from .._os import fds, inherit, proc, reaper
 from .._words.errors import CalloffError
 from . import keepers
 from .keeper import QUIET, Keeper
+from .standing import Standing
 from .watching import Watch
 
 __all__ = ["Guarded", "Listener"]
@@ -29,8 +30,6 @@ _CLOEXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
 _UP, _STOPPED = 5.0, 0.7
 #: how often a start is tried when keepers are killed
 _TRIES = 3
-#: seconds that credentials which were read count as those of now, for workers that are warm
-_FRESH = 0.01
 
 
 class Listener(Protocol):
@@ -84,11 +83,7 @@ class Guarded:
         self._since = monotonic()
         self.loop: AbstractEventLoop = loop
         credentials, wanted = inherit.standing()
-        keepers.SEEN.note(credentials, wanted["limits"])
-        self._umask: int = wanted["umask"]
-        self._marks: tuple[Any, ...] = inherit.marks(self._umask) if kind == "worker" else ()
-        self._capabilities = inherit.capabilities() if kind == "worker" else b""
-        self._limits: list[tuple[int, int]] = wanted["limits"]
+        self._standing = Standing(credentials, wanted) if kind == "worker" else None
         self._fork(credentials, files)
         self._given = list(files)
         keepers.opened.add(self)
@@ -119,22 +114,8 @@ class Guarded:
         self._listen()
 
     def is_like_us(self) -> bool:
-        """Whether what it started would be the same if it were started now: user, groups, limits, umask, niceness.
-
-        The rest of the credentials changes once in a program's life if ever, and takes longer to read than a function
-        takes to be sent and back: what was read of it counts for a moment. So do limits, as long as no code of Python's
-        can have changed them.
-        """
-        if self.keeper is not keepers.used_now():
-            return False
-        if inherit.marks(self._umask) != self._marks or inherit.capabilities() != self._capabilities:
-            return False
-        seen = keepers.SEEN
-        if monotonic() - seen.at > _FRESH:
-            seen.note(inherit.credentials(), inherit.limits())
-        elif inherit.may_set_limits() and inherit.limits() != self._limits:
-            return False
-        return seen.credentials == self.keeper.credentials and seen.limits == self._limits
+        """Whether what it started would be the same if it were started now: user, groups, limits, umask, niceness."""
+        return self._standing is not None and self.keeper is keepers.used_now() and self._standing.is_ours()
 
     def write(self, *parts: Any) -> None:
         """Send a letter."""

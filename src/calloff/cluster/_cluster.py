@@ -11,9 +11,9 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, NamedTuple, ParamSpec, TypeVar, overload
 
-from .._places.process.place import _name
 from .._words.duration import delay
 from .._words.errors import CalloffError
+from .._words.given import name_of
 from ._body import ClusterBody, ClusterWork
 from ._io import Io
 from ._keep import Keep
@@ -86,7 +86,7 @@ class Nodes:
             raise TypeError(f"process() needs a function, not {fn!r}")
         cluster = self._cluster
         assert cluster is not None
-        return ClusterWork(cluster, self._labels, (fn, args, kwargs), _name(fn))
+        return ClusterWork(cluster, self._labels, (fn, args, kwargs), name_of(fn))
 
     def _lane(self, window: Any, start: Callable[..., Any]) -> Any:
         """How a map gives several items at a time to a node."""

@@ -1,9 +1,9 @@
 """The word `process`: says that a function is to run in a worker process, and holds the settings of all of them."""
 
 from collections.abc import Callable, Coroutine, Iterable
-from functools import partial
 from typing import Any, ParamSpec, TypeVar, overload
 
+from ..._words.given import name_of, whole
 from .body import ProcessWork
 from .pool import SETTINGS, ProcessCounts, pools
 
@@ -46,7 +46,7 @@ class Processes:
         """
         if not callable(fn):
             raise TypeError(f"process() needs a function that is not called yet, as in process(fn, 1), not {fn!r}")
-        return ProcessWork(fn, args, kwargs, _name(fn))
+        return ProcessWork(fn, args, kwargs, name_of(fn))
 
     def configure(
         self,
@@ -68,14 +68,14 @@ class Processes:
             TypeError: not a whole number, or not names. The caller's fault.
             ValueError: `size` below 1, or another below 0. The caller's fault.
         """
-        size = SETTINGS.size if size is None else _whole(size, "size", 1)
-        spares = SETTINGS.spares if spares is None else _whole(spares, "spares", 0)
+        size = SETTINGS.size if size is None else whole(size, "size", 1)
+        spares = SETTINGS.spares if spares is None else whole(spares, "spares", 0)
         if isinstance(preload, str):
             raise TypeError(f"preload must be a list of names of modules, not {preload!r}")
         names = SETTINGS.preload if preload is None else tuple(preload)
         if not all(isinstance(name, str) for name in names):
             raise TypeError(f"preload must be a list of names of modules, not {preload!r}")
-        jobs = SETTINGS.max_jobs if max_jobs is None else _whole(max_jobs, "max_jobs", 0) or None
+        jobs = SETTINGS.max_jobs if max_jobs is None else whole(max_jobs, "max_jobs", 0) or None
         SETTINGS.size, SETTINGS.spares, SETTINGS.preload, SETTINGS.max_jobs = size, spares, names, jobs
 
     def restart(self) -> None:
@@ -104,17 +104,3 @@ class Processes:
 
 
 process: Processes = Processes()
-
-
-def _name(fn: Callable[..., Any]) -> str:
-    while isinstance(fn, partial):
-        fn = fn.func
-    return getattr(fn, "__qualname__", None) or type(fn).__qualname__
-
-
-def _whole(value: int, name: str, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be a whole number, not {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be {least} or more, not {value!r}")
-    return value

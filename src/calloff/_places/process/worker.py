@@ -6,7 +6,6 @@ import signal
 import socket
 import time
 from asyncio import TimerHandle
-from collections import deque
 from contextlib import ExitStack
 from contextvars import Context
 from itertools import count
@@ -18,10 +17,11 @@ from ..._os.fds import Files, is_readable, pair, standard
 from ..._words.frame import RawStack
 from ..._words.place import Sink
 from ..._words.report import Rung
-from ..keeper import QUIET, refuse
+from ..keeper import refuse
 from ..kept import Guarded
 from ..looking import Looker
 from .facts import OUTERMOST, Stamp, Surroundings, details, of_the_user, why
+from .frames import Frames
 
 if TYPE_CHECKING:
     from .body import ProcessBody
@@ -66,7 +66,6 @@ class Worker:
         self._hold_timer: TimerHandle | None = None
         #: it has died before it had read all that was sent
         self._unread = False
-        self._rest: deque[memoryview] = deque()
         with Files() as files, ExitStack() as ours:
             data, theirs = (ours.enter_context(end) for end in pair())
             news, their_news = (ours.enter_context(end) for end in pair(socket.SOCK_SEQPACKET))
@@ -88,6 +87,7 @@ class Worker:
         self._data, self._news = data, news
         self._files = data.fileno(), news.fileno()
         self._reader = Reader(data)
+        self._frames = Frames(data)
         self._surroundings = Surroundings()
         self._modules: dict[str, Stamp] = {}
         self.guarded.write("start", {**self._surroundings.all(), **details(preload)})
@@ -157,7 +157,9 @@ class Worker:
         body.entered(self)
         Context().run(sink.entered)
         left = None if sink.deadline is None else sink.deadline - loop.time()
-        self._send(frame((number, id, name, left, self._surroundings.changes(), body.luggage), data, buffers))
+        self._frames.send(
+            loop, frame((number, id, name, left, self._surroundings.changes(), body.luggage), data, buffers)
+        )
         if left is not None:
             self.limit(sink)
 
@@ -233,39 +235,6 @@ class Worker:
         self._close()
 
     # --- frames
-
-    def _send(self, parts: list[Any]) -> None:
-        try:
-            if len(parts) == 1 and not self._rest:
-                sent = self._data.send(parts[0], QUIET)
-                if sent == len(parts[0]):
-                    return
-                parts = [memoryview(parts[0])[sent:]]
-        except BlockingIOError:
-            pass
-        except OSError:  # it died: its guard will say so
-            return
-        self._rest.extend(memoryview(part).cast("B") for part in parts)
-        self._write()
-
-    def _write(self) -> None:
-        rest = self._rest
-        waited = False
-        try:
-            while rest:
-                sent = self._data.send(rest[0], QUIET)
-                if sent == len(rest[0]):
-                    rest.popleft()
-                else:
-                    rest[0] = rest[0][sent:]
-        except BlockingIOError:
-            waited = True
-        except OSError:
-            rest.clear()
-        if waited:
-            self.pool.loop.add_writer(self._files[0], self._write)
-        else:
-            self.pool.loop.remove_writer(self._files[0])
 
     def _readable(self) -> None:
         if self.dead:

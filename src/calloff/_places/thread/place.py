@@ -3,9 +3,10 @@
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from ..._words.duration import delay
+from ..._words.given import name_of, whole
 from .body import ThreadWork
 from .pool import POOL, ThreadCounts
 
@@ -41,7 +42,7 @@ class Threads:
         """
         if not callable(fn):
             raise TypeError(f"thread() needs a function that is not called yet, as in thread(fn, 1), not {fn!r}")
-        name = _name(fn)
+        name = name_of(fn)
         if inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(type(fn).__call__):
             raise TypeError(f"{name} is an async function, which runs in a task: calloff.start({name}(...))")
         return ThreadWork(partial(fn, *args, **kwargs), name, POOL)
@@ -60,8 +61,8 @@ class Threads:
             TypeError: not a number. The caller's fault.
             ValueError: `size` below 1, or another below 0. The caller's fault.
         """
-        size = POOL.size if size is None else _whole(size, "size", 1)
-        max_abandoned = POOL.max_abandoned if max_abandoned is None else _whole(max_abandoned, "max_abandoned", 0)
+        size = POOL.size if size is None else whole(size, "size", 1)
+        max_abandoned = POOL.max_abandoned if max_abandoned is None else whole(max_abandoned, "max_abandoned", 0)
         idle = POOL.idle if idle is None else min(delay(idle, "idle"), 1e6)
         POOL.size, POOL.max_abandoned, POOL.idle = size, max_abandoned, idle
 
@@ -74,17 +75,3 @@ class Threads:
 
 
 thread: Threads = Threads()
-
-
-def _name(fn: Callable[..., Any]) -> str:
-    while isinstance(fn, partial):
-        fn = fn.func
-    return getattr(fn, "__qualname__", None) or type(fn).__qualname__
-
-
-def _whole(value: int, name: str, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be a whole number, not {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be {least} or more, not {value!r}")
-    return value

@@ -1,0 +1,64 @@
+"""What a worker was started under, compared with what the program has now: a warm one is used where that is the same."""
+
+from time import monotonic
+
+from .._os import inherit
+
+__all__ = ["Standing"]
+
+#: seconds that credentials which were read count as those of now, for workers that are warm
+_FRESH = 0.01
+
+
+class _Seen:
+    """The credentials and limits that were read last, and when."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+        self.credentials: inherit.Credentials = ()
+        self.limits: list[tuple[int, int]] = []
+
+    def note(self, credentials: inherit.Credentials, limits: list[tuple[int, int]]) -> None:
+        """These are ours now."""
+        self.at = monotonic()
+        if credentials != self.credentials:  # else the same object stays, which is compared in no time
+            self.credentials = credentials
+        if limits != self.limits:
+            self.limits = limits
+
+
+_seen = _Seen()
+
+
+class Standing:
+    """User, groups, capabilities, limits, umask, niceness and processors at the start of a worker.
+
+    Args:
+        credentials: what its keeper has.
+        settings: what it was given.
+    """
+
+    __slots__ = ("_capabilities", "_credentials", "_limits", "_marks", "_umask")
+
+    def __init__(self, credentials: inherit.Credentials, settings: inherit.Settings) -> None:
+        self._credentials = credentials
+        self._limits: list[tuple[int, int]] = settings["limits"]
+        self._umask: int = settings["umask"]
+        self._marks = inherit.marks(self._umask)
+        self._capabilities = inherit.capabilities()
+        _seen.note(credentials, self._limits)
+
+    def is_ours(self) -> bool:
+        """Whether a worker that is started now would be the same.
+
+        The rest of the credentials changes once in a program's life if ever, and takes longer to read than a function
+        takes to be sent and back: what was read of it counts for a moment. So do limits, as long as no code of Python's
+        can have changed them.
+        """
+        if inherit.marks(self._umask) != self._marks or inherit.capabilities() != self._capabilities:
+            return False
+        if monotonic() - _seen.at > _FRESH:
+            _seen.note(inherit.credentials(), inherit.limits())
+        elif inherit.may_set_limits() and inherit.limits() != self._limits:
+            return False
+        return _seen.credentials == self._credentials and _seen.limits == self._limits

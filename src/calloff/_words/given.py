@@ -1,0 +1,23 @@
+"""What callers give at the door, looked at before anything is started: whole numbers, and what a function is called."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+__all__ = ["name_of", "whole"]
+
+
+def name_of(fn: Callable[..., Any]) -> str:
+    """What a function is called in lists, errors and reports."""
+    while isinstance(fn, partial):
+        fn = fn.func
+    return getattr(fn, "__qualname__", None) or type(fn).__qualname__
+
+
+def whole(value: int, name: str, least: int) -> int:
+    """A whole number from `least` on; `TypeError` or `ValueError`, with its name, for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be a whole number, not {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be {least} or more, not {value!r}")
+    return value
