@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -219,6 +220,33 @@ def test_a_signal_stops_it(folder: Path, signum: signal.Signals, status: int) ->
         _, said = started.communicate(timeout=30)
     assert started.returncode == status
     assert "at <module> (ready.py:2): " in said
+
+
+def test_in_the_background_of_a_shell_it_is_asked_all_the_same(folder: Path) -> None:
+    """There SIGINT is ignored, by all that is started, and Python leaves that as it is."""
+    quiet = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
+    done = subprocess.run(
+        [*quiet, *RUN, "--timeout", "2", "--grace", "60", "tidies.py"],
+        cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (124, "tidy\n"), done.stderr
+
+
+def test_from_outside_it_is_seen_at_its_line(folder: Path, tmp_path: Path) -> None:
+    (folder / "tells.py").write_text("import time\nprint('ready', flush=True)\ntime.sleep(3600)\n")
+    environment = {**ENVIRONMENT, "CALLOFF_SOCKETS": str(tmp_path)}
+    with subprocess.Popen([*RUN, "tells.py"], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as started:
+        try:
+            assert started.stdout is not None
+            assert started.stdout.readline() == "ready\n"
+            words = [sys.executable, "-m", "calloff", "ps"]
+            seen = ""
+            until = time.monotonic() + 60
+            while "tells.py:3" not in seen and time.monotonic() < until:  # it answers in time, or with what it said last
+                seen = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True).stdout
+            assert "<module> (tells.py:3): time.sleep(3600)" in seen
+        finally:
+            started.send_signal(signal.SIGTERM)
 
 
 def test_without_a_place_for_its_pipe_it_runs_all_the_same(folder: Path) -> None:

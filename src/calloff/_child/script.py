@@ -26,6 +26,9 @@ _MOST = 200
 def main() -> None:
     """Prepare, and become the program."""
     look, dump, fifo, kind, name, *rest = sys.argv[1:]
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # as shells have it of what they start in the background: but that signal is what asks us to end
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     _answer(int(look), int(dump), fifo)
     sys.path.pop(0)  # our own directory
     sys.argv[:] = [name, *rest]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from .._words.durations_text import spoken
 from .._words.frame import at_line
-from ._text import fit, printable, progress_text
+from ._text import clean, fit, printable, progress_text
 
 if TYPE_CHECKING:
     from .._operation.watching import Tick
@@ -38,7 +38,7 @@ def describe(tick: "Tick", limit: float | None, *, bar: bool = False) -> str:
         parts.append("stopping")
     if tick.progress is not None:
         parts.append(progress_text(tick.progress, BAR if bar else 0))
-    line = at_line(tick.where)
+    line = clean(at_line(tick.where))
     if line:
         parts.append(f"at {line}")
     return "  ".join(parts)

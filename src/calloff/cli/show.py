@@ -69,7 +69,7 @@ def _facts(detail: Detail) -> Iterator[tuple[str, str]]:
     yield "place", row.place + (f", process {row.worker}" if row.worker is not None else "")
     if detail.usage is not None:
         yield "uses", told(detail.usage)
-    if row.place == "command" and row.where is not None:
+    if row.place == "command" and row.where is not None and not row.where.line:
         yield "command", clean(row.where.source)
     yield "process", f"{row.pid}: {clean(command_line(detail.argv))}"
     if row.parent is not None:

@@ -36,10 +36,11 @@ def steps_of(stop: Stop, facts: Facts, unix: float) -> tuple[Step, ...]:
 
 
 def line_of(body: Body) -> Frame | None:
-    """The line that a body stands at; of a command its command line."""
-    if body.argv:
+    """The line that a body stands at; of a command that has no lines its command line."""
+    found = innermost(where_of(body))
+    if body.argv and (found is None or not found.line):
         return Frame(body.argv[0], 0, body.name, shlex.join(body.argv)[:_COMMAND])
-    return innermost(where_of(body))
+    return found
 
 
 def innermost(stack: RawStack) -> Frame | None:

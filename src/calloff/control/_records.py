@@ -95,7 +95,7 @@ class Row(Struct, frozen=True, omit_defaults=True):
     silent: float | None = None  # since its last report of progress, if it has made any
     count: int = 1  # how many that are alike this row stands for; it is that of the oldest
     progress: Any = None  # what `progress()` was given: a number, a text, or the text of anything else
-    where: Frame | None = None  # the innermost line; of a command: its command line as `source`
+    where: Frame | None = None  # the innermost line; of a command without lines: its command line as `source`
     worker: int | None = None  # pid of the process or command that it runs in
     reason: Cause | None = None
     requested_at: float | None = None

@@ -107,7 +107,7 @@ def _stop(row: Row) -> list[tuple[str, str]]:
 def _append_stack(text: Text, title: str, stack: tuple[Frame, ...], row: Row) -> None:
     if not stack:
         if row.where is not None:
-            text.append(f"{'command':<9} " if row.place == "command" else f"{'at':<9} ", "dim")
+            text.append(f"{'command':<9} " if not row.where.line else f"{'at':<9} ", "dim")
             text.append(line(row.where))
         return
     text.append(f"{title}, outermost first\n", "dim")

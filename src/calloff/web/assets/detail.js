@@ -73,7 +73,7 @@ function showStop(row) {
 function showStack(row, detail) {
   const stuck = detail?.stuck_at?.length ? detail.stuck_at : null;
   const stack = stuck ?? (detail?.stack?.length ? detail.stack : row.where ? [row.where] : []);
-  const isCommand = row.place === "command";
+  const isCommand = row.place === "command" && !row.where?.line;
   text(parts.stack.firstElementChild, stuck ? "Where it is stuck" : isCommand ? "Command" : row.outcome === "failed" ? "Where it raised" : row.reason && ended(row) ? "Where it was" : "Where it is");
   const none = parts.stack.lastElementChild;
   none.hidden = stack.length > 0;
