@@ -246,6 +246,7 @@ ONCE = (
     "tests/control",
     "tests/logs",
     "tests/otel",
+    "tests/pages",
     "tests/properties",
     "tests/test_docs.py",
     "tests/test_examples.py",

@@ -19,18 +19,6 @@ NAMES = dir(calloff)
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 TOP_LEVEL_AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
-#: runs code with ``await`` at the top level as a snippet of a page has it
-RUNNER = """
-import asyncio, inspect, sys
-import calloff
-code = compile(sys.stdin.read(), "snippet", "exec", flags={flag})
-async def main():
-    done = eval(code, {{"calloff": calloff, "asyncio": asyncio, "__name__": "snippet"}})
-    if inspect.isawaitable(done):
-        await done
-calloff.run(main(), timeout=30)
-"""
-
 
 def fences(text: str, language: str) -> list[str]:
     found = re.findall(rf"^ *```{language}\n(.*?)^ *```", text, re.M | re.S)
@@ -49,24 +37,14 @@ def run(*arguments: str, stdin: str = "", cwd: Path = ROOT) -> "subprocess.Compl
     )
 
 
-def test_the_program_of_the_readme_says_what_the_readme_says(tmp_path: Path) -> None:
-    text = (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_the_first_program_says_what_stands_below_it(page: str, tmp_path: Path) -> None:
+    text = (ROOT / page).read_text()
     program, said = fences(text, "python")[0], fences(text, "text")[0]
     (tmp_path / "stubborn.py").write_text(program)
     done = run("stubborn.py", cwd=tmp_path)
     assert done.stderr.splitlines()[-1] == said.strip()
     assert done.returncode == 1
-
-
-@pytest.mark.parametrize("number", range(len(fences((DOCS / "how-to/places.md").read_text(), "python"))))
-def test_the_snippets_about_places_run(number: int) -> None:
-    snippet = fences((DOCS / "how-to/places.md").read_text(), "python")[number]
-    done = run("-c", RUNNER.format(flag=TOP_LEVEL_AWAIT), stdin=snippet)
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    for told in re.findall(r"^print\(.*\)  # (.*)$", snippet, re.M):
-        assert told in done.stdout
-    if "threading.Lock()" in snippet:
-        assert done.stdout in (DOCS / "how-to/places.md").read_text()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -152,6 +130,9 @@ def test_the_reference_lists_every_option(verb: str) -> None:
     text = (DOCS / "reference/command-line.md").read_text()
     section = text.partition(f"\n## calloff {verb}\n")[2].partition("\n## ")[0]
     shown = run("-m", "calloff", verb, "--help").stdout
+    usage = re.findall(r"^```text\n(.*?)^```", section, re.M | re.S)[0]
+    for line in usage.splitlines():
+        assert line in re.sub(r"\s+", " ", shown), "how it is used"
     options = set(re.findall(r"^ +(?:-\w(?: [A-Z]+)?, )?(--[a-z][\w-]*)", shown, re.M)) - {"--help", "--version"}
     assert options
     assert options == set(re.findall(r"(?<![\w-])--[a-z][\w-]*", section)) - {"--help", "--version"}

@@ -235,14 +235,18 @@ def test_in_the_background_of_a_shell_it_is_asked_all_the_same(folder: Path) -> 
 def test_from_outside_it_is_seen_at_its_line(folder: Path, tmp_path: Path) -> None:
     (folder / "tells.py").write_text("import time\nprint('ready', flush=True)\ntime.sleep(3600)\n")
     environment = {**ENVIRONMENT, "CALLOFF_SOCKETS": str(tmp_path)}
-    with subprocess.Popen([*RUN, "tells.py"], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as started:
+    with subprocess.Popen(
+        [*RUN, "tells.py"], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+    ) as started:
         try:
             assert started.stdout is not None
             assert started.stdout.readline() == "ready\n"
             words = [sys.executable, "-m", "calloff", "ps"]
             seen = ""
             until = time.monotonic() + 60
-            while "tells.py:3" not in seen and time.monotonic() < until:  # it answers in time, or with what it said last
+            while (
+                "tells.py:3" not in seen and time.monotonic() < until
+            ):  # it answers in time, or with what it said last
                 seen = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True).stdout
             assert "<module> (tells.py:3): time.sleep(3600)" in seen
         finally:
