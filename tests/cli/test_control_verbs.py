@@ -69,7 +69,7 @@ def test_nothing_runs() -> None:
     done = cli("ps", "--json")
     assert (done.returncode, done.stderr) == (0, "calloff ps: nothing runs that can be seen\n"[:0])
     assert json.loads(done.stdout)["rows"] == []
-    for verb in ("show", "watch", "cancel"):
+    for verb in ("ps", "show", "watch", "cancel"):
         done = cli(verb, "7")
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr == f"calloff {verb}: there is no operation '7'\n"
@@ -98,6 +98,15 @@ def test_ps(program: Program) -> None:
     assert "ValueError: no such page" in cli("ps", "--all", "--state", "failed").stdout
     assert len(cli("ps", "--tasks").stdout.splitlines()) >= len(rows) + 2
     assert cli("ps", "--older-than", "1h").stderr == "calloff ps: nothing matches\n"
+    done = cli("ps", f"{program.pid}.2", f"{program.pid}.99", f"{program.pid}.6")
+    assert (done.returncode, len(done.stdout.splitlines())) == (1, 3)
+    assert done.stderr.splitlines() == [
+        f"calloff ps: there is no operation '{program.pid}.99'",
+        f"calloff ps: {program.pid}.6 has ended; --all lists it, and calloff show tells everything",
+    ]
+    assert cli("ps", "--all", f"{program.pid}.6").returncode == 0
+    done = cli("ps", f"{program.pid}.2", "--state", "stopping")  # it is there, and hidden by the filter
+    assert (done.returncode, done.stderr) == (0, "calloff ps: nothing matches\n")
     document = json.loads(cli("ps", "--json", "--place", "command").stdout)
     assert set(document) >= {"rows", "total", "counts", "silent", "processes"}
     (row,) = document["rows"]

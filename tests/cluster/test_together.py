@@ -61,13 +61,19 @@ def test_it_is_seen_with_its_node(tmp_path: Path) -> None:
                 for name in ("a", "b")
             ]
             await until(lambda: all((tmp_path / op.name).exists() for op in ops), "both run")
-            registry = Registry(History(10), lambda: ())
+            history = History(10)
+            history.open()
+            registry = Registry(history, lambda: ())
             rows = await asyncio.to_thread(registry.listing, Query())
             assert {row.place for row in rows.rows if row.name in "ab"} == {"cluster local-0", "cluster local-1"}
             assert all(row.where is not None and "sleep" in row.where.source for row in rows.rows if row.name in "ab")
             # a busy node may not answer at once: then it is told how long ago it was
             assert {op.where()[0].source.partition(",")[0] for op in ops} == {"node local-0", "node local-1"}
             await asyncio.gather(*(op.stop() for op in ops))
+            for name in ("local-0", "local-1"):  # also when it has ended
+                found = registry.listing(Query(places=(f"cluster {name}",), ended=True))
+                assert [(row.place, row.outcome) for row in found.rows] == [(f"cluster {name}", "cancelled")]
+            history.close()
 
     run(main())
 

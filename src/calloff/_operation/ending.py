@@ -46,9 +46,9 @@ def close(operation: "Operation[Any]", state: State, error: BaseException | None
     operation._phase = state
     timers = operation.timers
     operation._ended_at = now = timers.now()
-    operation.body = None
+    body, operation.body = operation.body, None
     if recorder.append is not None:
-        recorder.record(operation, now, error)
+        recorder.record(operation, now, error, "" if body is None else body.node)
     _unlist(operation, None)
     if handed:
         handed.pop(operation, None)

@@ -50,6 +50,7 @@ class Ended(NamedTuple):
         parent: the id of the parent.
         error: type and text of what a failed one raised.
         raised: the frames that it came through.
+        node: the machine that it ran on, where that was not this one.
     """
 
     number: int
@@ -64,6 +65,7 @@ class Ended(NamedTuple):
     stop: Stop | None
     error: str | None
     raised: RawStack = ()
+    node: str = ""
 
 
 def told_of(error: BaseException | None) -> "tuple[str | None, RawStack]":
@@ -84,7 +86,7 @@ class Recorder:
         self._resting_until = -inf
         self._long_since = -inf
 
-    def record(self, operation: Endable, now: float, error: BaseException | None) -> None:
+    def record(self, operation: Endable, now: float, error: BaseException | None, node: str = "") -> None:
         """Keep the facts of an operation that ends now, or leave them out while there are too many."""
         stop = operation._stop
         if now < self._resting_until and operation._started_at >= self._long_since and stop is None and error is None:
@@ -111,6 +113,7 @@ class Recorder:
                     None if progress is None else plain(progress),
                     stop,
                     *told_of(error),
+                    node,
                 )
             )
 

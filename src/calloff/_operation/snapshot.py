@@ -37,6 +37,7 @@ class Facts(NamedTuple):
         stop: how its stop goes or went, if one was asked for.
         error: type and text of what a failed one raised.
         raised: of one that has failed, the frames that the error came through.
+        node: the machine that it runs or ran on, where that is not this one.
     """
 
     number: int
@@ -54,6 +55,7 @@ class Facts(NamedTuple):
     stop: Stop | None
     error: str | None
     raised: RawStack = ()
+    node: str = ""
 
 
 def facts_of(operation: Operation[Any]) -> Facts:
@@ -61,6 +63,7 @@ def facts_of(operation: Operation[Any]) -> Facts:
     parent = operation._parent
     limits = operation._limits
     error = failure(operation)
+    body = operation.body
     return Facts(
         operation._number,
         operation._name,
@@ -76,6 +79,7 @@ def facts_of(operation: Operation[Any]) -> Facts:
         plain(operation._progress),
         operation._stop,
         *told_of(error),
+        "" if body is None else body.node,
     )
 
 

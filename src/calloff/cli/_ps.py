@@ -8,11 +8,12 @@ import msgspec
 from msgspec.structs import replace
 
 from ..control._client import Client, Overview
+from ..control._ids import best
 from ..control._records import SORTS, Query
-from ._control import add_filters, answer, complain_of, query_of
+from ._control import NOTHING, add_filters, answer, complain_of, query_of
 from ._listing import table
 from ._options import parser, whole
-from ._text import is_coloured
+from ._text import clean, is_coloured
 from .ps import EPILOG, USAGE
 
 __all__ = ["ps"]
@@ -31,8 +32,14 @@ def ps(argv: list[str]) -> int:
             filtered, plain = replace(query, sort="tree", reverse=False, ended=False) != Query(), 0
             if not overview.rows and not filtered:
                 plain = (await client.list(replace(query, tasks=True, limit=0))).total
-        tell(overview, as_json=options.json, tree=options.sort == "tree", filtered=filtered, plain=plain)
-        return 3 if overview.silent or overview.failed else 0
+            missing = [said for text in options.ids if (said := await _missing(client, text, overview, query))]
+        nothing = not missing or bool(overview.rows)
+        tell(
+            overview, as_json=options.json, tree=options.sort == "tree", filtered=filtered, plain=plain, nothing=nothing
+        )
+        for said in missing:
+            print(f"calloff ps: {said}", file=sys.stderr)
+        return 3 if overview.silent or overview.failed else NOTHING if missing else 0
 
     return answer(look())
 
@@ -54,8 +61,31 @@ def _read(argv: list[str]) -> argparse.Namespace:
     return options
 
 
-def tell(overview: Overview, *, as_json: bool, tree: bool, filtered: bool, plain: int) -> None:
-    """Print it: the list on stdout, what is missing in it on stderr; `plain` is how many plain tasks would match."""
+async def _missing(client: Client, text: str, overview: Overview, query: Query) -> str:
+    """Why nothing is shown for an ID that was typed, in words; nothing where it exists, whether filters hide it or not."""
+    if best(((row.id, row) for row in overview.rows), text):
+        return ""
+    if any(text.partition(".")[0] == str(process.pid) for process in overview.silent):
+        return ""  # which is told anyway
+    there = await client.list(Query(ids=(text,), tasks=True, ended=True, where=False))
+    if not there.rows:
+        return f"there is no operation {clean(text)!r}"
+    if not query.ended and all(row.outcome is not None and row.state != "abandoned" for row in there.rows):
+        return f"{clean(text)} has ended; --all lists it, and calloff show tells everything"
+    return ""
+
+
+def tell(overview: Overview, *, as_json: bool, tree: bool, filtered: bool, plain: int, nothing: bool = True) -> None:
+    """Print it: the list on stdout, what is missing in it on stderr.
+
+    Args:
+        overview: what was found.
+        as_json: whether it is a document.
+        tree: whether it is drawn as a tree.
+        filtered: whether all would be more.
+        plain: how many plain tasks would match.
+        nothing: whether it is to be said that there is nothing.
+    """
     if as_json:
         sys.stdout.flush()
         sys.stdout.buffer.write(msgspec.json.encode(overview) + b"\n")
@@ -66,7 +96,7 @@ def tell(overview: Overview, *, as_json: bool, tree: bool, filtered: bool, plain
         sys.stdout.write("\n".join(lines) + "\n")
         if len(overview.rows) < overview.total:
             print(f"calloff ps: {len(overview.rows)} of {overview.total} are shown", file=sys.stderr)
-    else:
+    elif nothing:
         what = "nothing matches" if filtered else "no operation runs in what can be seen"
         if not overview.processes:
             what = "nothing runs that can be seen"

@@ -14,7 +14,8 @@ one JSON document.
 
 Seen are programs that run under `calloff run`, and those that call calloff.run(expose=True) or have CALLOFF_EXPOSE=1.
 
-Exit status: 0, also when nothing runs; 2 for a wrong command line; 3 when a process did not answer."""
+Exit status: 0, also when nothing runs; 1 when there is no operation of an ID that was given; 2 for a wrong command line; 3
+when a process did not answer."""
 
 
 def main(argv: list[str]) -> int:

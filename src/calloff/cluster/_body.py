@@ -61,7 +61,7 @@ class ClusterWork(Work[T]):
 class ClusterBody(ProcessBody):
     """Runs a function in a worker of an agent for an operation."""
 
-    __slots__ = ("_answer", "_seen", "_seen_at", "cluster", "labels", "link", "token")
+    __slots__ = ("_answer", "_on", "_seen", "_seen_at", "cluster", "labels", "link", "token")
     place = "cluster"
     #: the frame that begins it
     frame = "start"
@@ -79,6 +79,7 @@ class ClusterBody(ProcessBody):
         self.cluster: Cluster = cluster
         self.labels: tuple[str, ...] = labels
         self.link: Link | None = None
+        self._on = ""
         self.token: int = 0
         self._seen: RawStack = ()
         self._seen_at = 0.0
@@ -86,9 +87,8 @@ class ClusterBody(ProcessBody):
 
     @property
     def node(self) -> str:  # type: ignore[override]  # computed when it is read
-        """Where it runs; empty as long as it waits for that."""
-        link = self.link
-        return "" if link is None else link.node.name
+        """Where it runs, or ran; empty as long as it waits for that."""
+        return self._on
 
     # --- what the operation asks for
 
@@ -101,6 +101,7 @@ class ClusterBody(ProcessBody):
     def go(self, link: "Link") -> None:
         """A slot of that node is this body's."""
         self.link, self.token = link, next(_tokens)
+        self._on = link.node.name
         sink = self.sink
         Context().run(sink.entered)
         assert self.packed is not None

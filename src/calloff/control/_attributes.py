@@ -53,7 +53,9 @@ def place_of(each: Any) -> str:
 
 
 def node_of(each: Any) -> str:
-    """The machine that it runs on, where that is not this one; of an ended one it is not known any more."""
+    """The machine that it runs or ran on, where that is not this one."""
+    if isinstance(each, Facts):
+        return each.node
     body = each.body if isinstance(each, Operation) else None
     return "" if body is None else body.node
 

@@ -233,9 +233,7 @@ class Registry:
         body = each.body
         place = None if body is None or not where else line_of(body)
         worker = None if body is None else body.pid
-        row = self._row(facts_of(each), clock_of(each), place, worker, depth_of(each), silence_of(each))
-        node = node_of(each)
-        return replace(row, place=f"{row.place} {node}") if node else row
+        return self._row(facts_of(each), clock_of(each), place, worker, depth_of(each), silence_of(each))
 
     def _row(
         self,
@@ -252,7 +250,7 @@ class Registry:
             id=f"{self.pid}.{facts.number}",
             pid=self.pid,
             name=facts.name.rpartition("<locals>.")[2],
-            place=facts.place,
+            place=f"{facts.place} {facts.node}" if facts.node else facts.place,
             state=facts.phase.value,
             started_at=facts.started_at + unix,
             age=(now if ended_at is None else ended_at) - facts.started_at,
