@@ -146,7 +146,7 @@ def test_cancel(program: Program) -> None:
     done = cli("cancel", "--name", "stubborn", "--wait", "200ms")
     assert done.returncode == 3
     assert re.search(
-        r"stubborn: still runs after 0\.\d+ s.*, stuck at stubborn \(.*work.py:\d+\): await asyncio", done.stdout
+        r"stubborn: still runs after 0\.\d+ s.*: stuck at stubborn \(.*work.py:\d+\): await asyncio", done.stdout
     )
     done = cli("cancel", str(program.pid))
     assert done.returncode == 1

@@ -13,8 +13,8 @@ from control.programs import Program, eventually, running
 from places.process_table import below, gone, until
 
 import calloff
-from calloff.cli.cancel import ending
 from calloff.control import Client, NotFound, Query, Row, Stopped, expose
+from calloff.control._verdict import verdict
 
 Run = Callable[..., Any]
 
@@ -313,5 +313,5 @@ def test_a_loop_that_nothing_reaches(tmp_path: Path) -> None:
 
 def test_a_lost_connection_is_not_told_as_a_wait_that_is_over() -> None:
     row = Row(id="1.1", pid=1, name="x", place="task", state="running", started_at=0.0, age=1.0)
-    assert ending(Stopped(row=row)) == "the connection to its process was lost: it may still run"
-    assert ending(Stopped(row=row, seconds=2.0)) == "still runs after 2.0 s"
+    assert str(verdict(Stopped(row=row))) == "the connection to its process was lost: it may still run"
+    assert str(verdict(Stopped(row=row, seconds=2.0))) == "still runs after 2.0 s"

@@ -5,7 +5,8 @@ from rich.cells import cell_len
 from top.fake_client import ended, row
 
 from calloff.control import Cause, Detail, Frame, Step, Stopped
-from calloff.top._cancel import verdict
+from calloff.control._verdict import at
+from calloff.top._cancel import told as told_of_a_cancel
 from calloff.top._cells import cells, clean, columns, fitted, line, path, seconds, share
 from calloff.top._detail import told
 
@@ -62,9 +63,9 @@ def test_texts():
     assert cell_len(fitted("木木木", 4)) == 4
     assert fitted("abc", 0) == ""
     assert line(None) == ""
-    assert line(Frame("/x/work.py", 7, "crunch", "a += 1")) == "crunch (work.py:7): a += 1"
-    assert line(Frame("/x/work.py", 7, "crunch", "a += 1"), short=True) == "work.py:7 a += 1"
-    assert line(Frame("/x/work.py", 7, "crunch"), short=True) == "work.py:7 crunch"
+    assert at(Frame("/x/work.py", 7, "crunch", "a += 1")) == "crunch (/x/work.py:7): a += 1"
+    assert line(Frame("/x/work.py", 7, "crunch", "a += 1")) == "work.py:7 a += 1"
+    assert line(Frame("/x/work.py", 7, "crunch")) == "work.py:7 crunch"
     assert line(Frame("sleep", 0, "sleep", "sleep 60")) == "sleep 60"
 
 
@@ -112,29 +113,29 @@ def test_the_pane_without_a_stack():
 @pytest.mark.parametrize(
     ("stopped", "told", "severity"),
     [
-        (Stopped(row=row(1), seconds=10.0), "4312.1 work still runs after 10 s: stuck at crunch", "error"),
+        (Stopped(row=row(1), seconds=10.0), "still runs after 10.0 s: stuck at crunch", "error"),
         (
             Stopped(row=row(1), seconds=6.0, outcome="abandoned"),
-            "4312.1 work could not be stopped and was abandoned: stuck at crunch",
+            "could not be stopped and was abandoned (ABANDONED) after 6.0 s: it still runs, stuck at crunch",
             "error",
         ),
-        (Stopped(row=row(1), outcome="gone"), "4312.1 work: its process ended before it could answer", "warning"),
+        (Stopped(row=row(1), outcome="gone"), "its process has ended, and it with it", "warning"),
         (
             Stopped(row=ended(1, reason=Cause("requested")), seconds=0.4, outcome="completed"),
-            "4312.1 work completed all the same, after 0.4 s",
+            "completed all the same after 0.40 s",
             "warning",
         ),
-        (Stopped(row=ended(1), outcome="completed"), "4312.1 work had ended before: completed", "information"),
+        (Stopped(row=ended(1), outcome="completed"), "had ended already: completed", "information"),
         (
             Stopped(row=ended(1, error="ValueError: no", reason=Cause("requested")), seconds=0.4, outcome="failed"),
-            "4312.1 work failed after 0.4 s: ValueError: no",
+            "failed after 0.40 s: ValueError: no",
             "warning",
         ),
         (
             Stopped(
                 row=ended(1, rung="FORCED", refusals=3, reason=Cause("requested")), seconds=5.4, outcome="cancelled"
             ),
-            "4312.1 work has ended: cancelled after 5.4 s (FORCED, 3 refusals)",
+            "cancelled after 5.4 s, 3 refusals: ended by force (FORCED)",
             "information",
         ),
         (
@@ -143,16 +144,19 @@ def test_the_pane_without_a_stack():
                 seconds=5.4,
                 outcome="cancelled",
             ),
-            "4312.1 work has ended: cancelled after 5.4 s (KILLED, 1 refusal); still running: 42 (setuid)",
+            "cancelled after 5.4 s, 1 refusal: killed (KILLED); still running: 42 (setuid)",
             "error",
         ),
-        (Stopped(), "it still runs after 10 s", "error"),
     ],
 )
 def test_verdicts(stopped, told, severity):
-    text, how_bad = verdict(stopped, 10.0)
-    assert text.startswith(told)
+    text, how_bad = told_of_a_cancel(stopped)
+    assert text.startswith(f"4312.1 work: {told}")
     assert how_bad == severity
+
+
+def test_a_verdict_on_nobody():
+    assert told_of_a_cancel(Stopped(seconds=3.0)) == ("it: still runs after 3.0 s", "error")
 
 
 def test_how_many_a_row_stands_for_is_never_cut_off():

@@ -183,7 +183,7 @@ async def test_several_are_called_off_at_once(pilot, app, fake):
     await until(lambda: fake.cancels)
     assert fake.cancels[0][0] == ("4312.2", "4312.3"), "the marked ones, not the one under the cursor"
     fake.ending.set()
-    await until(lambda: text(app, "#verdicts").count("has ended: cancelled") == 2)
+    await until(lambda: text(app, "#verdicts").count(": cancelled after ") == 2)
     assert "marked" not in text(app, "#view")
 
 
@@ -277,7 +277,7 @@ async def test_cancel_with_reason_and_verdict(pilot, app, fake):
     assert text(app, "#verdicts") == "4312.2 fetch-1: asked to stop, waiting for its end ..."
     fake.ending.set()
     await until(lambda: "has ended" in text(app, "#verdicts"))
-    assert text(app, "#verdicts") == "4312.2 fetch-1 has ended: cancelled after 0.3 s (ASKED)"
+    assert text(app, "#verdicts") == "4312.2 fetch-1: cancelled after 0.30 s: it stopped when asked (ASKED)"
     await until(lambda: app.query_one(Table).total == 4)
     await pilot.press("escape")
     assert not app.query_one("#verdicts").has_class("open")
@@ -327,7 +327,7 @@ async def test_the_verdict_is_true(pilot, app, fake):
     await pilot.press("enter")
     await until(lambda: "still runs" in text(app, "#verdicts"))
     where = "crunch (work.py:7): total += 1"
-    assert text(app, "#verdicts") == f"4312.4 compress still runs after 10 s: stuck at {where}"
+    assert text(app, "#verdicts") == f"4312.4 compress: still runs after 10.0 s: stuck at {where}"
 
 
 @screen([*TREE, ended(20, "old"), ended(21, "broken", "failed", error="ValueError: no"), row(22, "fresh")])

@@ -66,7 +66,7 @@ def test_on_a_real_process(program):
                 while "has ended" not in verdicts:
                     await asyncio.sleep(0.02)
                     verdicts = str(app._verdicts.content)
-                assert "polite-child has ended: cancelled" in verdicts
+                assert "polite-child: cancelled" in verdicts
                 await pilot.press("h")
                 while "polite-child" not in table.render_line(1).text:
                     await asyncio.sleep(0.02)
@@ -107,7 +107,7 @@ def test_in_a_real_terminal(program, tmp_path):
         tmux("send-keys", "-t", "top", "-l", "not needed")
         seen("not needed")
         tmux("send-keys", "-t", "top", "Enter")
-        seen("polite-child has ended: cancelled")
+        seen("polite-child: cancelled")
         tmux("send-keys", "-t", "top", "q")
         assert "status 0" in seen("status")
     finally:

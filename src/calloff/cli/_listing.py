@@ -5,10 +5,11 @@ from collections.abc import Iterable, Sequence
 
 from .._words.durations_text import spoken
 from ..control._client import Overview
-from ..control._records import Cause, Frame, Row
+from ..control._records import Cause, Row
+from ..control._verdict import at
 from ._text import clean, fit, progress_text
 
-__all__ = ["BAR", "at", "cause", "command_line", "short", "table"]
+__all__ = ["BAR", "cause", "command_line", "table"]
 
 BAR = 10
 #: seconds of silence after a report of progress that are worth a word
@@ -17,25 +18,6 @@ _LONG = 10.0
 _LEAST = 30
 #: how each state is shown on a terminal; a word says the same
 _TONES = {"running": "32", "pending": "36", "stopping": "33", "failed": "31", "abandoned": "31;1", "cancelled": "33"}
-
-
-def at(frame: Frame | None) -> str:
-    """``fetch (app.py:7): await reply``; of a command its command line."""
-    if frame is None:
-        return ""
-    if not frame.line:
-        return clean(frame.source or frame.function)
-    place = f"{frame.function} ({clean(short(frame.file))}:{frame.line})"
-    return clean(f"{place}: {frame.source}" if frame.source else place)
-
-
-def short(file: str) -> str:
-    """The path from the current directory, where it lies below it."""
-    try:
-        below = os.getcwd() + os.sep
-    except OSError:
-        return file
-    return file.removeprefix(below)
 
 
 def cause(reason: Cause) -> str:

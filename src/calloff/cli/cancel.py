@@ -5,18 +5,16 @@ import argparse
 import msgspec
 
 from .._words.durations_text import spoken
-from .._words.report import ENDS, NOT_STOPPED, refused
 from ..control._client import Client
 from ..control._records import Stopped
+from ..control._verdict import at, verdict
 from ._control import NOTHING, add_filters, answer, query_of
-from ._listing import at
 from ._options import duration, parser
 from ._refusal import Refused
 from ._text import clean
 
 __all__ = ["main"]
 
-_ENDS = {str(rung): words for rung, words in ENDS.items()}
 USAGE = """\
 calloff cancel [OPTION...] ID...
        calloff cancel [OPTION...] --name PATTERN"""
@@ -84,7 +82,7 @@ def _tell(stopped: Stopped, options: argparse.Namespace) -> None:
         return
     row = stopped.row
     assert row is not None
-    print(f"{row.id} {clean(row.name)}: {_would(stopped) if options.dry_run else ending(stopped)}", flush=True)
+    print(f"{row.id} {clean(row.name)}: {_would(stopped) if options.dry_run else verdict(stopped)}", flush=True)
 
 
 def _would(stopped: Stopped) -> str:
@@ -94,30 +92,3 @@ def _would(stopped: Stopped) -> str:
         return f"has ended already: {row.outcome}"
     line = at(row.where)
     return f"would be called off; {row.state} for {spoken(row.age)}" + (f", at {line}" if line else "")
-
-
-def ending(stopped: Stopped) -> str:
-    """How it ended, or where it is stuck, in words."""
-    row = stopped.row
-    assert row is not None
-    line = at(row.where)
-    stuck = f", stuck at {line}" if line else ""
-    after = "at once" if stopped.seconds < 0.005 else f"after {spoken(stopped.seconds)}"
-    left = "".join(f"; still running: {clean(survivor)}" for survivor in row.survivors)
-    if stopped.outcome is None and not stopped.seconds:
-        return "the connection to its process was lost: it may still run"
-    if stopped.outcome is None:
-        return f"still runs {after}{refused(row.refusals)}{stuck}"
-    if stopped.outcome == "gone":
-        return "its process has ended, and it with it"
-    if stopped.outcome == "abandoned":
-        return f"{NOT_STOPPED} (ABANDONED) {after}{refused(row.refusals)}; it still runs{stuck}"
-    if not stopped.seconds:
-        error = f" ({clean(row.error)})" if row.error else ""
-        return f"had ended already: {row.outcome}{error}"
-    if stopped.outcome == "completed":
-        return f"completed all the same {after}{refused(row.refusals)}{left}"
-    if stopped.outcome == "failed" and row.error is not None:
-        return f"failed {after}{refused(row.refusals)}: {clean(row.error)}{left}"
-    how = "" if row.rung is None else f": {_ENDS.get(row.rung, 'ended')} ({row.rung})"
-    return f"{stopped.outcome} {after}{how}{refused(row.refusals)}{left}"

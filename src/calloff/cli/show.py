@@ -10,8 +10,9 @@ from .._words.durations_text import spoken
 from ..control._client import Client
 from ..control._records import Detail, Frame, Row
 from ..control._usage import told
+from ..control._verdict import short
 from ._control import answer
-from ._listing import BAR, cause, command_line, short
+from ._listing import BAR, cause, command_line
 from ._options import parser
 from ._text import clean, progress_text
 

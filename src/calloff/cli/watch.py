@@ -8,8 +8,9 @@ import msgspec
 from .._words.durations_text import spoken
 from ..control._client import Client
 from ..control._records import Row
+from ..control._verdict import at
 from ._control import answer
-from ._listing import BAR, at, cause
+from ._listing import BAR, cause
 from ._live import LiveLine, looks_live
 from ._options import duration, parser
 from ._refusal import Refused

@@ -13,11 +13,11 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, Static
 
 from .._words.durations_text import read_duration
-from .._words.report import NOT_STOPPED, refused
 from ..control import Row, Stopped
+from ..control._verdict import at, verdict
 from ._cells import clean, line, seconds
 
-__all__ = ["Ask", "Order", "verdict"]
+__all__ = ["Ask", "Order", "told"]
 
 #: so many of several are named in the question
 _SHOWN = 6
@@ -84,11 +84,11 @@ class Ask(ModalScreen[Order | None]):
         first, *others = self._rows
         if not others:
             about = "; ".join(filter(None, [f"{first.place}, {first.state} for {seconds(first.age)}", children]))
-            return "\n".join(filter(None, [about, line(first.where)]))
-        told = [f"{row.id} {clean(row.name)}  {line(row.where, short=True)}" for row in self._rows[:_SHOWN]]
+            return "\n".join(filter(None, [about, at(first.where)]))
+        those = [f"{row.id} {clean(row.name)}  {line(row.where)}" for row in self._rows[:_SHOWN]]
         if len(self._rows) > _SHOWN:
-            told.append(f"and {len(self._rows) - _SHOWN} more")
-        return "\n".join([*told, *filter(None, [children.replace("its", "their", 1)])])
+            those.append(f"and {len(self._rows) - _SHOWN} more")
+        return "\n".join([*those, *filter(None, [children.replace("its", "their", 1)])])
 
     @on(Input.Submitted)
     @on(Button.Pressed, "#yes")
@@ -111,25 +111,12 @@ class Ask(ModalScreen[Order | None]):
         self.dismiss(None)
 
 
-def verdict(stopped: Stopped, wait: float) -> tuple[str, str]:
+#: how bad each kind of verdict is, where nothing is left that still runs
+_SEVERITY = {"cancelled": "information", "before": "information"}
+
+
+def told(stopped: Stopped) -> tuple[str, str]:
     """How the cancel ended, as a sentence and how bad that is: ``information``, ``warning`` or ``error``."""
-    row, outcome = stopped.row, stopped.outcome
-    name = "it" if row is None else clean(f"{row.id} {row.name}")
-    took = seconds(stopped.seconds)
-    where = "" if row is None else line(row.where)
-    if outcome is None:
-        return f"{name} still runs after {seconds(wait)}" + (f": stuck at {where}" if where else ""), "error"
-    if outcome == "abandoned":
-        return f"{name} {NOT_STOPPED}" + (f": stuck at {where}" if where else ""), "error"
-    if outcome == "gone":
-        return f"{name}: its process ended before it could answer", "warning"
-    if row is not None and row.reason is None and row.ended_at is not None:
-        return f"{name} had ended before: {outcome}", "information"
-    left = "" if row is None or not row.survivors else f"; still running: {clean(', '.join(row.survivors))}"
-    if outcome == "completed":
-        return f"{name} completed all the same, after {took}{left}", "error" if left else "warning"
-    if outcome == "failed":
-        error = f": {clean(row.error)}" if row is not None and row.error else ""
-        return f"{name} failed after {took}{error}{left}", "error" if left else "warning"
-    how = f" ({row.rung}{refused(row.refusals)})" if row is not None and row.rung else ""
-    return f"{name} has ended: {outcome} after {took}{how}{left}", "error" if left else "information"
+    found = verdict(stopped)
+    name = "it" if stopped.row is None else clean(f"{stopped.row.id} {stopped.row.name}")
+    return f"{name}: {found}", "error" if found.left else _SEVERITY.get(found.kind, "warning")

@@ -13,6 +13,7 @@ from typing import Any
 from rich.cells import cell_len, set_cell_size
 
 from ..control import Frame, Row
+from ..control._verdict import at
 
 __all__ = ["Column", "Piece", "cells", "clean", "columns", "fitted", "line", "path", "seconds", "share"]
 
@@ -80,17 +81,11 @@ def share(progress: Any) -> float | None:
     return None
 
 
-def line(frame: Frame | None, *, short: bool = False) -> str:
-    """``crunch (work.py:12): total += 1``, in short ``work.py:12 total += 1``; of a command its command line."""
-    if frame is None:
-        return ""
-    if not frame.line:
-        return clean(frame.source or frame.function)
-    at = f"{basename(frame.file)}:{frame.line}"
-    if short:
-        return clean(f"{at} {frame.source or frame.function}")
-    text = f"{frame.function} ({at})"
-    return clean(f"{text}: {frame.source}" if frame.source else text)
+def line(frame: Frame | None) -> str:
+    """As short as a column wants it: ``work.py:12 total += 1``; of a command its command line."""
+    if frame is None or not frame.line:
+        return at(frame)
+    return clean(f"{basename(frame.file)}:{frame.line} {frame.source or frame.function}")
 
 
 def path(file: str) -> str:
@@ -170,7 +165,7 @@ def _where(row: Row, _: int) -> list[Piece]:
         pieces.append(("stuck at ", "abandoned"))
     elif row.state == "stopping" and row.reason is not None:
         pieces.append((f"{clean(row.reason.kind)}: ", "stopping"))
-    pieces.append((line(row.where, short=True), ""))
+    pieces.append((line(row.where), ""))
     return pieces
 
 

@@ -11,7 +11,8 @@ from textual.widgets import Static
 from .._words.report import refused
 from ..control import Detail, Frame, Row
 from ..control import _usage as usage
-from ._cells import clean, fitted, line, path, seconds
+from ..control._verdict import at
+from ._cells import clean, fitted, path, seconds
 
 __all__ = ["Pane", "told"]
 
@@ -108,7 +109,7 @@ def _append_stack(text: Text, title: str, stack: tuple[Frame, ...], row: Row) ->
     if not stack:
         if row.where is not None:
             text.append(f"{'command':<9} " if not row.where.line else f"{'at':<9} ", "dim")
-            text.append(line(row.where))
+            text.append(at(row.where))
         return
     text.append(f"{title}, outermost first\n", "dim")
     for frame in stack:

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol
 
 from ..control import ControlError, Detail, Overview, Query, Row, Stopped
-from ._cancel import Order, verdict
+from ._cancel import Order, told
 from ._cells import clean
 
 __all__ = ["TROUBLE", "Asked", "Orders"]
@@ -63,7 +63,7 @@ class Orders:
         try:
             async for stopped in self._client.cancel(query, reason=order.reason, grace=order.grace, wait=self._wait):
                 row = waited.popitem()[1] if stopped.row is None else waited.pop(stopped.row.id, stopped.row)
-                self.judge(row, *verdict(stopped, self._wait))
+                self.judge(row, *told(stopped))
         except TROUBLE as error:
             for row in waited.values():
                 self.judge(row, str(error), "warning")

@@ -11,17 +11,18 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.resources import files
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import DecodeError as NotJson
-from msgspec import Meta, Struct, ValidationError, json
+from msgspec import Meta, Struct, ValidationError, json, to_builtins
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from ..control import ControlError, Query, Unreachable
+from ..control import ControlError, Query, Stopped, Unreachable
+from ..control._verdict import verdict
 from ._guard import Guard
 from ._source import Source
 from ._stream import Shared, events
@@ -145,10 +146,17 @@ class _Page:
             async for stopped in self.shared.source.cancel(
                 query, reason=asked.reason, grace=asked.grace, wait=asked.wait
             ):
-                return Response(json.encode(stopped), media_type="application/json")
+                return Response(json.encode(_told(stopped)), media_type="application/json")
         except ControlError as error:
             return _refused(str(error), 502 if isinstance(error, Unreachable) else 404)
         return _refused(f"{asked.id} has ended already.", 404)
+
+
+def _told(stopped: Stopped) -> dict[str, Any]:
+    """The answer to a cancel, with its verdict in words."""
+    told = verdict(stopped)
+    words = {"kind": told.kind, "head": told.head, "rest": told.rest, "left": told.left}
+    return {**to_builtins(stopped), "verdict": words}
 
 
 class _TooLong(Exception):

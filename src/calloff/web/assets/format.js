@@ -58,41 +58,12 @@ export function cause(reason) {
   return reason.by ? `${words} (by ${reason.by})` : words;
 }
 
-const RUNGS = {
-  ASKED: "it ended when asked",
-  INSISTED: "it ended when asked again",
-  INTERRUPTED: "it was interrupted where it blocked",
-  FORCED: "ended by force",
-  TERMINATED: "it ended on a signal",
-  KILLED: "it had to be killed",
-  ABANDONED: "it could not be stopped",
-};
+const TONES = { gone: "cancelled", running: "stopping", lost: "stopping" };
 
-export const rung = (name) => (name ? `${RUNGS[name.toUpperCase()] ?? name} (${name.toUpperCase()})` : "");
-
-const refusals = (row) => (row.refusals ? `, after ${row.refusals} ${row.refusals === 1 ? "refusal" : "refusals"}` : "");
-
-const left = (row) => (row.survivors?.length ? ` Still running: ${row.survivors.join(", ")}.` : "");
-
-const at = (frame) => (frame ? `${place(frame)} in ${frame.function}: ${frame.source}` : "");
-
-/** The answer to a cancel in a title and a sentence, and whether it is over. */
-export function verdict(stopped) {
-  const row = stopped.row ?? {}, took = spoken(stopped.seconds ?? 0);
-  switch (stopped.outcome) {
-    case "cancelled":
-      return { tone: "cancelled", title: `Cancelled in ${took}`, text: `${upper(rung(row.rung) || "it ended")}${refusals(row)}.${left(row)}` };
-    case "completed":
-      return { tone: "completed", title: `Completed after ${took}`, text: `It was asked to stop and returned a value all the same${refusals(row)}.${left(row)}` };
-    case "failed":
-      return { tone: "failed", title: `Failed after ${took}`, text: `${row.error ?? "It raised an error of its own."}${left(row)}` };
-    case "abandoned":
-      return { tone: "abandoned", title: `Could not be stopped in ${took}`, text: row.where ? `It is stuck at ${at(row.where)}` : "It still runs and no longer counts." };
-    case "gone":
-      return { tone: "cancelled", title: `Gone after ${took}`, text: "Its process ended before it could tell how." };
-    default:
-      return { tone: "stopping", title: `Still running after ${took}`, text: row.where ? `It stands at ${at(row.where)}` : "It has not ended yet.", open: true };
-  }
+/** The verdict on a cancel, whose words come from the server: its halves, their colour, and whether it may be asked again. */
+export function verdict({ outcome, verdict: { kind, head, rest } }) {
+  const text = rest ? `${upper(rest)}.` : "";
+  return { tone: TONES[kind] ?? (kind === "before" ? outcome : kind), title: upper(head), text, open: kind === "running" };
 }
 
 const upper = (words) => words.charAt(0).toUpperCase() + words.slice(1);
