@@ -85,6 +85,12 @@ PRINTED = {
         "Cancelled",
     ],
     "pool.py": ["setup UNSAFE ['late']", "setup_mended SAFE []"],
+    "sweep_ways.py": [
+        "export UNSAFE ['early', 'late', 'double']",
+        "export_mended SAFE []",
+        "fetch UNSAFE ['early', 'late']",
+        "fetch_mended SAFE []",
+    ],
     "trace_in_processes.py": [
         "shrink-cat: resizing cat.png",
         "the same trace: True",

@@ -44,6 +44,11 @@ REDIS_REPLY = "redis_reply.py:two_keys --setup client"
 REDIS_SLOT = "redis_slot.py:one_key --setup client --check a_place_is_free"
 POSTGRES = "psycopg_pool_connection.py:query --setup pool --teardown close"
 ANYIO = "anyio_lock.py:take --setup lock"
+LIMITER = "anyio_limiter.py:borrow --setup limiter --bystander borrow"
+RELEASE = "anyio_release.py:take --setup lock --bystander give_and_take"
+REDIS_PIPELINE = "redis_pipeline.py:watched --setup client"
+PING = "websockets_ping.py:ping --setup connection --teardown close"
+HTTPCORE2 = "httpcore2_pool.py:request --setup pool"
 
 EXAMPLES = (
     Example(
@@ -106,6 +111,47 @@ EXAMPLES = (
         (("early", "anyio/_core/_synchronization.py:137", "restart"),),
     ),
     Example("anyio-4.14.2", ANYIO, "anyio==4.14.2"),
+    Example(
+        "anyio-4.9.0",
+        LIMITER,
+        "anyio==4.9.0",
+        (("late", "anyio/_backends/_asyncio.py:2010", "bystander"),),
+    ),
+    Example("anyio-4.10.0", LIMITER, "anyio==4.10.0"),
+    Example(
+        "anyio-4.12.1",
+        "anyio_condition.py:wait --setup condition --bystander wait",
+        "anyio==4.12.1",
+        (("late", "anyio/_backends/_asyncio.py:1789", "bystander"),),
+    ),
+    Example(
+        "anyio-4.13.0",
+        RELEASE,
+        "anyio==4.13.0",
+        (("amid", "anyio/_backends/_asyncio.py:1843", "bystander"),),
+    ),
+    Example("anyio-4.14.0", RELEASE, "anyio==4.14.0"),
+    Example(
+        "redis-8.0.0",
+        REDIS_PIPELINE,
+        "redis==8.0.0",
+        (("early", "redis/asyncio/client.py:1690", "restart"), ("late", "redis/asyncio/client.py:1690", "restart")),
+    ),
+    Example("redis-8.0.1", REDIS_PIPELINE, "redis==8.0.1"),
+    Example(
+        "websockets-14.1",
+        PING,
+        "websockets==14.1",
+        (("early", "examples/sweep/websockets_ping.py:28", "restart"),),
+    ),
+    Example("websockets-14.2", PING, "websockets==14.2"),
+    Example(
+        "httpcore2-2.0.0",
+        HTTPCORE2,
+        "httpcore2==2.0.0 anyio==4.16.0",
+        (("early", "httpcore2/_async/http11.py:74", "restart"),),
+    ),
+    Example("httpcore2-2.16.2", HTTPCORE2, "httpcore2==2.16.2 anyio==4.16.0"),
 )
 
 
@@ -185,7 +231,7 @@ def matches(finding: "dict[str, Any]", phase: str, line: str, oracle: str) -> bo
 
 def line_of(step: "dict[str, Any]") -> str:
     """``package/module.py:12``."""
-    return f"{step['file'].split('site-packages/')[-1]}:{step['line']}"
+    return f"{step['file'].split('site-packages/')[-1].removeprefix(f'{ROOT}/')}:{step['line']}"
 
 
 def environment(example: Example, envs: Path) -> str:

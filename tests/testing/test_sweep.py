@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from calloff.testing import SweepReport, sweep
-from calloff.testing._sweep.points import is_handling
+from calloff.testing._sweep.points import Point, Step, is_handling
+from calloff.testing._sweep.results import at_fault
 
 Run = Callable[..., Any]
 
@@ -339,9 +340,9 @@ def test_an_oracle_can_be_switched_off() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"phases": ("early", "often")}, "phases must be of before, early, late, double, not 'often'"),
+        ({"phases": ("early", "often")}, "phases must be of before, early, late, double, amid, not 'often'"),
         ({"without": ("lock",)}, "without must be of obeyed"),
-        ({"how": "kill"}, "how must be of cancel, deadline, operation"),
+        ({"how": "kill"}, "how must be of cancel, deadline, operation, interrupt"),
         ({"max_runs": 0}, "max_runs must be a number of 1 or more"),
         ({"timeout": 0}, "timeout must be more than 0"),
     ],
@@ -704,6 +705,21 @@ def test_who_only_passes_on_is_not_at_fault_for_what_is_wrong_afterwards() -> No
     faults = {finding.at_fault.line for finding in report.unsafe}
     assert line_of("begun, and not ended") in faults
     assert "ask" not in {finding.at_fault.function for finding in report.unsafe}
+
+
+def test_who_uses_a_package_with_async_with_is_not_at_fault_for_what_it_keeps() -> None:
+    def step(file: str, line: int, function: str) -> Step:
+        return Step(f"/env/lib/site-packages/{file}" if "/" in file else f"/work/{file}", line, function)
+
+    leaves = (step("app.py", 5, "job"), step("pool/client.py", 40, "__aexit__"), step("pool/wire.py", 3, "read"))
+    point = Point("", leaves, 1)
+    entered = (step("app.py", 6, "job"), step("pool/client.py", 20, "watch"))
+    assert at_fault(point, entered) == leaves[1]
+    assert at_fault(point, (step("app.py", 5, "job"), step("pool/client.py", 20, "__aenter__"))) == leaves[1]
+    of_another = (step("app.py", 4, "job"), step("other/slots.py", 9, "take"))
+    assert at_fault(point, of_another) == leaves[0]  # taken by the caller, who does not give it back
+    own = (leaves[0], step("app.py", 30, "__aexit__"))
+    assert at_fault(Point("", own, 1), (step("app.py", 4, "job"), step("app.py", 9, "take"))) == own[0]
 
 
 def test_a_second_cancel_reaches_the_tasks_that_clean_up() -> None:

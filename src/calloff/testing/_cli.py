@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from .._words.durations_text import read_duration
 from ._sweep.case import ORACLES
+from ._sweep.items import Items, read_items
 from ._sweep.journal import Journal
 from ._sweep.known import read_known
 from ._sweep.places import Place, make_place
@@ -103,6 +104,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("--request", metavar="LINE", help="TARGET is an ASGI application: send it this, 'GET /items'")
     parser.add_argument("--header", metavar="H", action="append", default=[], help="of the request: 'name: value'")
     parser.add_argument("--body", metavar="TEXT", default="", help="of the request")
+    item = "TARGET takes one, as for calloff map: call the first off, the others beside it"
+    parser.add_argument("--item", metavar="X", action="append", default=[], help=item)
     parser.add_argument("--phases", metavar="LIST", default=",".join(PHASES), help="of %(default)s")
     parser.add_argument("--max", metavar="N", type=int, dest="max_runs", help="at most N cancels")
     parser.add_argument("--replay", metavar="ID", help="only the cancel of one finding, with its output shown")
@@ -111,8 +114,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--timeout", metavar="D", default="5", help="for it and its clean-up: 5, 500ms, 1m (%(default)s)"
     )
-    how = "what calls it off (%(default)s); disconnect: the client of a --request goes away"
-    parser.add_argument("--how", choices=(*HOWS, "disconnect"), default="cancel", help=how)
+    how = "what calls it off (cancel; with --item operation); disconnect: the client of a --request goes away"
+    parser.add_argument("--how", choices=(*HOWS, "disconnect"), help=how)
     parser.add_argument("--without", metavar="LIST", default="", help=f"oracles to leave out, of {', '.join(ORACLES)}")
     parser.add_argument("--known", metavar="FILE", help="findings to live with: a line each, ID and the reason")
     parser.add_argument("--resume", metavar="FILE", help="keep results here, and try only what is missing")
@@ -124,13 +127,16 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 def _sweep(options: argparse.Namespace, prog: str) -> SweepReport:
     module, fn = _load(options.target, "an ASGI application" if options.request else "")
     roles = {role: _function(module, getattr(options, role), f"--{role}") for role in _ROLES}
-    goes_away = options.how == "disconnect"
+    how = options.how or ("operation" if options.item else "cancel")
+    goes_away = how == "disconnect"
     client: Client | None = None
     if options.request:
         client, roles = _client(fn, options, roles)
         fn = client.send
     elif goes_away or options.header or options.body:
         raise _Usage("--how disconnect, --header and --body are for a --request")
+    if options.item:
+        fn, roles = _items(fn, options, roles)
     if options.jobs < 1:
         raise _Usage(f"--jobs must be 1 or more, not {options.jobs}")
     try:
@@ -139,7 +145,7 @@ def _sweep(options: argparse.Namespace, prog: str) -> SweepReport:
             **roles,
             timeout=_seconds(options.timeout),
             children=not options.no_children,
-            how="cancel" if goes_away else options.how,
+            how="cancel" if goes_away else how,
             without=_words(options.without),
         )
         if goes_away:
@@ -185,6 +191,16 @@ def _client(app: Any, options: argparse.Namespace, roles: dict[str, Any]) -> tup
     client = Client(app, request, **own)
     check = client.check if roles["check"] is not None else None
     return client, {"setup": client.setup, "check": check, "teardown": client.teardown, "bystander": None}
+
+
+def _items(fn: Any, options: argparse.Namespace, roles: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The function of the first item, and the others beside it."""
+    if options.request:
+        raise _Usage("--item is not for a --request")
+    if roles["bystander"] is not None:
+        raise _Usage("--bystander is not for items: the other items are")
+    items = Items(fn, read_items(options.item))
+    return items.first, roles if len(options.item) == 1 else {**roles, "bystander": items.others}
 
 
 def _progress(done: int, planned: int) -> None:
@@ -233,7 +249,9 @@ def _again(options: argparse.Namespace, prog: str) -> str:
         words += ["--header", header]
     if options.body:
         words += ["--body", options.body]
-    if options.how != "cancel":
+    for item in options.item:
+        words += ["--item", item]
+    if options.how:
         words += ["--how", options.how]
     if options.timeout != "5":
         words += ["--timeout", options.timeout]

@@ -23,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("cancel-sweep", "calling tests off at every await (calloff)")
     group.addoption("--cancel-sweep", action="store_true", help="call every async test off at every await")
     group.addoption("--cancel-sweep-max", metavar="N", type=int, help="at most N cancels for a test")
-    group.addoption("--cancel-sweep-phases", metavar="LIST", help="of before,early,late,double")
+    group.addoption("--cancel-sweep-phases", metavar="LIST", help="of before,early,late,double,amid")
     group.addoption("--cancel-sweep-timeout", metavar="S", type=float, help="seconds after a cancel (5)")
     group.addoption("--cancel-sweep-replay", metavar="ID", help="only the cancel of one finding")
     group.addoption(

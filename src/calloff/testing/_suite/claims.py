@@ -51,7 +51,7 @@ class Claims:
         return True
 
     def _name(self, plan: Plan, test: str) -> str:
-        parts = [plan.first, plan.phase]
+        parts = [plan.first, plan.phase, str(plan.turn)]
         for point in (plan.point, plan.second):
             if point is not None:
                 parts += self._way(point, test)

@@ -8,7 +8,9 @@ which passes every step on to the real one. So each suspension is seen in the st
   awaited, which is pending;
 * **late**: a callback is put on the awaited future ahead of the task's own wake-up. When it runs, the future has its
   result and the task has not seen it; a cancel now throws the result away. (That is what an unlucky deadline does.);
-* **double**: after a first cancel, the next suspension of the clean-up is met with a second one.
+* **double**: after a first cancel, the next suspension of the clean-up is met with a second one;
+* **amid**: the bystander's task makes a step while the function waits, and the cancel comes in the same turn of the loop,
+  just before that step (which so comes between the cancel and its arrival) or just behind it.
 
 It is always the function's own task that is cancelled, never a child by itself: how the cancel reaches the children is
 the program's own doing. A child that is to be hit late, or before its first step, is held back for a few turns of the
@@ -57,6 +59,8 @@ class Course:
         self.ended: dict[Stack, Stack] = {}
         self.ledger: Any = None
         self._cancel = cancel
+        self._waiting: Driver | None = None
+        self._turn = 0
         self._counts: Counter[tuple[str, Stack]] = Counter()
         self._after: Counter[tuple[str, Stack]] = Counter()
 
@@ -113,6 +117,8 @@ class Course:
                 main.finish_first(self._note_call())
             elif plan.first == "late" and future is not None:
                 future.add_done_callback(driver.late)
+            elif plan.first == "amid":
+                self._waiting, self._turn = driver, 0
 
     def has_ended(self, child: "Driver") -> None:
         """A task that the function started has ended: the function waits somewhere meanwhile."""
@@ -123,8 +129,20 @@ class Course:
     def woke(self, driver: "Driver", cancelled: bool) -> None:
         """The point at which a driven coroutine was suspended is behind it."""
         if driver.at is not None:
-            self._note(Seen(driver.at, False, driver.waits and not cancelled, driver.calls))
-            driver.at = None
+            self._note(Seen(driver.at, False, driver.waits and not cancelled, driver.calls, driver.steps))
+            driver.at, driver.steps = None, 0
+        if driver is self._waiting:
+            self._waiting = None
+
+    def stepping(self, *, begins: bool) -> None:
+        """The bystander makes a step: now, or just now."""
+        if self.plan is None:
+            for driver in self.children if self.main is None else (self.main, *self.children):
+                driver.steps += begins and driver.at is not None
+        elif self._waiting is not None:
+            self._turn += 1
+            if self._turn == self.plan.turn and not self.shots:
+                self.fire()
 
     def _note(self, seen: Seen) -> None:
         if self.main is not None and not self.main.done:
@@ -195,6 +213,7 @@ class Driver(Coroutine[Any, Any, Any]):
         self.made_at: Stack = ()
         self.at: Point | None = None
         self.waits = False
+        self.steps = 0
         self.calls = ""
         self.first: Any = None
         self.fresh = False

@@ -22,6 +22,9 @@ class Ending:
         result: where the ending is noted.
         usual: a run without a cancel; ``None`` in such a run itself.
         violated: notes a violation.
+
+    Attributes:
+        taken: the program has a way of its own to be told to end, and may come to its end by itself.
     """
 
     def __init__(
@@ -32,6 +35,7 @@ class Ending:
         self._result = result
         self._usual = usual
         self._violated = violated
+        self.taken = False
 
     @property
     def _main(self) -> Driver:
@@ -72,7 +76,7 @@ class Ending:
             result.ending = "returned" if error is None else f"raised {named(error)}"
             if error is None:
                 result.value = comparable(task.result())
-        if not course.shots or self._case.hang_up is not None:  # whether it goes on is its own affair
+        if not course.shots or self.taken or self._case.hang_up is not None:  # whether it goes on is its own affair
             return
         if taken_back and isinstance(error, TimeoutError):
             result.ending, error = "cancelled", None
@@ -84,7 +88,7 @@ class Ending:
         elif error is not None:
             self._violated("error", f"it ended with {named(error)} in place of the cancel")
             result.at_fault = self._main.caught_by
-        elif self._case.how != "operation":
+        elif self._case.how in ("cancel", "deadline"):
             self._see_count(course.shots - taken_back)
 
     def _see_count(self, expected: int) -> None:

@@ -75,7 +75,7 @@ _FIELDS = ("ending", "violations", "at_fault", "made", "cleaning")
 
 
 def _plain(plan: Plan) -> list[Any]:
-    return [plan.phase, plan.point, plan.second, plan.base]
+    return [plan.phase, plan.point, plan.second, plan.base, plan.turn]
 
 
 def _name(plan: Plan) -> str:
@@ -83,8 +83,8 @@ def _name(plan: Plan) -> str:
 
 
 def _read(line: Any) -> tuple[str, Result]:
-    (phase, point, second, base), kept = line
-    plan = Plan(phase, _point(point), None if second is None else _point(second), base)
+    (phase, point, second, base, turn), kept = line
+    plan = Plan(phase, _point(point), None if second is None else _point(second), base, turn=turn)
     return _name(plan), Result(
         plan,
         fired=True,

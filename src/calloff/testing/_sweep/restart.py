@@ -2,13 +2,13 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple
 
-from .points import Stack, is_python, shown, stack_of, stack_of_error
+from .points import Stack, Step, is_python, shown, stack_of, stack_of_error
 from .words import at_line, comparable, named
 
-__all__ = ["Second", "run_again"]
+__all__ = ["Second", "run_again", "waits_at"]
 
 
 _PACKAGE = __file__.rpartition("testing")[0]
@@ -52,9 +52,7 @@ async def run_again(
     await asyncio.wait({task}, timeout=limit)
     took = loop.time() - start
     if not task.done():
-        stack = stack_of(task.get_coro()) if isinstance(task, asyncio.Task) else ()
-        if stack and stack[-1].file.startswith(_PACKAGE):
-            stack += _of_the_operation(asyncio.all_tasks() - before - {task})
+        stack = waits_at(task, asyncio.all_tasks() - before - {task})
         ending = f"hangs at {at_line(shown(stack))}" if stack else "hangs"
         task.cancel()
         await asyncio.wait({task}, timeout=0.2)
@@ -70,9 +68,17 @@ async def run_again(
     return Second(ending, stack, value, took, excused)
 
 
-def _of_the_operation(tasks: "set[asyncio.Task[Any]]") -> Stack:
-    """It waits for an operation of ours: where the body of that is."""
-    return max((stack_of(task.get_coro()) for task in tasks), key=len, default=())
+def waits_at(task: "asyncio.Future[Any]", started: "Iterable[asyncio.Task[Any]]") -> Stack:
+    """Where a task waits; for an operation of ours, among the tasks it has `started`: where the body of that does."""
+    stack = stack_of(task.get_coro()) if isinstance(task, asyncio.Task) else ()
+    if stack and stack[-1].file.startswith(_PACKAGE):
+        bodies = [stack_of(other.get_coro()) for other in started]
+        stack += max((body for body in bodies if _is_somebodys(shown(body))), key=len, default=())
+    return stack
+
+
+def _is_somebodys(step: Step) -> bool:
+    return bool(step.line) and not is_python(step.file) and not step.file.startswith(_PACKAGE)
 
 
 def _somebodys(stack: Stack) -> Stack:

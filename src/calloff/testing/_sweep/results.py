@@ -1,6 +1,7 @@
 """What follows from the results of runs, as plain functions: the measure, the second cancels, the frame to mend."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 
 from .case import Result
@@ -72,14 +73,27 @@ def _parting(own: Sequence[Step], made: Sequence[Step]) -> Step | None:
     start = next((at for at, step in enumerate(own) if made and _function(step) == _function(made[0])), None)
     if start is None:
         return None
-    last = own[start]
-    for step, other in zip(own[start:], made, strict=False):
+    last = start
+    for at, (step, other) in enumerate(zip(own[start:], made, strict=False), start):
         if _function(step) != _function(other):
             break
-        last = step
+        last = at
         if step.line != other.line:
             break  # what follows was called from here and from there
-    return last
+    inner = own[last + 1] if last + 1 < len(own) else None
+    if inner is not None and inner.function in _MANAGED and (package := _package(inner.file)):
+        if any(_package(step.file) == package for step in made[last - start + 1 :]):
+            return inner  # ``async with`` is all that a caller can do for what a package keeps
+    return own[last]
+
+
+_MANAGED = frozenset({"__aenter__", "__aexit__"})
+
+
+def _package(file: str) -> str:
+    """The installed package that a file belongs to."""
+    found = re.search(r"[/\\](?:site|dist)-packages[/\\]([^/\\]+)", file)
+    return found[1] if found else ""
 
 
 def _function(step: Step) -> tuple[str, str]:

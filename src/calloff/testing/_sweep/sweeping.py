@@ -104,10 +104,17 @@ class Sweeping:
             return await self._again(places[0], plans, usual)
         if self.journal is not None:
             self.journal.open(self.case, self.points)
-        results = await self._carry_out(places, self._choose(plans), usual)
+        alone = [plan for plan in plans if plan.phase != "amid"]
+        results = await self._carry_out(places, self._choose(alone), usual)
         if "double" in self.phases:
             await self._carry_out(places, self._choose(doubles(results)), usual)
+        amid = [plan for plan in plans if plan.phase == "amid" and not self._is_unsafe(plan.point)]
+        await self._carry_out(places, self._choose(amid), usual)
         return self._report()
+
+    def _is_unsafe(self, point: Point) -> bool:
+        """Whether it needs no second task for harm to be done there."""
+        return any(self.shown.get((phase, point)) for phase in ("early", "late"))
 
     def _choose(self, plans: list[Plan]) -> list[Plan]:
         """Those whose result is known from before, and of the others as many as there is still room for."""

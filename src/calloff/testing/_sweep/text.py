@@ -14,6 +14,7 @@ PHASES = {
     "early": "called off while it waits here",
     "late": "called off when the wait here has its result, and it has not gone on yet",
     "double": "called off a second time here, in the clean-up after a first cancel",
+    "amid": "called off while it waits here, in the same turn of the loop as a step of the bystander",
 }
 
 

@@ -7,12 +7,13 @@ what was acquired and not released, and what was taken from a queue and never ma
 import asyncio
 import itertools
 import weakref
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
 from .driver import Course, current_course
-from .points import Stack, running_stack
+from .points import Stack, running_stack, shown
+from .words import at_line
 
 __all__ = ["Ledger", "watched_locks"]
 
@@ -76,10 +77,15 @@ class Ledger:
                     text = f"{held} item(s) taken from the {name} were never marked done: join() would wait for ever"
                     found.append((text, account.taken_at))
             elif held > max(0, before):
-                found.append((f"the {name} is still held", account.taken_at))
+                found.append((f"the {name} is still held{_at('acquired', account.taken_at)}", account.taken_at))
             elif held < min(0, before):
-                found.append((f"the {name} was released more often than it was acquired", account.taken_at))
+                text = f"the {name} was released more often than it was acquired"
+                found.append((f"{text}{_at('released', account.taken_at)}", account.taken_at))
         return found
+
+
+def _at(done: str, stack: Stack) -> str:
+    return f", {done} at {at_line(shown(stack))}" if stack else ""
 
 
 def _balance(account: _Account) -> int:
@@ -104,9 +110,9 @@ def _account_of(thing: Any) -> _Account | None:
 @contextmanager
 def watched_locks() -> Generator[None]:
     """Count what swept code does to locks, semaphores and queues while the block runs."""
-    originals = [(cls, name, cls.__dict__[name]) for cls, name in _WRAPPED]
-    for cls, name, original in originals:
-        setattr(cls, name, _WRAPPERS[name](original))
+    originals = [(cls, name, cls.__dict__[name]) for cls, name, _ in _WRAPPED]
+    for cls, name, wrapper in _WRAPPED:
+        setattr(cls, name, wrapper(cls.__dict__[name]))
     try:
         yield
     finally:
@@ -129,12 +135,29 @@ def _acquire(original: Any) -> Any:
 def _release(original: Any) -> Any:
     def release(self: Any) -> None:
         original(self)
-        account = _account_of(self)
-        if account is not None:
-            account.held -= 1
-            account.taken_at = account.taken_at or running_stack()
+        _note_release(self)
 
     return release
+
+
+def _refused(original: Any) -> Any:
+    """Of a bounded semaphore, which hands on to the method of `asyncio.Semaphore` what is not too much."""
+
+    def release(self: Any) -> None:
+        try:
+            original(self)
+        except ValueError:
+            _note_release(self)
+            raise
+
+    return release
+
+
+def _note_release(thing: Any) -> None:
+    account = _account_of(thing)
+    if account is not None:
+        account.held -= 1
+        account.taken_at = account.taken_at or running_stack()
 
 
 def _get_nowait(original: Any) -> Any:
@@ -159,12 +182,12 @@ def _task_done(original: Any) -> Any:
     return task_done
 
 
-_WRAPPED: tuple[tuple[Any, str], ...] = (
-    (asyncio.Lock, "acquire"),
-    (asyncio.Lock, "release"),
-    (asyncio.Semaphore, "acquire"),
-    (asyncio.Semaphore, "release"),
-    (asyncio.Queue, "get_nowait"),
-    (asyncio.Queue, "task_done"),
+_WRAPPED: tuple[tuple[Any, str, Callable[[Any], Any]], ...] = (
+    (asyncio.Lock, "acquire", _acquire),
+    (asyncio.Lock, "release", _release),
+    (asyncio.Semaphore, "acquire", _acquire),
+    (asyncio.Semaphore, "release", _release),
+    (asyncio.BoundedSemaphore, "release", _refused),
+    (asyncio.Queue, "get_nowait", _get_nowait),
+    (asyncio.Queue, "task_done", _task_done),
 )
-_WRAPPERS = {"acquire": _acquire, "release": _release, "get_nowait": _get_nowait, "task_done": _task_done}

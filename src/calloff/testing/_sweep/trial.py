@@ -11,16 +11,18 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, cast
 
+from .beside import Beside, current_beside
 from .blocked import within
 from .case import Case, Result
 from .driver import Course, Driver, current_course
 from .ending import Ending
 from .factory import awaited, factory_like
+from .interrupt import Interrupts
 from .noise import Complaint, heard
 from .plan import Plan
-from .points import Stack, shown, stack_of, stack_of_error
+from .points import Stack, shown, stack_of_error
 from .quiet import Quiet
-from .restart import run_again
+from .restart import run_again, waits_at
 from .settling import Leftovers
 from .touched import Ledger
 from .words import at_line, foreign, named
@@ -50,6 +52,7 @@ class Trial:
         self._complaints: list[Complaint] = []
         self._scope: Any = None
         self._operation: Any = None
+        self._interrupts: Interrupts | None = None
         self._task: asyncio.Task[Any] | None = None
 
     def violated(self, oracle: str, text: str, made: Stack = ()) -> None:
@@ -71,6 +74,8 @@ class Trial:
             ours = isinstance(coro, Driver) or isinstance(getattr(coro, "coro", None), Driver)
             if course is not None and course is self.course and not course.over and not ours:
                 driven = course.adopt(coro)
+            elif current_beside.get() is self.course and not self.course.over and not ours:
+                driven = Beside(coro, self.course)
             task = make(driven)
             if isinstance(driven, Driver):
                 driven.task = weakref.ref(task)
@@ -99,9 +104,12 @@ class Trial:
         self.leftovers.look(self.loop)
         began = self.loop.time()
         task = self._start(make)
-        bystander = None
+        bystander: asyncio.Task[Any] | None = None
         if case.bystander is not None:
-            bystander = asyncio.ensure_future(case.bystander(*self.args))  # of no course: it is never called off
+            context = contextvars.copy_context()
+            context.run(current_beside.set, self.course)
+            beside = Beside(self._coroutine(context.run(case.bystander, *self.args)), self.course)
+            bystander = self.loop.create_task(beside, context=context)  # of no course: it is never called off
         await self._end(task)
         result.took = self.loop.time() - began
         if self.course.shots:
@@ -124,8 +132,10 @@ class Trial:
         coro = context.run(self._made, make)
         driver = course.main = Driver(coro, course)
         task: asyncio.Future[Any]
-        if self.case.how == "operation":
+        if self.case.how in ("operation", "interrupt"):
             task = self._operation = context.run(self._start_operation, driver)
+            if self.case.how == "interrupt":
+                self._interrupts = Interrupts(self._operation)
         else:
             task = self._task = self.loop.create_task(driver, context=context)
             driver.task = weakref.ref(task)
@@ -135,12 +145,14 @@ class Trial:
         return task
 
     def _made(self, make: Callable[[], Awaitable[Any]]) -> Coroutine[Any, Any, Any]:
-        made = make()
-        if not isinstance(made, Coroutine):
-            made = awaited(made)
+        made = self._coroutine(make())
         if self.case.how == "deadline":
             return self._within_deadline(made)
         return made
+
+    @staticmethod
+    def _coroutine(made: Awaitable[Any]) -> Coroutine[Any, Any, Any]:
+        return made if isinstance(made, Coroutine) else awaited(made)
 
     async def _within_deadline(self, coro: Coroutine[Any, Any, Any]) -> Any:
         async with asyncio.timeout(None) as self._scope:
@@ -162,8 +174,10 @@ class Trial:
             self.case.hang_up(*self.args)
         elif self._scope is not None and course.shots == 1:
             self._scope._on_timeout()
-        elif self._operation is not None:
-            self._operation.cancel("called off by the sweep")
+        elif self._interrupts is not None:
+            self.ending.taken |= self._interrupts.send()
+        elif self._operation is not None:  # a clean-up is left alone until the grace is over: then comes force
+            self._operation.cancel("called off by the sweep", grace=None if course.shots == 1 else 0)
         else:
             main = course.main
             assert main is not None
@@ -198,7 +212,8 @@ class Trial:
             limit = min(limit, max(1.0, 10 * usual.bystander_took))
         await asyncio.wait({task}, timeout=limit)
         if not task.done():
-            stack = stack_of(task.get_coro()) if isinstance(task, asyncio.Task) else ()
+            started = (other for other in asyncio.all_tasks() if isinstance(other.get_coro(), Beside))
+            stack = waits_at(task, (other for other in started if other is not task))
             at = f": it waits at {at_line(shown(stack))}" if stack else ""
             self.violated("bystander", f"the bystander did not come to its end within {limit:.3g} s{at}", stack)
             task.cancel()
@@ -218,8 +233,7 @@ class Trial:
         if self.plan is not None:
             usual = None if self.usual is None else self.usual.balances
             for text, stack in self.ledger.complaints(usual):
-                acquired = stack and "never marked" not in text
-                self.violated("locks", f"{text}, acquired at {at_line(shown(stack))}" if acquired else text, stack)
+                self.violated("locks", text, stack)
 
     @property
     def has_left(self) -> bool:

@@ -18,7 +18,7 @@ from .touched import watched_locks
 
 __all__ = ["HOWS", "is_async", "make_case", "sweep"]
 
-HOWS = ("cancel", "deadline", "operation")
+HOWS = ("cancel", "deadline", "operation", "interrupt")
 
 
 async def sweep(
@@ -45,6 +45,7 @@ async def sweep(
     First it is run twice without a cancel; what such a run leaves behind, too, is no finding. Then each await gets its
     own runs: called off while it waits (``early``), when the wait has its result and the function has not gone on
     (``late``), and a second time in the clean-up that follows (``double``); and one before its first step (``before``).
+    With a `bystander`, it is also called off in the same turn of the loop as some of that one's steps (``amid``).
 
     Args:
         fn: the async function. It takes what `setup` returned, or nothing when there is no `setup`.
@@ -52,14 +53,15 @@ async def sweep(
         check: raises or returns ``False`` where the world is not as it should be after `fn` was called off.
         teardown: ends what `setup` made. What it ends is not counted as left behind.
         bystander: runs beside `fn` and must come to its end whatever happens to `fn`.
-        phases: which of ``before``, ``early``, ``late``, ``double`` to try.
+        phases: which of ``before``, ``early``, ``late``, ``double``, ``amid`` to try.
         children: also call it off at the awaits of the tasks that it starts.
         isolate: run each time in a process of its own, which can be killed. Without it, everything runs on the running
             loop, and a run that blocks it blocks the sweep.
         timeout: seconds that `fn` may take, and its clean-up after a cancel, and each of the other functions.
         max_runs: at most so many cancels; every line is tried before a line is tried again. ``None`` for all.
-        how: ``cancel`` (`asyncio.Task.cancel`), ``deadline`` (an `asyncio.timeout` around it) or ``operation`` (it runs
-            as a calloff operation, which is cancelled).
+        how: ``cancel`` (`asyncio.Task.cancel`), ``deadline`` (an `asyncio.timeout` around it), ``operation`` (it runs as
+            a calloff operation, which is cancelled; a second cancel in its clean-up is force, as when the grace is
+            over) or ``interrupt`` (a SIGINT, as a program under `calloff.run` gets it, and a second one).
         without: oracles to switch off.
         known: findings to live with: their ids, with the reason for each. They are listed, and don't count.
         jobs: how many runs to have at once; more than one only when isolated.
@@ -98,6 +100,8 @@ async def sweep(
     )
     loop = asyncio.get_running_loop()
     if not isolate:
+        if how == "interrupt":
+            raise ValueError("how: interrupt is for runs in processes of their own")
         with watched_locks(), young_garbage_only():
             return await sweeping.run([Here(case)])
     places = [make_place(case, loop_like(loop)) for _ in range(max(1, jobs))]
