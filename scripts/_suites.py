@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -92,7 +93,10 @@ def main() -> None:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     (BASE / "out").mkdir(parents=True, exist_ok=True)
     if not given.setup_only:
-        print(f"{'suite':22} {'plain':>22} {'swept':>22} {'faults':>30} errors restored   seconds", flush=True)
+        print(
+            f"{'suite':22} {'plain':>22} {'swept':>22} {'faults':>30} errors restored   seconds  of the processor",
+            flush=True,
+        )
     for name in given.names or SUITES:
         try:
             _set_up(name, given.python)
@@ -147,14 +151,15 @@ def _row(name: str, most: int, again: bool) -> str:
     plain_file, swept_file = (BASE / "out" / f"{name}-{kind}" for kind in ("plain", "swept"))
     kept = plain_file.with_suffix(".seconds")
     if again or not kept.exists():
-        status, took = _run(name, [], plain_file, PLAIN_LIMIT)
-        kept.write_text(f"{took:.1f}")
-    plain_took = float(kept.read_text())
+        _, *took = _run(name, [], plain_file, PLAIN_LIMIT)
+        kept.write_text(" ".join(f"{figure:.1f}" for figure in took))
+    plain_took, plain_cpu = map(float, kept.read_text().split())
     found = swept_file.with_suffix(".json")
     found.unlink(missing_ok=True)
     options = ["--cancel-sweep", f"--cancel-sweep-max={most}", f"--cancel-sweep-report=term,json:{found}"]
-    status, took = _run(name, options, swept_file, SWEPT_LIMIT)
-    seconds = f"{plain_took:.0f} -> {took:.0f} (x {took / plain_took:.1f})"
+    status, swept_took, swept_cpu = _run(name, options, swept_file, SWEPT_LIMIT)
+    seconds = f"{plain_took:.0f} -> {swept_took:.0f} (x {swept_took / plain_took:.1f})"
+    seconds += f"  {plain_cpu:.0f} -> {swept_cpu:.0f} (x {swept_cpu / plain_cpu:.1f})"
     columns = f"{name + ' ' + SUITES[name].version:22} {_ending(plain_file):>22} {_ending(swept_file):>22}"
     if not found.exists():
         return f"{columns}  HANG or no report: status {status}  {seconds}"
@@ -168,7 +173,8 @@ def _row(name: str, most: int, again: bool) -> str:
     return f"{columns} {faults:>30} {tests.count('ERROR'):6} {restored[1] if restored else 0:>8}   {seconds}"
 
 
-def _run(name: str, more: list[str], file: Path, limit: float) -> tuple[str, float]:
+def _run(name: str, more: list[str], file: Path, limit: float) -> tuple[str, float, float]:
+    """How pytest ended, the seconds it took, and those of the processor, which a busy machine does not change."""
     command = [
         str(_python(name)),
         "-m",
@@ -179,7 +185,7 @@ def _run(name: str, more: list[str], file: Path, limit: float) -> tuple[str, flo
         *SUITES[name].arguments.split(),
         *more,
     ]
-    began = time.monotonic()
+    began, cpu = time.monotonic(), _cpu()
     with open(file.with_suffix(".log"), "w") as log:
         process = subprocess.Popen(
             command, cwd=_folder(name), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -192,7 +198,12 @@ def _run(name: str, more: list[str], file: Path, limit: float) -> tuple[str, flo
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-    return status, time.monotonic() - began
+    return status, time.monotonic() - began, _cpu() - cpu
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _ending(file: Path) -> str:

@@ -142,7 +142,7 @@ EXAMPLES = (
         "websockets-14.1",
         PING,
         "websockets==14.1",
-        (("early", "examples/sweep/websockets_ping.py:28", "restart"),),
+        (("early", "examples/sweep/websockets_ping.py:27", "restart"),),
     ),
     Example("websockets-14.2", PING, "websockets==14.2"),
     Example(
