@@ -1,23 +1,22 @@
-"""How far a map is, in words, and shown: one line drawn over itself on a terminal or in a notebook, else some lines."""
+"""How far a map is, in words, and shown: drawn over itself on a terminal or in a notebook, else a line now and then."""
 
 import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from .._operation.operation import Operation
 from .._words.durations_text import spoken
 from .._words.frame import at_line
+from .drawn import SLOW, drawn, erased
 from .flight import Counts
 
-__all__ = ["Bar", "Progress"]
+__all__ = ["Bar", "Progress", "width_of"]
 
 #: seconds between two looks on a terminal, and between two lines elsewhere
 LIVE, LINES = 0.25, 10.0
 _WIDTH = 20
-#: seconds from which on the slowest item is told
-_SLOW = 1.0
 
 
 class Progress(NamedTuple):
@@ -69,7 +68,7 @@ class Progress(NamedTuple):
         if left:
             parts.append(f"{spoken(left)} left")
         slowest = self.slowest
-        if slowest is not None and slowest.elapsed >= _SLOW:
+        if slowest is not None and slowest.elapsed >= SLOW:
             line = at_line(slowest.where())
             parts.append(f"slowest {spoken(slowest.elapsed)}" + (f" at {line}" if line else ""))
         return "  ".join(parts)
@@ -97,19 +96,28 @@ class Bar:
             return
         live = self._is_live or self._show is not None
         self._due = now + (LIVE if live else LINES)
+        stream = sys.stderr
+        if self._is_live:
+            shown = (
+                progress._replace(slowest=None) if last else progress
+            )  # a further line would stand where the cursor goes
+            stream.write(erased() + drawn(self._name, shown, width_of(stream)) + ("\n" if last else ""))
+            stream.flush()
+            return
         text = f"{self._name}: {progress.text(bar=live)}"
         if self._show is not None:
             self._show(text)
-            return
-        stream = sys.stderr
-        if self._is_live:
-            try:
-                width = os.get_terminal_size(stream.fileno()).columns or 80
-            except (OSError, ValueError):
-                width = 80
-            text = "\r" + text[: width - 1] + "\x1b[K"
-        stream.write(text + ("\n" if last or not self._is_live else ""))
-        stream.flush()
+        else:
+            stream.write(text + "\n")
+            stream.flush()
+
+
+def width_of(stream: TextIO) -> int:
+    """The columns of a terminal."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
 
 
 def _in_notebook() -> Callable[[str], object] | None:

@@ -48,7 +48,7 @@ class LiveLine:
     """One line at the bottom of a terminal that is drawn over itself and leaves no trace."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self.stream = stream
         self._shown = False
         self._broken = False  # the program has printed half a line
 
@@ -57,17 +57,24 @@ class LiveLine:
         if self._broken:
             return
         try:
-            width = os.get_terminal_size(self._stream.fileno()).columns
+            width = os.get_terminal_size(self.stream.fileno()).columns
         except OSError:
             width = 80
         self._write("\r" + fit(printable(text), (width or 80) - 1) + "\x1b[K")
         self._shown = True
 
+    def draw_over(self, made: str) -> None:
+        """Show what was drawn for a terminal, instead of what was there; it leaves the cursor where it was."""
+        if self._broken:
+            return
+        self._write(f"\r\x1b[J{made}")
+        self._shown = True
+
     def erase(self) -> None:
-        """Take the line away."""
+        """Take the line away, and what stands below it."""
         if self._shown:
             self._shown = False
-            self._write("\r\x1b[K")
+            self._write("\r\x1b[J")
 
     def printed(self, text: str) -> None:
         """The program has printed something."""
@@ -76,8 +83,8 @@ class LiveLine:
 
     def _write(self, text: str) -> None:
         try:
-            self._stream.write(text)
-            self._stream.flush()
+            self.stream.write(text)
+            self.stream.flush()
         except (OSError, ValueError):  # the terminal is gone
             pass
 

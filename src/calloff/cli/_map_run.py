@@ -12,7 +12,8 @@ from typing import Any
 import calloff
 
 from .._api.run import run_outcome
-from .._map.bar import LINES, LIVE
+from .._map.bar import LINES, LIVE, width_of
+from .._map.drawn import drawn
 from .._map.flight import Counts, Flight, error_of
 from .._map.journal import line_of
 from .._map.results import Map
@@ -206,11 +207,11 @@ class _Run:
         while True:
             await asyncio.sleep(LIVE if self._live is not None else LINES)
             assert self._results is not None
-            text = self._results.progress.text(bar=self._live is not None)
+            progress = self._results.progress
             if self._live is not None:
-                self._live.draw(text)
+                self._live.draw_over(drawn("map", progress, width_of(self._live.stream)))
             else:
-                print(f"calloff map: {text}", file=sys.stderr, flush=True)
+                print(f"calloff map: {progress.text()}", file=sys.stderr, flush=True)
 
     def _say(self, text: str) -> None:
         if self._live is not None:
