@@ -220,6 +220,20 @@ def test_values_that_json_does_not_know(tmp_path, value):
     assert lines(path)[0]["state"] == "completed"
 
 
+def test_an_output_that_is_removed_ends_the_map_in_a_sentence(tmp_path):
+    async def main():
+        async with calloff.map(removes, range(1000), jobs=2, output=tmp_path / "out") as results:
+            async for _ in results:
+                pass
+
+    async def removes(item):
+        if item == 10:
+            (tmp_path / "out").unlink()
+
+    with pytest.raises(FileNotFoundError, match="the output was removed while the map wrote it: .*out"):
+        calloff.run(main())
+
+
 def test_items_that_json_does_not_know_need_a_key(tmp_path):
     path = tmp_path / "out.jsonl"
 

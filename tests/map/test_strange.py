@@ -55,6 +55,24 @@ async def test_whatever_a_source_raises_is_heard(kind, first, asynchronous):
     assert seen == ([] if first else [1])
 
 
+async def test_items_run_while_a_slow_source_is_drawn_from():
+    ended, seen = [], []
+
+    async def one(item):
+        ended.append(item)
+
+    def source():
+        for item in range(20):
+            until = time.monotonic() + 0.005
+            while time.monotonic() < until:  # it is busy
+                pass
+            seen.append(len(ended))
+            yield item
+
+    await calloff.map(one, source(), jobs=100)
+    assert seen[-1] > 0
+
+
 async def test_an_end_that_is_none_is_no_end():
     def source():
         yield 1

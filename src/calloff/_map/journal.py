@@ -9,6 +9,7 @@ eight bytes for each item of the file, whatever the values hold.
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import json
 import logging
@@ -231,13 +232,16 @@ class Journal:
         """Append its ending.
 
         Raises:
-            OSError: the disk is full or the like; what is in the file stays whole.
+            OSError: the disk is full or the like; what is in the file stays whole. Or somebody has removed the file.
         """
         self._append(line_of(flight, outcome))
         self.written += 1
 
     def _append(self, data: bytes) -> None:
-        size = os.fstat(self._file).st_size
+        found = os.fstat(self._file)
+        size = found.st_size
+        if not found.st_nlink:  # nobody would ever read it
+            raise FileNotFoundError(errno.ENOENT, "the output was removed while the map wrote it", self._path)
         try:
             left = memoryview(data)
             while left:

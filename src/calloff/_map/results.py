@@ -11,6 +11,7 @@ import logging
 from asyncio import CancelledError
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator, Sized
 from contextvars import copy_context
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -41,6 +42,8 @@ _SHOW = (
     "write `async with calloff.map(...) as results:` and in it `async for item, outcome in results:`; "
     "only a block can have stopped what is in flight when the next line runs"
 )
+#: seconds for which a source is drawn from in one go
+_TURN = 0.002
 #: seconds between two reports of how far it is
 _EVERY = 0.1
 #: and between two that the program gets
@@ -230,13 +233,16 @@ class Map(Generic[Item, T]):
                         window.offered.append(item)
                         window.context.run(window.fill)
                     else:  # here, where it can be called off even while it blocks; never from within a callback
+                        began = monotonic()
                         for item in source:
                             window.offered.append(item)
-                            if not window.wants():
+                            if not window.wants() or monotonic() - began > _TURN:
                                 break
                         else:
                             window.more = False
                         window.context.run(window.fill)
+                        if monotonic() - began > _TURN:
+                            await asyncio.sleep(0)  # those in flight get their turn, however slow the source is
             finally:
                 close = getattr(source, "aclose", None)
                 if close is not None:
