@@ -214,13 +214,14 @@ class Worker:
 
     def asked(self, signum: int = 0, frame: FrameType | None = None) -> None:
         """The signal came: raise in the function, if it is the one that is meant and still runs."""
-        self._page.noted = self._page.asked
-        if not self._acting:  # else the guard asks again
-            self._acting = True
-            try:
-                self._hear(signum, frame)
-            finally:
-                self._acting = False
+        if self._acting or _is_handling(frame):
+            return  # the guard asks again: what is raised here would arrive where the first of the two signals came
+        self._acting = True
+        try:
+            self._page.noted = self._page.asked
+            self._hear(signum, frame)
+        finally:
+            self._acting = False
 
     def _hear(self, signum: int, frame: FrameType | None) -> None:
         number = self._running
@@ -350,6 +351,17 @@ class Worker:
 
 #: the frames below which the function's own begin
 _OUTER = (Worker._call.__code__, Worker._run.__code__)
+#: the handlers of our signals
+_HANDLERS = (Worker.asked.__code__, Worker.look.__code__)
+
+
+def _is_handling(frame: FrameType | None) -> bool:
+    """Whether a handler has begun, or has not ended yet."""
+    while frame is not None and frame.f_code not in _OUTER:
+        if frame.f_code in _HANDLERS:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _is_outer(frame: FrameType) -> bool:
