@@ -680,7 +680,7 @@ def test_a_signal_that_comes_at_the_very_end_orders_no_other_one(monkeypatch: py
         if not after and not came:
             came.append(1)
             interrupter._fired = True
-            interrupter._on_alarm(signal.SIGALRM, None)
+            interrupter._handler(signal.SIGALRM, sys._getframe())
         return found
 
     try:
@@ -705,7 +705,7 @@ def test_a_signal_that_comes_while_the_timer_is_set_anew_is_known_as_ours(monkey
     def the_former_one_has_fired(which: int, after: float, interval: float = 0.0) -> tuple[float, float]:
         monkeypatch.undo()
         setitimer(which, after, interval)
-        interrupter._on_alarm(signal.SIGALRM, None)
+        interrupter._handler(signal.SIGALRM, sys._getframe())
         return interval - 0.1, interval
 
     try:
@@ -812,11 +812,11 @@ def test_a_signal_that_came_to_nothing_comes_again(crun: Callable[..., Any], mon
     """As when it falls between the interpreter's last look for signals and a call of the system that waits."""
     hear, lost = Interrupter._on_alarm, []
 
-    def loses_the_first(self: Interrupter, signum: int, frame: Any) -> None:
+    def loses_the_first(self: Interrupter, frame: Any) -> None:
         if len(lost) < 3:
-            lost.append(signum)
+            lost.append(frame)
         else:
-            hear(self, signum, frame)
+            hear(self, frame)
 
     monkeypatch.setattr(Interrupter, "_on_alarm", loses_the_first)
 

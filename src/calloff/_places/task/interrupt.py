@@ -50,6 +50,7 @@ from ..._words.policy import DEFAULT, Policy
 from .blocker import Blocker, callback_on_top, task_on_top
 from .body import TaskBody
 from .on_stack import ForSure, interrupt_plain, is_held_up
+from .room import Room
 from .stack import stems_from
 from .tearing import Seek, Tear
 
@@ -59,7 +60,7 @@ _logger = logging.getLogger("calloff")
 _LONGEST_PAUSE = 0.1
 _MOMENT = 0.001
 #: how often the signal comes until it is handled, in seconds; no other timer has this interval
-_INTERVAL = 3 / 64
+_INTERVAL = 0.005859
 #: longer waits are cut to that; so much earlier than its time may the signal seem to come, as clocks are rounded
 _LONGEST, _EARLIER = 1e6, 0.001
 #: seconds after which a signal has arrived, if the main thread has handled a later one
@@ -75,8 +76,6 @@ _LONGEST_DROPPED = 0.1
 _SEEK_LOOKS = 20
 #: how soon what is ended for sure is looked at again
 _SOON = 0.01
-#: how many calls deep the handler goes
-_ROOM = 100
 
 
 class Interrupter:
@@ -115,15 +114,14 @@ class Interrupter:
         self._setting = False
         #: what ran at the last look, until the loop turns
         self._suspect: object = None
-        #: the usual limit of recursion, while there is more
-        self._depth: int | None = None
         #: what looks at each instruction of it
         self._steps: Seek | Tear | None = None
         self._still = Still(own=True)
         #: since when each look found a place at which an exception would do harm, and how many these were
         self._unfit_since: float | None = None
         self._unfit = 0
-        self._handler = self._on_alarm
+        self._room = Room(self._on_alarm, lasts=lambda: self._steps is not None)
+        self._handler = self._room.handler
         self._former: Any = None
         self._main_thread = threading.get_ident()
 
@@ -158,7 +156,6 @@ class Interrupter:
             signal.signal(signal.SIGALRM, self._former)
         self._calls.clear()
         self._turned()
-        self._give_room_back()
         self.last_resort = None
 
     # --- the kernel's timer
@@ -219,33 +216,9 @@ class Interrupter:
 
     # --- the look
 
-    def _on_alarm(self, signum: int, frame: FrameType | None) -> None:
-        """The handler; it needs some room on the stack of what blocks, which may be full."""
-        if self._depth is not None:
-            self._on_signal(signum, frame)
-            return
-        self._depth = depth = sys.getrecursionlimit()
-        sys.setrecursionlimit(depth + _ROOM)
-        try:
-            self._on_signal(signum, frame)
-        finally:
-            if self._steps is None:
-                self._give_room_back()
-            else:
-                self._loop.call_soon(self._give_room_back)
-
-    def _give_room_back(self) -> None:
-        depth, self._depth = self._depth, None
-        if depth is not None:
-            try:
-                sys.setrecursionlimit(depth)
-            except RecursionError:  # it is too deep just now
-                self._depth = depth
-                self._loop.call_soon(self._give_room_back)
-
-    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+    def _on_alarm(self, frame: FrameType) -> None:
         if not self._ordered():
-            self._give_back(signum)
+            self._give_back()
             return
         if self._timers.on_arm is None:
             return
@@ -287,8 +260,12 @@ class Interrupter:
 
     def _sought(self, task: "asyncio.Task[Any] | None", found: Blocker) -> BaseException | None:
         """A moment was found."""
-        self._steps = self._unfit_since = None
-        return self._look(task, found, self._now())
+        self._unfit_since = None
+        seek = self._steps
+        error = self._look(task, found, self._now())
+        if self._steps is seek:  # until now, as it is the reason that there is room
+            self._steps = None
+        return error
 
     def _look(self, task: "asyncio.Task[Any] | None", found: Blocker, now: float) -> BaseException | None:
         """Take the steps that are due; return what is to be raised."""
@@ -323,16 +300,16 @@ class Interrupter:
             sent.popleft()
         return True
 
-    def _give_back(self, signum: int) -> None:
+    def _give_back(self) -> None:
         """The program uses SIGALRM: let the signal have the effect that it would have without us."""
-        signal.signal(signum, self._former)
+        signal.signal(signal.SIGALRM, self._former)
         left, interval = signal.getitimer(signal.ITIMER_REAL)
         if interval == _INTERVAL:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
             left = 0.0
         self._stand_down()
         if not left:
-            signal.raise_signal(signum)
+            signal.raise_signal(signal.SIGALRM)
 
     def _is_fit(self, found: Blocker, now: float) -> bool:
         """Whether an exception now does no harm; what waits in C may be left, and so may what is never seen elsewhere."""
@@ -360,6 +337,7 @@ class Interrupter:
         steps, self._steps = self._steps, None
         if steps is not None:
             steps.end()
+        self._room.take_back()
 
     def _decide(self, task: "asyncio.Task[Any] | None", coro: Any, now: float) -> BaseException | None:
         """What is to be raised in the step of `task`, whose body or coroutine is `coro`, that blocks the loop."""
