@@ -16,6 +16,7 @@ NAMES = (
     "cancelling",
     "refusing",
     "lateness",
+    "walking",
     "memory",
     "importing",
     "processes",

@@ -620,21 +620,21 @@ def test_an_import_is_let_finish(crun: Callable[..., Any], tmp_path: Path, monke
 
 
 @pytest.fixture
-def alarms(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The signals that came."""
-    came: list[int] = []
+def alarms(monkeypatch: pytest.MonkeyPatch) -> list[FrameType]:
+    """What each signal that came has interrupted."""
+    came: list[FrameType] = []
     on_alarm = Interrupter._on_alarm
 
-    def counting(self: Interrupter, number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        on_alarm(self, number, frame)
+    def counting(self: Interrupter, frame: FrameType) -> None:
+        came.append(frame)
+        on_alarm(self, frame)
 
     monkeypatch.setattr(Interrupter, "_on_alarm", counting)
     return came
 
 
 def test_a_program_that_is_not_late_gets_no_signal(
-    crun: Callable[..., Any], alarms: list[int], monkeypatch: pytest.MonkeyPatch
+    crun: Callable[..., Any], alarms: list[FrameType], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A busy machine may make it late: then one signal may come for each time that the slack has passed, and no more."""
     late: list[float] = []
@@ -742,19 +742,20 @@ def test_a_program_that_uses_the_signal_keeps_it(crun: Callable[..., Any]) -> No
 
 @pytest.mark.parametrize("handled", [True, False])
 def test_a_program_that_takes_the_signal_later_keeps_it(crun: Callable[..., Any], handled: bool) -> None:
-    rung: list[int] = []
+    ours = []
 
     async def main() -> float:
         await calloff.start(asyncio.sleep(60), timeout=0.05).outcome()
+        ours.append(signal.getsignal(signal.SIGALRM))
         if handled:
-            signal.signal(signal.SIGALRM, lambda *_: rung.append(1))
+            signal.signal(signal.SIGALRM, lambda *_: None)
         signal.setitimer(signal.ITIMER_REAL, 30)
         await calloff.start(asyncio.sleep(60), timeout=0.05).outcome()
         return signal.getitimer(signal.ITIMER_REAL)[0]
 
     try:
         assert crun(main()) > 25
-        assert signal.getsignal(signal.SIGALRM) is not Interrupter._on_alarm
+        assert signal.getsignal(signal.SIGALRM) is not ours[0]
         assert (signal.getsignal(signal.SIGALRM) is signal.SIG_DFL) != handled
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

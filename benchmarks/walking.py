@@ -1,0 +1,80 @@
+"""How long the event loop is held while a thousand stubborn coroutines that wait for busy workers climb the ladder.
+
+Each of them waits for a function in a process that computes, and swallows every `CancelledError`: at each step of its stop
+its frames are walked, to see whether it is in its clean-up, and on into the worker that it waits for. A beat of a
+millisecond says how long one turn of the loop takes at most: from the request,
+which comes for all in one turn, to the last end.
+
+The turn is measured in processor time of the loop's thread: the hundred workers share the machine with it, and what the
+system gives to them in between is not the loop's. The wall clock's figure stands beside it.
+"""
+
+import asyncio
+import os
+import tempfile
+from time import monotonic, thread_time
+
+import calloff
+from calloff import process
+
+from ._alone import take_turns_alone
+from ._rows import AtMost, Row
+
+WALKERS, WORKERS = 1000, 100
+GRACE = 1.5
+
+
+def compute(path: str) -> int:
+    with open(path, "w", encoding="ascii"):
+        return sum(range(10**13))
+
+
+async def wait_for(worker: "calloff.Operation[int]") -> None:
+    while not worker.done():
+        try:
+            await asyncio.shield(worker.completion())
+        except asyncio.CancelledError:
+            pass
+
+
+async def measure(_contender: str, walkers: int) -> dict[str, float]:
+    process.configure(size=WORKERS, spares=0)
+    folder = tempfile.mkdtemp()
+    busy = [calloff.start(process(compute, f"{folder}/{n}"), grace=60) for n in range(WORKERS)]
+    while len(os.listdir(folder)) < WORKERS:
+        await asyncio.sleep(0.1)
+    walking = [calloff.start(wait_for(busy[n % WORKERS]), grace=GRACE) for n in range(walkers)]
+    await asyncio.sleep(0.2)
+    used = wall = 0.0
+    over = False
+
+    async def beat() -> None:
+        nonlocal used, wall
+        cpu, at = thread_time(), monotonic()
+        while not over:
+            await asyncio.sleep(0.001)
+            cpu, before = thread_time(), cpu
+            at, then = monotonic(), at
+            used, wall = max(used, cpu - before), max(wall, at - then)
+
+    beating = asyncio.create_task(beat())
+    await asyncio.sleep(0.1)
+    outcomes = await asyncio.gather(*(operation.stop() for operation in walking), asyncio.sleep(GRACE))
+    over = True
+    await beating
+    assert all(isinstance(outcome, calloff.Cancelled) for outcome in outcomes[:-1])
+    for path in os.listdir(folder):
+        os.unlink(f"{folder}/{path}")
+    os.rmdir(folder)
+    return {"used": used * 1e3, "wall": wall * 1e3}
+
+
+def run(quick: bool) -> list[Row]:
+    walkers, rounds = (100, 1) if quick else (WALKERS, 3)
+    names = {f"{walkers:,} walkers": walkers, "no walkers": 0}
+    figures = take_turns_alone(__name__, names, rounds)
+    return [
+        Row(f"the loop's longest turn, {name} over {WORKERS} busy workers", unit, figures[name][figure], goal=goal)
+        for name in names
+        for figure, unit, goal in (("used", "ms of cpu", AtMost(20.0)), ("wall", "ms", None))
+    ]
