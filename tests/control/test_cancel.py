@@ -160,10 +160,10 @@ def test_ten_thousand(tmp_path: Path) -> None:
                 group.start(waits(), name=f"waits-{number}")
     """
     with Program(tmp_path, source) as program:
-        eventually(running(10_001))
+        eventually(running(10_001), seconds=120)
         page = eventually(lambda _: True, Query(limit=10, offset=9_000))
         assert [row.name for row in page.rows] == [f"waits-{number}" for number in range(8_999, 9_009)]
-        stops = call_off(Query(name="waits-*"), wait=60)
+        stops = call_off(Query(name="waits-*"), wait=120)
         assert len({stopped.row.id for stopped in stops if stopped.row}) == len(stops) == 10_000
         assert {stopped.outcome for stopped in stops} == {"cancelled"}
         assert program.end() == 0, program.said

@@ -231,18 +231,24 @@ def test_a_callback_is_not_hit(crun: Callable[..., Any]) -> None:
 def test_a_busy_loop_is_not_a_blocked_one(crun: Callable[..., Any]) -> None:
     """Many short steps make the loop late; its own timer is still heard, and asks at an await."""
 
+    long: list[float] = []  # the steps that the machine has made long, by running something else meanwhile
+
     async def short_steps() -> None:
         while True:
-            until = time.monotonic() + 0.002
-            while time.monotonic() < until:
-                pass
+            since = time.monotonic()
+            try:
+                while time.monotonic() < since + 0.002:
+                    pass
+            finally:
+                if time.monotonic() > since + DEFAULT.slack / 2:
+                    long.append(since)
             await asyncio.sleep(0)
 
     async def main() -> None:
         crowd = [calloff.start(short_steps(), timeout=0.3) for _ in range(50)]
         outcomes = [await operation.outcome() for operation in crowd]
         rungs = [outcome.report.rung for outcome in outcomes if outcome.report is not None]
-        assert rungs.count(Rung.INTERRUPTED) <= 2, rungs  # but for what the machine does to us
+        assert rungs.count(Rung.INTERRUPTED) <= len(long), rungs
 
     crun(main())
 
@@ -641,8 +647,9 @@ def test_a_program_that_is_not_late_gets_no_signal(
     fire = Timers._fire
 
     def measured(timers: Timers) -> None:
-        late.append(max(0.0, timers.now() - timers.wake))
+        due = timers.wake
         fire(timers)
+        late.append(max(0.0, timers.now() - due))  # the kernel's timer is set anew at the end only
 
     monkeypatch.setattr(Timers, "_fire", measured)
 

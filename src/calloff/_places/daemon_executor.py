@@ -131,6 +131,7 @@ class DaemonExecutor(ThreadPoolExecutor):
             stuck = [
                 Stuck(_name(job.function), True, stack_of_frame(frames.get(job.thread)), job.caller)
                 for job in self._running
+                if job.function is not None  # else it has ended, and is only not crossed off yet
             ]
             stuck += [Stuck(_name(job.function), False, (), job.caller) for job in self._waiting]
             running = {job.thread for job in self._running}
