@@ -1,52 +1,38 @@
 """`run`: `asyncio.run` whose end is bounded, and which hears SIGINT and SIGTERM.
 
 The main coroutine becomes an operation like any other, so that its limits, its children and its stop are those of every
-operation. Around it: a loop with a default executor that can't hold up the exit, the interrupter for what blocks the
-loop, the signals (`SignalWatch`), and the `Ending` of whatever is still there afterwards.
-
-A handler of a signal does nothing but hand a call to the loop (`Timers.call`, which reaches a blocked loop, too).
+operation. Around it (`Program`): a loop with a default executor that can't hold up the exit, the interrupter for what
+blocks the loop, the signals (`SignalWatch`), and the `Ending` of whatever is still there afterwards.
 """
 
 import asyncio
-import contextvars
-import os
 import signal
 import threading
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
-from math import inf
-from typing import Any, Generic, TypeVar
+from typing import TypeVar
 
-from .._operation.ending import outcome_of
-from .._operation.loops import adopt, forget
-from .._operation.operation import Operation, current_operation
+from .._operation.loops import forget
+from .._operation.operation import Operation
 from .._operation.registry import live
-from .._places.daemon_executor import DaemonExecutor
-from .._places.task.body import body_of
-from .._places.task.interrupt import Interrupter
-from .._places.task.on_stack import ForSure
 from .._scopes.pool import pools
-from .._scopes.timers import NEVER, Entry, known_timers
+from .._scopes.timers import known_timers
 from .._words.duration import delay, limit
-from .._words.errors import StopForced
-from .._words.outcome import Abandoned, Cancelled, Failed, Outcome
+from .._words.outcome import Abandoned, Cancelled, Outcome
 from .._words.policy import DEFAULT
 from .._words.reason import Kind
-from .ending import Ending, log_threads
+from .ending import log_threads
 from .exposing import exposer
-from .notify import Notifier, Notify, notifier
-from .signals import Conductor, SignalWatch
+from .notify import Notify, notifier
+from .program import Program
+from .signals import Conductor
 from .start import AsyncWork, give_back, start
 
 __all__ = ["run", "run_outcome"]
 
 T = TypeVar("T")
-#: the part of the grace that somebody else who has taken a signal has for it, before `main` is asked to stop
-_PATIENCE = 0.75
-#: how long what is no operation and blocks the loop at the end has for its clean-up, twice, before nothing helps it
-_HIT_PAUSE = DEFAULT.last / 2
 
 
 def run(
@@ -160,248 +146,13 @@ def run_outcome(
     threads = threading.enumerate()
     try:
         with _new_loop(loop_factory) as loop:
-            program: _Program[T] = _Program(loop, begin, on_start, grace, interrupt, conductor, made(loop))
+            program: Program[T] = Program(loop, begin, on_start, grace, interrupt, conductor, made(loop))
             with exposed(loop), program.watch.installed():
                 return program.run()
     finally:
         give_back(main)
         if threading.current_thread() is threading.main_thread():
             log_threads(threads)
-
-
-class _Program(Generic[T]):
-    """One call of `run`."""
-
-    def __init__(
-        self,
-        loop: AbstractEventLoop,
-        begin: Callable[[], Operation[T]],
-        on_start: Callable[[Operation[T]], object] | None,
-        grace: float,
-        interrupt: bool,
-        conductor: Conductor | None,
-        notifier: Notifier | None,
-    ) -> None:
-        self._loop = loop
-        self._conductor = conductor
-        self._notifier = notifier
-        self._timers = adopt(loop)
-        self._begin = begin
-        self._on_start = on_start
-        self._grace = grace
-        self._interrupter = Interrupter(loop, current_operation.get) if interrupt else None
-        self._executor = DaemonExecutor()
-        self._operation: Operation[T] | None = None
-        self._ending: Ending | None = None
-        self._error: BaseException | None = None
-        #: the first signal that asked for the end
-        self.signum: int | None = None
-        self._signals = 0
-        self._first_at = inf
-        #: how many signals others have taken, and have not handed on; and how long they may take for the first
-        self._not_handed_on = 0
-        self._patience_at = inf
-        self.timer_at = NEVER
-        self.timer_bucket: dict[Entry, None] | None = None
-        self.watch = SignalWatch(loop, self._on_signal, self._on_foreign_signal)
-        self._forced_at = inf
-        #: since when everything is to end, and the point at which it is to be over
-        self._ends_since = inf
-        self._ends_at = inf
-        self._hits: dict[asyncio.Task[Any] | None, tuple[int, float]] = {}
-
-    def run(self) -> tuple[Outcome[T], int | None]:
-        """Run it to its end."""
-        loop = self._loop
-        loop.set_default_executor(self._executor)
-        with ExitStack() as stack:
-            if self._interrupter is not None and self._interrupter.install():
-                self._interrupter.last_resort = self._unblock
-                stack.callback(self._interrupter.remove)
-            if self._notifier is not None:
-                stack.callback(self._notifier.close)
-            loop.call_soon(self._start, context=contextvars.copy_context())
-            try:
-                self.watch.run_loop()
-            except BaseException as error:  # of a callback, or of a handler of a signal: a limit from outside, say
-                self._error = error
-            return self._end(), self.signum
-
-    def _start(self) -> None:
-        try:
-            self._operation = operation = self._begin()
-            operation.add_done_callback(self._main_ended)
-            _mark_root(operation)
-            if self.signum is not None:  # it came before there was anything to ask
-                self._shut_down(self._loop.time())
-            if self._notifier is not None:
-                self._notifier.began()
-            if self._on_start is not None:
-                self._on_start(operation)
-        except BaseException as error:
-            self._error = error
-            self._loop.stop()
-
-    def _main_ended(self, _: object) -> None:
-        if self._ending is None:
-            self._loop.stop()
-            if self.timer_at == NEVER:  # what is called before the loop stops may block it
-                self._timers.add(self, self._loop.time() + self._grace)
-
-    # --- the end
-
-    def _end(self) -> Outcome[T]:
-        """Stop what is left; the outcome of the main operation, or the error that broke the program."""
-        operation, loop = self._operation, self._loop
-        now = loop.time()
-        if operation is not None and operation.done():
-            report = operation.report
-            since = now if report is None else report.requested_at
-            why = f"{operation.name!r} ended"
-        else:
-            since, why = now, "the event loop was stopped"
-        self._ends_since = min(self._ends_since, now)
-        self._ends_at = min(self._ends_at, since + self._grace)
-        name = self._signal_name
-        self._timers.remove(self)
-        if self._notifier is not None:
-            self._notifier.stopping()
-        self._ending = Ending(loop, self._executor, self._ends_at, name or why, name, self.watch.run_loop)
-        self._ending.run()
-        outcome = None if operation is None or not operation.done() else outcome_of(operation)
-        error = self._error or self._ending.stray
-        if error is not None and not (isinstance(outcome, Failed) and outcome.error is error):
-            raise error
-        if outcome is None:
-            raise RuntimeError("the event loop was stopped before the main operation ended")
-        return outcome
-
-    # --- signals
-
-    @property
-    def _signal_name(self) -> str | None:
-        return None if self.signum is None else signal.Signals(self.signum).name
-
-    def _on_signal(self, signum: int) -> None:
-        """In the handler: a signal came, or one that somebody else took at first was handed on."""
-        if self._loop.is_closed():
-            return
-        if self._not_handed_on:
-            self._not_handed_on -= 1
-            self._timers.call(self._shut_down, self._first_at)
-            return
-        self._count_signal(signum)
-        if self._conductor is not None and self._ending is None:
-            self._timers.call(self._conductor.signalled, signum)
-        else:
-            self._timers.call(self._shut_down, self._loop.time())
-
-    def _on_foreign_signal(self, signum: int) -> None:
-        """On the loop: a signal came for whose handler somebody else cares, who has most of the grace for it."""
-        self._not_handed_on += 1
-        self._count_signal(signum)
-        now = self._loop.time()
-        if self._signals > 1 or self._ending is not None:
-            self._shut_down(now)
-        else:
-            self._ends_at = min(self._ends_at, now + self._grace)
-            self._patience_at = now + self._grace * _PATIENCE
-            self._timers.add(self, self._patience_at)
-
-    def timer_due(self, now: float) -> None:
-        """Whoever took the signal has had time enough."""
-        self._shut_down(self._first_at)
-
-    def _count_signal(self, signum: int) -> None:
-        now = self._loop.time()
-        self._signals += 1
-        if self.signum is None:
-            self.signum = signum
-            self._first_at = now
-        if self._signals == 2:
-            self._forced_at = now
-        elif now > self._forced_at + DEFAULT.last:  # nothing has helped
-            signal.signal(signum, signal.SIG_DFL)
-            signal.raise_signal(signum)
-            os._exit(128 + signum)  # the first process of a container: no default action ends it
-
-    def _shut_down(self, asked_at: float) -> None:
-        """Ask the main operation to stop, or hasten what is going on; on the loop's thread."""
-        now = self._loop.time()
-        if self._notifier is not None:
-            self._notifier.stopping()
-        self._patience_at = inf
-        self._timers.remove(self)
-        force = self._signals > 1 or self._ending is not None
-        self._ends_since = min(self._ends_since, asked_at)
-        self._ends_at = min(self._ends_at, now if force else asked_at + self._grace)
-        # when its first step runs eagerly, there is no handle yet: then it is the first one of this loop
-        main = self._operation or next((operation for operation in live if operation.get_loop() is self._loop), None)
-        if main is not None:
-            name = self._signal_name or ""
-            main.request(Kind.SHUTDOWN, name, name, 0.0 if force else max(0.0, asked_at + self._grace - now))
-        if self._ending is not None:
-            self._ending.hasten()
-
-    # --- what blocks the loop while everything is to end
-
-    def _unblock(self, task: "asyncio.Task[Any] | None") -> BaseException | None:
-        """Stop what blocks the loop: an operation of before the end was asked for at once, the rest when it is due."""
-        now = self._loop.time()
-        if now >= self._patience_at:
-            self._shut_down(self._first_at)
-        ends_since, ends_at = self._ends_since, self._ends_at
-        if self._conductor is not None:
-            ends_since, ends_at = min(ends_since, self._conductor.ends_since), min(ends_at, self._conductor.ends_at)
-        main = self._operation
-        if main is not None and main._ended_at is not None:  # and something else keeps the loop from its end
-            ends_since, ends_at = min(ends_since, main._ended_at), min(ends_at, main._ended_at + self._grace)
-        elif main is not None and (force_at := main.force_at) is not None:  # something else keeps its timer from it
-            ends_at = min(ends_at, force_at)
-            ends_since = min(ends_since, ends_at)
-        body = None if task is None else body_of(task)
-        if body is None:
-            return self._hit(task, ends_at, now)
-        if now >= ends_since:
-            operation: Any = body.sink
-            if now >= ends_at or operation._started_at <= ends_since:
-                name = self._signal_name or "the program ends"
-                operation.request(Kind.SHUTDOWN, name, name, max(0.0, ends_at - now))
-        return None
-
-    def _hit(self, task: "asyncio.Task[Any] | None", ends_at: float, now: float) -> BaseException | None:
-        """What is raised in a plain task or a callback that blocks the loop, harder each time, when all is to be over."""
-        if now < ends_at:
-            return None
-        count, again = self._hits.get(task, (0, now))
-        if now < again:
-            return None
-        self._hits[task] = count + 1, now + _HIT_PAUSE
-        if task is not None and not count:
-            task.add_done_callback(_forced)
-        return asyncio.CancelledError() if not count and task is not None else StopForced() if count < 2 else ForSure()
-
-
-def _forced(task: "asyncio.Task[Any]") -> None:
-    """It was forced: whoever holds it may ask, and nobody need."""
-    if not task.cancelled():
-        error = task.exception()
-        if error is not None and not isinstance(error, StopForced):
-            task.get_loop().call_exception_handler(
-                {"message": "a task that blocked the end of calloff.run() failed", "exception": error, "task": task}
-            )
-
-
-def _mark_root(operation: Operation[Any]) -> None:
-    """Give the main task the callback that ``loop.run_until_complete`` gives it.
-
-    anyio looks for it to find the root task, whose life is that of its worker threads. Without one they live as long as the
-    task that needs them, and each request of a server starts a thread of its own.
-    """
-    task = None if operation.body is None else operation.body.task
-    mark = getattr(asyncio.base_events, "_run_until_complete_cb", None)
-    if task is not None and mark is not None:
-        task.add_done_callback(mark)  # which stops the loop; that has been done then
 
 
 @contextmanager
