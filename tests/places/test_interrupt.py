@@ -730,6 +730,58 @@ def test_a_signal_that_comes_while_the_timer_is_set_anew_is_known_as_ours(monkey
         loop.close()
 
 
+def test_a_signal_that_came_before_and_arrives_late_is_known_as_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel may give it to another thread, which gets no processor for a while."""
+    loop = asyncio.new_event_loop()
+    interrupter = Interrupter(loop, lambda: None)
+    setitimer, given_back = signal.setitimer, []
+
+    def has_fired_unheard(which: int, after: float, interval: float = 0.0) -> tuple[float, float]:
+        setitimer(which, after, interval)
+        return interval * 0.5, interval
+
+    try:
+        assert interrupter.install()
+        interrupter._former = lambda *_: given_back.append(1)
+        interrupter._fires_at = interrupter._now() - 1
+        with monkeypatch.context() as patch:
+            patch.setattr(signal, "setitimer", has_fired_unheard)
+            interrupter._arm(interrupter._now() + 30)
+        interrupter._handler(signal.SIGALRM, sys._getframe())
+        assert not given_back
+        interrupter._former = signal.SIG_DFL
+        interrupter.remove()
+    finally:
+        setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        loop.close()
+
+
+def test_no_signal_is_sent_when_the_handler_has_been_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would end the program."""
+    loop = asyncio.new_event_loop()
+    interrupter = Interrupter(loop, lambda: None)
+    sending, removed, found = threading.Event(), threading.Event(), []
+
+    def send(_thread: int, signum: int) -> None:
+        sending.set()
+        removed.wait(0.2)  # the other thread goes on meanwhile, if nothing holds it up
+        found.append(signal.getsignal(signum))
+
+    monkeypatch.setattr(signal, "pthread_kill", send)
+    try:
+        assert interrupter.install()
+        calling = threading.Thread(target=interrupter._call, args=[int])
+        calling.start()
+        assert sending.wait(30)
+        interrupter.remove()
+        removed.set()
+        calling.join()
+        assert found == [interrupter._handler]
+    finally:
+        loop.close()
+
+
 def test_a_program_that_uses_the_signal_keeps_it(crun: Callable[..., Any]) -> None:
     rung: list[int] = []
     former = signal.signal(signal.SIGALRM, lambda *_: rung.append(1))

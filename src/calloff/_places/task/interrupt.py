@@ -106,6 +106,8 @@ class Interrupter:
         self._called_at = 0.0
         #: when `_call` has sent signals that have not arrived; as some arrive as one, an old entry means nothing
         self._sent: deque[float] = deque(maxlen=64)
+        #: held while a signal is sent, and while the handler is taken away; a handler of signals may send, too
+        self._sending = threading.RLock()
         #: whether the kernel's timer has fired and the handler has not run yet
         self._fired = False
         #: whether the handler has run since the loop turned: the signal may come once more for each time that it came
@@ -151,9 +153,10 @@ class Interrupter:
         if self._timers.on_arm is None:
             return
         self._timers.on_arm = self._timers.on_call = None  # first: a signal that has come already orders no other one
-        self._set(inf)
-        if _getsignal(signal.SIGALRM) is self._handler:
-            signal.signal(signal.SIGALRM, self._former)
+        with self._sending:
+            self._set(inf)  # a call of the system: what was sent has arrived at its end
+            if _getsignal(signal.SIGALRM) is self._handler:
+                signal.signal(signal.SIGALRM, self._former)
         self._calls.clear()
         self._turned()
         self.last_resort = None
@@ -180,7 +183,7 @@ class Interrupter:
         if _getsignal(signal.SIGALRM) is not self._handler:
             self._stand_down()
             return
-        now = self._now()  # what came before is handled: this call has looked for signals
+        now = self._now()
         after = 0.0 if at == inf else min(max(at - now, 1e-4), _LONGEST)
         due, self._fires_at = self._fires_at, now + after if after else inf
         self._setting = True  # the signal of the former setting may be handled before that is known to have fired
@@ -190,7 +193,7 @@ class Interrupter:
             signal.signal(signal.SIGALRM, self._former)
             signal.setitimer(signal.ITIMER_REAL, found, interval)
             self._stand_down()
-        elif found and not handled and due <= (then := self._now()) and _INTERVAL - found <= then - now:
+        elif found and not handled and _INTERVAL - found <= self._now() - due:  # it has come since, and not arrived
             self._fired = True
 
     def _stand_down(self) -> None:
@@ -204,9 +207,10 @@ class Interrupter:
         self._calls.append((callback, args))
         self._called_at = self._now()
         self._loop.call_soon_threadsafe(self._run_calls)
-        if _getsignal(signal.SIGALRM) is self._handler:
-            self._sent.append(self._called_at)
-            signal.pthread_kill(self._main_thread, signal.SIGALRM)
+        with self._sending:
+            if _getsignal(signal.SIGALRM) is self._handler:
+                self._sent.append(self._called_at)
+                signal.pthread_kill(self._main_thread, signal.SIGALRM)
 
     def _run_calls(self) -> None:
         """Make the calls that have not been made."""
