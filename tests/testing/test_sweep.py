@@ -707,6 +707,27 @@ def test_who_only_passes_on_is_not_at_fault_for_what_is_wrong_afterwards() -> No
     assert "ask" not in {finding.at_fault.function for finding in report.unsafe}
 
 
+def test_a_worker_of_anyio_that_waits_for_its_next_job_is_not_left_behind() -> None:
+    anyio = pytest.importorskip("anyio")
+
+    async def fn() -> None:
+        try:
+            await asyncio.sleep(0.001)
+        except asyncio.CancelledError:
+            await anyio.to_thread.run_sync(int)  # the first job of this run: its worker stays for the next
+            raise
+
+    async def leaves_one() -> None:
+        try:
+            await asyncio.sleep(0.001)
+        except asyncio.CancelledError:
+            threading.Thread(target=time.sleep, args=(0.5,)).start()
+            raise
+
+    assert swept(fn, phases=["early"]).verdict == "SAFE"
+    assert swept(leaves_one, phases=["early"]).unsafe[0].oracles == {"threads"}
+
+
 def test_who_uses_a_package_with_async_with_is_not_at_fault_for_what_it_keeps() -> None:
     def step(file: str, line: int, function: str) -> Step:
         return Step(f"/env/lib/site-packages/{file}" if "/" in file else f"/work/{file}", line, function)

@@ -14,6 +14,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from types import FrameType
 from typing import Any, NamedTuple
 
 from ..._os import proc
@@ -185,9 +186,20 @@ def _is_idle(thread: threading.Thread) -> bool:
     if thread.ident is None or not thread.is_alive():
         return True
     frame = sys._current_frames().get(thread.ident)
-    return frame is None or (
-        frame.f_code.co_name == "_worker" and frame.f_code.co_filename.endswith(os.path.join("futures", "thread.py"))
-    )
+    if frame is None or _is_in(frame, "_worker", _FUTURES):
+        return True
+    while frame.f_back is not None and frame.f_code.co_name != "get" and is_python(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame.f_code.co_name == "get" and frame.f_back is not None and _is_in(frame.f_back, "run", _ANYIO)
+
+
+def _is_in(frame: FrameType, function: str, file: str) -> bool:
+    return frame.f_code.co_name == function and frame.f_code.co_filename.endswith(file)
+
+
+#: where workers wait for their next job: those of Python's pools, and anyio's, which last as long as the root task
+_FUTURES = os.path.join("futures", "thread.py")
+_ANYIO = os.path.join("anyio", "_backends", "_asyncio.py")
 
 
 def _is_pooled(thread: threading.Thread) -> bool:
