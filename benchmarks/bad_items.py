@@ -1,10 +1,13 @@
-"""One bad item among 400: how many of the 399 others have their result, and how long it took.
+"""One bad item among 400: how many of the 399 others have their result, and how long it took; and maps that are left early.
 
     python -m benchmarks.bad_items
 
 Every case runs in an interpreter of its own, two workers, a limit of a second for an item where the library has one, and
-is killed after 20 s. The page `explanation/bad-items.md` shows a run. It is not one of the benchmarks of
-``python -m benchmarks``: what hangs takes its 20 s.
+is killed after 20 s. Then item 23 hangs in each, and after a hundred results the program leaves the loop, or is sent
+SIGINT or SIGKILL: how long until it has ended, and how many of its processes are there two seconds later.
+
+The page `explanation/bad-items.md` shows a run. It is not one of the benchmarks of ``python -m benchmarks``: what hangs
+takes its 20 s.
 """
 
 import contextlib
@@ -20,8 +23,14 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import psutil
+
 BAD, COUNT, WORKERS, LIMIT, PATIENCE = 23, 400, 2, 1.0, 20.0
 KINDS = ("raises", "hangs", "loops in C", "crashes", "refuses", "os._exit")
+#: ways to leave a map early, in which item 23 hangs; after so many results
+WAYS = ("break", "SIGINT", "SIGKILL")
+ENOUGH, LEFT = 100, 2.0
+_MARK = "CALLOFF_BAD_ITEMS"
 
 
 def work(item: int, kind: str) -> int:
@@ -158,6 +167,62 @@ def alone(contender: str, kind: str) -> None:
     os._exit(0)
 
 
+class Left(BaseException):
+    """The program has seen enough."""
+
+
+def leave(contender: str, way: str) -> None:
+    """In an interpreter of its own: a dot for each good result, and out of the loop after a hundred of them."""
+    warnings.simplefilter("ignore")
+    good = 0
+
+    def told() -> None:
+        nonlocal good
+        os.write(1, b".")
+        good += 1
+        if way == "break" and good == ENOUGH:
+            raise Left
+
+    with contextlib.suppress(Left, KeyboardInterrupt):
+        CONTENDERS[contender](Work("hangs"), told)
+
+
+def left(contender: str, way: str) -> tuple[float | None, int]:
+    """Seconds until the program has ended, if it did, and how many of its processes are there a while after that."""
+    code = f"from benchmarks.bad_items import leave; leave({contender!r}, {way!r})"
+    mark = f"{os.getpid()}.{time.monotonic()}"
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.DEVNULL, start_new_session=True, env={**os.environ, _MARK: mark}
+        )
+        until = time.monotonic() + PATIENCE
+        while os.fstat(output.fileno()).st_size < ENOUGH and time.monotonic() < until:
+            time.sleep(0.01)
+        began = time.monotonic()
+        if way != "break":
+            process.send_signal(getattr(signal, way))
+        took = None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE)
+            took = time.monotonic() - began
+    time.sleep(LEFT if took is not None else 0)
+    remain = [each for each in psutil.process_iter() if each.pid != process.pid and _is_of(each, mark)]
+    process.kill()
+    process.wait()
+    for each in remain:
+        with contextlib.suppress(psutil.Error):
+            each.kill()
+    return took, len(remain)
+
+
+def _is_of(process: psutil.Process, mark: str) -> bool:
+    try:
+        return process.environ().get(_MARK) == mark and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
 def case(contender: str, kind: str) -> tuple[int, float, str]:
     """Good results, seconds, and how it ended."""
     code = f"from benchmarks.bad_items import alone; alone({contender!r}, {kind!r})"
@@ -194,6 +259,15 @@ def main() -> None:
             good, seconds, end = found[f"{contender}, {kind}"] = case(contender, kind)
             cells.append(f"{good}" if good == COUNT - 1 and end == "done" else f"{good}, {end}")
             cells[-1] += f" ({seconds:.1f} s)"
+        print(f"| {contender} |", " | ".join(cells), "|", flush=True)
+    print("\n| left after 100 results | " + " | ".join(WAYS), "|")
+    print("|---" * (len(WAYS) + 1) + "|")
+    for contender in CONTENDERS:
+        cells = []
+        for way in WAYS:
+            took, remain = found[f"{contender}, {way}"] = left(contender, way)
+            cells.append("hangs" if took is None else f"ends in {took:.1f} s")
+            cells[-1] += f", {remain} processes left" if remain else ""
         print(f"| {contender} |", " | ".join(cells), "|", flush=True)
     print(json.dumps(found), file=sys.stderr)
 
