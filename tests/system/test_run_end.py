@@ -479,3 +479,30 @@ def test_works_in_other_threads(tmp_path: Path, loop_kind: str) -> None:
     with Program(tmp_path, loop_kind, source) as program:
         program.end()
         assert (program.status, program.out, program.errors) == (0, ["mine"], "")
+
+
+def test_work_that_starts_other_work_for_ever_does_not_put_the_end_off(tmp_path: Path, loop_kind: str) -> None:
+    source = """
+    async def stubborn():
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except BaseException:
+                pass
+
+    async def main():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            while True:
+                try:
+                    await calloff.call(stubborn(), grace=0.1)
+                except BaseException:
+                    pass
+
+    run(main(), timeout=0.1, grace=0.1)
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        program.end(30)
+        assert program.status == 1
+        assert "'stubborn' did not end: at stubborn" in program.errors  # the last one is not waited for

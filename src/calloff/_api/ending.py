@@ -114,12 +114,13 @@ class Ending:
             last = max(self._until, started) + self._policy.last + _GUARD
             if now >= tasks_until:
                 self._give_up([task for task in tasks if now >= min(last, self._asked[task].since + _LITTLE)])
-            if now >= last:
-                for operation in operations:  # its place broke the promise that the ladder ends
+            promised = max(self._until + 2 * self._policy.last, started + self._policy.last)
+            late = operations and all(operation._started_at > started for operation in operations)
+            if now >= last or (late and now >= promised):  # what cleans up for ever may start another one each time
+                for operation in operations:
                     _logger.error("%s did not end: at %s", operation.ref, at_line(operation.where()))
                 return
-            if now < tasks_until:
-                due = min(due, tasks_until)
+            due = min(due, *(point for point in (tasks_until, promised) if now < point), due)
             self._wait((*operations, *tasks), min(due, last))
 
     def _running(self) -> tuple[list[Operation[Any]], list[asyncio.Task[Any]]]:
