@@ -444,6 +444,26 @@ async def test_called_off_while_a_keeper_takes_its_time_to_come_up(monkeypatch, 
     assert len(os.listdir("/proc/self/fd")) <= files + 3
 
 
+@pytest.mark.parametrize("place", ["command", "process"])
+async def test_a_letter_that_comes_behind_an_unread_start_is_no_sign_that_it_was_read(monkeypatch, tmp_path, place):
+    slow = tmp_path / "slow"
+    slow.write_text("#!/bin/sh\nexec sleep 30\n")
+    slow.chmod(0o700)
+    calloff.process.restart()
+    if keepers._keeper is not None:
+        keepers.dead(keepers._keeper)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "executable", str(slow))
+        op = calloff.start(calloff.command("echo", "x") if place == "command" else calloff.process(str, "x\n"))
+    starter = keepers._keeper._starter
+    os.kill(starter, signal.SIGKILL)
+    os.waitid(os.P_PID, starter, os.WEXITED | os.WNOWAIT)
+    guarded = op.body._guarded if place == "command" else op.body._pool.workers.copy().pop().guarded
+    guarded.write("limit", 0, None, None, None)  # before the loop has heard that nobody is there any more
+    value = await asyncio.wait_for(op, SLACK)
+    assert (value.text if place == "command" else value) == "x\n"
+
+
 @pytest.mark.parametrize("status", [0, 3])
 async def test_a_guard_that_is_killed_after_its_command_has_ended_by_itself(tmp_path, status):
     go = tmp_path / "go"

@@ -6,6 +6,7 @@ anybody up: as long as something is waited for, it is looked after four times a 
 """
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -139,8 +140,10 @@ class Guarded:
             self._listener.let_go()
 
     def _send(self, data: bytes) -> None:
-        if self._is_sent and self._sent is not None and not fds.is_unread(self._file):
-            self._was_read = True
+        if self._is_sent and not self._was_read and self._sent is not None and not fds.is_unread(self._file):
+            # of one that is gone nothing is unread any more, but the system has noted that something was
+            was_lost = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNRESET
+            self._was_read, self._unread = not was_lost, self._unread or was_lost
         try:
             sent = self._socket.send(data, QUIET)
         except (BlockingIOError, InterruptedError):
