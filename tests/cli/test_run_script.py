@@ -1,5 +1,6 @@
 """`calloff run SCRIPT.py` and `-m MODULE`: whole programs, as python runs them, with limits and the line where they are."""
 
+import asyncio
 import json
 import os
 import signal
@@ -9,6 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+
+from calloff import start
+from calloff._child.wire import DUMP
+from calloff._os import proc
+from calloff._places.command.script import script
 
 RUN = [sys.executable, "-m", "calloff", "run"]
 ENVIRONMENT = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "100"}
@@ -199,6 +205,26 @@ def test_another_program_that_it_becomes_is_not_hurt_by_looks(folder: Path) -> N
     done = run(folder, "--timeout", "2", "--every", "100ms", "--json", "becomes_another.py")
     told = json.loads(done.stdout)
     assert (done.returncode, told["reason"]["kind"], told["rung"]) == (124, "deadline", "TERMINATED")
+
+
+def test_a_look_that_comes_just_when_it_becomes_another_program_does_not_hurt_that(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it catches is known a moment before the signal is sent."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(proc, "catches", lambda pid, number: number != DUMP)
+
+    async def main() -> bool:
+        op = start(script("file", "becomes_another.py", []))
+        while not op.body or not op.body.pid or proc.name_of(op.body.pid) != "sleep":
+            await asyncio.sleep(0.01)
+        for _ in range(5):
+            op.where()
+        ended, _ = await asyncio.wait([op], timeout=0.2)
+        await op.stop()
+        return bool(ended)
+
+    assert not asyncio.run(main())
 
 
 def test_what_it_has_started_ends_with_it(folder: Path) -> None:

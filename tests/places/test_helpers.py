@@ -454,7 +454,8 @@ async def test_a_letter_that_comes_behind_an_unread_start_is_no_sign_that_it_was
         keepers.dead(keepers._keeper)
     with monkeypatch.context() as patched:
         patched.setattr(sys, "executable", str(slow))
-        op = calloff.start(calloff.command("echo", "x") if place == "command" else calloff.process(str, "x\n"))
+        work: Any = calloff.command("echo", "x") if place == "command" else calloff.process(str, "x\n")
+        op = calloff.start(work)
     starter = keepers._keeper._starter
     os.kill(starter, signal.SIGKILL)
     os.waitid(os.P_PID, starter, os.WEXITED | os.WNOWAIT)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from ..._child import script as program
-from ..._child.wire import DUMP, LOOK
+from ..._child.wire import DUMP
 from ..._os import proc
 from ..._os.fds import is_readable
 from ..._words.frame import RawStack
@@ -29,6 +29,8 @@ from .work import CommandWork
 
 __all__ = ["script"]
 
+#: asks for the stack: a signal that does nothing to another program which the script becomes (`exec`) just then
+_LOOK = int(signal.SIGURG)
 #: seconds after which a program that does not answer may be busy in C, and that it is waited for at most
 _SOON, _PATIENCE = 0.02, 0.2
 
@@ -72,7 +74,7 @@ class _ScriptWork(CommandWork):
 def _plan(words: tuple[str, ...], fifo: str) -> Plan:
     from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]  # the one that multiprocessing uses
 
-    argv = (sys.executable, *_args_from_interpreter_flags(), program.__file__, str(LOOK), str(DUMP), fifo, *words)
+    argv = (sys.executable, *_args_from_interpreter_flags(), program.__file__, str(_LOOK), str(DUMP), fifo, *words)
     return Plan(argv, None, None, (0, 1, 2), int(signal.SIGINT), check=True, foreground=_has_terminal())
 
 
@@ -132,7 +134,7 @@ class _ScriptBody(CommandBody):
         One that runs and does not answer is busy in C, and C writes the line that called it.
         """
         with self._looking:
-            if self._stacks < 0 or not self._signal(LOOK):
+            if self._stacks < 0 or not self._signal(_LOOK):
                 return False
             ran = proc.seconds_run(self.pid or 0)
             text = self._answer(_SOON)
