@@ -58,7 +58,7 @@ def take(browser: Browser, link: str, folder: Path | None) -> None:
     expect(tab.locator("#bars").get_by_text("sync-ledger")).to_be_visible(timeout=60_000)
     tab.wait_for_timeout(7000)
     call_off(tab, "upload-backup", "the disk is full")
-    expect(tab.locator(".verdict")).to_contain_text("Still running", timeout=30_000)
+    expect(tab.locator(".verdict")).to_contain_text("Still runs", timeout=30_000)
     tab.mouse.move(0, 0)
     tab.evaluate("scrollTo(0, 0); document.activeElement.blur()")
     tab.screenshot(path=PICTURE)

@@ -1,14 +1,18 @@
 """What programs name themselves is data: it hides nobody, breaks no list, and never reaches a terminal as commands."""
 
 import asyncio
+import json
 import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 from control.programs import Program, cli, eventually, running
 
 import calloff
-from calloff.control import Client, NotFound, expose
+from calloff.cli._control import json_text
+from calloff.control import Client, NotFound, Row, expose
 from calloff.control._links import expect
 from calloff.control._records import Refused
 from calloff.control._valid import valid
@@ -126,3 +130,17 @@ def test_one_that_can_not_be_looked_at_hides_no_other(tmp_path):
     with Program(tmp_path, source):
         overview = eventually(running(2))
         assert {row.progress for row in overview.rows} == {None, "<Slow>"}
+
+
+def test_what_was_typed_and_json_hold_nothing_that_a_terminal_would_obey() -> None:
+    evil = "\x1b]0;x\x07\x9b31m\u202e"
+    for words in ([evil], ["ps", evil], ["run", f"--{evil}", "x"], ["sweep", f"{evil}:f"], ["timeout", evil, "x"],
+                  ["timeout", "1", evil], ["serve", "--host", evil], ["attach", evil], ["run", "-m", evil]):  # fmt: skip
+        done = subprocess.run([sys.executable, "-m", "calloff", *words], capture_output=True, text=True)
+        assert done.returncode in (1, 2, 125, 127)
+        assert all(char.isprintable() for char in (done.stdout + done.stderr).replace("\n", "")), (words, done.stderr)
+    row = Row(id="1.1", pid=1, name=f"{evil}\U000e0001é", place="task", state="running", started_at=0.0, age=1.0)
+    text = json_text(row)
+    assert text.isprintable()
+    assert "é" in text
+    assert json.loads(text)["name"] == row.name

@@ -94,6 +94,7 @@ async def test_what_can_not_be_run_is_told_before_anything_starts(tmp_path):
         ((b"true",), {}, TypeError, "program"),
         (("true", 3), {}, TypeError, "an argument"),
         (("true", "a\0b"), {}, ValueError, "zero byte"),
+        (("true", "a\ud800b"), {}, ValueError, "the system can take"),
         (("true",), {"stdin": "text"}, ValueError, "stdin"),
         (("true",), {"stdout": "stdout"}, ValueError, "stdout"),
         (("true",), {"stderr": "nope"}, ValueError, "stderr"),

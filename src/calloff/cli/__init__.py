@@ -48,7 +48,9 @@ def main(argv: "list[str] | None" = None) -> int:
         from ._refusal import Refused
 
         if isinstance(error, Refused):
-            sys.stderr.write(f"{who}: {error}\n")
+            from .._words.text import printable  # what was typed may hold anything
+
+            sys.stderr.write("\n".join(map(printable, f"{who}: {error}".split("\n"))) + "\n")
             return error.status
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) and not error.filename:
             _drop_stdout()

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Coroutine
 from typing import Any
 
+import msgspec
+
 from ..control._client import Overview
 from ..control._errors import ControlError, Unreachable
 from ..control._filter import on_nodes
@@ -15,7 +17,7 @@ from ._options import Parser, duration
 from ._refusal import Refused
 from ._text import clean
 
-__all__ = ["NOTHING", "add_filters", "answer", "complain_of", "query_of"]
+__all__ = ["NOTHING", "add_filters", "answer", "complain_of", "json_text", "query_of"]
 
 NOTHING = 1
 
@@ -83,3 +85,14 @@ def complain_of(overview: Overview, verb: str) -> None:
     for process in overview.silent:
         name = command_line(process.argv) or "?"
         print(f"calloff {verb}: process {process.pid} ({clean(name)}) does not answer", file=sys.stderr)
+
+
+def json_text(record: Any) -> str:
+    """A record as a document of JSON in one line, in which nothing stands as it is that a terminal would obey."""
+    text = msgspec.json.encode(record).decode()
+    return text if text.isprintable() else "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    code = char.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{code[at : at + 4]}" for at in range(0, len(code), 4))

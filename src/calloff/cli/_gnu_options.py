@@ -49,7 +49,12 @@ class Usage(Exception):
 
 def complain(text: str) -> None:
     """A message on stderr, in the form that scripts look for."""
-    say(f"timeout: {text}\n")
+    say(f"timeout: {''.join(map(_shown, text))}\n")
+
+
+def _shown(char: str) -> str:
+    """A character of a message: of a name that is no Unicode its bytes, and nothing else that a terminal would obey."""
+    return char if char.isprintable() or "\udc80" <= char <= "\udcff" else "?"
 
 
 def say(text: str) -> None:

@@ -4,13 +4,12 @@ import argparse
 import os
 import sys
 
-import msgspec
 from msgspec.structs import replace
 
 from ..control._client import Client, Overview
 from ..control._ids import best
 from ..control._records import SORTS, Query
-from ._control import NOTHING, add_filters, answer, complain_of, query_of
+from ._control import NOTHING, add_filters, answer, complain_of, json_text, query_of
 from ._listing import table
 from ._options import parser, whole
 from ._text import clean, is_coloured
@@ -88,7 +87,7 @@ def tell(overview: Overview, *, as_json: bool, tree: bool, filtered: bool, plain
     """
     if as_json:
         sys.stdout.flush()
-        sys.stdout.buffer.write(msgspec.json.encode(overview) + b"\n")
+        sys.stdout.buffer.write(json_text(overview).encode() + b"\n")
         sys.stdout.buffer.flush()
     elif overview.rows:
         width = _width() if sys.stdout.isatty() else None

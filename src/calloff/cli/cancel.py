@@ -2,13 +2,11 @@
 
 import argparse
 
-import msgspec
-
 from .._words.durations_text import spoken
 from ..control._client import Client
 from ..control._records import Stopped
 from ..control._verdict import at, verdict
-from ._control import NOTHING, add_filters, answer, query_of
+from ._control import NOTHING, add_filters, answer, json_text, query_of
 from ._options import duration, parser
 from ._refusal import Refused
 from ._text import clean
@@ -78,7 +76,7 @@ def has_ended(stopped: Stopped) -> bool:
 
 def _tell(stopped: Stopped, options: argparse.Namespace) -> None:
     if options.json:
-        print(msgspec.json.encode(stopped).decode(), flush=True)
+        print(json_text(stopped), flush=True)
         return
     row = stopped.row
     assert row is not None

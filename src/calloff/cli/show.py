@@ -4,14 +4,12 @@ import argparse
 import time
 from collections.abc import Iterator
 
-import msgspec
-
 from .._words.durations_text import spoken
 from ..control._client import Client
 from ..control._records import Detail, Frame, Row
 from ..control._usage import told
 from ..control._verdict import short
-from ._control import answer
+from ._control import answer, json_text
 from ._listing import BAR, cause, command_line
 from ._options import parser
 from ._text import clean, progress_text
@@ -37,7 +35,7 @@ def main(argv: list[str]) -> int:
             for number, id in enumerate(options.ids):
                 detail = await client.show(id)
                 if options.json:
-                    print(msgspec.json.encode(detail).decode())
+                    print(json_text(detail))
                 else:
                     print("\n".join(["", *lines(detail)] if number else lines(detail)))
         return 0

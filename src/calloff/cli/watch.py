@@ -3,13 +3,11 @@
 import argparse
 import sys
 
-import msgspec
-
 from .._words.durations_text import spoken
 from ..control._client import Client
 from ..control._records import Row
 from ..control._verdict import at
-from ._control import answer
+from ._control import answer, json_text
 from ._listing import BAR, cause
 from ._live import LiveLine, looks_live
 from ._options import duration, parser
@@ -39,7 +37,7 @@ def main(argv: list[str]) -> int:
         async with Client() as client:
             async for row in client.watch(options.id, every):
                 if options.json:
-                    print(msgspec.json.encode(row).decode(), flush=True)
+                    print(json_text(row), flush=True)
                 elif live is None or row.outcome is not None:
                     if live is not None:
                         live.erase()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .._words.durations_text import read_duration
+from .._words.text import printable
 from ._sweep.case import ORACLES
 from ._sweep.items import Items, read_items
 from ._sweep.journal import Journal
@@ -75,13 +76,13 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "calloff sweep") -> i
     if options.html:
         Path(options.html).write_text(report.html(), encoding="utf-8")
     if options.json and report.error:
-        print(f"{prog}: {options.target}: {report.error}", file=sys.stderr)
+        _complain(f"{prog}: {options.target}: {report.error}")
     print(report.json() if options.json else report)
     return report.exit_status
 
 
 def _refuse(prog: str, error: _Usage) -> int:
-    print(f"{prog}: {error}", file=sys.stderr)
+    _complain(f"{prog}: {error}")
     return 2
 
 
@@ -201,6 +202,11 @@ def _items(fn: Any, options: argparse.Namespace, roles: dict[str, Any]) -> tuple
         raise _Usage("--bystander is not for items: the other items are")
     items = Items(fn, read_items(options.item))
     return items.first, roles if len(options.item) == 1 else {**roles, "bystander": items.others}
+
+
+def _complain(text: str) -> None:
+    """Say it, without what a terminal would obey: it may repeat what was typed."""
+    print("\n".join(map(printable, text.split("\n"))), file=sys.stderr)
 
 
 def _progress(done: int, planned: int) -> None:

@@ -57,7 +57,8 @@ def command(
 
     Raises:
         TypeError: an argument that is not a text or a path. The caller's fault.
-        ValueError: an unknown word for a stream, or a text with a zero byte. The caller's fault.
+        ValueError: an unknown word for a stream, or a text with a zero byte or half a character. The
+            caller's fault.
 
     When the operation is asked to stop, the process group of the program gets `signal`. After its grace every process
     that descends from it gets SIGKILL, those that left the group or session, too. The end is only told when all of them
@@ -95,6 +96,10 @@ def _text(value: Any, what: str) -> str:
         raise TypeError(f"{what} of a command must be a text or a path, not {value!r}")
     if "\0" in text:
         raise ValueError(f"{what} of a command must not hold a zero byte: {text!r}")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} of a command must be a text that the system can take: {text!r}") from None
     return text
 
 
