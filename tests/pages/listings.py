@@ -158,6 +158,7 @@ def convert(path):
         "": _CALLS + "import collections\nfrom urllib.parse import urlsplit\n",
         "aiolimiter": "import aiolimiter",
         "stamina": "import httpx, stamina\nclass client:\n    async def get(url):\n        return url\n",
+        "tenacity": "import tenacity, types",
         "tqdm": "import tqdm",
     },
     "docs/how-to/on-stop.md": {
@@ -227,12 +228,13 @@ assert json.loads((await asyncio.to_thread(report_of_a_plain_view, None)).conten
     "session.get": "assert outcome.value == 'yes'",
     "@app.task": "assert await asyncio.to_thread(lambda: convert_upload.apply(['a']).get()) == 'A'",
     "async def test_it_ends": "work = lambda: asyncio.sleep(60)\nawait test_it_ends()",
-    "def retry(": """
+    "if attempt >= 4": """
 late = await calloff.start(asyncio.sleep(60), timeout=0.01).outcome()
 assert [retry(late, attempt) for attempt in (1, 4)] == [1.0, None]
 assert retry(await calloff.start(work()).outcome(), 1) is None
 """,
     "stamina": "assert await fetch('x') == 'x'",
+    "tenacity": "assert [retry(None, attempt) for attempt in (1, 2, 4, 5)] == [0.5, 1.0, 4.0, None]",
     "app.mount": "assert served['port'] == 8080",
     "await charge": """
 async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a") as client:
