@@ -307,7 +307,7 @@ def test_what_cant_be_stopped_is_left(folder: Path) -> None:
     began = time.monotonic()
     done = run(folder, "--timeout", "0.3", "--grace", "0.3", "work.py:refuses_all")
     assert done.returncode == 137
-    assert time.monotonic() - began < 0.3 + 0.3 + 1 + 5
+    assert time.monotonic() - began < 0.3 + 0.3 + 1 + 20
     assert "could not be stopped and was abandoned (ABANDONED)" in done.stderr
     assert "stuck at refuses_all (work.py:" in done.stderr
 

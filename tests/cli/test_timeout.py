@@ -90,7 +90,7 @@ def test_a_grandchild_that_ignores_the_signal_is_killed(marked: Callable[[], lis
         f"setsid {stubborn} & while [ ! -e {ready} ]; do sleep 0.02; done; sleep 300",
     )
     assert marked() == []
-    assert time.monotonic() - began < 1 + 1 + 3
+    assert time.monotonic() - began < 1 + 1 + 20
     assert done.returncode == 124
     assert verdict(done)["left_behind"] == 1
     assert verdict(done)["survivors"] == []

@@ -19,7 +19,7 @@ from places.process_table import below, gone, marked, until
 import calloff
 from calloff import Rung, command
 
-SLACK = 2.0
+SLACK = 20.0
 
 
 @pytest.fixture

@@ -10,6 +10,9 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+#: seconds that a busy machine may add to what is bounded: whatever hangs in these programs, hangs for longer
+LATE = 12.0
+
 PRELUDE = """
 import asyncio, atexit, logging, os, re, signal, socket, subprocess, sys, threading, time
 import calloff

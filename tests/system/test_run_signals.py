@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from system.run_script import Program
+from system.run_script import LATE, Program
 
 INT, TERM = signal.SIGINT, signal.SIGTERM
 
@@ -37,7 +37,7 @@ def test_the_first_signal_asks(tmp_path: Path, loop_kind: str, number: int) -> N
         name = signal.Signals(number).name
         assert program.out[1:] == [f"asked shutdown: {name} (by {name})", "cleaned up"]
         assert ("KeyboardInterrupt" in program.errors) == (number == INT)
-        assert took < 10
+        assert took < 1 + LATE
 
 
 def test_a_value_after_the_signal_is_returned(tmp_path: Path, loop_kind: str) -> None:
@@ -98,7 +98,7 @@ def test_the_second_signal_forces(tmp_path: Path, loop_kind: str, second: int) -
         since = program.signal(second)
         took = program.end() - since
         assert program.status in kill_status(INT)  # the first one counts
-        assert took < 2 + 3
+        assert took < 2 + LATE
 
 
 def test_a_signal_hastens_the_end(tmp_path: Path, loop_kind: str) -> None:
@@ -131,7 +131,7 @@ def test_a_signal_hastens_the_end(tmp_path: Path, loop_kind: str) -> None:
         took = program.end() - since
         assert program.status == 0
         assert program.out[-1] == "value"
-        assert took < 1 + 3
+        assert took < 1 + LATE
         assert "(plain) does not end and was left" in program.errors
         assert "sleeps, in the default executor, still runs" in program.errors
 
@@ -164,7 +164,7 @@ def test_a_signal_ends_what_blocks_the_loop(tmp_path: Path, loop_kind: str, how:
         took = program.end() - since
         assert program.status == 143, program.errors
         assert program.out[1:] == ["cleaned up shutdown"]
-        assert took < 5
+        assert took < 1 + LATE
 
 
 def test_a_signal_ends_a_child_that_blocks_the_loop(tmp_path: Path, loop_kind: str) -> None:
@@ -188,7 +188,7 @@ def test_a_signal_ends_a_child_that_blocks_the_loop(tmp_path: Path, loop_kind: s
         took = program.end() - since
         assert program.status == 143, program.errors
         assert program.out[1:] == ["INTERRUPTED shutdown time.sleep(60)  # here"]
-        assert took < 5
+        assert took < 1 + LATE
 
 
 def test_a_task_that_main_waits_for_is_part_of_it(tmp_path: Path, loop_kind: str) -> None:
@@ -211,7 +211,7 @@ def test_a_task_that_main_waits_for_is_part_of_it(tmp_path: Path, loop_kind: str
         since = program.signal(TERM)
         took = program.end() - since
         assert (program.status, program.out[1:]) == (143, ["cleaned up"])
-        assert took < 5
+        assert took < 1 + LATE
 
 
 def test_another_task_that_blocks_is_interrupted_only_when_grace_is_over(tmp_path: Path, loop_kind: str) -> None:
@@ -239,7 +239,7 @@ def test_another_task_that_blocks_is_interrupted_only_when_grace_is_over(tmp_pat
         took = program.end() - since
         assert program.status == 143
         assert asked >= 0.5
-        assert took < 2.5 + 3
+        assert took < 2.5 + LATE
 
 
 def test_the_third_signal_ends_what_can_not_be_ended(tmp_path: Path, loop_kind: str) -> None:
@@ -317,7 +317,7 @@ def test_a_signal_when_idle_and_one_in_a_thread(tmp_path: Path, loop_kind: str) 
             in program.out[1]
         )
         assert "stuck at work (prog.py:" in program.out[1]
-        assert took < 1.2 + 3
+        assert took < 1.2 + LATE
 
 
 def test_children_of_fork_are_not_hit(tmp_path: Path, loop_kind: str) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from system.run_script import Program
+from system.run_script import LATE, Program
 
 #: the body, the rung that ends it, the least number of refusals, what it prints
 BODIES: dict[str, tuple[str, str, int, list[str]]] = {
@@ -133,4 +133,4 @@ atexit.register(say, "atexit ran")
         assert int(told_refusals) >= refusals
         assert refusals or told_refusals == "0"
         assert "# here" in where or "await asyncio.sleep(60)" in where
-        assert took < 0.2 + 0.4 + 2 + 1
+        assert took < 0.2 + 0.4 + 2 + LATE
