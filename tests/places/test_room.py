@@ -58,6 +58,7 @@ async def ended(work: Coroutine[object, object, None], rungs: tuple[Rung, ...]) 
     assert outcome.report.rung in rungs
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="functions of C count, too: no handler can run there")
 def test_near_the_limit_it_hears_of_the_stop() -> None:
     calloff.run(ended(near_the_limit(), (Rung.INTERRUPTED, Rung.FORCED)), timeout=30)
 

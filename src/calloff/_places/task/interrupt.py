@@ -60,7 +60,7 @@ _logger = logging.getLogger("calloff")
 _LONGEST_PAUSE = 0.1
 _MOMENT = 0.001
 #: how often the signal comes until it is handled, in seconds; no other timer has this interval
-_INTERVAL = 0.005859
+_INTERVAL = 3 / 64
 #: longer waits are cut to that; so much earlier than its time may the signal seem to come, as clocks are rounded
 _LONGEST, _EARLIER = 1e6, 0.001
 #: seconds after which a signal has arrived, if the main thread has handled a later one
@@ -226,15 +226,14 @@ class Interrupter:
             return
         if self._timers.on_arm is None:
             return
+        self._fired = False  # before the timer is set anew: one that has come meanwhile may arrive late
         now = self._now()
         late_since = now - self._fires_at
         late_at = self._late_at(self._timers.wake, 0.0)
         if now < late_at:
             self._set(late_at)
-            self._fired = False
             return
         self._again(now)
-        self._fired = False
         task = asyncio.current_task(self._loop)
         found = task_on_top(frame, task) if task is not None else callback_on_top(frame, self._loop)
         if found is None:
