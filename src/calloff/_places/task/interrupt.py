@@ -193,7 +193,7 @@ class Interrupter:
             signal.signal(signal.SIGALRM, self._former)
             signal.setitimer(signal.ITIMER_REAL, found, interval)
             self._stand_down()
-        elif found and not handled and _INTERVAL - found <= self._now() - due:  # it has come since, and not arrived
+        elif found and not handled and 0 <= _INTERVAL - found <= self._now() - due:  # it came since, and is not heard
             self._fired = True
 
     def _stand_down(self) -> None:
@@ -226,9 +226,10 @@ class Interrupter:
             return
         if self._timers.on_arm is None:
             return
-        self._fired = False  # before the timer is set anew: one that has come meanwhile may arrive late
+        self._fired = False
         now = self._now()
         late_since = now - self._fires_at
+        self._fires_at = now  # what has come until now is handled here; what comes while the timer is set anew is not
         late_at = self._late_at(self._timers.wake, 0.0)
         if now < late_at:
             self._set(late_at)
