@@ -16,10 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import calloff
+from calloff._operation.snapshot import History
 from calloff._words.text import plain
 from calloff.cli.show import lines
 from calloff.control import Ambiguous, Client, NotFound, Query, expose
 from calloff.control._ids import best, fits, numbers
+from calloff.control._rows import Registry
 
 Run = Callable[..., Any]
 
@@ -386,3 +388,12 @@ async def test_the_longest_without_progress_comes_first() -> None:
         assert longer >= shorter >= 0
         for op in (first, silent, quiet):
             await op.stop()
+
+
+async def test_what_ends_while_it_is_looked_at_is_not_counted_among_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, ended = calloff.start(waits()), calloff.start(asyncio.sleep(0))
+    await ended
+    monkeypatch.setattr("calloff.control._rows._alive", lambda: [runs, ended])  # as the thread of the server found them
+    listing = Registry(History(10), lambda: ()).listing(Query(fold=True))
+    assert (listing.counts, listing.total) == ({"running": 1}, 1)
+    await runs.stop()

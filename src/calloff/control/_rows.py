@@ -43,13 +43,14 @@ from ._attributes import (
 from ._fold import folded, stem
 from ._ids import Index, best, numbers
 from ._lines import frames, innermost, line_of, own, stack_of_task, steps_of
-from ._records import Cause, Detail, Frame, Listing, Query, Row
+from ._records import LIVE, Cause, Detail, Frame, Listing, Query, Row
 from ._usage import usage_of
 
 __all__ = ["Registry"]
 
 _logger = logging.getLogger("calloff")
 _STATES = tuple(State)
+_RUN = frozenset(map(State, LIVE))
 #: so many ids are looked up one by one; for more of them an index is made
 _FEW = 8
 _LOOP, _PHASE = attrgetter("_loop"), attrgetter("_phase")
@@ -76,8 +77,13 @@ class Registry:
     def listing(self, query: Query) -> Listing:
         """The rows that a query asks for, and the counts of all that match."""
         found = self.matching(query)
-        many = folded(found, name_of, number_of) if query.fold else {}
         states = list(map(_PHASE, found)) if _only_live(query) else [phase_of(each) for each in found]
+        if _only_live(query) and not _RUN.issuperset(
+            states
+        ):  # the program went on: some have ended since they were found
+            found = [each for each, state in zip(found, states, strict=True) if state in _RUN]
+            states = [state for state in states if state in _RUN]
+        many = folded(found, name_of, number_of) if query.fold else {}
         counts = {str(state): states.count(state) for state in _STATES if state in states}
         stop = None if query.limit is None else query.offset + query.limit
         found = list(many) if query.fold else found
