@@ -225,3 +225,84 @@ async def test_a_stall_that_passes_before_the_body_has_begun():
     command = calloff.start(calloff.command("sleep", "60"), stall=0.0)
     outcome = await command.outcome()
     assert outcome.reason.kind == "stalled"
+
+
+class Unbound:
+    """A proxy for something that is not there: whatever is asked of it raises."""
+
+    def __getattribute__(self, name):
+        raise RuntimeError("there is nothing behind it")
+
+    __bool__ = __repr__ = __eq__ = __hash__ = lambda self: self.anything  # type: ignore[assignment]  # they raise
+
+
+class Closed(Exception):
+    """The same as an error."""
+
+    def __getattribute__(self, name):
+        raise RuntimeError("there is nothing behind it")
+
+    __bool__ = __repr__ = __str__ = lambda self: self.anything  # type: ignore[assignment]  # they raise
+
+
+def returns(_=None):
+    return Unbound()
+
+
+def raises(_=None):
+    raise Closed
+
+
+async def returns_later(_=None):
+    await asyncio.sleep(0)
+    return Unbound()
+
+
+async def raises_later(_=None):
+    await asyncio.sleep(0)
+    raise Closed
+
+
+@pytest.mark.parametrize("place", ["task", "thread"])
+async def test_one_that_returns_or_raises_an_object_without_a_class_has_ended(place):
+    for function, kind in ((returns, calloff.Completed), (raises, calloff.Failed)):
+        later = returns_later if function is returns else raises_later
+        operation = calloff.start(calloff.thread(function) if place == "thread" else later())
+        outcome = await asyncio.wait_for(operation.outcome(), 20)
+        assert type(outcome) is kind
+        assert operation not in calloff.operations()
+    assert await calloff.call(calloff.thread(abs, -1)) == 1  # the threads are alive
+
+
+@pytest.mark.parametrize("place", [None, calloff.thread], ids=["task", "thread"])
+async def test_a_map_over_such_objects_ends(place, tmp_path):
+    for number, (blocking, later) in enumerate(((returns, returns_later), (raises, raises_later))):
+        function = later if place is None else blocking
+        for output in (None, tmp_path / f"{number}.jsonl"):
+            kind = calloff.Failed if number else calloff.Completed
+            async with asyncio.timeout(20):
+                outcomes = await calloff.map(function, range(3), place=place, output=output)
+            assert [type(outcome) for outcome in outcomes] == [kind] * 3
+
+
+@pytest.mark.parametrize("make", [calloff.group, calloff.TaskGroup])
+async def test_such_an_error_of_a_child_stops_the_others(make):
+    with pytest.raises(BaseExceptionGroup):
+        async with make() as group:
+            start = group.start if make is calloff.group else group.create_task
+            other = start(waits())
+            await asyncio.sleep(0)
+            start(raises_later())
+    assert other.cancelled()
+
+
+async def test_such_an_error_in_a_block_with_a_limit_leaves_it():
+    for scope in (calloff.timeout(60), calloff.move_on_after(60), calloff.CancelScope()):
+        try:
+            with scope:
+                raise Closed
+        except BaseException as error:
+            assert type(error) is Closed
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0

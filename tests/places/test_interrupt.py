@@ -1,7 +1,12 @@
 """A body that blocks the event loop is interrupted exactly where it is, and nothing else is."""
 
 import asyncio
+import contextlib
 import faulthandler
+import importlib
+import io
+import logging
+import multiprocessing.popen_fork
 import os
 import queue
 import re
@@ -90,7 +95,50 @@ def block_pow() -> None:
     pow(3, (1 << 100_000) - 1, (1 << 60_000) - 1)
 
 
+def block_other_process() -> None:
+    one, other = multiprocessing.Pipe()
+    with one, other:
+        one.recv()
+
+
+def block_join_process() -> None:
+    process = subprocess.Popen(["sleep", "61.25"])
+    try:
+        popen = object.__new__(multiprocessing.popen_fork.Popen)
+        popen.__dict__.update(pid=process.pid, returncode=None)
+        popen.poll(0)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def block_log() -> None:
+    one, other = os.pipe()
+    os.set_blocking(other, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(other, bytes(1 << 16))
+    os.set_blocking(other, True)
+    stream = io.TextIOWrapper(io.FileIO(other, "w"), write_through=True)
+    handler = logging.StreamHandler(stream)
+    try:
+        handler.handle(logging.makeLogRecord({"msg": "x" * 10}))
+    finally:
+        os.close(one)
+        with suppress(BrokenPipeError):
+            stream.close()
+
+
+def block_callback() -> None:
+    with contextlib.ExitStack() as stack:
+        stack.callback(time.sleep, 60)
+
+
 WAYS = [
+    block_callback,
+    block_join_process,
+    block_log,
+    block_other_process,
     block_sleep,
     block_recv,
     block_lock,
@@ -140,6 +188,35 @@ def test_it_is_interrupted_where_it_is(crun: Callable[..., Any], way: Callable[[
         ticking.cancel()
 
     crun(main())
+
+
+def test_an_import_that_waits_for_that_of_another_thread(
+    crun: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"imported_elsewhere_{time.monotonic_ns()}"
+    (tmp_path / f"{name}.py").write_text("import builtins\nbuiltins.begun.set()\nbuiltins.let_on.wait(60)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    begun, let_on = threading.Event(), threading.Event()
+    monkeypatch.setattr("builtins.begun", begun, raising=False)
+    monkeypatch.setattr("builtins.let_on", let_on, raising=False)
+    other = threading.Thread(target=importlib.import_module, args=(name,))
+
+    async def body() -> None:
+        importlib.import_module(name)
+
+    async def main() -> None:
+        outcome = await calloff.start(body(), timeout=0.1, grace=0.1).outcome()
+        assert isinstance(outcome, Cancelled)
+        assert outcome.report.rung is Rung.FORCED
+
+    other.start()
+    assert begun.wait(20)
+    try:
+        crun(main())
+    finally:
+        let_on.set()
+        other.join()
+    assert importlib.import_module(name)  # its lock is as it was
 
 
 def test_a_finally_around_an_endless_loop_runs(crun: Callable[..., Any]) -> None:

@@ -82,6 +82,81 @@ def test_a_process_pool_whose_job_hangs(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_process_pool_whose_block_was_left_by_force(tmp_path: Path) -> None:
+    """Force interrupts the wait for the pool's own thread, which passes for dead from then on up to Python 3.12."""
+    source = """
+    import asyncio, concurrent.futures, time
+    import calloff
+
+    async def body():
+        with concurrent.futures.ProcessPoolExecutor(1) as pool:
+            await asyncio.get_running_loop().run_in_executor(pool, time.sleep, 300)
+
+    async def main():
+        return type(await calloff.start(body(), timeout=0.5, grace=0.1).outcome()).__name__
+
+    if __name__ == "__main__":
+        print(calloff.run(main(), grace=0.1), flush=True)
+    """
+    file = tmp_path / "prog.py"
+    file.write_text(textwrap.dedent(source))
+    done = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "Abandoned\n"), done.stderr
+
+
+STUBBORN = {
+    "thread": ("calloff.thread(spins)", "Cancelled FORCED"),
+    "swallows everything": ("swallows()", "Abandoned ABANDONED"),
+    "blocks the loop": ("blocks()", "Cancelled FORCED"),
+}
+
+
+@pytest.mark.parametrize("kind", STUBBORN)
+def test_a_program_without_files_is_stopped_all_the_same(tmp_path: Path, kind: str) -> None:
+    """Nothing that the last steps of the ladder need can be loaded any more."""
+    work, ending = STUBBORN[kind]
+    source = f"""
+    import asyncio, resource, time
+    import calloff
+
+    def out_of_files():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+    def spins():
+        while True:
+            time.sleep(0.01)
+
+    async def swallows():
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except BaseException:
+                pass
+
+    async def blocks():
+        out_of_files()
+        while True:
+            try:
+                time.sleep(1)
+            except BaseException:
+                pass
+
+    async def main():
+        operation = calloff.start({work}, timeout=0.3, grace=0.1)
+        await asyncio.sleep(0.1)
+        out_of_files()
+        outcome = await operation.outcome()
+        print(type(outcome).__name__, outcome.report.rung.name, flush=True)
+
+    calloff.run(main(), grace=0.1)
+    """
+    file = tmp_path / "prog.py"
+    file.write_text(textwrap.dedent(source))
+    done = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, ending + "\n"), done.stderr
+    assert "Too many open files" not in done.stderr
+
+
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="threads inherit a context from 3.14 on")
 def test_idle_threads_inherit_nothing() -> None:
     source = """

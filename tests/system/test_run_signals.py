@@ -332,3 +332,34 @@ def test_children_of_fork_are_not_hit(tmp_path: Path, loop_kind: str) -> None:
     with Program(tmp_path, loop_kind, source) as program:
         program.end()
         assert (program.status, sorted(program.out), program.errors) == (0, ["0", "fine"], "")
+
+
+@pytest.mark.parametrize("way", ["os", "multiprocessing"])
+def test_a_forked_child_ends_by_its_own_signals(tmp_path: Path, loop_kind: str, way: str) -> None:
+    """It has the handlers of its parent, and would go to the end of a `main` that is not its own, or go on."""
+    children = {
+        "os": "child = os.fork()\n        if not child: waits()",
+        "multiprocessing": "process = fork.Process(target=waits); process.start(); child = process.pid",
+    }
+    source = f"""
+    import multiprocessing
+    fork = multiprocessing.get_context("fork")
+
+    ready, begun = os.pipe()
+
+    def waits():
+        os.write(begun, b"x")  # a signal that comes before is dropped by CPython, whosever the handlers are
+        time.sleep(60)
+
+    async def main():
+        {children[way]}
+        os.read(ready, 1)
+        os.kill(child, signal.SIGTERM)
+        _, status = await asyncio.to_thread(os.waitpid, child, 0)
+        return os.waitstatus_to_exitcode(status)
+
+    say("ended by", run(main(), timeout=40))
+"""
+    with Program(tmp_path, loop_kind, source) as program:
+        program.end()
+        assert program.out == [f"ended by {-TERM}"], program.errors

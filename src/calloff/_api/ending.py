@@ -33,6 +33,7 @@ from .._words.errors import StopForced
 from .._words.frame import RawStack, at_line, develop
 from .._words.policy import DEFAULT, Policy
 from .._words.reason import Kind
+from .._words.untouched import is_a
 from .executors import is_manager, leave_executors
 
 __all__ = ["Ending", "log_threads"]
@@ -155,7 +156,7 @@ class Ending:
         if task.cancelled() or task in self._left:
             return
         error = task.exception()
-        if error is not None and not isinstance(error, (StopForced, KeyboardInterrupt, SystemExit)):
+        if error is not None and not is_a(error, (StopForced, KeyboardInterrupt, SystemExit)):
             self._loop.call_exception_handler(
                 {"message": "unhandled exception during calloff.run() shutdown", "exception": error, "task": task}
             )

@@ -47,8 +47,11 @@ def leave_executors(before: Container[threading.Thread]) -> None:
 
 
 def _kill(manager: Any, jobs: frozenset[int]) -> None:
-    """End a pool that still has one of those jobs."""
-    if not manager.is_alive() or jobs.isdisjoint(manager.pending_work_items):
+    """End a pool that still has one of those jobs.
+
+    Whether its thread lives is not asked: up to Python 3.12 a thread whose `join` was interrupted passes for dead.
+    """
+    if jobs.isdisjoint(manager.pending_work_items):
         return
     executor = manager.executor_reference()
     if executor is not None:

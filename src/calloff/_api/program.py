@@ -26,6 +26,7 @@ from .._words.errors import StopForced
 from .._words.outcome import Failed, Outcome
 from .._words.policy import DEFAULT
 from .._words.reason import Kind
+from .._words.untouched import is_a
 from .ending import Ending
 from .notify import Notifier
 from .signals import Conductor, SignalWatch
@@ -260,7 +261,7 @@ def _forced(task: "asyncio.Task[Any]") -> None:
     """It was forced: whoever holds it may ask, and nobody need."""
     if not task.cancelled():
         error = task.exception()
-        if error is not None and not isinstance(error, StopForced):
+        if error is not None and not is_a(error, StopForced):
             task.get_loop().call_exception_handler(
                 {"message": "a task that blocked the end of calloff.run() failed", "exception": error, "task": task}
             )

@@ -62,6 +62,7 @@ class SignalWatch:
         self._own = own
         self._foreign = foreign
         self._handler = self._on_signal
+        self._process = os.getpid()
         self._formers: dict[int, Any] = {}
         #: how often the handler was called for a number that has not been read
         self._seen: dict[int, int] = {}
@@ -82,10 +83,12 @@ class SignalWatch:
                 except ValueError:  # the main thread of a subinterpreter: signals are heard in the main one alone
                     break
         if self._formers:
+            _installed.add(self)
             self._listen()
         try:
             yield
         finally:
+            _installed.discard(self)
             self._stop_listening()
             for signum, former in self._formers.items():
                 if signal.getsignal(signum) == self._handler:  # the program may have set its own meanwhile
@@ -99,6 +102,10 @@ class SignalWatch:
         self._loop.run_forever()
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a child that was forked just now
+            self.leave_to_parent()
+            os.kill(os.getpid(), signum)
+            return
         self._seen[signum] = self._seen.get(signum, 0) + 1
         self._own(signum)
 
@@ -117,7 +124,6 @@ class SignalWatch:
         except NotImplementedError:
             self._close_pipe()
             return
-        _listening.add(self)
         self._chain()
         for name in ("add_signal_handler", "remove_signal_handler"):
             with contextlib.suppress(AttributeError, TypeError):  # a loop without attributes of its own
@@ -127,7 +133,6 @@ class SignalWatch:
         if self._pipe is None:
             return
         reader, writer = self._pipe
-        _listening.discard(self)
         for name in ("add_signal_handler", "remove_signal_handler"):
             with contextlib.suppress(AttributeError):
                 delattr(self._loop, name)
@@ -144,12 +149,16 @@ class SignalWatch:
         self._pipe = None
 
     def leave_to_parent(self) -> None:
-        """In a forked child: its signals are not the parent's."""
+        """In a forked child: its signals are not the parent's, and end it as they would have before."""
         if self._pipe is not None:
             with contextlib.suppress(ValueError):  # not the main thread
                 found = signal.set_wakeup_fd(_NONE)
                 if found != self._pipe[1]:
                     signal.set_wakeup_fd(found)
+        for signum, former in self._formers.items():
+            with contextlib.suppress(ValueError):
+                if signal.getsignal(signum) == self._handler:
+                    signal.signal(signum, former)
 
     def _behind(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A method of the loop after which the file is ours again, and the signals that nobody owns."""
@@ -197,11 +206,11 @@ class SignalWatch:
 
 
 #: in this process; seldom more than one
-_listening: WeakSet[SignalWatch] = WeakSet()
+_installed: WeakSet[SignalWatch] = WeakSet()
 
 
 def _after_fork() -> None:
-    for watch in tuple(_listening):
+    for watch in tuple(_installed):
         watch.leave_to_parent()
 
 

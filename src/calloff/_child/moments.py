@@ -50,6 +50,8 @@ _WAITS = frozenset({"wait", "join", "_wait_for_tstate_lock"})
 _TAKES = frozenset({"__enter__", "acquire"})
 #: functions of those that have done nothing yet when they begin, and whose call may as well not have been made
 _ENTRIES = frozenset({"acquire", "get", "get_nowait", "join", "put", "put_nowait", "submit", "wait", "wait_for"})
+#: of those, the modules whose functions wait for other threads; the rest waits for processes and files, or calls what does
+_BETWEEN_THREADS = frozenset({"_weakrefset", "asyncio", "queue", "threading"})
 #: functions, of whatever module, that must come to their end
 _ENDS = frozenset({"__enter__", "__exit__", "__del__", "release", "notify", "notify_all", "task_done"})
 #: of those, the ones that only give back: they must begin, too
@@ -117,7 +119,9 @@ def is_guarded(frame: FrameType) -> bool:
 def may_break_off(frame: FrameType) -> bool:
     """Whether a signal handler may raise inside the call of C in which `frame`, the one on top, waits."""
     name = frame.f_code.co_name
-    return name in _WAITS or name in _TAKES if _is_fragile(frame) else name not in _GIVES_BACK
+    if _is_fragile(frame) and name not in _WAITS and name not in _TAKES:
+        return _waits_outside(frame) and name not in _GIVES_BACK
+    return name not in _GIVES_BACK
 
 
 @lru_cache(1024)
@@ -171,6 +175,11 @@ def _is_fragile(frame: FrameType) -> bool:
     if frame.f_code.co_filename in _IMPORTERS:
         return True
     return type(name) is str and (name in _FRAGILE or name.startswith(_FRAGILE_PACKAGES))
+
+
+def _waits_outside(frame: FrameType) -> bool:
+    name = frame.f_globals.get("__name__")
+    return type(name) is str and name not in _BETWEEN_THREADS and not name.startswith("asyncio.")
 
 
 def _begins(frame: FrameType) -> bool:

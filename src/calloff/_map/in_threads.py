@@ -11,7 +11,6 @@ from asyncio import AbstractEventLoop, CancelledError
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
-from inspect import iscoroutine
 from itertools import starmap
 from operator import call
 from time import monotonic
@@ -24,6 +23,7 @@ from .._places.thread.call import HIDDEN
 from .._places.thread.pool import POOL
 from .._words.errors import StopForced
 from .._words.outcome import Failed, Outcome, completed
+from .._words.untouched import drop_frame
 from .batches import QUIET, Batch, Batches
 from .flight import Flight
 from .window import Window
@@ -96,8 +96,7 @@ class _Batch(Batch):
             except BaseException as error:
                 if not self._is_busy:  # not of an item
                     raise
-                if error.__traceback__ is not None:
-                    error.__traceback__ = error.__traceback__.tb_next
+                drop_frame(error)
                 self._failed(error)
 
     def _failed(self, error: BaseException) -> None:
@@ -162,7 +161,7 @@ class _Batch(Batch):
     def outcome_of(self, flight: Flight, found: Any, report: Any) -> Outcome[Any]:
         if type(found) is _Raised:
             return Failed(found.error, report)
-        if iscoroutine(found):
+        if type(found) is CoroutineType:
             return Failed(is_coroutine(found, self._name), report)
         return completed(found, report)
 

@@ -27,6 +27,7 @@ from .._places.command.plan import Finished
 from .._places.keepers import hold
 from .._words.errors import CalloffError
 from .._words.outcome import Abandoned, Cancelled, Completed, Outcome
+from .._words.untouched import is_a
 from .flight import Flight, error_of
 
 __all__ = ["Journal", "line_of"]
@@ -260,7 +261,7 @@ def line_of(flight: Flight, outcome: Outcome[Any]) -> bytes:
     line["state"] = type(outcome).__name__.lower()
     if isinstance(outcome, Completed):
         value = outcome.value
-        if isinstance(value, Finished):
+        if is_a(value, Finished):
             value = {"status": value.status, "stdout": _decoded(value.stdout), "stderr": _decoded(value.stderr)}
         line["value"] = value
     else:
@@ -308,6 +309,6 @@ def _text(line: dict[str, Any]) -> bytes:
 
 def _in_words(value: Any) -> str:
     try:
-        return (value if isinstance(value, str) else repr(value)).encode(errors="backslashreplace").decode()
+        return (value if is_a(value, str) else repr(value)).encode(errors="backslashreplace").decode()
     except Exception:
         return f"<{type(value).__name__}>"

@@ -278,7 +278,7 @@ class Window:
         if self.journal is not None and not (self.closed and not completed and outcome.report is not None):
             try:  # what was called off with the map counts as missing
                 self.journal.write(flight, outcome)
-            except OSError as error:
+            except Exception as error:  # of the disk, or of the value's own code
                 self.abort(error)
         found = flight if self.in_full else flight.item
         if not self._ordered:

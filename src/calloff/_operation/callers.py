@@ -13,6 +13,7 @@ from .._words.errors import OperationCancelled
 from .._words.reason import Kind, Reason
 from .._words.state import State
 from .._words.text import text_of
+from .._words.untouched import is_a
 from .known import current_operation
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def result_in_the_end(operation: "Operation[T]") -> Generator[Any, None, T]:
     """
     if operation._ended_at is not None:
         return operation.result()
-    held: CancelledError | None = None
+    held: BaseException | None = None
     task: Any = current_task() if operation._awaited_by is None else None
     if task is not None:
         # The first one who waits needs no future besides the operation. Whether a cancel is meant for the task that
@@ -82,10 +83,10 @@ def result_in_the_end(operation: "Operation[T]") -> Generator[Any, None, T]:
         try:
             yield operation
         except BaseException as error:
-            if isinstance(error, CancelledError) and (
+            if is_a(error, CancelledError) and (
                 operation._awaited_by is _WOKEN or task.cancelling() > level or operation._ended_at is None
             ):
-                held = CancelledError() if isinstance(error, OperationCancelled) else error
+                held = CancelledError() if is_a(error, OperationCancelled) else error
             elif operation._ended_at is None:
                 raise
         finally:
@@ -167,7 +168,7 @@ def wakes_caller(operation: "Operation[Any]", message: Any) -> bool:
     return True
 
 
-def _follow(operation: "Operation[Any]", error: CancelledError) -> None:
+def _follow(operation: "Operation[Any]", error: BaseException) -> None:
     """Stop the operation, because the code that awaits the operation was cancelled."""
     caller = _current()
     text = text_of(error.args[0]) if error.args else "the code that awaits it was cancelled"

@@ -16,6 +16,7 @@ from .._words.errors import TimedOut
 from .._words.place import AsyncWork
 from .._words.reason import Kind, Reason
 from .._words.text import short, text_of
+from .._words.untouched import is_a
 from .operation import Operation, current_operation
 from .turns import Turns
 from .waiting import settled
@@ -121,7 +122,7 @@ class Group:
         if held is not None:
             text = text_of(held.args[0]) if held.args else "the code that runs the group was cancelled"
             self._stop(Kind.PARENT, text, _label())
-        elif error is not None and not isinstance(error, CancelledError):
+        elif error is not None and not is_a(error, CancelledError):
             self._stop(Kind.SIBLING, f"the body of the group raised {short(error)}", _label())
         try:
             later = await settled(self._running, self._host_was_cancelled)
@@ -132,17 +133,17 @@ class Group:
             self._child_ended(operation)
         return self._conclude(held or later, error)
 
-    def _disarm(self, error: BaseException | None) -> CancelledError | None:
+    def _disarm(self, error: BaseException | None) -> BaseException | None:
         """Take back our own cancel of the host, if any; returned is the host's own cancel."""
         assert self._host is not None
         foreign = not self._host_cancelled or self._host.uncancel() > self._baseline
-        return error if foreign and isinstance(error, CancelledError) else None
+        return error if foreign and is_a(error, CancelledError) else None
 
-    def _conclude(self, held: CancelledError | None, error: BaseException | None) -> bool:
+    def _conclude(self, held: BaseException | None, error: BaseException | None) -> bool:
         stopping = self._stopping
-        if error is not None and not isinstance(error, (CancelledError, Exception)):
+        if error is not None and not is_a(error, (CancelledError, Exception)):
             return False  # KeyboardInterrupt, SystemExit, StopForced: more than an error of the group
-        if error is not None and not isinstance(error, CancelledError):
+        if error is not None and not is_a(error, CancelledError):
             if self._collect:
                 return False
             self._errors.insert(0, error)
@@ -178,7 +179,7 @@ class Group:
         if operation.cancelled():
             return
         error = operation.exception()
-        if self._collect or error is None or (isinstance(error, TimedOut) and self._stopping is not None):
+        if self._collect or error is None or (is_a(error, TimedOut) and self._stopping is not None):
             return
         self._errors.append(error)
         self._stop(Kind.SIBLING, f"{operation.name!r} failed: {short(error)}", str(operation.ref))

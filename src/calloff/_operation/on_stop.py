@@ -11,6 +11,7 @@ from typing import Any
 
 from .._scopes.scope import innermost
 from .._words.text import short
+from .._words.untouched import is_a
 from .asking import Hook, hand_on, let_go, register, wake
 from .checkpoint import is_obeying
 from .operation import Operation, current_operation
@@ -127,7 +128,7 @@ class Block:
 
     def _is_asked(self, hook: Hook, error: BaseException | None) -> bool:
         """Whether the block was asked; one that leaves by a cancel of somebody else's (a scope's) is asked now."""
-        if isinstance(error, CancelledError) and not self._cleaning:
+        if is_a(error, CancelledError) and not self._cleaning:
             hook.start()
         return not hook.take() and hook.begun
 
@@ -156,7 +157,7 @@ class Block:
     def _judge(self, hook: Hook, error: BaseException | None) -> None:
         """An error of the block's own after it was asked is how it obeyed."""
         operation = self._operation
-        if hook.begun and not self._cleaning and isinstance(error, Exception) and operation.is_asked():
+        if hook.begun and not self._cleaning and is_a(error, Exception) and operation.is_asked():
             reason = operation.asked_for()
             cancelled = CancelledError(*([reason] if reason else []))
             operation.obeys(cancelled)

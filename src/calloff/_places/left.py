@@ -8,13 +8,15 @@ SIGABRT). One more reference that nobody gives back prevents the closing.
 import _thread
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
-__all__ = ["keep_for_good", "keep_stdin", "may_leave_threads"]
+__all__ = ["keep_for_good", "keep_stdin", "load_ctypes", "may_leave_threads"]
 
 #: whether threads can be daemons, which an interpreter does not wait for at its end: not in a subinterpreter
 may_leave_threads: Callable[[], bool] = getattr(_thread, "daemon_threads_allowed", lambda: True)
 
 _kept: list[object] = []
+_MOMENT = 1.0
 _streams: set[int] = set()
 
 
@@ -24,8 +26,30 @@ def keep_for_good(what: object) -> None:
         import ctypes
 
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(what))
-    except (ImportError, AttributeError):  # not CPython, or one without ctypes: then at least until the end
+    except (ImportError, AttributeError, OSError):  # not CPython, or one without ctypes, or no file can be opened
         _kept.append(what)
+        if may_leave_threads():
+            begun = _thread.allocate_lock()
+            begun.acquire()
+            with suppress(RuntimeError, MemoryError):  # the frame of a thread that nobody waits for is never left
+                _thread.start_new_thread(_hold, (what, begun))
+                begun.acquire(timeout=_MOMENT)  # one that begins while the interpreter ends would be ended with it
+
+
+def _hold(_: object, begun: "_thread.LockType") -> None:
+    never = _thread.allocate_lock()
+    never.acquire()
+    begun.release()
+    never.acquire()
+
+
+def load_ctypes() -> None:
+    """Load `ctypes`, which takes long, where something begins that a stop may need it for.
+
+    A program that is out of files has to be stopped, too, and can't load anything then.
+    """
+    with suppress(ImportError, OSError):
+        __import__("ctypes")
 
 
 def keep_stdin() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from .._words.duration import delay as checked_delay
 from .._words.duration import limit
 from .._words.reason import Kind, Reason
+from .._words.untouched import is_a
 from .pool import pool_of, pools
 from .scope import Scope, State
 
@@ -123,7 +124,7 @@ class CancelScope(Scope):
         return self._reason or self._why()
 
     def _ended(self, error: BaseException | None, ours: bool) -> bool:
-        self._caught = ours and isinstance(error, CancelledError)
+        self._caught = ours and is_a(error, CancelledError)
         return self._caught
 
 

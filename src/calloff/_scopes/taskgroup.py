@@ -23,6 +23,7 @@ from .._words.errors import TimedOut
 from .._words.frame import RawStack
 from .._words.policy import DEFAULT
 from .._words.reason import Kind, Reason
+from .._words.untouched import is_a
 from .pool import pool_of
 from .scope import Scope, State, requests_of
 from .timers import NEVER, Entry
@@ -110,7 +111,7 @@ class TaskGroup:
             self._fatal = error
         if error is not None or scope._state is State.EXPIRING:
             self._abort()
-        held = error if isinstance(error, CancelledError) else None
+        held = error if is_a(error, CancelledError) else None
         try:
             while self._tasks:
                 self._all_ended = parent.get_loop().create_future()
@@ -144,12 +145,12 @@ class TaskGroup:
         scope.__exit__(None, None, None)
         return False
 
-    def _conclude(self, parent: Task[Any], error: BaseException | None, held: CancelledError | None) -> bool | None:
+    def _conclude(self, parent: Task[Any], error: BaseException | None, held: BaseException | None) -> bool | None:
         """Everything has ended: what comes out of the block?"""
         if self._fatal is not None:
             del error, held, parent  # what is raised holds this frame
             raise self._fatal
-        if error is not None and not isinstance(error, CancelledError):
+        if error is not None and not is_a(error, CancelledError):
             self._errors.append(error)
         if held is not None and not self._errors:
             if held is error:
@@ -158,12 +159,12 @@ class TaskGroup:
         failures: BaseException | None = None
         if self._errors:
             self._let_cancel_be_heard(parent)
-            if isinstance(error, GeneratorExit) and len(self._errors) == 1:
+            if is_a(error, GeneratorExit) and len(self._errors) == 1:
                 return False
             failures = BaseExceptionGroup("unhandled errors in a TaskGroup", self._errors)
         try:
             if self._scope._state is State.EXPIRED and self._scope._reason is None:
-                where = raised_at(error) if isinstance(error, CancelledError) else self._stuck
+                where = raised_at(error) if error is not None and is_a(error, CancelledError) else self._stuck
                 raise TimedOut(None, self._scope._why(), raw=where) from failures or error
             if failures is not None:
                 raise failures from None
@@ -346,4 +347,4 @@ class _BlockScope(Scope):
 
 
 def _is_fatal(error: BaseException) -> bool:
-    return isinstance(error, (KeyboardInterrupt, SystemExit))
+    return is_a(error, (KeyboardInterrupt, SystemExit))

@@ -4,10 +4,11 @@ import asyncio
 from asyncio import CancelledError
 from math import inf, isnan
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._words.duration import limit
 from .._words.errors import TimedOut
+from .._words.untouched import is_a
 from .pool import pool_of, pools
 from .scope import Scope, State
 from .where import raised_at
@@ -63,12 +64,13 @@ class Timeout(Scope):
     def _ended(self, error: BaseException | None, ours: bool) -> None:
         if error is None or not ours:
             return
-        if isinstance(error, CancelledError):
+        if is_a(error, CancelledError):
             raise self._timed_out(error) from error
         # an error of the clean-up: it was raised while the block was ended by the deadline, and says so
         self._put_behind(error)
-        if isinstance(error, ExceptionGroup):
-            for member in error.exceptions:
+        if is_a(error, ExceptionGroup):
+            members: Any = error
+            for member in members.exceptions:
                 self._put_behind(member)
 
     def _timed_out(self, cancelled: BaseException) -> TimedOut:
@@ -78,7 +80,7 @@ class Timeout(Scope):
         """Put a `TimedOut` between the error and the cancel it was raised under."""
         while error.__context__ is not None:
             context = error.__context__
-            if isinstance(context, CancelledError):
+            if is_a(context, CancelledError):
                 timed_out = self._timed_out(context)
                 timed_out.__context__ = timed_out.__cause__ = context
                 error.__context__ = timed_out

@@ -52,8 +52,8 @@ def task_on_top(frame: FrameType | None, task: "asyncio.Task[Any]") -> Blocker |
 
     Every frame from there to the coroutine's own must be one that an exception passes through in good order: code that
     awaits, of whatever origin, and the program's own. The synchronous parts of asyncio and calloff are not, nor is the
-    import system unless it runs the code of a module. Where a task factory has wrapped a body, its driver is found on
-    the way.
+    import system unless it runs the code of a module, or waits for another thread that imports the same one. Where a task
+    factory has wrapped a body, its driver is found on the way.
     """
     coro = coro_of(task)
     parts = parts_of(coro.coro if isinstance(coro, TaskBody) else coro)
@@ -69,7 +69,7 @@ def task_on_top(frame: FrameType | None, task: "asyncio.Task[Any]") -> Blocker |
                 body = step.f_locals.get("self")
                 ours = frames and isinstance(body, TaskBody) and body.task is task
                 return Blocker(body, frames, importing) if ours else None
-            if step is frame:
+            if step is frame and code.co_qualname != _TAKES_MODULE:
                 return None
             if file.startswith(_IMPORTERS):
                 importing = True
@@ -102,4 +102,6 @@ _AWAITS = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABL
 _DRIVERS = frozenset(function.__code__ for function in DRIVING)
 _RUN = asyncio.Handle._run.__code__  # what calls a callback
 _IMPORTERS = "<frozen importlib"
+#: where one waits while another thread imports the same module
+_TAKES_MODULE = "_ModuleLock.acquire"
 _FRAGILE = (os.path.dirname(asyncio.__file__) + os.sep, __file__[: __file__.rindex("_places")], _IMPORTERS)

@@ -23,6 +23,7 @@ from ..._words.report import Rung
 from .forcing import cancel_for_sure, is_awake, is_stopped_group, raise_in, waiter_of
 from .immortal import close_for_good, keep_alive_forever
 from .look import Look, look_at
+from .objects import is_a
 from .on_stack import ForSure, is_held_up, on_stack, run_on_stack
 from .parts import Parts
 from .stack import arrived_at, coro_of, is_operation, is_suspended, stack_of, stems_from
@@ -383,8 +384,8 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
     def _ended(self, error: BaseException) -> None:
         self._asked_with = None
         task, self.task = self.task, None
-        if isinstance(error, (CancelledError, StopForced)) or is_stopped_group(error):
-            rung = Rung.INTERRUPTED if self._interrupted and not isinstance(error, StopForced) else None
+        if is_a(error, (CancelledError, StopForced)) or is_stopped_group(error):  # no code of the error's own is run
+            rung = Rung.INTERRUPTED if self._interrupted and not is_a(error, StopForced) else None
             if self._parts is None or not self._outlived(lambda: self._stopped_late(rung)):
                 self._sink.stopped(rung, ())
             return
@@ -394,7 +395,7 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
             self._sink.raised(error, survivors=self._parts.survivors())
         elif not self._outlived(lambda: self._sink.raised(error)):
             self._sink.raised(error, ())
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        if is_a(error, (KeyboardInterrupt, SystemExit)):
             if task is not None:
                 task.add_done_callback(asyncio.Task.exception)  # seen: no complaint that it was never retrieved
             raise error
@@ -467,7 +468,7 @@ def _drive(self: TaskBody) -> Generator[Any, Any, None]:
     try:
         value = yield from steps
     except BaseException as error:
-        if isinstance(error, GeneratorExit) and error.__traceback__ is not None and not error.__traceback__.tb_next:
+        if is_a(error, GeneratorExit) and error.__traceback__ is not None and not error.__traceback__.tb_next:
             raise  # the task was destroyed: that is raised here, and does not come from the coroutine
         self._ended(error)
     else:

@@ -20,6 +20,7 @@ __all__ = ["calm_anyio", "cancel_for_sure", "force_task", "is_awake", "is_stoppe
 _TURNS = 20
 #: what the wake-up of a task is, in C and in Python
 _METHODS = (BuiltinMethodType, MethodType)
+_members: Any = BaseExceptionGroup.__dict__["exceptions"].__get__
 
 
 def waiter_of(task: Any) -> Any:
@@ -112,4 +113,13 @@ def calm_anyio(task: Any) -> None:
 
 def is_stopped_group(error: BaseException) -> bool:
     """Return whether it is how a group of tasks tells that all of them were stopped."""
-    return isinstance(error, BaseExceptionGroup) and error.split((asyncio.CancelledError, StopForced))[1] is None
+    if not is_a(error, BaseExceptionGroup):
+        return False
+    ahead: list[BaseException] = [error]
+    while ahead:
+        step = ahead.pop()
+        if is_a(step, BaseExceptionGroup):
+            ahead.extend(_members(step))
+        elif not is_a(step, (asyncio.CancelledError, StopForced)):
+            return False
+    return True

@@ -47,11 +47,13 @@ from ..._scopes.scope import overdue_scope
 from ..._scopes.timers import NEVER, Timers, timers_of
 from ..._words.errors import StopForced
 from ..._words.policy import DEFAULT, Policy
+from ..left import load_ctypes
 from .blocker import Blocker, callback_on_top, task_on_top
 from .body import TaskBody
 from .on_stack import ForSure, interrupt_plain, is_held_up
 from .room import Room
 from .stack import stems_from
+from .stepping import needs_ctypes
 from .tearing import Seek, Tear
 
 __all__ = ["Interrupter"]
@@ -143,6 +145,8 @@ class Interrupter:
         except ValueError:
             _logger.debug("a blocked loop is not interrupted: this is a subinterpreter, where no signals are heard")
             return False
+        if needs_ctypes:
+            load_ctypes()
         self._timers.on_arm = self._arm
         self._timers.on_call = self._call
         self._arm(self._timers.wake)

@@ -14,6 +14,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from types import AsyncGeneratorType, FrameType, FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType
 from typing import Any
 
+from ..._words.untouched import context_of, is_a
+
 __all__ = [
     "FUTURES",
     "TASKS",
@@ -36,16 +38,9 @@ TASKS: tuple[type, ...] = (asyncio.Task, _py_task)
 
 _mro = type.__dict__["__mro__"].__get__
 _own_dict = type.__dict__["__dict__"].__get__
-_cause = BaseException.__dict__["__cause__"].__get__
-_context = BaseException.__dict__["__context__"].__get__
 _SLOTS = (GetSetDescriptorType, MemberDescriptorType)
 _SEQUENCES = frozenset({set, frozenset, list, tuple, dict})
 _GENERATOR_MANAGER: type = type(asynccontextmanager(lambda: None)())  # type: ignore[arg-type, return-value]  # never entered
-
-
-def is_a(thing: object, kinds: type | tuple[type, ...]) -> bool:
-    """Return whether the type of `thing` is one of `kinds`, whatever `thing` says its ``__class__`` is."""
-    return issubclass(type(thing), kinds)
 
 
 def fields(thing: object) -> dict[str, Any]:
@@ -86,12 +81,6 @@ def pending(members: Any) -> tuple[Any, ...]:
     if type(members) not in _SEQUENCES:
         return ()
     return tuple(member for member in tuple(members) if is_a(member, FUTURES) and not is_done(member))
-
-
-def context_of(error: BaseException) -> BaseException | None:
-    """Return what an exception was raised from, or during the handling of."""
-    found: BaseException | None = _cause(error) or _context(error)
-    return found
 
 
 def entered_in(parts: list[Any], depth: int = 4) -> Iterator[object]:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from types import CodeType, FrameType
 from typing import Any, Protocol
 
-__all__ = ["Steps", "steps_of"]
+__all__ = ["Steps", "needs_ctypes", "steps_of"]
 
 
 class Steps(Protocol):
@@ -91,11 +91,13 @@ class _Traced:
 
 
 _monitoring: Any = getattr(sys, "monitoring", None)
+#: whether it works by way of `ctypes`
+needs_ctypes = _monitoring is None
 
 
 def _begin(frames: dict[FrameType, None], act: Callable[[FrameType], object]) -> Steps | None:
     if _monitoring is None:
-        with suppress(ImportError, AttributeError):  # an interpreter without ctypes
+        with suppress(ImportError, AttributeError, OSError):  # an interpreter without ctypes, or no file can be opened
             return _Traced(frames, act)
         return None
     for tool in reversed(range(6)):

@@ -10,6 +10,7 @@ from ..._words.errors import StopForced
 from ..._words.frame import RawStack
 from ..._words.place import Body, Sink, Work
 from ..._words.report import Rung
+from ..._words.untouched import is_a
 from .call import Call
 from .pool import Pool, Worker
 
@@ -156,23 +157,23 @@ class ThreadBody(Body):
         call = self.call
         if call.value:
             value = call.value[0]
-            if isinstance(value, Coroutine):  # nothing of it has run, and nobody would ever run it
+            if is_a(value, Coroutine):  # nothing of it has run, and nobody would ever run it
                 self._sink.raised(is_coroutine(value, self.name))
                 return
             self._sink.returned(value)
             return
         error = call.error
         call.error = None  # its traceback leads back here
-        if isinstance(error, StopForced):
+        assert error is not None
+        if is_a(error, StopForced):
             self._sink.stopped(Rung.FORCED)
-        elif isinstance(error, CancelledError):
+        elif is_a(error, CancelledError):
             self._sink.stopped(Rung.ASKED)
-        elif isinstance(error, StopIteration):  # a future can't hold it
+        elif is_a(error, StopIteration):  # a future can't hold it
             failure = RuntimeError(f"{self.name} raised StopIteration")
             failure.__cause__ = error
             self._sink.raised(failure)
         else:
-            assert error is not None
             self._sink.raised(error)
 
 

@@ -44,6 +44,7 @@ from weakref import WeakSet, WeakValueDictionary
 from ..._child.moments import Still, is_fit, is_importing, stays_fit
 from ..._words.errors import StopForced
 from ..._words.frame import RawFrame, RawStack
+from ..._words.untouched import context_of, drop_frame, is_a
 from .kick import kick
 
 __all__ = ["HIDDEN", "Call"]
@@ -91,9 +92,8 @@ class Call:
             self.swallowed = False
         if self.value:
             self.error = None
-        elif self.error is not None and self.error.__traceback__ is not None:
-            # without this frame, which holds the error
-            self.error.__traceback__ = self.error.__traceback__.tb_next
+        elif self.error is not None:
+            drop_frame(self.error)  # this one, which holds the error
 
     def _enter(self) -> None:
         with self._gate:
@@ -106,7 +106,7 @@ class Call:
         # One step of C: in 3.14 an exception can arrive between the __enter__ of a `with` and its block.
         deque(map(_call, (self._gate.acquire, self._gate.release)), 0)
         if self._forced:
-            self.swallowed = not isinstance(self.error, StopForced)
+            self.swallowed = not is_a(self.error, StopForced)
             try:
                 _look()
             except StopForced:
@@ -182,9 +182,9 @@ class Call:
         for _ in range(_CHAIN):
             if step is None:
                 return False
-            if step is error or (isinstance(error, type) and isinstance(step, error)):
+            if step is error or (isinstance(error, type) and is_a(step, error)):
                 return True
-            step = step.__cause__ or step.__context__
+            step = context_of(step)
         return False
 
 

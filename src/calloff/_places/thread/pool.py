@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ..._words.errors import CalloffError
 from ..._words.frame import at_line, develop
-from ..left import keep_stdin, may_leave_threads
+from ..left import keep_stdin, load_ctypes, may_leave_threads
 from .call import Call
 
 __all__ = ["Pool", "ThreadCounts", "Worker"]
@@ -87,6 +87,7 @@ class Worker:
         self._inbox.put(None)
 
     def _serve(self) -> None:
+        load_ctypes()  # for force
         pool = self._pool
         while not self.leaving:
             try:

@@ -1,0 +1,37 @@
+"""Looks at values and errors of the program without running any code of theirs.
+
+`isinstance` asks an object for its ``__class__``, which may be a property that raises: that of a proxy that is not bound to
+anything does. An error may override ``__traceback__``, ``__cause__`` and ``__context__``, and may be false.
+"""
+
+from types import TracebackType
+from typing import Any
+
+__all__ = ["context_of", "drop_frame", "is_a"]
+
+_cause: Any = BaseException.__dict__["__cause__"]
+_context: Any = BaseException.__dict__["__context__"]
+_traceback: Any = BaseException.__dict__["__traceback__"]
+
+
+def is_a(thing: object, kinds: type | tuple[type, ...]) -> bool:
+    """Return whether the type of `thing` is one of `kinds`, whatever `thing` says its ``__class__`` is."""
+    try:
+        return issubclass(type(thing), kinds)
+    except Exception:  # an abstract class looks at the type, whose own type may raise
+        return False
+
+
+def context_of(error: BaseException) -> BaseException | None:
+    """Return what an exception was raised from, or during the handling of."""
+    found: BaseException | None = _cause.__get__(error)
+    if found is None:
+        found = _context.__get__(error)
+    return found
+
+
+def drop_frame(error: BaseException) -> None:
+    """Take the outermost frame out of its traceback, which would hold the error."""
+    trace: TracebackType | None = _traceback.__get__(error)
+    if trace is not None:
+        _traceback.__set__(error, trace.tb_next)
