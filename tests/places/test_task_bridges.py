@@ -95,6 +95,43 @@ async def test_clean_up_behind_a_greenlet_is_let_alone(
     assert outcome.report.refusals == 0
 
 
+def blocks_before_its_first_wait() -> None:
+    time.sleep(60)
+
+
+def blocks_after_a_wait() -> None:
+    wait(asyncio.sleep(0))
+    time.sleep(60)
+
+
+def blocks_in_a_greenlet_of_its_own() -> None:
+    greenlet.greenlet(blocks_before_its_first_wait).switch()
+
+
+def blocks_and_refuses() -> None:
+    while True:
+        with contextlib.suppress(BaseException):
+            time.sleep(1)
+
+
+@pytest.mark.parametrize(
+    ("code", "rung"),
+    [
+        (blocks_before_its_first_wait, Rung.INTERRUPTED),
+        (blocks_after_a_wait, Rung.INTERRUPTED),
+        (blocks_in_a_greenlet_of_its_own, Rung.INTERRUPTED),
+        (blocks_and_refuses, Rung.FORCED),
+    ],
+)
+def test_code_in_a_greenlet_that_blocks_the_loop_is_interrupted(code: Callable[[], None], rung: Rung) -> None:
+    async def main() -> None:
+        outcome = await calloff.start(spawn(code), timeout=0.1, grace=0.1).outcome()
+        assert isinstance(outcome, Cancelled)
+        assert outcome.report.rung is rung
+
+    calloff.run(main(), timeout=40)
+
+
 async def test_a_refusal_behind_a_greenlet_is_one() -> None:
     """It is recognised after a quarter of a second at the earliest, and then asked again."""
     asked: list[float] = []

@@ -7,6 +7,7 @@ from types import FrameType
 from typing import Any
 
 from .body import DRIVING, TaskBody
+from .greenlets import frames_outside
 from .stack import coro_of, parts_of
 
 __all__ = ["Blocker", "callback_on_top", "task_on_top"]
@@ -61,6 +62,7 @@ def task_on_top(frame: FrameType | None, task: "asyncio.Task[Any]") -> Blocker |
     step = frame
     frames: list[FrameType] = []
     importing = False
+    outside = frames_outside()
     while step is not None:
         code = step.f_code
         file = code.co_filename
@@ -79,6 +81,8 @@ def task_on_top(frame: FrameType | None, task: "asyncio.Task[Any]") -> Blocker |
         if step is base:
             return Blocker(coro, frames, importing)
         step = step.f_back
+        if step is None:  # an exception that leaves a greenlet goes on in the one that is behind it
+            step = next(outside, None)
     return None
 
 

@@ -10,12 +10,12 @@ exception has led to, or to the leaving of a ``with``.
 import sys
 from collections.abc import Iterator
 from opcode import opmap
-from types import CodeType, FrameType
+from types import BuiltinFunctionType, CodeType, FrameType
 from typing import Any
 
 from .objects import fields
 
-__all__ = ["greenlets_in", "is_in_handler", "is_in_handlers"]
+__all__ = ["frames_outside", "greenlets_in", "is_in_handler", "is_in_handlers"]
 
 _LIMIT = 200
 _COPY, _PUSH = opmap["COPY"], opmap["PUSH_EXC_INFO"]
@@ -30,6 +30,21 @@ def greenlets_in(parts: list[Any]) -> list[FrameType]:
     frame_of: Any = kind.__dict__["gr_frame"].__get__
     found = [frame_of(part) for part in parts if issubclass(type(part), kind)]
     return [frame for frame in found if frame is not None]
+
+
+def frames_outside() -> Iterator[FrameType]:
+    """Yield the innermost frame of each greenlet around the one that runs, from the inside outwards."""
+    module = sys.modules.get("greenlet")
+    current: Any = None if module is None else fields(module).get("getcurrent")
+    if type(current) is not BuiltinFunctionType:
+        return
+    step: Any = current()
+    for _ in range(_LIMIT):
+        step = step.parent
+        if step is None:
+            return
+        if step.gr_frame is not None:
+            yield step.gr_frame
 
 
 def is_in_handlers(frame: FrameType | None) -> bool:
