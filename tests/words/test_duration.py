@@ -20,6 +20,7 @@ def test_none_and_infinity_mean_no_limit(value):
 
 def test_a_delay_may_be_infinite_but_not_none():
     assert delay(inf, "grace") == inf
+    assert delay(10**400, "grace") == inf
     with pytest.raises(TypeError, match=r"^grace must be a number of seconds \(0 or more\), not None$"):
         delay(None, "grace")  # type: ignore[arg-type]  # on purpose
 

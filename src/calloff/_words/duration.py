@@ -24,7 +24,10 @@ def delay(value: float, name: str, *, or_none: str = "") -> float:
         raise TypeError(f"{name} must be a number of seconds (0 or more){or_none}, not {value!r}")
     if not value >= 0:  # also true for NaN
         raise ValueError(f"{name} must be 0 or more seconds, not {value!r}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:  # an integer beyond every clock
+        return math.inf
 
 
 def period(value: float, name: str) -> float:
