@@ -53,7 +53,8 @@ class Room:
         limits = starmap(getrecursionlimit, repeat(()))
         giving = map(setrecursionlimit, map(partial(add, _LEVELS), limits))
         step = zip(giving, starmap(self._run, repeat(())), strict=False)
-        return partial(max, key=partial(next, step))  # `max` takes the two arguments, and calls its key for each
+        each: Callable[..., Any] = max  # takes the two arguments of a handler, and calls its key for each
+        return partial(each, key=partial(next, step))
 
     def _on_signal(self, _signum: int, frame: FrameType | None) -> None:
         setrecursionlimit(getrecursionlimit() + _LEVELS)
