@@ -6,8 +6,9 @@ coroutine itself (see `_places.task.body`). So for each operation there is one m
 coroutine and the place in the tree, belongs to no event loop and never runs. Operations in threads and processes, and
 commands, have one, too, whose only coroutine says where they run.
 
-That takes about a fifth of what a start costs, so it is only done where it is asked for: with CALLOFF_PSTREE=1 in the
-environment. Without it the tools show names and the tree of tasks, and of operations no stack.
+That adds 36 % to the instructions of a start and its await, so it is only done where it is asked for: with
+CALLOFF_PSTREE=1 in the environment. Without it the tools show names and the tree of tasks, and of operations no stack; what
+tells them which task waits for which is 2 % of those instructions.
 """
 
 import asyncio
