@@ -138,7 +138,7 @@ def screen(text: str) -> list[str]:
             column, text = 0, text[1:]
         elif text.startswith("\r"):
             column, text = 0, text[1:]
-        elif text.startswith("\x1b[K"):
+        elif text.startswith(("\x1b[K", "\x1b[J")):
             lines[-1], text = lines[-1][:column], text[3:]
         else:
             lines[-1] = lines[-1][:column] + text[0] + lines[-1][column + 1 :]
@@ -153,7 +153,7 @@ def test_the_live_line_leaves_no_trace(folder: Path) -> None:
     drawn = [part for part in seen.replace("\n", "\r").split("\r") if " of 20.0 s" in part]
     assert len(drawn) > 5
     assert any("[#####" in part for part in drawn)
-    assert all(len(part.removesuffix("\x1b[K")) < 60 for part in drawn)
+    assert all(len(part.removeprefix("\x1b[J").removesuffix("\x1b[K")) < 60 for part in drawn)
 
 
 def test_a_terminal_without_abilities_gets_plain_lines(folder: Path) -> None:

@@ -276,7 +276,7 @@ async def test_cancel_with_reason_and_verdict(pilot, app, fake):
     assert fake.cancels == [(("4312.2",), "too slow", None, 7.0)]
     assert text(app, "#verdicts") == "4312.2 fetch-1: asked to stop, waiting for its end ..."
     fake.ending.set()
-    await until(lambda: "has ended" in text(app, "#verdicts"))
+    await until(lambda: "cancelled after" in text(app, "#verdicts"))
     assert text(app, "#verdicts") == "4312.2 fetch-1: cancelled after 0.30 s: it stopped when asked (ASKED)"
     await until(lambda: app.query_one(Table).total == 4)
     await pilot.press("escape")
@@ -298,7 +298,7 @@ async def test_cancel_with_grace_and_buttons(pilot, app, fake):
     await until(lambda: fake.cancels)
     assert fake.cancels == [(("4312.1",), "", 0.5, 10.0)]
     fake.ending.set()
-    await until(lambda: "has ended" in text(app, "#verdicts"))
+    await until(lambda: "cancelled after" in text(app, "#verdicts"))
 
 
 @screen()
@@ -326,7 +326,7 @@ async def test_the_verdict_is_true(pilot, app, fake):
     await until(lambda: isinstance(app.screen, Ask))
     await pilot.press("enter")
     await until(lambda: "still runs" in text(app, "#verdicts"))
-    where = "crunch (work.py:7): total += 1"
+    where = "crunch (/srv/work.py:7): total += 1"
     assert text(app, "#verdicts") == f"4312.4 compress: still runs after 10.0 s: stuck at {where}"
 
 
@@ -426,7 +426,7 @@ async def test_names_that_would_move_the_cursor(pilot, app, fake):
     await until(lambda: isinstance(app.screen, Ask))
     fake.ending.set()
     await pilot.press("enter")
-    await until(lambda: "has ended" in text(app, "#verdicts"))
+    await until(lambda: "cancelled after" in text(app, "#verdicts"))
 
 
 @screen()

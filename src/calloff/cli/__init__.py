@@ -50,7 +50,8 @@ def main(argv: "list[str] | None" = None) -> int:
         if isinstance(error, Refused):
             from .._words.text import printable  # what was typed may hold anything
 
-            sys.stderr.write("\n".join(map(printable, f"{who}: {error}".split("\n"))) + "\n")
+            lines = f"{who}: {error}".split("\n")
+            sys.stderr.write("\n".join([printable(line) for line in lines]) + "\n")  # `map` is a module here
             return error.status
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) and not error.filename:
             _drop_stdout()
