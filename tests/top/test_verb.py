@@ -63,7 +63,7 @@ def test_on_a_real_process(program):
                 while table.total > 2:
                     await asyncio.sleep(0.02)
                 verdicts = str(app._verdicts.content)
-                while "cancelled after" not in verdicts:
+                while ": cancelled " not in verdicts:
                     await asyncio.sleep(0.02)
                     verdicts = str(app._verdicts.content)
                 assert "polite-child: cancelled" in verdicts
