@@ -144,7 +144,7 @@ def test_it_is_ended(body: Body, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         outcome = await calloff.start(body(), timeout=0.05, grace=0.05).outcome()
         assert isinstance(outcome, Cancelled)
-        assert outcome.report.rung in (Rung.INTERRUPTED, Rung.FORCED)  # the first, where it is met between two of its blocks
+        assert outcome.report.rung in (Rung.INTERRUPTED, Rung.FORCED)  # the first, if met between two blocks
 
     calloff.run(main(), timeout=30)
 
