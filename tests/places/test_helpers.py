@@ -126,6 +126,20 @@ def test_keeper_and_guard_killed(arun, tmp_path, marker, place):
             os.kill(pid, signal.SIGKILL)
 
 
+@contextlib.contextmanager
+def before_it_runs(pid):
+    """Keep a process from running, as long as this one does not wait: both on one processor, and that one when it is idle."""
+    processors = os.sched_getaffinity(0)
+    one = {min(processors)}
+    os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
+    os.sched_setaffinity(pid, one)
+    os.sched_setaffinity(0, one)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, processors)
+
+
 @pytest.mark.parametrize("victims", [("guard",), ("keeper",), ("guard", "keeper")], ids="-".join)
 @pytest.mark.parametrize("place", ["command", "process"])
 async def test_stopped(tmp_path, marker, place, victims):
@@ -380,10 +394,11 @@ async def test_killed_before_the_work_is_started(monkeypatch, tmp_path, place, v
         os.kill(pid, signal.SIGSTOP)
         assert until(lambda: state(pid) == "T")
     monkeypatch.undo()
-    for guarded, data in held:
-        guarded._send(data)
-    for victim in victims:  # a keeper that is left is continued by its owner
-        os.kill({"guard": guard, "keeper": keeper}[victim], signal.SIGKILL)
+    with before_it_runs(guard):  # a letter continues it, and it must not read it
+        for guarded, data in held:
+            guarded._send(data)
+        for victim in victims:  # a keeper that is left is continued by its owner
+            os.kill({"guard": guard, "keeper": keeper}[victim], signal.SIGKILL)
     value = await op
     assert value == 3 if place == "process" else value.text == "x\n"
 
