@@ -128,7 +128,7 @@ def test_keeper_and_guard_killed(arun, tmp_path, marker, place):
 
 @contextlib.contextmanager
 def before_it_runs(pid):
-    """Keep a process from running, as long as this one does not wait: both on one processor, and that one when it is idle."""
+    """Keep a process from running while this one does not wait: both on one processor, and that one when it is idle."""
     processors = os.sched_getaffinity(0)
     one = {min(processors)}
     os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
