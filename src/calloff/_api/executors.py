@@ -17,6 +17,8 @@ _logger = logging.getLogger("calloff")
 #: calls a function before the interpreter waits for threads and executors: what is registered last comes first
 _at_exit: Callable[..., Any] = getattr(threading, "_register_atexit", lambda *_: None)
 
+_MOMENT = 1.0
+
 
 def is_manager(thread: threading.Thread) -> bool:
     """Whether it is the thread of a process pool, which takes care of its workers."""
@@ -58,3 +60,4 @@ def _kill(manager: Any, jobs: frozenset[int]) -> None:
         executor.shutdown(wait=False, cancel_futures=True)
     for process in list(manager.processes.values()):
         process.kill()
+    manager.join(_MOMENT)  # the interpreter wakes it next, which fails just while it closes what it is woken by
