@@ -82,7 +82,9 @@ def test_a_process_pool_whose_job_hangs(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.skipif(sys.version_info[:2] == (3, 12), reason="3.12 still waits for the job at its exit: not mended there")
+@pytest.mark.skipif(
+    sys.version_info[:2] == (3, 12), reason="3.12 still waits for the job at its exit: not mended there"
+)
 def test_a_process_pool_whose_block_was_left_by_force(tmp_path: Path) -> None:
     """Force interrupts the wait for the pool's own thread, which passes for dead from then on up to Python 3.12."""
     source = """
