@@ -82,9 +82,6 @@ def test_a_process_pool_whose_job_hangs(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.skipif(
-    sys.version_info[:2] == (3, 12), reason="3.12 still waits for the job at its exit: not mended there"
-)
 def test_a_process_pool_whose_block_was_left_by_force(tmp_path: Path) -> None:
     """Force interrupts the wait for the pool's own thread, which passes for dead from then on up to Python 3.12."""
     source = """
@@ -105,6 +102,38 @@ def test_a_process_pool_whose_block_was_left_by_force(tmp_path: Path) -> None:
     file.write_text(textwrap.dedent(source))
     done = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "Abandoned\n"), done.stderr
+
+
+def test_the_frames_of_other_threads_are_not_kept(tmp_path: Path) -> None:
+    """At its end `run` looks where threads are; what is in their frames goes when they do, not at the next collection."""
+    source = """
+    import gc, threading, weakref
+    import calloff
+
+    class Big:
+        pass
+
+    def holds():
+        big = Big()
+        refs.append(weakref.ref(big))
+        begun.set()
+        go.wait()
+
+    async def main():
+        thread.start()
+        begun.wait()
+
+    gc.disable()
+    refs, begun, go, thread = [], threading.Event(), threading.Event(), threading.Thread(target=holds, daemon=True)
+    calloff.run(main())
+    go.set()
+    thread.join()
+    print(refs[0]())
+    """
+    file = tmp_path / "prog.py"
+    file.write_text(textwrap.dedent(source))
+    done = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "None\n"), done.stderr
 
 
 STUBBORN = {

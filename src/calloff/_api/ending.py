@@ -121,7 +121,7 @@ class Ending:
                 for operation in operations:
                     _logger.error("%s did not end: at %s", operation.ref, at_line(operation.where()))
                 return
-            due = min(due, *(point for point in (tasks_until, promised) if now < point), due)
+            due = min([due, *(point for point in (tasks_until, promised) if now < point)])
             self._wait((*operations, *tasks), min(due, last))
 
     def _running(self) -> tuple[list[Operation[Any]], list[asyncio.Task[Any]]]:
@@ -277,6 +277,7 @@ def log_threads(before: Iterable[threading.Thread]) -> None:
     known = set(before)
     leave_executors(known)
     frames = sys._current_frames()
+    del frames[threading.get_ident()]  # it holds `frames`, and the two would keep what all threads have in their frames
     until = time.monotonic() + _LITTLE
     for thread in threading.enumerate():
         if thread in known or thread.daemon or thread is threading.current_thread() or is_manager(thread):

@@ -9,6 +9,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Container
+from time import monotonic, sleep
 from typing import Any
 
 __all__ = ["is_manager", "leave_executors"]
@@ -16,7 +17,7 @@ __all__ = ["is_manager", "leave_executors"]
 _logger = logging.getLogger("calloff")
 #: calls a function before the interpreter waits for threads and executors: what is registered last comes first
 _at_exit: Callable[..., Any] = getattr(threading, "_register_atexit", lambda *_: None)
-
+#: seconds that the thread of a pool has for its end, when nothing of the pool runs any more
 _MOMENT = 1.0
 
 
@@ -49,9 +50,11 @@ def leave_executors(before: Container[threading.Thread]) -> None:
 
 
 def _kill(manager: Any, jobs: frozenset[int]) -> None:
-    """End a pool that still has one of those jobs.
+    """End a pool that still has one of those jobs, and wait for its thread.
 
-    Whether its thread lives is not asked: up to Python 3.12 a thread whose `join` was interrupted passes for dead.
+    The interpreter wakes that thread next, which fails just while the thread closes what it is woken by. Up to Python 3.12
+    a thread whose `join` was interrupted passes for dead: nobody would wait for it, and it would run into the
+    interpreter's end. So neither `is_alive` nor `join` is used here.
     """
     if jobs.isdisjoint(manager.pending_work_items):
         return
@@ -60,4 +63,6 @@ def _kill(manager: Any, jobs: frozenset[int]) -> None:
         executor.shutdown(wait=False, cancel_futures=True)
     for process in list(manager.processes.values()):
         process.kill()
-    manager.join(_MOMENT)  # the interpreter wakes it next, which fails just while it closes what it is woken by
+    until = monotonic() + _MOMENT
+    while manager.ident in sys._current_frames() and monotonic() < until:
+        sleep(0.001)

@@ -125,6 +125,7 @@ class DaemonExecutor(ThreadPoolExecutor):
     def leave(self) -> list[Stuck]:
         """Take no more jobs, wait for none, and tell which ones are left behind."""
         frames = sys._current_frames()
+        del frames[threading.get_ident()]  # it holds `frames`, and the two would keep what all threads have in theirs
         if self._running:
             keep_stdin()
         with self._lock:
