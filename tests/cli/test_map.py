@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from places.process_table import below, parent
+from places.process_table import below, gone, stop_for_good
 
 MAP = [sys.executable, "-m", "calloff", "map"]
 
@@ -372,39 +372,19 @@ def test_after_sigkill_the_output_is_locked_until_the_workers_are_dead(folder):
     words = ["work.py:stays", "--input", "in", "--output", "out.jsonl", "--jobs", "2"]
     process = start(folder, *words, EFFECTS=str(pids))
     until(lambda: pids.exists() and pids.read_text().count("\n") == 2)
-    keeping = [pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if keeps(pid, process.pid)]
-    (keeper,) = [pid for pid in keeping if parent(pid) not in keeping]  # a guard just forked is called the same still
-    helpers = [keeper, *below(keeper)]
+    helpers = below(process.pid)
+    for pid in (process.pid, *helpers):  # each would let those below it go on
+        stop_for_good(pid)
+    process.kill()
+    process.wait(30)
     with open(folder / "out.jsonl", "rb") as file:
-        try:
-            send(signal.SIGSTOP, helpers)  # they are continued when their owner is gone, and begin only then
-            process.kill()
-            until(lambda: is_free(file))
-            assert not any(runs(pid) for pid in pids.read_text().split())
-        finally:
-            send(signal.SIGCONT, helpers)
-            process.communicate(timeout=30)
-
-
-def runs(pid):
-    try:
-        return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def send(number, pids):
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
-def keeps(pid, owner):
-    try:
-        with open(f"/proc/{pid}/comm") as name, open(f"/proc/{pid}/cmdline", "rb") as words:
-            return name.read() == "calloff-keeper\n" and str(owner).encode() in words.read().split(b"\0")
-    except OSError:
-        return False
+        assert not is_free(file)
+        for pid in helpers:
+            with contextlib.suppress(ProcessLookupError):  # those before have ended it
+                os.kill(pid, signal.SIGCONT)
+        until(lambda: is_free(file))
+    assert all(map(gone, pids.read_text().split()))
+    process.communicate(timeout=30)
 
 
 def is_free(file):

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import loop_factory
-from places.process_table import below, gone, marked, parent, state, until
+from places.process_table import below, gone, marked, parent, state, stop_for_good, until
 
 import calloff
 from calloff._places import keepers, kept
@@ -126,18 +126,16 @@ def test_keeper_and_guard_killed(arun, tmp_path, marker, place):
             os.kill(pid, signal.SIGKILL)
 
 
-@contextlib.contextmanager
-def before_it_runs(pid):
-    """Keep a process from running while this one does not wait: both on one processor, and that one when it is idle."""
-    processors = os.sched_getaffinity(0)
-    one = {min(processors)}
-    os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
-    os.sched_setaffinity(pid, one)
-    os.sched_setaffinity(0, one)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, processors)
+@pytest.fixture
+def slow(tmp_path):
+    """An interpreter that takes its time, for the next keeper; the former one is not used any more."""
+    path = tmp_path / "slow"
+    path.write_text("#!/bin/sh\nexec sleep 30\n")
+    path.chmod(0o700)
+    calloff.process.restart()
+    if keepers._keeper is not None:
+        keepers.dead(keepers._keeper)
+    return str(path)
 
 
 @pytest.mark.parametrize("victims", [("guard",), ("keeper",), ("guard", "keeper")], ids="-".join)
@@ -391,34 +389,26 @@ async def test_killed_before_the_work_is_started(monkeypatch, tmp_path, place, v
     keeper, guard = below(os.getpid())
     assert parent(guard) == keeper == keepers._keeper.pid
     for pid in (keeper, guard):  # who would continue the guard
-        os.kill(pid, signal.SIGSTOP)
-        assert until(lambda: state(pid) == "T")
+        stop_for_good(pid)
     monkeypatch.undo()
-    with before_it_runs(guard):  # a letter continues it, and it must not read it
-        for guarded, data in held:
-            guarded._send(data)
-        for victim in victims:  # a keeper that is left is continued by its owner
-            os.kill({"guard": guard, "keeper": keeper}[victim], signal.SIGKILL)
+    for guarded, data in held:
+        guarded._send(data)
+    for victim in victims:  # a keeper that is left is continued by its owner
+        os.kill({"guard": guard, "keeper": keeper}[victim], signal.SIGKILL)
     value = await op
     assert value == 3 if place == "process" else value.text == "x\n"
 
 
 @pytest.mark.parametrize("place", ["command", "process"])
-async def test_a_keeper_that_was_killed_before_it_was_up_can_be_reaped_a_moment_later(monkeypatch, tmp_path, place):
+async def test_a_keeper_that_was_killed_before_it_was_up_can_be_reaped_a_moment_later(monkeypatch, slow, place):
     """Its socket ends first; by its status alone it is known that it was killed, and another one may do."""
-    slow = tmp_path / "slow"
-    slow.write_text("#!/bin/sh\nexec sleep 30\n")
-    slow.chmod(0o700)
     reap, asked = os.waitpid, []
 
     def reap_late(pid, options):
         asked.append(pid)
         return (0, 0) if len(asked) == 1 else reap(pid, options)
 
-    calloff.process.restart()
-    if keepers._keeper is not None:
-        keepers.dead(keepers._keeper)
-    monkeypatch.setattr(sys, "executable", str(slow))
+    monkeypatch.setattr(sys, "executable", slow)
     work: Any = calloff.command("echo", "x") if place == "command" else calloff.process(int, 3)
     op = calloff.start(work)
     while keepers._keeper is None:
@@ -432,15 +422,9 @@ async def test_a_keeper_that_was_killed_before_it_was_up_can_be_reaped_a_moment_
 
 
 @pytest.mark.parametrize("place", ["command", "process"])
-async def test_called_off_while_a_keeper_takes_its_time_to_come_up(monkeypatch, tmp_path, place):
+async def test_called_off_while_a_keeper_takes_its_time_to_come_up(monkeypatch, tmp_path, slow, place):
     """Nobody has come to the start: it is taken back, and so nothing needs to be waited for."""
-    slow = tmp_path / "slow"
-    slow.write_text("#!/bin/sh\nexec sleep 30\n")
-    slow.chmod(0o700)
-    calloff.process.restart()
-    if keepers._keeper is not None:
-        keepers.dead(keepers._keeper)
-    monkeypatch.setattr(sys, "executable", str(slow))
+    monkeypatch.setattr(sys, "executable", slow)
     files = len(os.listdir("/proc/self/fd"))
     mark = tmp_path / "mark"
     work = calloff.command("touch", mark) if place == "command" else calloff.process(mark.touch)
@@ -460,15 +444,9 @@ async def test_called_off_while_a_keeper_takes_its_time_to_come_up(monkeypatch, 
 
 
 @pytest.mark.parametrize("place", ["command", "process"])
-async def test_a_letter_that_comes_behind_an_unread_start_is_no_sign_that_it_was_read(monkeypatch, tmp_path, place):
-    slow = tmp_path / "slow"
-    slow.write_text("#!/bin/sh\nexec sleep 30\n")
-    slow.chmod(0o700)
-    calloff.process.restart()
-    if keepers._keeper is not None:
-        keepers.dead(keepers._keeper)
+async def test_a_letter_that_comes_behind_an_unread_start_is_no_sign_that_it_was_read(monkeypatch, slow, place):
     with monkeypatch.context() as patched:
-        patched.setattr(sys, "executable", str(slow))
+        patched.setattr(sys, "executable", slow)
         work: Any = calloff.command("echo", "x") if place == "command" else calloff.process(str, "x\n")
         op = calloff.start(work)
     starter = keepers._keeper._starter

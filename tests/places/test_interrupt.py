@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -780,10 +780,25 @@ def test_a_signal_that_comes_at_the_very_end_orders_no_other_one(monkeypatch: py
         loop.close()
 
 
-def test_a_signal_that_comes_while_the_timer_is_set_anew_is_known_as_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of somebody else would be given back, which ends a program that has no handler."""
+@pytest.fixture
+def interrupter() -> Iterator[Interrupter]:
     loop = asyncio.new_event_loop()
-    interrupter = Interrupter(loop, lambda: None)
+    setitimer, found = signal.setitimer, Interrupter(loop, lambda: None)
+    try:
+        assert found.install()
+        yield found
+        found._former = signal.SIG_DFL
+        found.remove()
+    finally:
+        setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        loop.close()
+
+
+def test_a_signal_that_comes_while_the_timer_is_set_anew_is_known_as_ours(
+    interrupter: Interrupter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of somebody else would be given back, which ends a program that has no handler."""
     setitimer, given_back = signal.setitimer, []
 
     def the_former_one_has_fired(which: int, after: float, interval: float = 0.0) -> tuple[float, float]:
@@ -792,46 +807,30 @@ def test_a_signal_that_comes_while_the_timer_is_set_anew_is_known_as_ours(monkey
         interrupter._handler(signal.SIGALRM, sys._getframe())
         return interval - 0.1, interval
 
-    try:
-        assert interrupter.install()
-        interrupter._former = lambda *_: given_back.append(1)
-        monkeypatch.setattr(signal, "setitimer", the_former_one_has_fired)
-        interrupter._arm(interrupter._now() + 30)
-        assert not given_back
-        assert not interrupter._fired, "it was handled already"
-        interrupter._former = signal.SIG_DFL
-        interrupter.remove()
-    finally:
-        setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        loop.close()
+    interrupter._former = lambda *_: given_back.append(1)
+    monkeypatch.setattr(signal, "setitimer", the_former_one_has_fired)
+    interrupter._arm(interrupter._now() + 30)
+    assert not given_back
+    assert not interrupter._fired, "it was handled already"
 
 
-def test_a_signal_that_came_before_and_arrives_late_is_known_as_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_that_came_before_and_arrives_late_is_known_as_ours(
+    interrupter: Interrupter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The kernel may give it to another thread, which gets no processor for a while."""
-    loop = asyncio.new_event_loop()
-    interrupter = Interrupter(loop, lambda: None)
     setitimer, given_back = signal.setitimer, []
 
     def has_fired_unheard(which: int, after: float, interval: float = 0.0) -> tuple[float, float]:
         setitimer(which, after, interval)
         return interval * 0.5, interval
 
-    try:
-        assert interrupter.install()
-        interrupter._former = lambda *_: given_back.append(1)
-        interrupter._fires_at = interrupter._now() - 1
-        with monkeypatch.context() as patch:
-            patch.setattr(signal, "setitimer", has_fired_unheard)
-            interrupter._arm(interrupter._now() + 30)
-        interrupter._handler(signal.SIGALRM, sys._getframe())
-        assert not given_back
-        interrupter._former = signal.SIG_DFL
-        interrupter.remove()
-    finally:
-        setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        loop.close()
+    interrupter._former = lambda *_: given_back.append(1)
+    interrupter._fires_at = interrupter._now() - 1
+    with monkeypatch.context() as patch:
+        patch.setattr(signal, "setitimer", has_fired_unheard)
+        interrupter._arm(interrupter._now() + 30)
+    interrupter._handler(signal.SIGALRM, sys._getframe())
+    assert not given_back
 
 
 def test_no_signal_is_sent_when_the_handler_has_been_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:

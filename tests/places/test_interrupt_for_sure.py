@@ -144,7 +144,10 @@ def test_it_is_ended(body: Body, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         outcome = await calloff.start(body(), timeout=0.05, grace=0.05).outcome()
         assert isinstance(outcome, Cancelled)
-        assert outcome.report.rung in (Rung.INTERRUPTED, Rung.FORCED)  # the first, if met between two blocks
+        found = outcome.report.rung
+        assert found is Rung.FORCED or (
+            found is Rung.INTERRUPTED and body is suppressed
+        )  # met between two of its blocks
 
     calloff.run(main(), timeout=30)
 
