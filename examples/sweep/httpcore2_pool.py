@@ -1,4 +1,4 @@
-"""httpcore2 2.2.0: a request that is called off as it connects leaves a connection that fills a place in the pool for ever.
+"""httpcore2 2.0.0: a request that is called off as it connects leaves a connection that fills a place in the pool for ever.
 
 calloff sweep examples/sweep/httpcore2_pool.py:request --setup pool
 """

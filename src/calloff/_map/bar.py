@@ -98,9 +98,8 @@ class Bar:
         self._due = now + (LIVE if live else LINES)
         stream = sys.stderr
         if self._is_live:
-            shown = (
-                progress._replace(slowest=None) if last else progress
-            )  # a further line would stand where the cursor goes
+            # in the end there is no second line: it would stand where the cursor goes
+            shown = progress._replace(slowest=None) if last else progress
             stream.write(erased() + drawn(self._name, shown, width_of(stream)) + ("\n" if last else ""))
             stream.flush()
             return
