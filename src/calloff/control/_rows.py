@@ -78,9 +78,7 @@ class Registry:
         """The rows that a query asks for, and the counts of all that match."""
         found = self.matching(query)
         states = list(map(_PHASE, found)) if _only_live(query) else [phase_of(each) for each in found]
-        if _only_live(query) and not _RUN.issuperset(
-            states
-        ):  # the program went on: some have ended since they were found
+        if _only_live(query) and not _RUN.issuperset(states):  # some have ended since they were found
             found = [each for each, state in zip(found, states, strict=True) if state in _RUN]
             states = [state for state in states if state in _RUN]
         many = folded(found, name_of, number_of) if query.fold else {}
