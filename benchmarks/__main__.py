@@ -21,6 +21,7 @@ NAMES = (
     "importing",
     "processes",
     "mapping",
+    "fanning",
     "killing",
     "commands",
     "clusters",

@@ -6,13 +6,21 @@ import subprocess
 import time
 from typing import Any
 
-__all__ = ["c_looping", "daemons", "ignoring", "nothing", "ready", "same", "sleeping", "who"]
+__all__ = ["busy", "c_looping", "daemons", "ignoring", "nothing", "ready", "same", "sleeping", "who"]
 
 
 def nothing() -> None: ...
 
 
 def same(payload: bytes) -> bytes:
+    return payload
+
+
+def busy(payload: int) -> int:
+    """Compute for a millisecond of this process's processor time."""
+    end = time.process_time() + 0.001
+    while time.process_time() < end:
+        pass
     return payload
 
 

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
-from time import process_time
+from time import perf_counter, process_time
 from typing import Any
 
 import aiometer
@@ -33,7 +33,7 @@ import calloff
 from . import _bodies
 from ._alone import take_turns_alone
 from ._rounds import interleave
-from ._rows import AtMost, Below, Row, compare
+from ._rows import AtMost, Below, Figure, Row, compare
 
 JOBS, WORKERS = 100, 2
 _numbers = itertools.count(1)
@@ -134,9 +134,9 @@ async def measure(contender: str, count: int) -> dict[str, float]:
 # --- processes
 
 
-def by_map(count: int, batch: Any = "auto") -> None:
+def by_map(count: int, batch: Any = "auto", fn: Callable[[Any], Any] = _bodies.same) -> None:
     async def main() -> None:
-        results = calloff.map(_bodies.same, range(count), jobs=WORKERS, place=calloff.process, batch=batch, timeout=30)
+        results = calloff.map(fn, range(count), jobs=WORKERS, place=calloff.process, batch=batch, timeout=30)
         async with results:
             async for _ in results:
                 pass
@@ -144,9 +144,9 @@ def by_map(count: int, batch: Any = "auto") -> None:
     calloff.run(main())
 
 
-def by_executor(count: int, chunk: int) -> None:
+def by_executor(count: int, chunk: int, fn: Callable[[Any], Any] = _bodies.same) -> None:
     with ProcessPoolExecutor(WORKERS) as pool:
-        for _ in pool.map(_bodies.same, range(count), chunksize=chunk):
+        for _ in pool.map(fn, range(count), chunksize=chunk):
             pass
 
 
@@ -182,6 +182,11 @@ BATCHES: dict[str, Callable[[int], None]] = {
 ONE_BY_ONE: dict[str, Callable[[int], None]] = {
     "calloff.map, batch=1": partial(by_map, batch=1),
     "ProcessPoolExecutor, chunks of 1": partial(by_executor, chunk=1),
+}
+#: each item takes a millisecond of processor time
+WORKING: dict[str, Callable[[int], None]] = {
+    "calloff.map, of 1 ms": partial(by_map, fn=_bodies.busy),
+    "ProcessPoolExecutor, chunks of 64, of 1 ms": partial(by_executor, chunk=64, fn=_bodies.busy),
 }
 
 
@@ -228,17 +233,17 @@ def spent() -> float:
     return total
 
 
-def alone(contender: str, count: int) -> float:
-    """Microseconds of processor time for an item, the start of the workers included."""
+def alone(contender: str, count: int, elapsed: bool) -> float:
+    """Microseconds of processor time, or of time, for an item, the start of the workers included."""
     __import__("calloff._map.in_processes")  # which is loaded by its first use, like what the door names
     calloff.run(asyncio.sleep(0))
-    began = spent()
-    (BATCHES | ONE_BY_ONE | THREADS)[contender](count)
-    return (spent() - began) / count * 1e6
+    began, at = spent(), perf_counter()
+    (BATCHES | ONE_BY_ONE | WORKING | THREADS)[contender](count)
+    return (perf_counter() - at if elapsed else spent() - began) / count * 1e6
 
 
-async def in_a_fresh_interpreter(contender: str, count: int) -> float:
-    code = f"from benchmarks.mapping import alone; print(alone({contender!r}, {count}))"
+async def in_a_fresh_interpreter(contender: str, count: int, elapsed: bool = False) -> float:
+    code = f"from benchmarks.mapping import alone; print(alone({contender!r}, {count}, {elapsed}))"
     command = [sys.executable, "-W", "ignore", "-c", code]
     marked = {**os.environ, _MARK: f"{os.getpid()}.{next(_numbers)}"}
     marked.pop("PYTHONDONTWRITEBYTECODE", None)  # else what is not compiled yet is compiled by every measurement
@@ -258,10 +263,17 @@ def run(quick: bool) -> list[Row]:
         mine, plain, limited, *peers = costs
         goals: dict[str, Any] = {plain: None, limited: AtMost(2.5), **dict.fromkeys(peers, Below())}
         grown = {name: figures["MiB"] for name, figures in found.items()}
-        batches, singly, threads = (
-            asyncio.run(interleave({n: n for n in names}, partial(in_a_fresh_interpreter, count=many), rounds))
-            for names, many in ((BATCHES, 100_000), (ONE_BY_ONE, 5_000), (THREADS, count))
+        batches, singly, threads, worked = (
+            asyncio.run(interleave({n: n for n in names}, partial(in_a_fresh_interpreter, count=many, **how), rounds))
+            for names, many, how in (
+                (BATCHES, 100_000, {}),
+                (ONE_BY_ONE, 5_000, {}),
+                (THREADS, count, {}),
+                (WORKING, count // 5, {"elapsed": True}),
+            )
         )
+    both = f"both cores with {WORKERS} workers"
+    worked[both] = Figure((1e3 / WORKERS,) * rounds)
     mapped, *others = batches
     aims: dict[str, Any] = dict.fromkeys(others) | {
         "ProcessPoolExecutor, chunks of 64": AtMost(1.2),
@@ -273,6 +285,7 @@ def run(quick: bool) -> list[Row]:
         Row("1000000 coroutines, growth", "MiB", million[mine]["MiB"], goal=AtMost(5)),
         *compare("100000 calls in processes, an item", "us", batches, mapped, aims),
         *compare("one by one in processes, an item", "us", singly, *singly_goals()),
+        *compare("1 ms of work in processes, an item", "us", worked, *working_goals(both)),
         *compare(f"{count} calls in threads, an item", "us", threads, "calloff.map, in threads", thread_goals()),
     ]
 
@@ -280,6 +293,12 @@ def run(quick: bool) -> list[Row]:
 def singly_goals() -> tuple[str, dict[str, Any]]:
     ours, peer = ONE_BY_ONE
     return ours, {peer: None}
+
+
+def working_goals(both: str) -> tuple[str, dict[str, Any]]:
+    """At least 0.95 of what the cores can do is the items' own."""
+    ours, peer = WORKING
+    return ours, {both: AtMost(1 / 0.95), peer: None}
 
 
 def thread_goals() -> dict[str, Any]:
