@@ -2,6 +2,9 @@
 
 One task looks, again and again; whatever changes what is in sight (scrolling, a filter, another order) wakes it. So there
 is never more than one question under way, however long an answer takes, and the keys work meanwhile.
+
+An answer may come when the screen is being left: Textual takes its parts away one by one, and ends the tasks of the screen
+only then. Whoever waited for an answer therefore looks whether there still is a screen (`is_running`) before touching it.
 """
 
 import asyncio
@@ -139,12 +142,13 @@ class Top(App[None]):
     # --- looking
 
     async def _follow(self) -> None:
-        while True:
+        while self.is_running:
             self._wake.clear()
             try:
                 await self._look()
             except TROUBLE as error:
-                self._say(str(error))
+                if self.is_running:
+                    self._say(str(error))
             try:
                 await asyncio.wait_for(self._wake.wait(), None if self._paused else self._every)
             except TimeoutError:
@@ -157,6 +161,8 @@ class Top(App[None]):
         if asked.offset and asked.offset >= overview.total:  # the list has become shorter than where we are in it
             asked = self._question(max(0, overview.total - (asked.limit or 1)))
             overview = await self._client.list(asked)
+        if not self.is_running:
+            return
         if self._question(asked.offset) != asked:  # meanwhile something else is to be seen
             self._wake.set()
             return
@@ -193,9 +199,13 @@ class Top(App[None]):
         if self._detail is None or not pane.has_class("open"):
             return
         try:
-            pane.show(await self._client.show(self._detail))
+            detail = await self._client.show(self._detail)
         except TROUBLE as error:
-            pane.say(self._detail, str(error))
+            if self.is_running:
+                pane.say(self._detail, str(error))
+        else:
+            if self.is_running:
+                pane.show(detail)
 
     # --- what is told at the edges
 
@@ -226,6 +236,8 @@ class Top(App[None]):
 
     def _tell_verdicts(self, said: str = "", severity: Any = "information") -> None:
         """Show what became of the last cancels; what is new in a corner, too."""
+        if not self.is_running:
+            return
         shown = self._verdicts
         shown.update("\n".join(list(self._orders.told.values())[-4:]))
         shown.set_class(bool(self._orders.told), "open")
@@ -383,7 +395,7 @@ class Top(App[None]):
                 self._orders.judge(row, str(error), "warning")
             else:
                 found[row.id] = detail  # of one that stands for several, which itself has another name
-        if not found:
+        if not found or not self.is_running:
             return
         order = await self.push_screen_wait(Ask([detail.row for detail in found.values()], _children(found.values())))
         if order is not None:
