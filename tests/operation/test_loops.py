@@ -380,3 +380,32 @@ def test_what_is_left_of_a_closed_loop_harms_nobody_who_starts_something_else(ti
     assert operation.done()
     assert operation not in calloff.operations()
     assert "could not be ended" not in caplog.text
+
+
+@pytest.mark.parametrize("make", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_loop_that_was_stopped_still_ends_its_operations(make: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    loop = make()
+    cleaned: list[bool] = []
+
+    async def stops() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            loop.stop()
+            await asyncio.sleep(0)
+            loop.stop()
+            await asyncio.sleep(0.01)
+            cleaned.append(True)
+
+    async def main() -> tuple[Operation[Any], ...]:
+        ops = calloff.start(stops()), calloff.start(calloff.command("sleep", "60"))
+        await asyncio.sleep(0)
+        loop.stop()  # its turn ends with that of `main`, and the stop is still to come
+        return ops
+
+    ops = loop.run_until_complete(main())
+    loop.close()
+    assert loop.is_closed()
+    assert cleaned
+    assert all(op.cancelled() for op in ops)
+    assert loop not in hosts

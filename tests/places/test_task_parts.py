@@ -267,6 +267,34 @@ async def test_no_shield_is_passed() -> None:
         assert isinstance(await op.outcome(), Cancelled)
 
 
+async def in_a_task_group(work: Coroutine[Any, Any, Any]) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(work)
+
+
+@pytest.mark.parametrize("deeper", [False, True])
+async def test_what_a_shield_of_ours_holds_back_is_forced_and_told_of(deeper: bool) -> None:
+    def shielded(work: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
+        body = calloff.shield(work, timeout=None)
+        return in_a_task_group(body) if deeper else body
+
+    child = Child()
+    outcome, _ = await stopped(shielded(child.refuses()), grace=0.1)
+    assert child.ended
+    assert isinstance(outcome, Cancelled)
+    assert outcome.report.rung is Rung.FORCED
+
+    child = Child()
+    outcome, op = await stopped(shielded(child.outlives()), grace=0.1)
+    assert isinstance(outcome, Abandoned)
+    assert "outlives" in outcome.report.survivors[-1]
+    assert not child.ended
+    child.release.set()
+    while op in calloff.operations():
+        await asyncio.sleep(0)
+    assert child.ended
+
+
 async def test_a_sibling_that_nobody_has_cancelled_is_cancelled_with_the_body() -> None:
     """A gather ends with the first error and lets the others run on: not so when it is a stop that has ended it."""
     polite = Child()

@@ -20,7 +20,7 @@ import contextlib
 import logging
 import sys
 from asyncio import AbstractEventLoop
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from types import FrameType
 from typing import Any, Protocol
@@ -136,10 +136,21 @@ def _close(loop: AbstractEventLoop, live: dict[Any, None], close: Callable[[], N
             loop.close = former  # type: ignore[method-assign]  # on this instance
     try:
         if not loop.is_closed() and asyncio._get_running_loop() is None and _of(loop, live):
-            loop.run_until_complete(_end(loop, live))
+            _run(loop, _end(loop, live))
     finally:
         close()
         forget(loop, live)
+
+
+def _run(loop: AbstractEventLoop, last: Coroutine[Any, Any, None]) -> None:
+    """Run it to its end, however often the loop is stopped: by a `stop` from before, or by what clean-up code calls."""
+    task = loop.create_task(last)
+    while not task.done():
+        try:
+            loop.run_until_complete(task)
+        except RuntimeError:
+            if task.done() or loop.is_closed():
+                raise
 
 
 def _of(loop: AbstractEventLoop, live: dict[Any, None]) -> list[Hosted]:

@@ -56,7 +56,7 @@ async def shield(awaitable: Awaitable[T], timeout: float | None = 5.0) -> T:
         finally:
             await calloff.shield(connection.close(), timeout=5)
 
-    An operation that is forced to end ends its shields, too: the clean-up is then cancelled and not waited for.
+    An operation that is forced to end ends its shields, too: the clean-up is then forced, and is part of what is told.
     """
     try:
         seconds = limit(timeout, "timeout")

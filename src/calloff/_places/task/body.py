@@ -156,7 +156,7 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
                 self._cancel()
             self._raise(StopForced())
             return not obeying
-        parts = self._collect()
+        parts = self._collect(forced=True)
         refusing = self._refusing(parts)
         children = parts.tasks()
         if children:
@@ -253,11 +253,13 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
 
     # --- what it waits for
 
-    def _collect(self, look: Look | None = None) -> Parts:
+    def _collect(self, look: Look | None = None, *, forced: bool = False) -> Parts:
         """Find what the body waits for and what is part of it; a failure of the search must not keep the stop up."""
         parts = self._parts
         if parts is None:
             parts = self._parts = Parts(get_running_loop() if self.task is None else self.task.get_loop())
+        if forced:
+            parts.note_forced()
         try:
             parts.collect(look or look_at(self.coro, waiter_of(self.task), self._asked_with))
         except Exception:

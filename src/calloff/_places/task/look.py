@@ -42,16 +42,18 @@ class Look:
         waits: the tasks and calls in threads that it waits for by itself, and that have not ended.
         blocks: the tasks of groups whose blocks it is inside of; they end with the block.
         aborted: the tasks of groups that have cancelled theirs.
+        shielded: the task of a shield of ours that it waits in, which only force passes.
         handles: whether a frame of it is in an ``except`` or ``finally`` that the error has led to.
         greenlet: whether sync code in a greenlet is part of it, which is clean-up that can't always be told.
     """
 
-    __slots__ = ("_behind", "aborted", "blocks", "greenlet", "handles", "waits")
+    __slots__ = ("_behind", "aborted", "blocks", "greenlet", "handles", "shielded", "waits")
 
     def __init__(self) -> None:
         self.waits: list[Any] = []
         self.blocks: list[Any] = []
         self.aborted: list[Any] = []
+        self.shielded: list[Any] = []
         self.handles = False
         self.greenlet = False
         #: where what it waits for goes on, behind the frames that were looked at
@@ -120,6 +122,9 @@ def look_at(coro: object, waiter: object, error: BaseException | type[BaseExcept
             if found._behind is None:
                 found._behind = current
             if is_shield(frame):
+                work = fields(own_self(frame)).get("_work")
+                if is_a(work, TASKS) and not is_done(work):
+                    found.shielded.append(work)
                 break
             code = frame.f_code
             if code.co_name in GROUP_WAITS:

@@ -5,6 +5,8 @@ does not reach the children of a group, and force would only tear the body off f
 walking the stack of the body, are asked again and forced one by one, and the end is told when the last of them has ended.
 A call that runs in a thread of an executor can't be ended at all: it is waited for during the stop, and named afterwards.
 
+What a shield of ours holds back is part of it from force on: no asking goes through that, and force does.
+
 Only a child that was asked before is asked again: what a clean-up starts is nobody's refusal.
 """
 
@@ -48,6 +50,8 @@ class Parts:
         self._tasks: dict[Any, None] = {}
         self._calls: dict[int, Any] = {}
         self._asked: set[Any] = set()
+        #: whether what shields hold back is part of it, too
+        self._forced = False
         #: what the last collecting has seen of each task, and of the body's coroutine
         self._looks: dict[Any, Look] = {}
 
@@ -55,12 +59,12 @@ class Parts:
 
     def collect(self, look: Look) -> None:
         """Note what a look at the body has found, and look at the child tasks behind that: at each once."""
-        self._looks = {None: look}
+        self._looks = {None: self._through_shields(look)}
         ahead: list[Any] = self.tasks()
         ahead += [part for part in self._parts_of(look) if self._note(part)]
         while ahead and len(self._tasks) < _MOST:
             task = ahead.pop()
-            look = self._looks[task] = look_at(coro_of(task), waiter_of(task), asyncio.CancelledError)
+            look = self._look_anew(task)
             ahead += [part for part in self._parts_of(look) if self._note(part)]
 
     def _parts_of(self, look: Look) -> list[Any]:
@@ -71,8 +75,22 @@ class Parts:
         """Return what was seen of a child task."""
         look = self._looks.get(task)
         if look is None:  # there are too many of them
-            look = self._looks[task] = look_at(coro_of(task), waiter_of(task), asyncio.CancelledError)
+            look = self._look_anew(task)
         return look
+
+    def _look_anew(self, task: Any) -> Look:
+        look = look_at(coro_of(task), waiter_of(task), asyncio.CancelledError)
+        self._looks[task] = self._through_shields(look)
+        return look
+
+    def _through_shields(self, look: Look) -> Look:
+        if self._forced:
+            look.waits += look.shielded
+        return look
+
+    def note_forced(self) -> None:
+        """From now on what shields hold back is part of it."""
+        self._forced = True
 
     def _note(self, part: Any) -> bool:
         """Note a task or call; whether it is a task that was not known."""
