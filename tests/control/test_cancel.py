@@ -1,8 +1,10 @@
 """Calling off from outside: every operation gets one answer, and `/proc` agrees with it."""
 
 import asyncio
+import itertools
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +12,12 @@ from typing import Any
 
 import pytest
 from control.programs import Program, eventually, running
+from control.raw import Raw
 from places.process_table import below, gone, until
 
 import calloff
 from calloff.control import Client, NotFound, Query, Row, Stopped, expose
+from calloff.control._rows import Registry
 from calloff.control._verdict import verdict
 
 Run = Callable[..., Any]
@@ -139,6 +143,35 @@ async def test_a_dry_run_calls_nothing_off() -> None:
             await op.stop()
             (one,) = [one async for one in client.cancel(Query(ids=(op.id,)))]  # it has ended already
             assert one.outcome == "cancelled"
+
+
+async def test_one_of_very_many_is_heard_before_all_are_told(sockets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client takes a process that says nothing for 2 s for deaf, and lines of thousands may take longer."""
+    heard, made, row = threading.Event(), itertools.count(), Registry.row
+
+    def held_up(registry: Registry, each: Any, **options: Any) -> Row:
+        if next(made) == 250:
+            heard.wait(10)
+        return row(registry, each, **options)
+
+    monkeypatch.setattr(Registry, "row", held_up)
+    with expose():
+        operations = [calloff.start(waits()) for _ in range(300)]
+        with Raw(sockets) as raw:
+            raw.hear()
+            first = raw.ask(verb="cancel", query={"name": "waits"}, dry_run=True)
+            assert not heard.is_set()
+            assert (first["answer"], first["more"], first["last"]) == ("accepted", True, False)
+            heard.set()
+            second = raw.hear()
+            assert (second["answer"], second.get("more", False), second["last"]) == ("accepted", False, True)
+            assert len(first["rows"]) + len(second["rows"]) == 300
+        async with Client() as client:
+            met = [one.row.id async for one in client.cancel(Query(name="waits"), dry_run=True) if one.row]
+            assert sorted(met) == sorted(f"{os.getpid()}.{each.id}" for each in operations)
+            stopped = [one.row.id async for one in client.cancel(Query(ids=tuple(met))) if one.outcome == "cancelled"]
+            assert sorted(stopped) == sorted(met)
+    await asyncio.wait(operations)
 
 
 async def test_nothing_matches() -> None:

@@ -34,6 +34,8 @@ _logger = logging.getLogger("calloff")
 _PATTERN = 1000
 _IDS = 10_000
 _ROWS = 1 << 53
+#: how many operations a cancel tells of at a time: all of ten thousand take longer than a client waits for a word
+_PART = 200
 _SHORTEST = 0.05
 _LONGEST = 86400.0 * 365
 
@@ -173,7 +175,10 @@ class Cancelling:
         ids = frozenset(query.ids)  # exact ones: a prefix may fit another operation by now
         met = [each for each in self._registry.matching(query) if not ids or self._registry.id_of(each) in ids]
         last = self._request.dry_run or not met
-        self._connection.answer(Accepted(rows=tuple(self._registry.rows(met, where=True)), last=last))
+        for at in range(0, max(len(met), 1), _PART):
+            rows = tuple(self._registry.rows(met[at : at + _PART], where=True))
+            more = at + _PART < len(met)
+            self._connection.answer(Accepted(rows=rows, more=more, last=last and not more))
         if last:
             return None
         peer = self._connection.peer.words

@@ -23,6 +23,7 @@ async def call_off(
     """
     loop = asyncio.get_running_loop()
     open_ = {row.id: row for row in rows}
+    met: dict[str, Row] = {}
     missed: list[Row] = []
     accepted = False
     handle: int | None = None
@@ -33,8 +34,11 @@ async def call_off(
             async for answer in answers:
                 silence.reschedule(loop.time() + request.wait + PATIENCE)
                 if not accepted:
+                    part = expect(answer, Accepted)
+                    met.update((row.id, row) for row in part.rows)
+                    if part.more:
+                        continue
                     accepted = True
-                    met = {row.id: row for row in expect(answer, Accepted).rows}
                     missed = [row for row in open_.values() if row.id not in met]
                     open_ = {} if request.dry_run else met
                     for row in met.values() if request.dry_run else ():
