@@ -257,8 +257,8 @@ ONCE = (
 )
 #: of those, what is run on each all the same, to see that it works at all
 SMOKE = ("tests/cli/test_main.py", "tests/control/test_processes.py", "tests/testing/test_sweep.py")
-#: where the tests run on every kind of event loop; elsewhere on the one of asyncio alone
-EVERY_LOOP = ("3.11", "3.13", PYTHONS[-1])
+#: on the main Python each test runs on every kind of event loop; on the others on one kind, another one on each Python
+IN_TURN = {"CALLOFF_TEST_LOOPS": os.environ.get("CALLOFF_TEST_LOOPS", "turns")}
 #: what needs the parts of others: on one Python, in an environment of its own
 BORDERS, BORDERS_ON = "tests/borders", "3.13"
 #: agents in processes and behind an sshd: what they run on is tested everywhere, so they are on that one, too
@@ -285,7 +285,7 @@ def tests_on(version: str, counts: Counts) -> str:
     python = BIN / "python" if version == THIS else ENVIRONMENTS / version / "bin" / "python"
     left_out = [BORDERS, CLUSTER, *(COVERED if version == THIS else _without_smoke(ONCE))]
     rest = [f"--ignore={path}" for path in left_out]
-    loops = {} if version in EVERY_LOOP else {"CALLOFF_TEST_LOOPS": "asyncio"}
+    loops = {} if version == THIS else IN_TURN
     at_once = pytest((python,), version, [*SIDE_BY_SIDE, "-m", "not alone", *rest], counts, loops)
     alone = pytest((python,), f"{version}-alone", ["-m", "alone", *rest], counts, loops)
     return f"{at_once}; alone: {alone}"
@@ -494,6 +494,9 @@ def jobs(counts: Counts) -> dict[str, list[Step]]:
 
 
 def main() -> int:
+    os.environ.pop(
+        "PYTHONDONTWRITEBYTECODE", None
+    )  # each of thousands of interpreters would compile all that it imports
     usage = "scripts/test [--fast | JOB | PYTEST_ARGS...]"
     parser = argparse.ArgumentParser(prog="scripts/test", usage=usage, description=__doc__, allow_abbrev=False)
     parser.add_argument("--fast", action="store_true", help="lint, types and tests on one Python")

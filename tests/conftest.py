@@ -2,11 +2,13 @@
 
 import asyncio
 import functools
+import gc
 import inspect
 import os
 import signal
 import sys
 import threading
+import zlib
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
@@ -37,7 +39,10 @@ for number, usual in (
         signal.signal(number, usual)
 
 KINDS = ["asyncio"] + (["uvloop"] if uvloop else []) + (["eager"] if sys.version_info >= (3, 12) else [])
-if chosen := os.environ.get("CALLOFF_TEST_LOOPS"):
+chosen = os.environ.get("CALLOFF_TEST_LOOPS", "")
+#: whether each test has its turn on one kind only: another one on the next Python
+IN_TURN = chosen == "turns"
+if chosen and not IN_TURN:
     KINDS = [kind for kind in KINDS if kind in chosen.split(",")]
 
 
@@ -76,6 +81,31 @@ def arun(loop_kind: str) -> Callable[..., Any]:
             return runner.run(bounded())
 
     return run
+
+
+def has_its_turn(item: pytest.Item) -> bool:
+    """Whether a test of one kind of loop is run on this Python, of those that differ in the kind alone one is."""
+    case = getattr(item, "callspec", None)
+    if case is None or case.params.get("loop_kind") not in KINDS:
+        return True
+    others = sorted((name, index) for name, index in case.indices.items() if name != "loop_kind")
+    name = f"{item.location[0]} {item.getparent(pytest.Class)} {getattr(item, 'originalname', '')} {others}"
+    turn = (zlib.crc32(name.encode()) + sys.version_info.minor) % len(KINDS)
+    return KINDS[turn] == case.params["loop_kind"]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if IN_TURN:
+        others = [item for item in items if not has_its_turn(item)]
+        config.hook.pytest_deselected(items=others)
+        gone = set(others)
+        items[:] = [item for item in items if item not in gone]
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests are many objects, which no collection of garbage need look at again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
