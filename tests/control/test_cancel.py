@@ -164,7 +164,7 @@ async def test_one_of_very_many_is_heard_before_all_are_told(sockets: Path, monk
             assert (first["answer"], first["more"], first["last"]) == ("accepted", True, False)
             heard.set()
             second = raw.hear()
-            assert (second["answer"], second.get("more", False), second["last"]) == ("accepted", False, True)
+            assert (second["answer"], second.get("more", False), second.get("last", True)) == ("accepted", False, True)
             assert len(first["rows"]) + len(second["rows"]) == 300
         async with Client() as client:
             met = [one.row.id async for one in client.cancel(Query(name="waits"), dry_run=True) if one.row]
