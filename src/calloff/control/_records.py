@@ -211,7 +211,7 @@ class Details(Answer, frozen=True, tag="details"):
 
 
 class Accepted(Answer, frozen=True, tag="accepted"):
-    """The operations that a cancel meets, as many at a time as take no while; with ``dry_run`` the last is the last line."""
+    """The operations that a cancel meets, some at a time; with ``dry_run`` the last of these is the last line."""
 
     rows: tuple[Row, ...] = ()
     more: bool = False  # others follow in a next one
