@@ -22,7 +22,7 @@ BASE = Path(
     os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "calloff-suites"
 )  # apart: these have roots of their own
 UV = os.environ.get("UV", "uv")
-PLAIN_LIMIT, SWEPT_LIMIT = 900, 1800
+PLAIN_LIMIT, SWEPT_LIMIT = 300, 900
 
 
 class Suite(NamedTuple):
@@ -121,12 +121,12 @@ def _set_up(name: str, python: str) -> None:
         _download(name, python)
     stamp = BASE / "envs" / name / "ready"
     wanted = f"{suite.version} {suite.needs} {python}"
-    if stamp.exists() and stamp.read_text() == wanted:
-        return
-    _do(UV, "venv", "-q", "--clear", "--python", python, str(BASE / "envs" / name))
     options = ["pip", "install", "-q", "--python", str(_python(name))]
-    _do(UV, *options, "-e", str(folder), "-e", str(ROOT), "pytest", *suite.needs.split())
-    stamp.write_text(wanted)
+    if not stamp.exists() or stamp.read_text() != wanted:
+        _do(UV, "venv", "-q", "--clear", "--python", python, str(BASE / "envs" / name))
+        _do(UV, *options, "-e", str(folder), "-e", str(ROOT), "pytest", *suite.needs.split())
+        stamp.write_text(wanted)
+    _do(UV, *options, "--no-deps", "-e", str(ROOT))  # the environment may be that of another working tree
 
 
 def _download(name: str, python: str) -> None:
