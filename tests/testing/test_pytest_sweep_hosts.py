@@ -434,6 +434,77 @@ def test_a_test_that_makes_its_own_world_repeats_the_call_that_was_called_off(tm
     assert "test_what_may_be_closed_afterwards: SAFE" in text
 
 
+CALLED_AGAIN = """
+import asyncio
+import calloff.testing._sweep.trial
+
+calloff.testing._sweep.trial._LEAST = 0.2
+
+class Door:
+    closed = False
+
+    async def close(self):
+        if not self.closed:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0.5)
+            self.closed = True
+
+class Made:
+    made = None
+
+    def __init__(self, making):
+        self.making = making
+
+    async def get(self):
+        if self.made is None:
+            self.made = await self.making
+        return self.made
+
+async def make():
+    await asyncio.sleep(0)
+    return 1
+
+async def test_what_takes_long_only_once():
+    await Door().close()
+
+async def test_what_is_made_only_once():
+    await Made(make()).get()
+"""
+
+
+def test_a_call_that_is_repeated_has_the_time_it_took_and_what_can_be_awaited_once_is_no_fault(tmp_path: Path) -> None:
+    write(tmp_path, CALLED_AGAIN)
+    text = run_pytest(tmp_path, "--cancel-sweep", "--cancel-sweep-phases=early").stdout
+    assert "2 passed" in text, text
+    assert "again with the same" not in text
+
+
+FILES = """
+import asyncio
+import os
+
+def opened():
+    return len(os.listdir("/proc/self/fd"))
+
+def test_before():
+    opened.before = opened()
+
+async def test_one(): await asyncio.sleep(0)
+async def test_two(): await asyncio.sleep(0)
+async def test_three(): await asyncio.sleep(0)
+
+def test_afterwards():
+    assert opened() == opened.before
+"""
+
+
+def test_a_sweep_keeps_nothing_open_in_the_process_of_the_tests(tmp_path: Path) -> None:
+    write(tmp_path, FILES)
+    text = run_pytest(tmp_path, "--cancel-sweep", "--cancel-sweep-phases=early").stdout
+    assert "5 passed" in text, text
+    assert "3 tests, 3 await points" in text
+
+
 OF_A_FIXTURE = f"""
 import pytest
 {OWN_WORLD.partition("async def test_in_its_own_world")[0]}

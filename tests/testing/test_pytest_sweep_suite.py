@@ -87,6 +87,14 @@ def test_an_await_is_swept_once_unless_every_test_is_wanted(project: Path) -> No
     assert "UNSAFE slots.py:10 in use: await asyncio.sleep(0.001)\n  locks (early, late); 2 tests, 1 await" in text
 
 
+def test_where_a_test_waits_for_its_own_it_is_called_off_for_what_the_project_has_open_around(project: Path) -> None:
+    name = "test_that_leaves_its_own"
+    text = run_pytest(project, "--cancel-sweep", "-k", name).stdout
+    assert "tasks (early); 1 test, 1 await" in text, text
+    text = run_pytest(project, "--cancel-sweep", "--cancel-sweep-fault=tests", "-k", name).stdout
+    assert "tasks (early, late); 1 test, 1 await" in text, text
+
+
 @pytest.mark.parametrize(("fault", "outcome"), [("tests", "2 failed, 1 passed"), ("all", "2 failed, 1 passed")])
 def test_whose_faults_fail_is_a_setting(project: Path, fault: str, outcome: str) -> None:
     with (project / "pytest.ini").open("a") as ini:

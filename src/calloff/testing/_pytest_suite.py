@@ -89,12 +89,23 @@ class Suite:
             self._claims = Claims(self.owners.of, worker.get("testrunuid", ""))
         return self._claims
 
+    def concerns(self, plan: Plan) -> bool:
+        """Whether a cancel may show a fault that counts.
+
+        A test that waits at a line of its own, with nothing of the project below, is called off there while it waits:
+        the project may have something open around it. To throw the result of that wait away, or to keep a task of the
+        test from its first step, shows only what the test does with its own.
+        """
+        if self.changed is not None and not self.changed.meets(plan.point.stack):
+            return False
+        if plan.phase not in ("late", "before") or "tests" in self.failing or not self.owners.has_project:
+            return True
+        return any(self.owners.of(step.file) == "project" for step in plan.point.stack)
+
     def wants(self, plan: Plan, test: str, *, take: bool) -> bool:
         """Whether a cancel is to be tried here; with `take`, it is claimed."""
         if self.config.getoption("--cancel-sweep-replay") is not None:
             return True
-        if self.changed is not None and not self.changed.meets(plan.point.stack):
-            return False
         if not self.owners.has_project or self.config.getoption("--cancel-sweep-every-test"):
             return True
         return self.claims.take(plan, test) if take else self.claims.is_free(plan, test)

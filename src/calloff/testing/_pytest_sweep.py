@@ -201,6 +201,7 @@ def _swept(item: pytest.Item, options: dict[str, Any], took: float, changed: lis
         phases=phases,
         max_runs=None if max_runs is None else int(max_runs),
         wants=functools.partial(suite_of(config).wants, test=item.nodeid),
+        concerns=suite_of(config).concerns,
         known=known,
         replay=replay,
         target=item.nodeid,

@@ -52,6 +52,7 @@ class Sweeping:
         journal: Journal | None = None,
         progress: Callable[[int, int], None] | None = None,
         wants: "Wants | None" = None,
+        concerns: Callable[[Plan], bool] | None = None,
     ) -> None:
         if isinstance(phases, str):
             phases = (phases,)
@@ -70,6 +71,7 @@ class Sweeping:
         self.journal = journal if replay is None else None
         self.progress = progress
         self.wants = wants
+        self.concerns = concerns
         self.elsewhere = 0
         self.lost = False
         self.attempts = Attempts(case, late="early" in phases)
@@ -98,8 +100,7 @@ class Sweeping:
         usual = await self._usual(places[0])
         if isinstance(usual, str):
             return self._report(error=usual)
-        start = None if self.case.how == "deadline" else self._start()  # there, the deadline is set in the first step
-        plans = plans_for(self.seen, start, self.phases, self.case.children)
+        plans = self._plans(self.seen)
         if self.replay is not None:
             return await self._again(places[0], plans, usual)
         if self.journal is not None:
@@ -170,10 +171,22 @@ class Sweeping:
         """Whether there is nothing to try here: then one run without a cancel is enough."""
         if self.wants is None:
             return False
-        plans = plans_for(found.seen, self._start(), self.phases, self.case.children)
-        return not any(self.wants(plan, take=False) for plan in plans)
+        return not any(self.wants(plan, take=False) for plan in self._plans(found.seen))
 
-    def _start(self) -> Point:
+    def _plans(self, seen: Sequence[Seen]) -> list[Plan]:
+        """All cancels that may show something."""
+        plans = plans_for(seen, self._start(), self.phases, self.case.children)
+        if self.concerns is None or self.replay is not None:
+            return plans
+        return [plan for plan in plans if self.concerns(plan)]
+
+    def _start(self) -> Point | None:
+        """Where it begins; ``None`` where a cancel before that shows nothing.
+
+        A test makes its own world: before its first step there is none. A deadline is set in the first step.
+        """
+        if self.case.calls or self.case.how == "deadline":
+            return None
         target: Any = inspect.unwrap(self.case.fn)
         target = target.func if isinstance(target, partial) else target
         code = getattr(target, "__code__", None) or getattr(type(target).__call__, "__code__", None)

@@ -286,7 +286,10 @@ class Trial:
             took, value = usual.agains.get(plan.again, (0.0, ""))
         del call
         course.over = True
-        limit = self.far or min(self.case.longest, max(1.0, 10 * took))  # it may be the first to warm up
+        # it may be the first to warm up, and what was done already when it was tried may now be left to do
+        limit = self.far or min(
+            self.case.longest, max(_LEAST, 10 * took, 2 * (result if usual is None else usual).took)
+        )
         second = await run_again(make, limit, self.quiet.run_out, 1 if plan is not None and plan.again else 2)
         result.restart, result.restart_took, result.restart_value = second.ending, second.took, second.value
         if plan is None:
@@ -349,5 +352,7 @@ _LOOK_EVERY = 0.1
 #: seconds that a busy machine may add to a limit
 _STALL = 5.0
 _IGNORED = 0.5
+#: seconds that the second run has at least
+_LEAST = 1.0
 #: a clock that is so many seconds off is not the real one: on it, limits are so many seconds
 _OFF, _FAR = 5.0, 1e6

@@ -24,14 +24,15 @@ class Undo:
     """The log of what was changed.
 
     Args:
+        home: the folder for the copies; it is made when there is one.
         folders: below these, files are protected.
         but: ... but not below these.
     """
 
-    def __init__(self, folders: Iterable[str], but: Iterable[str] = ()) -> None:
+    def __init__(self, home: str, folders: Iterable[str], but: Iterable[str] = ()) -> None:
         self._folders = tuple(os.path.realpath(folder) + os.sep for folder in folders)
         self._but = tuple(os.path.realpath(folder) + os.sep for folder in but)
-        self._home = tempfile.mkdtemp(prefix="calloff-sweep-")
+        self._home = home
         self._log = os.path.join(self._home, "log")
         self._seen: set[str] = set()
         self._busy = False
@@ -55,10 +56,6 @@ class Undo:
         for name in os.listdir(self._home):
             os.remove(os.path.join(self._home, name))
         return changed
-
-    def close(self) -> None:
-        """Remove the copies."""
-        shutil.rmtree(self._home, ignore_errors=True)
 
     @staticmethod
     def _put_back(path: str, copy: str | None) -> bool:
@@ -98,6 +95,7 @@ class Undo:
         if any(part in _CACHES for part in path.split(os.sep)):
             return
         self._seen.add(path)
+        os.makedirs(self._home, exist_ok=True)
         copy: str | None = None
         if os.path.isfile(path):
             copy = os.path.join(self._home, f"{os.getpid()}-{len(self._seen)}")
@@ -116,8 +114,9 @@ class Tree:
     """
 
     def __init__(self, folders: Iterable[str], but: Iterable[str] = ()) -> None:
-        self._plain, self._called_off = Undo(folders, but), Undo(folders, but)
-        self._changed = tempfile.mkstemp(prefix="calloff-sweep-")[1]
+        self._home = tempfile.mkdtemp(prefix="calloff-sweep-")
+        plain, called_off, self._changed = (os.path.join(self._home, name) for name in ("plain", "off", "changed"))
+        self._plain, self._called_off = Undo(plain, folders, but), Undo(called_off, folders, but)
 
     def before(self, order: Any) -> None:
         """In the process of a run, before it begins."""
@@ -132,11 +131,10 @@ class Tree:
 
     def close(self) -> list[str]:
         """Take the rest back; the names of all that had changed."""
-        with open(self._changed, encoding="utf-8") as file:
-            changed = {*file.read().splitlines(), *self._plain.take_back()}
-        for undo in (self._plain, self._called_off):
-            undo.close()
-        os.remove(self._changed)
+        changed = set(self._plain.take_back())
+        with contextlib.suppress(FileNotFoundError), open(self._changed, encoding="utf-8") as file:
+            changed.update(file.read().splitlines())
+        shutil.rmtree(self._home, ignore_errors=True)
         return sorted(changed)
 
 
