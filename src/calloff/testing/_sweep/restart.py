@@ -14,7 +14,8 @@ __all__ = ["Second", "run_again", "waits_at"]
 _PACKAGE = __file__.rpartition("testing")[0]
 #: what is over, or was made for one use
 _OVER = re.compile(
-    r"clos(ed|ing)|disconnect|not connected|shut ?down|no longer|(more|only) (than )?once|consumed|exhausted|already awaited",
+    r"clos(ed|ing)|disconnect|not connected|shut ?down|no longer"
+    r"|(more|only) (than )?once|consumed|exhausted|already awaited",
     re.IGNORECASE,
 )
 
