@@ -3,6 +3,7 @@
 import asyncio
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import pytest
 from calloff.testing import SweepReport, sweep
 from calloff.testing._sweep import sweeping
 from calloff.testing._sweep.case import Result
+from calloff.testing._sweep.clock import Clock
 from calloff.testing._sweep.points import whose
+from calloff.testing._sweep.settling import Leftovers
 
 
 def swept(fn: Any, **options: Any) -> SweepReport:
@@ -69,6 +72,46 @@ def test_what_can_not_be_run_twice_is_told() -> None:
     assert "not tried: restart: it can't be run twice" in str(report)
     assert str(report).splitlines()[-1].startswith("SAFE: 1 await point, 5 runs, 0 unsafe, restart not tried in")
     assert report.seconds < 60  # the limit of a second run is made of the first one's time, not 5 s
+
+
+# --- a world whose set-up has timed something
+
+
+def test_no_time_of_the_world_passes_while_the_sweep_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    look, passed = Leftovers._look_again, []
+
+    def slowly(self: Leftovers, course: Any) -> bool:
+        loop = asyncio.get_running_loop()
+        before = loop.time()
+        time.sleep(0.01)
+        passed.append(loop.time() - before)
+        return look(self, course)
+
+    async def turn() -> None:
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(Leftovers, "_look_again", slowly)
+    assert swept(turn, isolate=False).verdict == "SAFE"
+    assert set(passed) == {0.0}
+
+
+def test_a_clock_that_was_stopped_goes_on_where_it_was() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        clock, rung = Clock(loop), asyncio.Event()
+        began = loop.time()
+        clock.stop()
+        loop.call_at(began + 0.02, rung.set)
+        time.sleep(0.05)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not rung.is_set()
+        clock.go_on()
+        await rung.wait()
+        clock.end()
+        assert loop.time() - began >= 0.05
+
+    asyncio.run(main())
 
 
 # --- a reply that comes too late

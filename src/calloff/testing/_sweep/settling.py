@@ -10,6 +10,7 @@ import gc
 import threading
 import weakref
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from .case import Result
@@ -47,8 +48,8 @@ class Leftovers:
         """Note what is there before the function runs."""
         self.snapshot = Snapshot(loop, self._oracles)
 
-    async def settle(self, course: Course) -> None:
-        """Let what is on its way out go, and note what stays."""
+    async def settle(self, course: Course, wait: Callable[[], None]) -> None:
+        """Let what is on its way out go, and note what stays; `wait` is called when that takes time."""
         loop = asyncio.get_running_loop()
         await asyncio.sleep(0)
         threads = len(threading.enumerate()) > len(self.snapshot.threads)
@@ -59,6 +60,8 @@ class Leftovers:
         turns = 0
         while self._look_again(course) and (turns < _TURNS or self._is_on_its_way(loop.time() - began)):
             turns += 1
+            if turns == _TURNS:
+                wait()
             await asyncio.sleep(0 if turns < _TURNS else 0.004)
         if turns or threads:
             await asyncio.sleep(0)

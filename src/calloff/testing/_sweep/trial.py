@@ -14,6 +14,7 @@ from typing import Any, cast
 from .beside import Beside, current_beside
 from .blocked import within
 from .case import Case, Result
+from .clock import Clock
 from .driver import Course, Driver, current_course
 from .ending import Ending
 from .factory import awaited, factory_like
@@ -44,6 +45,7 @@ class Trial:
         self.far = 0.0 if abs(self.loop.time() - time.monotonic()) < _OFF else _FAR
         self.course = Course(plan, self._cancel, calls=case.calls)
         self.quiet = Quiet(self.loop)
+        self.clock = Clock(self.loop)
         self.ledger = Ledger()
         self.course.ledger = self.ledger
         self.others: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
@@ -90,6 +92,7 @@ class Trial:
                 yield
         finally:
             self.quiet.end()
+            self.clock.end()
             self.loop.set_task_factory(previous)
 
     def _is_waited_for(self) -> bool:
@@ -101,9 +104,11 @@ class Trial:
     async def body(self, make: Callable[[], Awaitable[Any]]) -> None:
         """Run the function that `make` calls, and look at the world when it has ended."""
         result, case = self.result, self.case
+        self.clock.stop()
         self.leftovers.look(self.loop)
         began = self.loop.time()
         task = self._start(make)
+        self.clock.go_on()
         bystander: asyncio.Task[Any] | None = None
         if case.bystander is not None:
             context = contextvars.copy_context()
@@ -120,6 +125,7 @@ class Trial:
         if bystander is not None:
             await self._see_bystander(bystander, began)
             del bystander
+        self.clock.stop()
         if self.plan is None or not (self.plan.is_for_restart or self.plan.phase == "after"):
             await self._settle()
 
@@ -226,7 +232,7 @@ class Trial:
 
     async def _settle(self) -> None:
         """Let what is on its way out go, and note what stays."""
-        await self.leftovers.settle(self.course)
+        await self.leftovers.settle(self.course, self.clock.go_on)
         self.result.given = self.leftovers.snapshot.given()
         self.result.given_first = self.result.given_kept = self.leftovers.kept
         self.result.balances = self.ledger.balances()
@@ -245,6 +251,8 @@ class Trial:
 
     async def see_check(self) -> None:
         """Ask the user's own check, if any."""
+        if self.case.check is not None:
+            self.clock.go_on()
         try:
             async with asyncio.timeout(self.case.timeout):
                 verdict = True if self.case.check is None else await self.case.check(*self.args)
@@ -276,6 +284,7 @@ class Trial:
         """Does it work again, in the same world? It, or the call within it that was called off."""
         usual, result, plan, course = self.usual, self.result, self.plan, self.course
         call, course.call = course.call, None
+        self.clock.go_on()
         if not self.may_restart:
             return
         took, value = (result.took, "") if usual is None else (max(usual.took, usual.restart_took), usual.value)
