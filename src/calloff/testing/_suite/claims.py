@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from .._sweep.driver import STARTS
 from .._sweep.plan import Plan
 from .._sweep.points import Point, Step
 
@@ -58,12 +59,16 @@ class Claims:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
     def _way(self, point: Point, test: str) -> list[str]:
-        """The stack without the tests; of a point in a test alone, the test's own, whatever its parameters."""
+        """The stack without the tests; of a point in a test alone, the test's own, whatever its parameters.
+
+        Of the task it matters only that it is one: the project may run a coroutine of each test.
+        """
         steps = [step for step in point.stack if self._owner_of(step.file) in ("project", "library")]
         if not any(self._owner_of(step.file) == "project" for step in steps):
             steps = list(point.stack)
             return [test.partition("[")[0], point.owner, *map(_text, steps)]
-        return [point.owner, *map(_text, steps)]
+        task = f"task {point.owner.endswith(STARTS)}" if point.owner else ""
+        return [task, *map(_text, steps)]
 
 
 def _text(step: Step) -> str:

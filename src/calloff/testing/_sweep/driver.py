@@ -30,12 +30,14 @@ from .keepers import keepers_of
 from .plan import Plan, Seen
 from .points import Point, Stack, Step, is_handling, is_python, running_stack, stack_of
 
-__all__ = ["Course", "Driver", "current_course"]
+__all__ = ["STARTS", "Course", "Driver", "current_course"]
 
 #: the course to which the running code belongs: that of the swept function, inherited by all that it starts
 current_course: "contextvars.ContextVar[Course | None]" = contextvars.ContextVar("calloff_sweep", default=None)
 
 _HELD_TURNS = 12
+#: behind the name of a task whose start is meant
+STARTS = " (start)"
 
 
 class Course:
@@ -87,7 +89,7 @@ class Course:
 
     def born(self, driver: "Driver", stack: Stack) -> None:
         """The function started a task."""
-        point = self._count(self._counts, driver.owner + " (start)", stack)
+        point = self._count(self._counts, driver.owner + STARTS, stack)
         plan = self.plan
         if plan is None:
             self._note(Seen(point, True, False))

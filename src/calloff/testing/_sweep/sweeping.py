@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from .attempts import ATTEMPTS, HANGS, Attempts
 from .case import Case, Result
+from .driver import STARTS
 from .isolate import Died, Lost
 from .journal import Journal
 from .places import Place
@@ -282,7 +283,7 @@ class Sweeping:
 
     def _add(self, plan: Plan, verdict: str, fault: Step, violations: tuple[Violation, ...], stack: Stack) -> None:
         own = pythons_own(stack, frozenset(item.oracle for item in violations)) if verdict == "UNSAFE" else None
-        owner = plan.shown.owner.removesuffix(" (start)")
+        owner = plan.shown.owner.removesuffix(STARTS)
         step, why = (fault, "") if own is None else (own[0], own[1].label)
         self.findings[plan.id] = Finding(plan.id, plan.phase, verdict, stack, step, violations, owner, python=why)
 
