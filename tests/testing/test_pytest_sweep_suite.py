@@ -95,6 +95,30 @@ def test_where_a_test_waits_for_its_own_it_is_called_off_for_what_the_project_ha
     assert "tasks (early, late); 1 test, 1 await" in text, text
 
 
+def test_what_is_garbage_is_held_against_who_opened_it(project: Path) -> None:
+    (project / "slots.py").write_text(
+        "import asyncio\n\nasync def both(*works):\n    return await asyncio.gather(*works)\n"
+    )
+    (project / "tests" / "test_slots.py").write_text(
+        """
+import asyncio
+import socket
+import slots
+
+async def test_that_has_sockets():
+    mine = socket.socket()
+    await slots.both(asyncio.sleep(0.001), asyncio.sleep(0.001))
+    mine.close()
+"""
+    )
+    text = run_pytest(project, "--cancel-sweep").stdout
+    assert "1 passed" in text, text
+    assert "faults of tests: what a test leaves" in text
+    assert "files: left for the garbage collector to close: unclosed <socket.socket" in text
+    row = next(line.split() for line in text.splitlines() if line.startswith("slots.py "))
+    assert row[1:6] == ["1", "1", "0", "0", "0"]  # nothing is known of it
+
+
 @pytest.mark.parametrize(("fault", "outcome"), [("tests", "2 failed, 1 passed"), ("all", "2 failed, 1 passed")])
 def test_whose_faults_fail_is_a_setting(project: Path, fault: str, outcome: str) -> None:
     with (project / "pytest.ini").open("a") as ini:

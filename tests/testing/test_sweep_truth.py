@@ -14,6 +14,7 @@ from calloff.testing import SweepReport, sweep
 from calloff.testing._sweep import sweeping
 from calloff.testing._sweep.case import Result
 from calloff.testing._sweep.clock import Clock
+from calloff.testing._sweep.noise import heard
 from calloff.testing._sweep.points import whose
 from calloff.testing._sweep.settling import Leftovers
 
@@ -72,6 +73,20 @@ def test_what_can_not_be_run_twice_is_told() -> None:
     assert "not tried: restart: it can't be run twice" in str(report)
     assert str(report).splitlines()[-1].startswith("SAFE: 1 await point, 5 runs, 0 unsafe, restart not tried in")
     assert report.seconds < 60  # the limit of a second run is made of the first one's time, not 5 s
+
+
+# --- what the sweep itself has done
+
+
+def test_what_a_coroutine_says_that_the_sweep_gave_up_is_no_complaint() -> None:
+    async def main() -> list[str]:
+        loop = asyncio.get_running_loop()
+        with heard(loop) as complaints:
+            for error in (GeneratorExit(), ValueError()):
+                loop.call_exception_handler({"message": "Future exception was never retrieved", "exception": error})
+        return [item.text for item in complaints]
+
+    assert asyncio.run(main()) == ["Future exception was never retrieved: ValueError()"]
 
 
 # --- a world whose set-up has timed something

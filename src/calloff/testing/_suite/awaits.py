@@ -31,6 +31,8 @@ def states_of(report: SweepReport, owners: Owners) -> list[tuple[str, int, str]]
                     note(step.file, step.line, state)
     for finding in report.findings:
         own = [step for step in finding.stack if owners.of(step.file) == "project"]
+        if finding.verdict == "UNSAFE" and owners.of(finding.at_fault.file) != "project":
+            continue  # what a test leaves, or Python: it says nothing of the project
         if own and finding.verdict in ("UNSAFE", "UNRESOLVED"):
             note(own[-1].file, own[-1].line, finding.verdict.lower())
     return [(file, line, state) for (file, line), state in found.items()]

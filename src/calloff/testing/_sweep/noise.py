@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from .driver import Driver, current_course
+from .opened import unclosed_at
 from .points import Stack, Step, is_ours, stack_of_error
 
 __all__ = ["Complaint", "heard"]
@@ -103,7 +104,8 @@ def _from_warning(complaints: list[Complaint], message: Warning | str) -> None:
     text = str(message)
     if isinstance(message, ResourceWarning):
         if text.startswith("unclosed"):
-            complaints.append(Complaint("files", f"left for the garbage collector to close: {_plain(text)}"))
+            said = f"left for the garbage collector to close: {_plain(text)}"
+            complaints.append(Complaint("files", said, unclosed_at(text)))
     elif isinstance(message, RuntimeWarning) and "never awaited" in text:
         complaints.append(Complaint("unawaited", text.partition("\n")[0], _created_at(text)))
 
@@ -117,6 +119,8 @@ def _created_at(text: str) -> Stack:
 def _from_loop(complaints: list[Complaint], context: dict[str, Any]) -> None:
     error = context.get("exception")
     text = str(context.get("message", ""))
+    if isinstance(error, GeneratorExit):
+        return  # it was given up, by the sweep
     if isinstance(error, asyncio.CancelledError) or "was destroyed but it is pending" in text:
         return  # the first is asyncio's own noise, the second is told of as a task
     if "open stream object is being garbage collected" in text:
