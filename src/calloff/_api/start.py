@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import os
+import sys
 from asyncio import AbstractEventLoop, _get_running_loop
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
@@ -164,7 +165,16 @@ def _expose(loop: AbstractEventLoop) -> Callable[[], object] | None:
     return partial(shown.__exit__, None, None, None)
 
 
-greeters.append(_expose)
+def _hear(loop: AbstractEventLoop) -> Callable[[], object] | None:
+    """Have the stop button of a notebook heard at once."""
+    if "ipykernel.kernelapp" not in sys.modules:
+        return None
+    from .notebook import hear_stop_button
+
+    return hear_stop_button(loop)
+
+
+greeters += [_expose, _hear]
 
 
 if os.environ.get("CALLOFF_PSTREE") == "1":
