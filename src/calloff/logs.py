@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 from ._operation.observers import Observer, ignore, listen
 from ._operation.operation import current_operation
 from ._operation.snapshot import facts_of
+from ._words.durations_text import spoken
 from ._words.frame import at_line
 from ._words.reason import LIMITS
-from ._words.report import Rung, StopReport, refused
+from ._words.report import Rung, StopReport, how
 from ._words.state import State
 
 if TYPE_CHECKING:
@@ -75,6 +76,10 @@ def log_endings(
     endings = Endings(logging.getLogger(logger) if isinstance(logger, str) else logger, {**LEVELS, **(levels or {})})
     listen(endings)
     return endings
+
+
+#: what became of a body that did not obey its stop
+_OWN_ENDS = {State.COMPLETED: "came to its own end all the same,", State.FAILED: "raised that"}
 
 
 class WithOperation(logging.Filter):
@@ -156,30 +161,20 @@ def _fields(operation: "Operation[Any]") -> dict[str, Any]:
 
 def _text(operation: "Operation[Any]", fields: dict[str, Any]) -> str:
     report = operation.report
-    parts = [f"{operation.ref} {fields['outcome']} after {_seconds(operation.elapsed)}"]
+    parts = [f"{operation.ref} {fields['outcome']} after {spoken(operation.elapsed)}"]
     if fields["error"]:
         parts.append(fields["error"])
     if report is not None:
-        parts += _told(report)
+        parts += _told(report, _OWN_ENDS.get(operation.state, ""))
         if fields["where"]:
             parts.append(f"{'stuck at' if report.rung is Rung.ABANDONED else 'was at'} {fields['where']}")
     return "; ".join(parts)
 
 
-def _told(report: StopReport) -> list[str]:
-    parts = [str(report.reason)]
-    if not report.started:
-        parts.append("before it began")
-    elif report.rung is not Rung.ABANDONED:
-        parts.append(f"{report.rung} {_seconds(report.seconds)} after the request")
-    if report.refusals:
-        parts.append(refused(report.refusals).removeprefix(", "))
+def _told(report: StopReport, own_end: str) -> list[str]:
+    parts = [str(report.reason), how(report, own_end)]
     if report.survivors:
         parts.append(f"survivors: {', '.join(report.survivors)}")
     if report.helped:
         parts.append(f"helped by {', '.join(report.helped)}")
     return parts
-
-
-def _seconds(duration: float) -> str:
-    return f"{duration:.3g} s" if duration >= 1 else f"{duration * 1000:.3g} ms"

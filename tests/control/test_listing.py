@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 import calloff
 from calloff._operation.snapshot import History
+from calloff._words.state import State
 from calloff._words.text import plain
 from calloff.cli.show import lines
-from calloff.control import Ambiguous, Client, NotFound, Query, expose
+from calloff.control import Ambiguous, Client, NotFound, Query, _fold, expose
 from calloff.control._ids import best, fits, numbers
 from calloff.control._rows import Registry
 
@@ -397,3 +398,21 @@ async def test_what_ends_while_it_is_looked_at_is_not_counted_among_what_runs(mo
     listing = Registry(History(10), lambda: ()).listing(Query(fold=True))
     assert (listing.counts, listing.total) == ({"running": 1}, 1)
     await runs.stop()
+
+
+async def test_what_ends_while_it_is_folded_is_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    ops = [calloff.start(waits(), name=f"fetch-{number}") for number in range(3)]
+    monkeypatch.setattr("calloff.control._rows._alive", lambda: list(ops))
+    line = _fold._line  # reads where each stands, the last step of a kind
+
+    def ends_meanwhile(operation: calloff.Operation[None]) -> Any:
+        if operation is ops[0]:
+            operation._phase = State.COMPLETED
+        return line(operation)
+
+    monkeypatch.setattr("calloff.control._fold._line", ends_meanwhile)
+    listing = Registry(History(10), lambda: ()).listing(Query(fold=True))
+    assert [(row.name, row.count, row.state) for row in listing.rows] == [("fetch-*", 2, "pending")]
+    ops[0]._phase = State.PENDING
+    for op in ops:
+        await op.stop()

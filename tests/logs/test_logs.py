@@ -63,7 +63,7 @@ def test_the_endings(arun, logged):
     assert (late.rung, late.refusals, late.reason_by) == ("ASKED", 0, None)
     assert "waits (" in late.where
     assert "await asyncio.sleep(3600)" in late.where
-    assert "deadline: within 0.3 s; ASKED" in late.getMessage()
+    assert "deadline: within 0.3 s; it stopped when asked (ASKED)" in late.getMessage()
 
     stopped = logged("stopped")
     assert (stopped.levelno, stopped.outcome, stopped.reason) == (logging.INFO, "cancelled", "enough")
@@ -71,7 +71,7 @@ def test_the_endings(arun, logged):
     stubborn = logged("stubborn")
     assert (stubborn.levelno, stubborn.outcome, stubborn.refusals) == (logging.INFO, "completed", 1)
     assert "1 refusal" in stubborn.getMessage()
-    assert "before it began" in logged("never begun").getMessage()
+    assert "it never began to run" in logged("never begun").getMessage()
 
 
 def test_an_abandoned_one_and_parents(arun, logged, monkeypatch):

@@ -8,6 +8,7 @@ import asyncio
 import functools
 
 from textual.widgets import Button, HelpPanel, Input, Static
+from textual.widgets._footer import FooterKey
 from top.fake_client import Fake, ended, row
 
 from calloff.control import NotFound, Process, Stopped, Unreachable
@@ -67,6 +68,12 @@ def lines(app):
     """The table as text."""
     table = app.query_one(Table)
     return [table.render_line(y).text.rstrip() for y in range(table.size.height)]
+
+
+def keys(app):
+    """The words of the last line, with the first that is cut by its edge, if any is."""
+    shown = [key for key in app.query(FooterKey) if key.display and key.region.width]
+    return [key.description[: app.size.width - key.region.x - 3] for key in shown]
 
 
 def text(app, selector):
@@ -501,8 +508,12 @@ async def test_one_that_ends_before_it_is_called_off(pilot, app, fake):
 async def test_a_small_terminal(pilot, app, fake):
     await until(lambda: "crawl" in lines(app)[1])
     assert all(len(line) <= 60 for line in lines(app))
+    await until(
+        lambda: keys(app) == ["Details", "Mark", "Call off", "Filter", "Fold", "Keys"]
+    )  # the others have no room
     await pilot.resize_terminal(160, 40)
     await until(lambda: "PROGRESS" in lines(app)[0])
+    await until(lambda: keys(app)[-1:] == ["Pause"])
 
 
 @screen([row(1, "job [/nothing] [x"), row(2, "job [bold]b[/bold]")])

@@ -5,7 +5,7 @@ Kept free of regular expressions, because the light verbs of the command line st
 
 from math import isfinite
 
-__all__ = ["read_duration", "spoken"]
+__all__ = ["brief", "read_duration", "spoken"]
 
 #: From the longest to the shortest: in one duration they may only appear in this order.
 UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
@@ -52,6 +52,22 @@ def spoken(seconds: float) -> str:
         return f"{minutes}m{rest:02}s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02}m"
+
+
+def brief(value: float) -> str:
+    """A duration in at most six characters: ``0.3 s``, ``59 s``, ``4m07s``, ``3h20m``, ``12d 3h``."""
+    if not isfinite(value):
+        return "-"
+    sign, value = ("-", -value) if value < 0 else ("", value)
+    if value < 60:
+        return f"{sign}{value:.1f} s" if value < 9.95 else f"{sign}{value:.0f} s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{sign}{minutes}m{rest:02}s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 100:
+        return f"{sign}{hours}h{minutes:02}m"
+    return f"{sign}{hours // 24}d{hours % 24:2}h"
 
 
 def _letters(text: str) -> int:

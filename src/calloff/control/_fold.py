@@ -23,18 +23,25 @@ def stem(name: str) -> str:
     return _NUMBER.sub("*", name)
 
 
-def folded(found: Iterable[Any], name_of: Callable[[Any], str], number_of: Callable[[Any], int]) -> dict[Any, int]:
+def folded(
+    found: Iterable[Any],
+    name_of: Callable[[Any], str],
+    number_of: Callable[[Any], int],
+    wanted: Callable[[Any], bool],
+) -> dict[Any, int]:
     """The oldest of each kind, in the order in which the kinds come, with the number of its kind.
 
     Args:
         found: operations, ended ones, plain tasks.
         name_of: tells the name of one.
         number_of: tells the number of an operation; the oldest has the lowest.
+        wanted: asked of each when all have a kind, which takes a while: some may have ended meanwhile.
     """
     kinds: dict[Any, list[Any]] = {}
     for each in found:
         kinds.setdefault(_kind(each, name_of), []).append(each)
-    return {min(alike, key=number_of) if len(alike) > 1 else alike[0]: len(alike) for alike in kinds.values()}
+    left = (list(filter(wanted, alike)) for alike in kinds.values())
+    return {min(alike, key=number_of) if len(alike) > 1 else alike[0]: len(alike) for alike in left if alike}
 
 
 def _kind(each: Any, name_of: Callable[[Any], str]) -> Any:

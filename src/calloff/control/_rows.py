@@ -81,7 +81,7 @@ class Registry:
         if _only_live(query) and not _RUN.issuperset(states):  # some have ended since they were found
             found = [each for each, state in zip(found, states, strict=True) if state in _RUN]
             states = [state for state in states if state in _RUN]
-        many = folded(found, name_of, number_of) if query.fold else {}
+        many = folded(found, name_of, number_of, _runs if _only_live(query) else bool) if query.fold else {}
         counts = {str(state): states.count(state) for state in _STATES if state in states}
         stop = None if query.limit is None else query.offset + query.limit
         found = list(many) if query.fold else found
@@ -333,6 +333,10 @@ def _alive() -> "list[Any]":
 
 def _standing_for(row: Row, count: int) -> Row:
     return row if count == 1 else replace(row, name=stem(row.name), count=count)
+
+
+def _runs(operation: Operation[Any]) -> bool:
+    return operation._phase in _RUN
 
 
 def _only_live(query: Query) -> bool:

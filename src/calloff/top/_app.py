@@ -18,7 +18,7 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.events import Resize
-from textual.widgets import Footer, HelpPanel, Input, Static
+from textual.widgets import HelpPanel, Input, Static
 
 from ..control import Detail, Overview, Query, Row
 from ..control._filter import read_filter
@@ -27,6 +27,7 @@ from ..control._records import ENDED, LIVE, SORTS
 from ._cancel import Ask
 from ._cells import clean, seconds
 from ._detail import Pane
+from ._foot import Keys
 from ._head import NOTHING, counted
 from ._orders import TROUBLE, Asked, Orders
 from ._table import Table
@@ -125,7 +126,7 @@ class Top(App[None]):
         yield self._nothing
         yield self._pane
         yield self._verdicts
-        yield Footer()
+        yield Keys()
 
     def on_mount(self) -> None:
         """Begin to look."""

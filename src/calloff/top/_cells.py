@@ -6,12 +6,12 @@ replaced, so that no name moves the cursor.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from os.path import basename, relpath
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
+from .._words.durations_text import brief as seconds
 from ..control import Frame, Row
 from ..control._verdict import at
 
@@ -52,22 +52,6 @@ def fitted(text: str, width: int) -> str:
     if cell_len(text) <= width:
         return text
     return set_cell_size(text, width - 1) + "…" if width > 0 else ""
-
-
-def seconds(value: float) -> str:
-    """A duration in at most six characters: ``0.3 s``, ``59 s``, ``4m07s``, ``3h20m``, ``12d 3h``."""
-    if not isfinite(value):
-        return "-"
-    sign, value = ("-", -value) if value < 0 else ("", value)
-    if value < 60:
-        return f"{sign}{value:.1f} s" if value < 9.95 else f"{sign}{value:.0f} s"
-    minutes, rest = divmod(round(value), 60)
-    if minutes < 60:
-        return f"{sign}{minutes}m{rest:02}s"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 100:
-        return f"{sign}{hours}h{minutes:02}m"
-    return f"{sign}{hours // 24}d{hours % 24:2}h"
 
 
 def share(progress: Any) -> float | None:

@@ -161,7 +161,7 @@ class Table(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """One line of the screen."""
-        width = self.size.width
+        width = self.scrollable_content_region.width  # without the bar that scrolls
         found = columns(history=self.history, width=width)
         if y == 0:
             return self._head(found, width)
@@ -180,7 +180,7 @@ class Table(ScrollView, can_focus=True):
             strip = Strip([Segment(text, self._style(style)) for text, style in pieces])
         if at == self.cursor and at < self.total:
             base += self._style("cursor")
-        return strip.adjust_cell_length(width).apply_style(base)
+        return strip.adjust_cell_length(self.size.width).apply_style(base)
 
     def _now(self, row: Row) -> Row:
         """The row with the time that has passed since it was seen."""
@@ -256,7 +256,7 @@ class Table(ScrollView, can_focus=True):
             return
         if at.y == 0:
             left = at.x
-            for column in columns(history=self.history, width=self.size.width):
+            for column in columns(history=self.history, width=self.scrollable_content_region.width):
                 if not column.width or left < column.width:
                     if column.sort and not self.history:
                         self.post_message(self.Sorted(column.sort))
