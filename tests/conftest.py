@@ -23,6 +23,16 @@ try:
 except ImportError:  # pragma: no cover - uvloop has wheels for every Python we test on
     uvloop = None  # type: ignore[assignment]
 
+try:
+    from hypothesis import HealthCheck, settings
+except ImportError:  # where the borders and the engines are tested
+    pass
+else:  # how long an example takes says nothing on a busy machine
+    settings.register_profile(
+        "calloff", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("calloff")
+
 # Threads are not traced for coverage: an exception that is forced into a thread would hit the tracer, too, between its
 # locking and unlocking, and stop everything for good.
 threading.settrace(None)
