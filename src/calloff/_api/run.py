@@ -20,13 +20,14 @@ from .._operation.registry import live
 from .._scopes.pool import pools
 from .._scopes.timers import known_timers
 from .._words.duration import delay, limit
-from .._words.outcome import Abandoned, Cancelled, Outcome
+from .._words.outcome import Abandoned, Cancelled, Failed, Outcome
 from .._words.policy import DEFAULT
 from .._words.reason import Kind
 from .ending import log_threads
 from .exposing import exposer
 from .notify import Notify, notifier
 from .program import Program
+from .shown import shorten
 from .signals import Conductor
 from .start import AsyncWork, give_back, start
 
@@ -101,6 +102,8 @@ def run(
             if signum == signal.SIGINT:
                 raise KeyboardInterrupt from error
             raise SystemExit(128 + signum) from error
+    if isinstance(outcome, Failed):
+        shorten(outcome.error)
     return outcome.unwrap()
 
 
