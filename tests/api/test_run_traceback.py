@@ -2,6 +2,7 @@
 
 import asyncio
 import traceback
+from typing import Any
 
 import pytest
 
@@ -44,8 +45,10 @@ def test_an_error_of_the_caller_begins_with_their_step():
 
 
 def test_a_wrong_call_shows_what_refused_it():
+    no_work: Any = 3
+
     async def wrong():
-        await calloff.call(3)
+        await calloff.call(no_work)
 
     with pytest.raises(TypeError, match="work must be") as caught:
         calloff.run(wrong())
