@@ -8,6 +8,7 @@ when anything survived, hung, or was said that is not true. Started by `scripts/
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -18,19 +19,22 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any
 
+import chaos_database
 from chaos_hits import Hitter
 from chaos_observer import alive, lives, noted
 from chaos_outside import OUTSIDE, can_be_had, wrapped
+from chaos_worlds import WORLDS
 
 MIX = str(Path(__file__).with_name("chaos_mix.py"))
 ROUND = 500
 NOTHING = {"operations": 0, "begun": 0, "endings": {}, "longest": 0.0, "lost": []}
-LOOPS = ["asyncio", "eager", "uvloop"] if sys.version_info >= (3, 12) else ["asyncio", "uvloop"]
+EAGER = ["eager"] if sys.version_info >= (3, 12) else []
+UVLOOP = ["uvloop"] if importlib.util.find_spec("uvloop") else []
+LOOPS = ["asyncio", *EAGER, *UVLOOP, *WORLDS]
 
 
 def left_of(run: str, lost: Sequence[str]) -> list[str]:
@@ -78,7 +82,7 @@ def operations(
     found: dict[str, Any]
     with (
         tempfile.TemporaryFile() as output,
-        nullcontext() if hits is None else Hitter(run, seed, hits, pause),
+        contextlib.nullcontext() if hits is None else Hitter(run, seed, hits, pause),
     ):  # no pipe, which a survivor would hold open
         program = subprocess.Popen(argv, env=environment(run), stdout=output)
         try:
@@ -129,8 +133,17 @@ def main() -> int:
     parser.add_argument(
         "--outside", default="plain", choices=[*OUTSIDE, "each"], help="what the programs live in, one after the other"
     )
+    parser.add_argument("--database", action="store_true", help="with SQLAlchemy on a PostgreSQL of its own")
     parser.add_argument("--details", action="store_true", help="tell how operations ended, by place and body")
     options = parser.parse_args()
+    if not options.database:
+        return run(options)
+    with chaos_database.server() as port:
+        os.environ[chaos_database.PORT] = str(port)
+        return run(options)
+
+
+def run(options: argparse.Namespace) -> int:
     seed = SystemRandom().randrange(10**6) if options.seed is None else options.seed
     random = Random(seed)
     began_at = time.monotonic()
@@ -142,11 +155,11 @@ def main() -> int:
     print(f"seed {seed}, Python {sys.version.split()[0]}", flush=True)
     for number, first in enumerate(range(options.first, options.first + options.operations, ROUND)):
         count = min(ROUND, options.first + options.operations - first)
-        run, loop = f"chaos-{os.getpid()}-{seed}-{first}", LOOPS[number % len(LOOPS)]
+        token, loop = f"chaos-{os.getpid()}-{seed}-{first}", LOOPS[(seed + number) % len(LOOPS)]
         outside = worlds[number % len(worlds)]
         if outside == "closed" and loop == "uvloop":  # libuv aborts when it closes a number of a standard stream
             loop = "asyncio"
-        found = operations(run, seed, first, count, options.at_once, loop, hits, options.hit_pause, outside)
+        found = operations(token, seed, first, count, options.at_once, loop, hits, options.hit_pause, outside)
         done += found["operations"]
         begun += found["begun"]
         longest = max(longest, found["longest"])
@@ -159,9 +172,9 @@ def main() -> int:
         for finding in found["findings"]:
             print(json.dumps(finding), flush=True)
     for number in range(options.owner_kills):
-        run, loop = (f"chaos-{os.getpid()}-{seed}-owner-{number}", LOOPS[number % len(LOOPS)])
+        token, loop = (f"chaos-{os.getpid()}-{seed}-owner-{number}", LOOPS[(seed + number) % len(LOOPS)])
         after = random.choice([random.uniform(0, 0.2), random.uniform(0, 1.5)])
-        seconds, left = kill_owner(run, random.randrange(10**6), options.at_once, loop, after)
+        seconds, left = kill_owner(token, random.randrange(10**6), options.at_once, loop, after)
         slowest = max(slowest, seconds)
         text = f"a second after the owner was killed, {after:.3f} s after its start, on {loop}: "
         for one in left:

@@ -13,7 +13,7 @@ PLACES = ["process", "process", "process", "command", "command", "thread", "task
 WAYS = ["deadline", "stall", "cancel", "twice", "stop", "parent", "caller", "at once", "from a thread", "left alone"]
 KIND = {"deadline": "deadline", "stall": "stalled", "parent": "parent", "caller": "parent"}
 ENDS_ITSELF = frozenset(
-    {"returns", "raises", "segfaults", "os._exit", "exhausts memory", "async returns", "wanders"}
+    {"returns", "raises", "segfaults", "os._exit", "exhausts memory", "async returns", "wanders", "database returns"}
     | {"leaves a tree of 50", "setsid child", "forked daemon", "leaves daemons"}
 )
 RUNGS = {

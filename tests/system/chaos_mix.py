@@ -25,7 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import chaos_bodies as bodies
+import chaos_database
 import chaos_outside as outside_of
+import chaos_worlds
 from chaos_hits import may_run_on
 from chaos_judge import Case, judge_command, judge_inside, judge_process, judge_stop, told, was_running
 
@@ -106,6 +108,7 @@ class Mix:
         self.observer = observer
         self.result = Result()
         self.told: dict[str, str] = {}
+        self.database = chaos_database.Watch() if chaos_database.join() else None
 
     # --- one operation
 
@@ -244,6 +247,8 @@ class Mix:
             seen = {"workers": [], "notes": []}
             self.result.begun += was_running(outcome)
             wrong += judge_inside(case, record, operation, outcome)
+            if self.database is not None and case.body in chaos_database.BODIES:
+                wrong += await self.database.judge(case.token, outcome)
         if self.outside in outside_of.SHORT and isinstance(outcome, calloff.Failed) and self._is_short(outcome, seen):
             wrong.clear()
         if isinstance(outcome, (calloff.Cancelled, calloff.Abandoned)):
@@ -275,6 +280,9 @@ class Mix:
             self.result.findings.append(Finding("false verdict", f"all have ended, but {counts}", {}))
         for operation in await settled():
             self.result.findings.append(Finding("false verdict", f"{operation} is listed for ever", {}))
+        if self.database is not None:
+            for text in await self.database.close():
+                self.result.findings.append(Finding("false verdict", text, {}))
         await self.leave_nothing_open(before)
         if self.observer is not None:
             await self.observer.close()
@@ -316,6 +324,8 @@ def new_loop(kind: str) -> Callable[[], asyncio.AbstractEventLoop]:
         loop = asyncio.new_event_loop()
         if kind == "eager":
             loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined]
+        elif kind in chaos_worlds.WORLDS:
+            chaos_worlds.WORLDS[kind](loop)
         return loop
 
     return make
@@ -334,6 +344,7 @@ def main() -> None:
     parser.add_argument("--unobserved", action="store_true", help="say when it has begun, and judge nothing")
     options = parser.parse_args()
     logging.getLogger("calloff").setLevel(logging.ERROR)  # what is abandoned is said to be in the verdict
+    chaos_worlds.join()
     with tempfile.TemporaryDirectory(prefix="calloff-chaos-") as folder:
         observer = None if options.unobserved else Observer(options.run)
         mix = Mix(options.run, options.seed, folder, observer, options.hit, options.outside)
