@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._words.errors import OperationCancelled
 from .._words.reason import Kind, Reason
+from .._words.ref import Ref
 from .._words.state import State
 from .._words.text import text_of
 from .._words.untouched import is_a
@@ -43,7 +44,7 @@ _waits_for: Any = getattr(asyncio, "future_add_to_awaited_by", None)
 _waits_no_more_for: Any = getattr(asyncio, "future_discard_from_awaited_by", None)
 
 
-def words_of(reason: object, message: object) -> tuple[Kind, str, str | None]:
+def words_of(reason: object, message: object) -> tuple[Kind, str, str | Ref | None]:
     """Return what sort of request a `cancel` is, its words, and who asks.
 
     Args:
@@ -55,7 +56,7 @@ def words_of(reason: object, message: object) -> tuple[Kind, str, str | None]:
     if reason is None and message is not UNSET:
         reason = message
     caller = _current()
-    return Kind.REQUESTED, text_of(reason) if reason else "", None if caller is None else str(caller.ref)
+    return Kind.REQUESTED, text_of(reason) if reason else "", None if caller is None else caller.ref
 
 
 def result_in_the_end(operation: "Operation[T]") -> Generator[Any, None, T]:

@@ -329,7 +329,7 @@ class Operation(Future[T_co]):  # type: ignore[type-var]  # pyright: ignore[repo
 
     # --- how it is stopped
 
-    def request(self, kind: Kind, text: str, by: str | None, grace: float) -> None:
+    def request(self, kind: Kind, text: str, by: str | Ref | None, grace: float) -> None:
         """Begin the stop, or hasten the one on its way; on the loop's thread."""
         requesting.request(self, kind, text, by, grace)
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from .._scopes.timers import NEVER
 from .._words.policy import DEFAULT
 from .._words.reason import Kind
+from .._words.ref import Ref
 from .._words.state import State
 from .asking import hand_on, handed
 from .hooks import emit, hooks
@@ -21,7 +22,7 @@ __all__ = ["arm", "due", "is_being_closed", "request", "reschedule", "start_limi
 _PENDING, _STOPPING = State.PENDING, State.STOPPING
 
 
-def request(operation: "Operation[Any]", kind: Kind, text: str, by: str | None, grace: float) -> None:
+def request(operation: "Operation[Any]", kind: Kind, text: str, by: str | Ref | None, grace: float) -> None:
     """Begin the stop, or hasten the one on its way; on the loop's thread."""
     body = operation.body
     if body is None or operation._ended_at is not None:

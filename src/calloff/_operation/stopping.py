@@ -59,7 +59,7 @@ class Stoppable(Entry, Protocol):
     def overdue(self, now: float, /) -> tuple[Kind, str] | None:
         """The limit that has passed unheeded."""
 
-    def request(self, kind: Kind, text: str, by: str | None, grace: float, /) -> None:
+    def request(self, kind: Kind, text: str, by: str | Ref | None, grace: float, /) -> None:
         """Begin the stop, or hasten the one on its way."""
 
     def give_up(self) -> None:
@@ -84,7 +84,9 @@ class Stop:
     _climb: Climb | None = None
     _reason: Reason | None = None
 
-    def __init__(self, kind: Kind, text: str, by: str | None, requested_at: float, grace: float, started: bool) -> None:
+    def __init__(
+        self, kind: Kind, text: str, by: str | Ref | None, requested_at: float, grace: float, started: bool
+    ) -> None:
         self.kind = kind
         self.text = text
         self.by = by
@@ -209,7 +211,8 @@ class Stop:
     def reason(self) -> Reason:
         """Who asked and why."""
         if self._reason is None:
-            self._reason = Reason(self.kind, self.text, self.by, self.requested_at)
+            by = None if self.by is None else str(self.by)
+            self._reason = Reason(self.kind, self.text, by, self.requested_at)
         return self._reason
 
     def report(self, ended_at: float, where: RawStack) -> StopReport:

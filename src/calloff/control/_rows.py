@@ -267,7 +267,9 @@ class Registry:
             progress=facts.progress,
             where=where,
             worker=worker,
-            reason=None if stop is None else Cause(str(stop.kind), stop.text, stop.by or "", stop.requested_at + unix),
+            reason=None
+            if stop is None
+            else Cause(str(stop.kind), stop.text, str(stop.by or ""), stop.requested_at + unix),
             requested_at=None if stop is None else stop.requested_at + unix,
             refusals=0 if stop is None else stop.refusals,
             steps=() if stop is None else steps_of(stop, facts, unix),

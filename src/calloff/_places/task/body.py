@@ -109,14 +109,13 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
         waiter = waiter_of(task)
         where = None
         if waiter is not None:
-            if type(waiter) is not asyncio.Future:
-                look = look_at(self.coro, waiter, None)
+            is_plain = type(waiter) is asyncio.Future
+            if not is_plain or len(waiter._callbacks or ()) > 1:  # beside the task, an executor may wait for it
+                look = self._look(waiter, None)
                 if not look.is_alone:
                     self._collect(look)
-                if not is_operation(waiter):  # that one lets the request through at once
+                if not is_plain and not is_operation(waiter):  # an operation lets the request through at once
                     where = stack_of(self.coro, ask=False)
-            elif len(waiter._callbacks or ()) > 1:  # somebody beside the task waits for it: perhaps an executor
-                self._collect()
         task.cancel(text or None)
         if self._parts is not None:
             self._parts.note_asked()
@@ -130,7 +129,7 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
             if not self._raise(CancelledError()):
                 self._cancel()
             return True
-        look = look_at(self.coro, waiter_of(self.task), self._asked_with)
+        look = self._look(waiter_of(self.task), self._asked_with)
         if self._parts is None and look.is_alone and not look.greenlet:  # the usual case: nothing else is part of it
             if look.is_obeying(self._asked_with) or (self._asked_with is None and is_awake(self.task)):
                 return False
@@ -261,10 +260,18 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
         if forced:
             parts.note_forced()
         try:
-            parts.collect(look or look_at(self.coro, waiter_of(self.task), self._asked_with))
+            parts.collect(look or self._look(waiter_of(self.task), self._asked_with))
         except Exception:
             _logger.exception("what %r waits for could not be found out", self.name)
         return parts
+
+    def _look(self, waiter: object, error: BaseException | None) -> Look:
+        """Look at the coroutine; a failure must not keep the stop up, so then nothing has been found."""
+        try:
+            return look_at(self.coro, waiter, error)
+        except Exception:
+            _logger.exception("what %r waits for could not be found out", self.name)
+            return Look()
 
     def _outlived(self, tell: Callable[[], object]) -> bool:
         """Return whether parts of the body go on after its end: then `tell` is called when the last has ended."""

@@ -165,6 +165,11 @@ def _look_into(
 
 
 def _in_future(future: Any) -> Iterator[Any]:
+    if type(future) is asyncio.Future:  # the usual case, fast
+        call = None if future.done() else executor_call(future)
+        if call is not None:
+            yield call
+        return
     if is_done(future) or is_operation(future):
         return
     if is_a(future, TASKS):

@@ -47,16 +47,10 @@ _LIMIT = 200
 _MOST = 10_000
 #: functions in which a group waits for its children
 GROUP_WAITS = frozenset({"__aexit__", "_aexit"})
-#: functions after which the chain may go on somewhere else than in what they await
-WAITS = GROUP_WAITS | {
-    "__await__",
-    "outcome",
-    "result_in_the_end",
-    "run_sync_in_worker_thread",
-    "see_to_the_end",
-    "wait_for",
-    "_cancel_and_wait",
-}
+#: functions of anybody after which the chain may go on somewhere else than in what they await: they are known by name
+_WAITS_BY_NAME = GROUP_WAITS | {"run_sync_in_worker_thread"}
+#: functions of ours
+_OUR_WAITS = frozenset({"__await__", "outcome", "result_in_the_end", "see_to_the_end", "wait_for"})
 
 #: codes by their `id` (their hash takes long), and what is to be known of each
 _kinds: dict[int, int] = {}
@@ -138,7 +132,8 @@ def kind_of(code: CodeType) -> int:
     if len(_known) > _MOST:
         _kinds.clear()
         _known.clear()
-    if code.co_name in WAITS:
+    name = code.co_name
+    if name in _WAITS_BY_NAME or id(code) in _WAIT_FORS or (name in _OUR_WAITS and code.co_filename.startswith(OURS)):
         kind = _WAITS
     else:
         kind = _OPENS if _OPENINGS.intersection(code.co_code[::2]) else _PLAIN
@@ -207,19 +202,21 @@ def coro_of(task: Any) -> Any:
 def is_operation(future: object) -> bool:
     """Return whether a future is an operation, which says itself what it waits in."""
     module = sys.modules.get(_OPERATIONS)
-    kind = None if module is None else fields(module).get("Operation")
+    kind = getattr(module, "Operation", None)
     return kind is not None and issubclass(type(future), kind)
 
 
 def _held_by(frame: FrameType) -> Any:
     """Return the first pending child when `frame` waits for others: a group's end, or the wait for an operation."""
     code = frame.f_code
+    if kind_of(code) is not _WAITS:
+        return None
     name = code.co_name
     if name in GROUP_WAITS:
         members = members_of(own_self(frame))
         if members:
             return members[0]
-    if name in WAITS and code.co_filename.startswith(OURS):
+    if code.co_filename.startswith(OURS):
         owner: Any = frame.f_locals.get("operation") or own_self(frame)
         awaited: object = getattr(owner, "waits_in", None)  # of an operation or a shield, which are our own
         return awaited
@@ -228,7 +225,7 @@ def _held_by(frame: FrameType) -> Any:
 
 def waited_for(frame: FrameType) -> Any:
     """Return the future that a `asyncio.wait_for` of Python 3.11 waits for by way of another one, until it is done."""
-    if frame.f_code.co_name in WAITS and frame.f_code in _WAIT_FORS:
+    if id(frame.f_code) in _WAIT_FORS:
         future = frame.f_locals.get("fut")
         if is_a(future, FUTURES) and not is_done(future):
             return future
@@ -259,7 +256,9 @@ _USUAL = frozenset({CoroutineType, asyncio.Future, asyncio.Task})  # asking abst
 _AWAITED = (CoroutineType, GeneratorType, AsyncGeneratorType, *FUTURES)
 _ABSTRACT = (Coroutine, Generator, AsyncGenerator)
 _STEPS = frozenset({"async_generator_asend", "async_generator_athrow", "coroutine_wrapper", "FutureIter"})
-_WAIT_FORS = {asyncio.wait_for.__code__, sys.modules["asyncio.tasks"]._cancel_and_wait.__code__}
+#: asyncio's own, which nothing replaces as long as this module lives
+_WAIT_CODES = (asyncio.wait_for.__code__, sys.modules["asyncio.tasks"]._cancel_and_wait.__code__)
+_WAIT_FORS = frozenset(map(id, _WAIT_CODES))
 _OPERATIONS = f"{__name__.partition('.')[0]}._operation.operation"
 
 
@@ -334,7 +333,7 @@ def awaited_from(coro: object, through_shields: bool = True) -> Iterator[tuple[o
         frame: FrameType | None = None
         if type(current) is CoroutineType:
             frame = current.cr_frame
-            if not current.cr_running and (frame is None or frame.f_code.co_name not in WAITS):  # the usual case, fast
+            if not current.cr_running and (frame is None or kind_of(frame.f_code) is not _WAITS):  # usually, and fast
                 ahead.append((current.cr_await, is_other_task))
                 continue
             if not through_shields and is_shield(frame):
