@@ -1,6 +1,7 @@
 """What belongs to an operation beside its coroutine: child tasks are asked again and forced with it, and told of truly."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -141,8 +142,19 @@ async def deep(*work: Any) -> None:
     await in_a_gather(in_a_group(in_a_gather(*work)), asyncio.sleep(60))
 
 
+async def in_a_wait(*work: Any) -> None:
+    await asyncio.wait([asyncio.create_task(each) for each in work])
+
+
+async def in_as_completed(*work: Any) -> None:
+    for each in asyncio.as_completed(work):
+        await each
+
+
 WAYS = [
     in_a_task,
+    in_a_wait,
+    *([in_as_completed] if sys.version_info >= (3, 13) else []),
     in_a_gather,
     in_a_wait_for,
     in_a_group,
@@ -348,3 +360,42 @@ async def test_no_complaint_about_forced_tasks() -> None:
     gc.collect()
     await asyncio.sleep(0)
     assert complaints == []
+
+
+async def test_tasks_that_a_body_only_watches_are_part_of_it_if_it_has_started_them() -> None:
+    """`asyncio.wait` may be given anybody's task: that one goes on."""
+    shared = asyncio.create_task(asyncio.sleep(60))
+    child = Child()
+
+    async def body() -> None:
+        await asyncio.wait([shared, asyncio.create_task(child.refuses())])
+
+    outcome, _ = await stopped(body())
+    assert isinstance(outcome, Cancelled)
+    assert outcome.report.rung is Rung.FORCED
+    assert child.ended
+    assert not shared.done()
+    assert not shared.cancelling()
+    shared.cancel()
+
+
+async def test_a_look_that_fails_does_not_keep_the_asking_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("a look")
+
+    monkeypatch.setattr("calloff._places.task.body.look_at", fails)
+    for work in (in_a_gather(asyncio.sleep(60)), in_a_wait_for(asyncio.sleep(60)), asyncio.sleep(60)):
+        outcome, _ = await stopped(work, grace=60)
+        assert isinstance(outcome, Cancelled)
+        assert outcome.report.rung is Rung.ASKED
+
+
+def test_a_function_of_the_program_that_is_named_as_a_wait_is_none() -> None:
+    from calloff._places.task.stack import kind_of
+
+    async def outcome() -> None: ...
+
+    async def wait_for() -> None: ...
+
+    assert [kind_of(function.__code__) for function in (outcome, wait_for)] == [0, 0]
+    assert [kind_of(function.__code__) for function in (calloff.wait_for, asyncio.wait_for)] == [2, 2]

@@ -256,7 +256,7 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
         """Find what the body waits for and what is part of it; a failure of the search must not keep the stop up."""
         parts = self._parts
         if parts is None:
-            parts = self._parts = Parts(get_running_loop() if self.task is None else self.task.get_loop())
+            parts = self._parts = Parts(get_running_loop() if self.task is None else self.task.get_loop(), self._sink)
         if forced:
             parts.note_forced()
         try:
@@ -268,7 +268,7 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
     def _look(self, waiter: object, error: BaseException | None) -> Look:
         """Look at the coroutine; a failure must not keep the stop up, so then nothing has been found."""
         try:
-            return look_at(self.coro, waiter, error)
+            return look_at(self.coro, waiter, error, self._sink)
         except Exception:
             _logger.exception("what %r waits for could not be found out", self.name)
             return Look()

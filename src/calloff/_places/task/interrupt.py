@@ -69,9 +69,9 @@ _LONGEST, _EARLIER = 1e6, 0.001
 _OLD = 5.0
 #: how long, and at how many looks at least, no moment was found at which an exception does no harm, until any is taken: on
 #: a machine that is busy with others a second may see few of them
-_LONGEST_UNFIT, _UNFIT_LOOKS = 1.0, 300
+_LONGEST_UNFIT, _UNFIT_LOOKS = 0.3, 50
 #: the same when the grace is over
-_FORCED_UNFIT, _FORCED_LOOKS = 0.25, 50
+_FORCED_UNFIT, _FORCED_LOOKS = 0.2, 25
 #: the same in a destructor, which drops exceptions: that it is left is only good for what has called it
 _LONGEST_DROPPED = 0.1
 #: after how many such looks each instruction is looked at

@@ -15,7 +15,7 @@ from typing import Any
 from ..._words.place import Body
 from .executors import anyio_call, executor_call
 from .greenlets import greenlets_in, is_in_handlers
-from .objects import FUTURES, TASKS, children_of, entered_in, fields, is_a, is_done, members_of, own_self
+from .objects import FUTURES, TASKS, children_of, entered_in, fields, is_a, is_done, is_started_by, members_of, own_self
 from .stack import (
     GROUP_WAITS,
     awaited_from,
@@ -28,6 +28,7 @@ from .stack import (
     parts_of,
     stems_from,
     waited_for,
+    watched_by,
 )
 
 __all__ = ["Look", "look_at"]
@@ -85,13 +86,17 @@ class Look:
         return False
 
 
-def look_at(coro: object, waiter: object, error: BaseException | type[BaseException] | None) -> Look:
+def look_at(
+    coro: object, waiter: object, error: BaseException | type[BaseException] | None, owner: object = None
+) -> Look:
     """Look at a suspended coroutine.
 
     Args:
         coro: the coroutine.
         waiter: the future that its task waits for; ``None`` where it is to be found out.
         error: what it may be busy with; ``None`` when nothing has arrived.
+        owner: the operation. Of tasks that its code only watches, by `asyncio.wait` or `asyncio.as_completed`, those are
+            part of it which it has started.
     """
     found = Look()
     greenlets = "greenlet" in sys.modules
@@ -141,6 +146,10 @@ def look_at(coro: object, waiter: object, error: BaseException | type[BaseExcept
             elif (future := waited_for(frame)) is not None:
                 found.waits += _in_future(future)
                 break
+            else:
+                found.waits += [
+                    task for task in watched_by(frame) if _is_plain_task(task) and is_started_by(task, owner)
+                ]
         if waiter is not None and type(awaited).__name__ == "FutureIter":
             awaited = waiter
         current = awaited

@@ -11,6 +11,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import Context
 from types import AsyncGeneratorType, FrameType, FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType
 from typing import Any
 
@@ -25,6 +26,7 @@ __all__ = [
     "fields",
     "is_a",
     "is_done",
+    "is_started_by",
     "members_of",
     "own_self",
     "pending",
@@ -64,6 +66,23 @@ def is_done(future: Any) -> bool:
     kind: Any = FUTURES[0] if issubclass(type(future), FUTURES[0]) else FUTURES[1]
     done: bool = kind.done(future)
     return done
+
+
+def is_started_by(task: Any, owner: object) -> bool:
+    """Return whether a task was started by code of an operation: its context says in which operation it runs."""
+    context = None if owner is None else _context_of(task)
+    return context is not None and any(value is owner for value in context.values())
+
+
+def _context_of(task: Any) -> Context | None:
+    """Return the context that a task runs in."""
+    if hasattr(TASKS[0], "get_context"):
+        kind: Any = TASKS[0] if is_a(task, TASKS[0]) else TASKS[1]
+        found: Context = kind.get_context(task)
+        return found
+    # Python 3.11 has no method for that; those of its callbacks come after its own
+    parts = [fields(task).get("_context"), *gc.get_referents(task)]
+    return next((part for part in parts if type(part) is Context), None)
 
 
 def members_of(group: object) -> tuple[Any, ...]:

@@ -42,7 +42,8 @@ class Parts:
         outlive: whether the coroutine has ended and these go on.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, owner: object) -> None:
+        self._owner = owner
         self.rung = Rung.ASKED
         self.outlive = False
         self._loop = loop
@@ -79,7 +80,7 @@ class Parts:
         return look
 
     def _look_anew(self, task: Any) -> Look:
-        look = look_at(coro_of(task), waiter_of(task), asyncio.CancelledError)
+        look = look_at(coro_of(task), waiter_of(task), asyncio.CancelledError, self._owner)
         self._looks[task] = self._through_shields(look)
         return look
 

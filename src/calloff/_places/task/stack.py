@@ -20,7 +20,7 @@ from typing import Any
 from ..._words.frame import OURS, RawFrame, RawStack
 from ..._words.place import Body
 from .greenlets import greenlets_in, is_in_handlers
-from .objects import FUTURES, TASKS, children_of, context_of, fields, is_a, is_done, members_of, own_self
+from .objects import FUTURES, TASKS, children_of, context_of, fields, is_a, is_done, members_of, own_self, pending
 
 __all__ = [
     "arrived_at",
@@ -40,6 +40,7 @@ __all__ = [
     "stack_of",
     "stems_from",
     "waited_for",
+    "watched_by",
 ]
 
 
@@ -132,8 +133,9 @@ def kind_of(code: CodeType) -> int:
     if len(_known) > _MOST:
         _kinds.clear()
         _known.clear()
-    name = code.co_name
-    if name in _WAITS_BY_NAME or id(code) in _WAIT_FORS or (name in _OUR_WAITS and code.co_filename.startswith(OURS)):
+    name, known_as = code.co_name, id(code)
+    ours = name in _OUR_WAITS and code.co_filename.startswith(OURS)
+    if ours or name in _WAITS_BY_NAME or known_as in _WAIT_FORS or known_as in _WATCHES:
         kind = _WAITS
     else:
         kind = _OPENS if _OPENINGS.intersection(code.co_code[::2]) else _PLAIN
@@ -232,6 +234,14 @@ def waited_for(frame: FrameType) -> Any:
     return None
 
 
+def watched_by(frame: FrameType) -> tuple[Any, ...]:
+    """Return the futures that `asyncio.wait` or `asyncio.as_completed` waits for in `frame`, and that are not done."""
+    name = _WATCHES.get(id(frame.f_code))
+    if name is None:
+        return ()
+    return pending(frame.f_locals.get(name) if name == "fs" else fields(own_self(frame)).get(name))
+
+
 def inside(opaque: object) -> Any:
     """Return the generator or future that an opaque awaitable (of C, mostly) steps through."""
     parts = gc.get_referents(opaque)
@@ -256,9 +266,15 @@ _USUAL = frozenset({CoroutineType, asyncio.Future, asyncio.Task})  # asking abst
 _AWAITED = (CoroutineType, GeneratorType, AsyncGeneratorType, *FUTURES)
 _ABSTRACT = (Coroutine, Generator, AsyncGenerator)
 _STEPS = frozenset({"async_generator_asend", "async_generator_athrow", "coroutine_wrapper", "FutureIter"})
-#: asyncio's own, which nothing replaces as long as this module lives
-_WAIT_CODES = (asyncio.wait_for.__code__, sys.modules["asyncio.tasks"]._cancel_and_wait.__code__)
+_tasks = sys.modules["asyncio.tasks"]
+#: asyncio's own, which are kept as long as they are known by their id
+_WAIT_CODES = (asyncio.wait_for.__code__, _tasks._cancel_and_wait.__code__)
 _WAIT_FORS = frozenset(map(id, _WAIT_CODES))
+#: of `asyncio.wait`, and from Python 3.13 on of `asyncio.as_completed`: with the name under which each keeps its futures
+_WATCH_CODES = {_tasks._wait.__code__: "fs"}
+if hasattr(_tasks, "_AsCompletedIterator"):
+    _WATCH_CODES[_tasks._AsCompletedIterator._wait_for_one.__code__] = "_todo"
+_WATCHES = {id(code): name for code, name in _WATCH_CODES.items()}
 _OPERATIONS = f"{__name__.partition('.')[0]}._operation.operation"
 
 
