@@ -273,3 +273,24 @@ async def test_zero_is_heard_at_once_although_the_loop_is_late() -> None:
     time.sleep(0.03)  # the timer is overdue, and will only run after a task that yields
     with pytest.raises(TimeoutError), calloff.timeout(0):
         await asyncio.sleep(0)
+
+
+BEYOND = 10**400  # an integer that no float can hold
+
+
+async def test_an_integer_beyond_every_clock_is_no_limit_and_before_it_one_that_has_passed():
+    scopes = [calloff.timeout(BEYOND), calloff.timeout_at(BEYOND), calloff.move_on_after(BEYOND)]
+    scopes += [calloff.move_on_at(BEYOND), calloff.CancelScope(deadline=BEYOND, grace=BEYOND)]
+    for scope in scopes:
+        async with scope:
+            await asyncio.sleep(0)
+    async with calloff.timeout(60) as limit:
+        limit.reschedule(BEYOND)
+        assert limit.when() is None
+    with pytest.raises(calloff.TimedOut, match="within 0 s"):
+        async with calloff.timeout(-BEYOND):
+            await asyncio.sleep(60)
+    with pytest.raises(ValueError, match=r"^delay must be 0 or more"):
+        calloff.move_on_after(-BEYOND)
+    with pytest.raises(ValueError, match=r"^deadline must be 0 or more"):
+        calloff.CancelScope(deadline=-BEYOND)

@@ -2,7 +2,7 @@
 
 import asyncio
 from asyncio import CancelledError
-from math import inf, isnan
+from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -161,6 +161,8 @@ def move_on_after(delay: float | None, grace: float | None = None) -> CancelScop
             scope._reason = None
     except TypeError:
         raise TypeError(f"delay must be a number of seconds or None, not {delay!r}") from None
+    except OverflowError:  # an integer beyond every clock
+        return move_on_after(inf, grace)
     if grace is not None:
         grace = limit(grace, "grace")
     scope._grace = grace
@@ -175,6 +177,9 @@ def move_on_at(when: float | None, grace: float | None = None) -> CancelScope:
 def _checked(deadline: float, name: str) -> float:
     if not isinstance(deadline, (int, float)):
         raise TypeError(f"{name} must be a point on the clock of the loop, not {deadline!r}")
-    if isnan(deadline) or deadline < 0:
+    if deadline != deadline or deadline < 0:
         raise ValueError(f"{name} must be 0 or more, a point on the clock of the loop, not {deadline!r}")
-    return deadline
+    try:
+        return float(deadline)
+    except OverflowError:  # an integer beyond every clock
+        return inf

@@ -127,6 +127,8 @@ def timeout(delay: float | None, grace: float | None = None) -> Timeout:
             scope._reason = None
     except TypeError:
         raise TypeError(f"delay must be a number of seconds or None, not {delay!r}") from None
+    except OverflowError:  # an integer beyond every clock
+        return timeout(inf if delay is not None and delay > 0 else 0.0, grace)
     if grace is not None:
         grace = limit(grace, "grace")
     scope._grace = grace
@@ -149,6 +151,9 @@ def timeout_at(when: float | None, grace: float | None = None) -> Timeout:
 def _point(when: float | None, name: str) -> float:
     if when is None:
         return inf
-    if isnan(when):
-        raise ValueError(f"{name} must be a number or None, not NaN")
+    try:
+        if isnan(when):
+            raise ValueError(f"{name} must be a number or None, not NaN")
+    except OverflowError:  # an integer beyond every clock
+        return inf if when > 0 else 0.0
     return when
