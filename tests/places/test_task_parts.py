@@ -269,7 +269,7 @@ async def test_no_shield_is_passed() -> None:
         async def body(shield: Any = shield, work: Any = work) -> None:
             await shield(work)
 
-        op = calloff.start(body(), grace=0.1)
+        op = calloff.start(body(), grace=60)  # from force on it is passed
         await asyncio.sleep(0.05)
         op.cancel()
         await asyncio.sleep(0.05)
