@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from chaos_judge import PLACES
 
 import calloff
 
-__all__ = ["BODIES", "PORT", "Watch", "join", "server"]
+__all__ = ["BODIES", "PORT", "Watch", "join", "leads_to_server", "server"]
 
 #: the variable of the environment that says where the server listens
 PORT = "CALLOFF_CHAOS_DATABASE"
@@ -117,6 +118,15 @@ def join() -> bool:
     bodies.IN_TASK.update(BODIES)
     PLACES.extend(["task", "task"])
     return True
+
+
+def leads_to_server(number: int) -> bool:
+    """Whether a file is a connection to the server: who is forced while his driver connects leaves one behind."""
+    try:
+        with socket.socket(fileno=os.dup(number)) as copy:
+            return bool(copy.getpeername()[1:2] == (int(os.environ[PORT]),))
+    except OSError:  # it is no socket, or leads nowhere
+        return False
 
 
 class Watch:
