@@ -464,18 +464,30 @@ async def make():
     await asyncio.sleep(0)
     return 1
 
+class Line:
+    def __init__(self):
+        self.rest = ["one", "two"]
+
+    async def read(self):
+        await asyncio.sleep(0)
+        rest, self.rest = self.rest, []
+        return "".join(rest)
+
 async def test_what_takes_long_only_once():
     await Door().close()
 
 async def test_what_is_made_only_once():
     await Made(make()).get()
+
+async def test_what_returns_another_value_when_it_had_returned_one():
+    await Line().read()
 """
 
 
-def test_a_call_that_is_repeated_has_the_time_it_took_and_what_can_be_awaited_once_is_no_fault(tmp_path: Path) -> None:
+def test_a_call_that_is_repeated_has_its_time_its_value_and_what_can_be_awaited_once(tmp_path: Path) -> None:
     write(tmp_path, CALLED_AGAIN)
     text = run_pytest(tmp_path, "--cancel-sweep", "--cancel-sweep-phases=early").stdout
-    assert "2 passed" in text, text
+    assert "3 passed" in text, text
     assert "again with the same" not in text
 
 

@@ -62,7 +62,7 @@ class Attempts:
             return False
         if name not in self._calls:
             self._calls[name] = False
-            values: set[str] = set()
+            values: set[tuple[str, str]] = set()
             took = 0.0
             for _ in range(2):
                 self.runs += 1
@@ -72,9 +72,10 @@ class Attempts:
                     return False
                 if result.restart != "ok":
                     return False
-                values.add(result.restart_value)
+                values.add((result.call_value, result.restart_value))
                 took = max(took, result.restart_took)
-            usual.agains[name] = took, values.pop() if len(values) == 1 else ""
+            same = values.pop() if len(values) == 1 else ()
+            usual.agains[name] = took, same if all(same) else ()
             self._calls[name] = True
         return self._calls[name]
 

@@ -102,8 +102,11 @@ class Result:
     restart_took: float = 0.0
     restart_value: str = ""
     value: str = ""
-    agains: dict[str, tuple[float, str]] = field(default_factory=dict)
-    """The calls that can be made again: how long each took, and what it returned."""
+    agains: dict[str, tuple[float, tuple[str, ...]]] = field(default_factory=dict)
+    """The calls that can be made again: how long each took, and what it may return: what it did the first time (that one
+    may have done nothing), or the second."""
+    call_value: str = ""
+    """What the call returned that was made again."""
     skipped: str = ""
     """Why it is not for the sweep to run."""
     blind: tuple[str, ...] = ()

@@ -47,6 +47,7 @@ class Course:
         self.plan = plan
         self.call: Call | None = None
         self.call_done = False
+        self.call_value: Any = None
         self._calls = calls
         self.main: Driver | None = None
         self.children: list[Driver] = []
@@ -261,8 +262,8 @@ class Driver(Coroutine[Any, Any, Any]):
     def _step_first(self) -> Any:
         try:
             return self.first.send(None)
-        except StopIteration:
-            self.first, self.course.call_done = None, True
+        except StopIteration as stop:
+            self.first, self.course.call_done, self.course.call_value = None, True, stop.value
         except BaseException:
             self.first = None
         return self.coro.throw(RuntimeError("left here"))

@@ -26,7 +26,7 @@ from .quiet import Quiet
 from .restart import run_again, waits_at
 from .settling import Leftovers
 from .touched import Ledger
-from .words import at_line, foreign, named
+from .words import at_line, comparable, foreign, named
 
 __all__ = ["Trial"]
 
@@ -287,12 +287,14 @@ class Trial:
         self.clock.go_on()
         if not self.may_restart:
             return
-        took, value = (result.took, "") if usual is None else (max(usual.took, usual.restart_took), usual.value)
+        values: tuple[str, ...] = (usual.value,) if usual is not None and usual.value else ()
+        took = result.took if usual is None else max(usual.took, usual.restart_took)
         if plan is not None and plan.again:
             if call is None or usual is None:
                 return
             make = cast("Callable[[], Awaitable[Any]]", call)
-            took, value = usual.agains.get(plan.again, (0.0, ""))
+            took, values = usual.agains.get(plan.again, (0.0, ()))
+            result.call_value = comparable(course.call_value)
         del call
         course.over = True
         # it may be the first to warm up, and what was done already when it was tried may now be left to do
@@ -305,8 +307,8 @@ class Trial:
             if second.value != result.value:
                 result.value = ""  # it returns another value each time: nothing to compare with
             return
-        if second.ending == "ok" and value and second.value != value:
-            result.restart = f"returns {second.value} and not {value}"
+        if second.ending == "ok" and values and second.value not in values:
+            result.restart = f"returns {second.value} and not {values[-1]}"
         if plan.phase == "after" or result.restart == "ok" or (self.case.calls and second.excused):
             return  # what a test had made for this one call may be closed now, and say so
         away = " with what comes in 20 ms away," if plan.quiet else ""
