@@ -75,6 +75,36 @@ def test_what_can_not_be_run_twice_is_told() -> None:
     assert report.seconds < 60  # the limit of a second run is made of the first one's time, not 5 s
 
 
+# --- a fault that is the same in each run
+
+
+def test_tasks_that_are_left_are_told_in_the_order_in_which_they_were_started() -> None:
+    async def forgetful() -> None:
+        kept = [asyncio.create_task(make()) for make in WAITS]
+        await asyncio.sleep(0)
+        for task in kept:
+            task.cancel()
+
+    report = swept(forgetful, phases=("early",), isolate=False)
+    (finding,) = (finding for finding in report.unsafe if not finding.task)
+    told = [item.text.split()[2] for item in finding.violations]
+    assert told == [make.__qualname__ for make in WAITS]
+
+
+def waits() -> list[Any]:
+    def made(number: int) -> Any:
+        async def wait() -> None:
+            await asyncio.sleep(60)
+
+        wait.__qualname__ = f"wait_{number}"
+        return wait
+
+    return [made(number) for number in range(12)]
+
+
+WAITS = waits()
+
+
 # --- what the sweep itself has done
 
 

@@ -102,7 +102,9 @@ class Snapshot:
     def _tasks(
         self, course: Course, others: "weakref.WeakSet[asyncio.Task[Any]]", ended: Mapping[Stack, Stack]
     ) -> Iterator[Left]:
-        for task in asyncio.all_tasks(self.loop):
+        order = {id(child): number for number, child in enumerate(course.children)}
+        tasks = sorted(asyncio.all_tasks(self.loop), key=lambda task: order.get(id(task.get_coro()), len(order)))
+        for task in tasks:  # as they were started: the first is what the fault is told by, and a baseline knows it
             if task in self.tasks or task in others:
                 continue
             coro: Any = task.get_coro()
