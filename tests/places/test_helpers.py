@@ -44,7 +44,8 @@ def tree(marker, folder):
 def work_of(place, marker, folder):
     if place == "process":
         return calloff.process(tree, marker, str(folder))
-    line = f"trap '' TERM; : {marker}; (setsid sh -c \": {marker}; sleep {NAP}\" &); touch {folder}/ready; sleep {NAP}"
+    # ready once it is in a session of its own, where nobody finds it
+    line = f"trap '' TERM; : {marker}; (setsid sh -c \": {marker}; touch {folder}/ready; sleep {NAP}\" &); sleep {NAP}"
     return calloff.command("sh", "-c", line)
 
 
@@ -52,7 +53,7 @@ async def running(place, marker, tmp_path, **limits):
     """An operation that runs, with its processes: the work, its guard, the keeper."""
     op = calloff.start(work_of(place, marker, tmp_path), **limits)
     for _ in range(2000):
-        if (tmp_path / "ready").exists() and op.body.pid:
+        if (tmp_path / "ready").exists() and op.body.pid and len(marked(marker)) >= 2:
             break
         await asyncio.sleep(0.01)
     assert len(marked(marker)) >= 2
