@@ -19,8 +19,10 @@ from typing import Any
 import pytest
 
 import calloff
+from calloff._api.ending import log_threads
 from calloff._places.thread.body import ThreadWork
-from calloff._places.thread.pool import POOL, Pool
+from calloff._places.thread.call import Call
+from calloff._places.thread.pool import POOL, Pool, Worker
 
 Run = Callable[..., Any]
 color: ContextVar[str] = ContextVar("color", default="none")
@@ -467,3 +469,37 @@ def test_a_call_that_returns_a_coroutine_is_no_success(arun: Run) -> None:
 
     arun(main)
     assert ran == []
+
+
+async def test_a_thread_on_its_way_back_to_its_pool_will_hold_nothing_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a subinterpreter, whose threads are no daemons: a busy machine takes its time to give it a turn."""
+    back, go = threading.Event(), threading.Event()
+
+    class HeldUp(Pool):
+        def _wake_loops(self) -> None:
+            back.set()
+            go.wait(30)
+
+    class Job:
+        call = Call(int)
+
+        def enter(self, worker: Worker) -> None:
+            worker.give(self.call, lambda: None)
+
+        def fail(self, error: Exception) -> None:
+            raise error
+
+    pool = HeldUp(size=1, max_abandoned=1, idle=0.01)
+    monkeypatch.setattr("calloff._places.thread.pool.may_leave_threads", lambda: False)
+    monkeypatch.setattr("calloff._api.ending.POOL", pool)
+    before = threading.enumerate()
+    pool.submit(Job(), asyncio.get_running_loop())
+    assert back.wait(30)
+    (thread,) = pool.idle_threads()
+    log_threads(before)
+    assert caplog.messages == []
+    go.set()
+    thread.join(30)
+    assert not thread.is_alive()

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from types import AsyncGeneratorType
+from types import AsyncGeneratorType, FrameType
 from typing import Any
 
 from .._operation.operation import Operation
@@ -27,7 +27,7 @@ from .._places.daemon_executor import DaemonExecutor, stack_of_frame
 from .._places.task.body import body_of
 from .._places.task.immortal import keep_alive_forever
 from .._places.task.stack import is_handling, stack_of
-from .._places.thread.pool import Worker
+from .._places.thread.pool import POOL, Worker
 from .._scopes.timers import NEVER, Entry, timers_of
 from .._words.errors import StopForced
 from .._words.frame import RawStack, at_line, develop
@@ -274,7 +274,7 @@ class _Asked:
 
 def log_threads(before: Iterable[threading.Thread]) -> None:
     """Tell which threads of the program, started in the meantime, will hold up the exit of the interpreter."""
-    known = set(before)
+    known = {*before, *POOL.idle_threads()}
     leave_executors(known)
     frames = sys._current_frames()
     del frames[threading.get_ident()]  # it holds `frames`, and the two would keep what all threads have in their frames
@@ -282,13 +282,17 @@ def log_threads(before: Iterable[threading.Thread]) -> None:
     for thread in threading.enumerate():
         if thread in known or thread.daemon or thread is threading.current_thread() or is_manager(thread):
             continue
-        frame = frames.get(thread.ident or 0)
-        if frame is not None and frame.f_code.co_filename in _POOLS:
-            continue  # a thread of a pool that has nothing to do: it goes when it is told so
-        thread.join(max(0.0, until - time.monotonic()))  # it may be on its way out
-        if thread.is_alive():
+        if _has_nothing_to_do(frames.get(thread.ident or 0)):
+            continue
+        thread.join(max(0.0, until - time.monotonic()))  # it may be on its way out, or back to its pool
+        if thread.is_alive() and not _has_nothing_to_do(sys._current_frames().get(thread.ident or 0)):
             at = _at(stack_of_frame(sys._current_frames().get(thread.ident or 0)))
             _logger.warning("thread %r is not a daemon and will hold up the exit of the interpreter%s", thread.name, at)
+
+
+def _has_nothing_to_do(frame: FrameType | None) -> bool:
+    """Whether this is where a thread of a pool waits for work: it goes when it is told so."""
+    return frame is not None and frame.f_code.co_filename in _POOLS
 
 
 def _is_driver(task: "asyncio.Task[Any]") -> bool:

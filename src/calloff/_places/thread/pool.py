@@ -65,7 +65,7 @@ class Job(Protocol):
 class Worker:
     """One thread."""
 
-    __slots__ = ("_inbox", "_pool", "call", "leaving")
+    __slots__ = ("_inbox", "_pool", "call", "leaving", "thread")
 
     def __init__(self, pool: "Pool") -> None:
         self._pool = pool
@@ -76,7 +76,8 @@ class Worker:
         daemon = may_leave_threads()
         if not daemon:
             pool.ends_with_interpreter()
-        Context().run(Thread(target=self._serve, name=f"calloff-thread-{next(_numbers)}", daemon=daemon).start)
+        self.thread = Thread(target=self._serve, name=f"calloff-thread-{next(_numbers)}", daemon=daemon)
+        Context().run(self.thread.start)
 
     def give(self, call: Call, done: Callable[[], None]) -> None:
         """Run `call`, then `done`, in the thread."""
@@ -137,6 +138,11 @@ class Pool:
             self.idle = 0.0
         for worker in idle:
             worker.dismiss()
+
+    def idle_threads(self) -> frozenset[Thread]:
+        """The threads without a call; one is among them before anybody hears that its call has ended."""
+        with self._lock:
+            return frozenset(worker.thread for worker in self._idle)
 
     def counts(self) -> ThreadCounts:
         """How many there are of each."""
