@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -104,6 +105,22 @@ def blocks():
 def generator():
     yield 1
 
+async def nests():
+    value = []
+    for _ in range(100_000):
+        value = [value]
+    return value
+
+async def halves():
+    return ["\\ud800"]
+
+class Mute:
+    def __repr__(self):
+        raise ValueError
+
+async def mutes():
+    return Mute()
+
 class Thing:
     async def __call__(self):
         return "called"
@@ -182,6 +199,16 @@ def test_targets_arguments_and_results(folder: Path, arguments: list[str], print
     done = run(folder, *arguments)
     assert (done.returncode, done.stdout) == (0, printed)
     assert done.stderr == ("to stderr\n" if "quiet" in arguments[-1] else "")
+
+
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [("nests", r"\[.*\.\.\..*\]"), ("halves", r'\["\\ud800"\]'), ("mutes", "<Mute, whose repr raised ValueError>")],
+)
+def test_a_result_that_is_hard_to_print_is_no_failure(folder: Path, name: str, printed: str) -> None:
+    done = run(folder, f"work.py:{name}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(printed, done.stdout.strip())
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,28 @@ class Odd(Exception):
         self.hint = hint
 
 
+class Quits:
+    """Ends whatever program unpickles it."""
+
+    def __reduce__(self):
+        return sys.exit, (3,)
+
+
+class CannotLeave:
+    """Ends whatever program pickles it."""
+
+    def __reduce__(self):
+        sys.exit(3)
+
+
+def raise_quits():
+    raise ValueError("quits", Quits())
+
+
+def return_what_cannot_leave():
+    return CannotLeave()
+
+
 def raise_odd():
     raise Odd(3, hint="even")
 

@@ -101,7 +101,12 @@ async def test_what_can_not_be_run_is_told_before_anything_starts(tmp_path):
         (("true",), {"stdout": 1.5}, TypeError, "stdout"),
         (("true",), {"limit": 0}, ValueError, "limit"),
         (("true",), {"signal": 400}, ValueError, "400"),
+        (("true",), {"limit": "1"}, TypeError, "limit"),
+        (("true",), {"stdout": 1 << 20}, ValueError, "stdout"),
         (("true",), {"env": {"A": 1}}, TypeError, "env"),
+        (("true",), {"env": [("A", "1")]}, TypeError, "env"),
+        (("true",), {"env": {"A=B": "1"}}, ValueError, "env"),
+        (("true",), {"env": {"": "1"}}, ValueError, "env"),
     ],
 )
 def test_arguments_are_checked(args, kwargs, error, match):
@@ -295,6 +300,29 @@ async def test_one_that_runs_before_we_have_heard_so_is_not_told_as_never_begun(
 async def test_deadlines_and_stop_texts():
     with pytest.raises(calloff.TimedOut, match=r"'sleep' did not end within 0\.2 s"):
         await calloff.call(command("sleep", "1000"), timeout=0.2)
+
+
+async def test_its_limits_count_from_the_begin_of_the_program():
+    for limits in ({"timeout": 0}, {"stall": 0}):
+        op = calloff.start(command("sleep", "1000"), **limits)
+        assert op.deadline is None
+        outcome = await op.outcome()
+        assert (outcome.report.started, outcome.report.rung) == (True, Rung.TERMINATED)
+
+
+async def test_a_loop_that_is_blocked_from_the_start_on_keeps_no_limit_up(tmp_path, marker):
+    work = shell_at("trap 'touch $1; exit' TERM; while :; do sleep 0.01; done", marker, tmp_path / "asked")
+    op = calloff.start(work, timeout=0.2)
+    await asyncio.sleep(0)
+    assert until((tmp_path / "asked").exists)
+    outcome = await op.outcome()
+    assert (outcome.reason.kind, outcome.report.rung) == ("deadline", Rung.TERMINATED)
+
+
+async def test_a_new_limit_before_the_program_begins_is_the_one_that_counts(marker):
+    op = calloff.start(shell("sleep 0.5", marker), timeout=0.1, grace=0.1)
+    op.reschedule(None)
+    assert isinstance(await op.outcome(), calloff.Completed)
 
 
 async def test_the_deadline_holds_while_our_loop_is_blocked(tmp_path, marker):

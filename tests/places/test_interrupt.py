@@ -634,6 +634,26 @@ def test_force_goes_through_a_shield(crun: Callable[..., Any]) -> None:
     crun(main())
 
 
+class _Blocks:
+    def __reduce__(self) -> Any:
+        time.sleep(60)
+
+
+@pytest.mark.parametrize("of_main", [False, True])
+def test_an_argument_that_blocks_as_it_is_pickled(crun: Callable[..., Any], of_main: bool) -> None:
+    function = (lambda _: None) if of_main else id  # by value, and by its name
+
+    async def main() -> None:
+        since = time.monotonic()
+        outcome = await calloff.start(calloff.call(calloff.process(function, _Blocks())), timeout=0.1).outcome()
+        assert time.monotonic() - since < LATE
+        assert isinstance(outcome, Cancelled)
+        assert outcome.report.rung is Rung.INTERRUPTED
+        assert await calloff.call(calloff.process(abs, -3)) == 3
+
+    crun(main())
+
+
 def test_cancel_from_another_thread(crun: Callable[..., Any]) -> None:
     async def body() -> None:
         await asyncio.sleep(0)

@@ -85,6 +85,15 @@ async def test_errors_that_can_not_be_unpickled_arrive_all_the_same():
     assert isinstance(outcome.error, calloff.WorkerDied), "it is not our program that is to end"
 
 
+async def test_an_answer_whose_own_code_ends_the_program_ends_no_worker():
+    pid = await call(os.getpid)
+    with pytest.raises(ValueError, match="quits"):
+        await call(bodies.raise_quits)
+    with pytest.raises(TypeError, match="the result of return_what_cannot_leave can't be sent back"):
+        await call(bodies.return_what_cannot_leave)
+    assert await call(os.getpid) == pid
+
+
 async def test_a_cancelled_error_of_its_own():
     outcome = await calloff.start(calloff.process(bodies.raise_cancelled)).outcome()
     assert isinstance(outcome, calloff.Cancelled)

@@ -16,6 +16,7 @@ from .._operation.loops import greeters
 from .._operation.operation import Operation, current_operation
 from .._places.task.body import TaskBody
 from .._scopes.scope import innermost
+from .._words.bears import bears
 from .._words.duration import delay, limit
 from .._words.place import AsyncWork, Body
 from .._words.text import name_of, short
@@ -26,6 +27,7 @@ T = TypeVar("T")
 _current = current_operation.get
 
 
+@bears
 def start(
     work: AsyncWork[T],
     *,
@@ -100,6 +102,7 @@ async def call(
     return await start(work, name=name, timeout=timeout, stall=stall, grace=grace, patience=patience)
 
 
+@bears
 def body_of(work: Any) -> Body:
     """The body of work; raises `TypeError` for what is no work, and `RuntimeError` for a coroutine that was awaited."""
     if type(work) is CoroutineType:

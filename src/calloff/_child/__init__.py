@@ -32,12 +32,13 @@ letter                              from    means; what its absence means, and w
                                             is over (`lease`); no answer
 ``inherit, settings``               O to G  umask, limits, ... that the work is to have
 ``start, details``                  O to G  start the work
-``born, pid, own`` (and a pidfd)    G to O  it runs. As long as that is awaited, O looks 4 times a second after K: one
+``born, pid, own, at`` (and a pidfd) G to O it runs. As long as that is awaited, O looks 4 times a second after K: one
                                             that is stopped is continued, and killed when that does not help in 0.7 s
 ``alone, own``                      G to O  K is gone. From then on O looks after G itself, wherever it waits for G
 ``failed, errno, text``             G to O  it could not be started; the last letter
 ``limit, n, at, deadline, asking``  O to G  when to kill, what the work is told of its deadline, and how to ask it should
                                             O not come to it
+``allow, seconds, grace, signal``   O to G  the same for a command, from the moment at which it begins
 ``ask, n, signal, reason``          O to G  ask the work to end
 ``refused, n``                      G to O  the function was asked and went on
 ``kill``                            O to G  kill it and all that descends from it; so does the end of the socket

@@ -9,6 +9,9 @@ from . import by_value
 
 __all__ = ["in_one", "packed"]
 
+#: what the code of a value may raise; a request to stop is none of it
+_RAISED = (Exception, SystemExit, GeneratorExit)
+
 
 def packed(kind: str, value: Any, name: str) -> tuple[str, bytes, list[pickle.PickleBuffer]]:
     """The result as a pickle with its large buffers apart."""
@@ -20,7 +23,7 @@ def packed(kind: str, value: Any, name: str) -> tuple[str, bytes, list[pickle.Pi
     whole = pickle.PickleBuffer(value) if type(value) in (bytes, bytearray) and len(value) > 1 << 16 else value
     try:
         return kind, _dumps(whole, buffers), buffers
-    except Exception as error:
+    except _RAISED as error:
         wrong = TypeError(f"the result of {name} can't be sent back: {type(value).__qualname__}: {error}")
         return "error", _packed_error(wrong), []
 
@@ -31,7 +34,7 @@ def in_one(kind: str, value: Any, name: str) -> tuple[bool, bytes]:
         return False, _packed_error(value)
     try:
         return True, _dumps(value)
-    except Exception as error:
+    except _RAISED as error:
         wrong = TypeError(f"the result of {name} can't be sent back: {type(value).__qualname__}: {error}")
         return False, _packed_error(wrong)
 
@@ -65,7 +68,7 @@ def _form(error: BaseException) -> tuple[Any, ...]:
         whole = _dumps(error)
         pickle.loads(whole)  # many an exception can be pickled and not be unpickled
         return "whole", whole
-    except Exception:
+    except _RAISED:
         pass
     name = _name_of(error)
     kind = _attempt(type(error))
@@ -83,7 +86,7 @@ def _attempt(value: Any) -> bytes | None:
     try:
         data = _dumps(value)
         pickle.loads(data)
-    except Exception:
+    except _RAISED:
         return None
     return data
 

@@ -121,6 +121,7 @@ class Guard:
         self._pausing = _AGAIN
         self._limit: float | None = None
         self._limited = 0
+        self._born_at = 0.0
         self._reminder: tuple[float, int, tuple[Any, ...]] | None = None
         """When the owner ought to have asked, by which signal, and why."""
         self._gone = False
@@ -176,14 +177,15 @@ class Guard:
             self._tell("failed", error.errno, error.strerror)
             return NEVER
         self._reaper.leader = pid
+        self._born_at = time.monotonic()
         for file in self.files:  # they are not the guard's: whoever reads a pipe is to see its end
             os.close(file)
         try:
             handle = os.pidfd_open(pid)
         except (OSError, AttributeError):  # the system has none: the owner has to leave the killing to us
-            self._tell("born", pid, os.getpid())
+            self._tell("born", pid, os.getpid(), self._born_at)
         else:
-            self._tell("born", pid, os.getpid(), handle=handle)
+            self._tell("born", pid, os.getpid(), self._born_at, handle=handle)
             os.close(handle)
         return ""
 
@@ -267,6 +269,10 @@ class Guard:
                 self._limited, self._limit, deadline, *rest = parts
                 self._reminder = rest[0] if rest else None
                 self.page.limit(self._limited, deadline)
+            elif kind == "allow":
+                timeout, grace, signum = parts
+                self._limit = self._born_at + timeout + grace
+                self._reminder = self._born_at + timeout, signum, ()
             elif kind == "ask":
                 self._ask(*parts)
         return KILL if self._gone else ""

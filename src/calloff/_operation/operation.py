@@ -162,6 +162,11 @@ class Operation(Future[T_co]):  # type: ignore[type-var]  # pyright: ignore[repo
         body.begin(self)
 
     @property
+    def allowed(self) -> tuple[float | None, float]:
+        """The seconds that the body may take from its first step on, if they are limited, and the grace after these."""
+        return None if self._limits is None else self._limits.timeout, self._grace
+
+    @property
     def force_at(self) -> float | None:
         """The point on the clock of the loop at which force is due, as things stand; ``None`` without a limit."""
         if self._stop is not None:
@@ -378,14 +383,14 @@ class Operation(Future[T_co]):  # type: ignore[type-var]  # pyright: ignore[repo
 
     # --- what the body says (the Sink protocol)
 
-    def entered(self) -> None:
+    def entered(self, since: float = 0.0) -> None:
         """The body runs its first step in a context of its own."""
         _enter(self)
         if self._phase is _PENDING:
             self._phase = _RUNNING
             limits = self._limits
             if limits is not None and (self.timer_at == NEVER or limits.turn_by is not None):
-                requesting.start_limits(self, limits, self.timers.now())
+                requesting.start_limits(self, limits, self.timers.now() - since)
         elif self._stop is not None:  # it began before the asking could arrive there
             self._stop.started = True
         if hooks.entered:

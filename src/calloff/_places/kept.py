@@ -186,7 +186,7 @@ class Guarded:
     def _hear(self, mail: tuple[Any, ...], handle: int | None) -> None:
         kind = mail[0]
         if kind == "born":
-            self._pid, self._guard = mail[1:]
+            self._pid, self._guard, _ = mail[1:]
             self._settle()
             self.keeper.look()
             Watch.of(self.loop).done(self)
@@ -378,7 +378,7 @@ class Guarded:
         """Note the numbers of the guard and of its work in letters that nobody will hear any more."""
         for mail in self._letters.feed(data):
             if mail[0] == "born":
-                self._pid, self._guard = mail[1:]
+                self._pid, self._guard, _ = mail[1:]
             elif mail[0] == "alone":
                 self._guard, self.is_alone = mail[1], True
         handle = fds.received(extras)

@@ -24,10 +24,11 @@ T_co = TypeVar("T_co", covariant=True)
 class Sink(Protocol):
     """The operation as its body sees it. All calls are made on the thread of the event loop, unless said otherwise."""
 
-    def entered(self) -> None:
+    def entered(self, since: float = 0.0) -> None:
         """The body is about to run its first step, in the current context, which becomes the operation's own.
 
-        For a body that is `queued` the limits count from here: the deadline is known when this returns.
+        For a body that is `queued` the limits count from here, or from `since` seconds ago, where that comes to light
+        only now: the deadline is known when this returns.
         """
 
     def located(self, where: RawStack, /) -> None:
@@ -76,6 +77,11 @@ class Sink(Protocol):
         ...
 
     @property
+    def allowed(self) -> tuple[float | None, float]:
+        """The seconds that it may take from its first step on, if they are limited, and the grace after these."""
+        ...
+
+    @property
     def force_at(self) -> float | None:
         """When force is due at the latest, as things stand, on the clock of the loop."""
         ...
@@ -95,7 +101,7 @@ class Body:
         place: the word for where it runs.
         name: the name of the function or program.
         insists: whether asking again after a refusal means anything here.
-        queued: whether it may have to wait for a free worker or slot. Its limits then count from `Sink.entered`.
+        queued: whether it may have to wait before it begins, for a worker, say. Its limits then count from `Sink.entered`.
         coro: the coroutine that it drives, if it does: where stack walkers go on.
         task: the task that drives it.
         pid: the number of the process that the work runs in, if that is not this one.

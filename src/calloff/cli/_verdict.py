@@ -1,6 +1,8 @@
 """The ending of a run as an exit status and as one JSON document."""
 
 import json
+import reprlib
+import sys
 from typing import Any
 
 from .._words.errors import CalloffError, CommandFailed
@@ -11,7 +13,7 @@ from .._words.ref import Ref
 from .._words.report import Rung
 from ._traceback import frames_of
 
-__all__ = ["as_json", "exit_status", "plain_value"]
+__all__ = ["as_json", "exit_status", "line_of", "plain_value"]
 
 #: The steps that are not a request any more.
 BY_FORCE = frozenset({Rung.FORCED, Rung.KILLED, Rung.ABANDONED})
@@ -54,9 +56,29 @@ def plain_value(value: Any) -> tuple[Any, bool]:
     """The value where JSON can hold it, else its `repr`; and which of the two it is."""
     try:
         json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError, RecursionError):
-        return repr(value), False
+    except Exception:  # of code of the value's own, too
+        return _shown(value), False
     return value, True
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except RecursionError:
+        return reprlib.repr(value)
+    except Exception as error:
+        return f"<{type(value).__qualname__}, whose repr raised {type(error).__name__}>"
+
+
+def line_of(value: Any, is_json: bool) -> str:
+    """The line for standard output: what its encoding can't hold (half a character, say) stands there as an escape."""
+    text: str = json.dumps(value, ensure_ascii=False) if is_json else value
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return json.dumps(value) if is_json else text.encode(encoding, "backslashreplace").decode(encoding)
+    return text
 
 
 def as_json(outcome: Outcome[Any], ref: Ref, place: str, seconds: float, status: int) -> dict[str, Any]:

@@ -7,7 +7,6 @@ word of ours to stderr.
 import argparse
 import asyncio
 import atexit
-import json
 import logging
 import os
 import sys
@@ -25,7 +24,7 @@ from ._options import Parser, duration, parser, time_limit
 from ._refusal import Refused
 from ._terminal import Terminal
 from ._traceback import traceback_text
-from ._verdict import as_json, exit_status, plain_value
+from ._verdict import as_json, exit_status, line_of, plain_value
 from ._work import PLACES, Form, is_script, make_work
 
 __all__ = ["main"]
@@ -228,10 +227,9 @@ class _Run:
         for line in verdict(outcome, ref):
             _say(line)
         if self._options.json:
-            print(json.dumps(as_json(outcome, ref, self._place, seconds, status), ensure_ascii=False))
+            print(line_of(as_json(outcome, ref, self._place, seconds, status), True))
         elif isinstance(outcome, Completed) and outcome.value is not None and not self._is_program:
-            value, is_json = plain_value(outcome.value)
-            print(json.dumps(value, ensure_ascii=False) if is_json else value)
+            print(line_of(*plain_value(outcome.value)))
 
 
 class _Log(logging.Handler):

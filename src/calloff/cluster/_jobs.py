@@ -175,10 +175,14 @@ class Job(Sink):
         return self._deadline
 
     @property
+    def allowed(self) -> tuple[float | None, float]:
+        return None, 0.0  # the owner counts
+
+    @property
     def force_at(self) -> float | None:
         return self._force_at
 
-    def entered(self) -> None:
+    def entered(self, since: float = 0.0) -> None:
         """The owner has counted from the moment at which it was sent."""
 
     def located(self, where: RawStack, /) -> None:

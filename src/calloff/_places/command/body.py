@@ -34,6 +34,7 @@ class CommandBody(Body):
     """Runs a program for an operation."""
 
     __slots__ = (
+        "_bounded",
         "_cwd",
         "_done",
         "_env",
@@ -54,6 +55,7 @@ class CommandBody(Body):
         "reached",
     )
     place = "command"
+    queued = True
     #: seconds after which the guard asks and uses force by itself, when the owner should have done so
     slack: float = 0.05
 
@@ -69,6 +71,8 @@ class CommandBody(Body):
         self._cwd = cwd
         self._done = False
         self._forced = False
+        #: whether the guard has been told of a limit
+        self._bounded = False
         self._held_back = 0.0
         #: the signal may be sent later than at the request
         self.insists: bool = plan.foreground
@@ -105,8 +109,10 @@ class CommandBody(Body):
             "group": group,
         }
         self._guarded.write("start", details)
-        if sink.force_at is not None:
-            self.limited()
+        timeout, grace = sink.allowed
+        if timeout is not None:  # should we be held up when it begins
+            self._bounded = True
+            self._guarded.write("allow", timeout + self.slack, grace, self._plan.signal)
 
     def _open(self, number: int, loop: AbstractEventLoop, files: Files) -> bool:
         """Have the command's end of a stream; ``False`` when there is to be none, since we have none ourselves."""
@@ -201,10 +207,12 @@ class CommandBody(Body):
         kind, *parts = letter
         if kind == "born":
             self._handle = handle
-            self.pid, self._guard = parts[:2]
+            self.pid, self._guard, began = parts
             if handle is not None:
                 Context().run(self._loop.add_reader, handle, self._has_ended)
-            Context().run(self._sink.entered)
+            Context().run(self._sink.entered, max(0.0, time.monotonic() - began))
+            if self._bounded or self._sink.force_at is not None:
+                self.limited()
         elif kind == "failed" and not self._done:
             self._close()
             number, text = parts

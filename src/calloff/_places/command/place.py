@@ -69,13 +69,15 @@ def command(
     if shell:
         name = argv[0] if len(argv[0]) <= 40 else argv[0][:39] + "…"
         argv = ("/bin/sh", "-c", argv[0], "sh", *argv[1:])
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        raise TypeError(f"limit must be a number of bytes, 1 or more, not {limit!r}")
     if limit < 1:
         raise ValueError(f"limit must be a number of bytes, 1 or more, not {limit!r}")
     if signal not in _signals():
         raise ValueError(f"signal must be the number of a signal, not {signal!r}")
     streams = (_source(stdin), _drain(stdout, "stdout", limit, 1), _drain(stderr, "stderr", limit, 2))
     if env is not None:
-        env = {_text(key, "env"): _text(value, "env") for key, value in env.items()}
+        env = _variables(env)
     folder = None if cwd is None else _text(cwd, "cwd")
     plan = Plan(argv, env, folder, streams, int(signal), check, (stdin, stdout, stderr), bool(foreground))
     return CommandWork(plan, name)
@@ -101,6 +103,16 @@ def _text(value: Any, what: str) -> str:
     except UnicodeEncodeError:
         raise ValueError(f"{what} of a command must be a text that the system can take: {text!r}") from None
     return text
+
+
+def _variables(env: Any) -> dict[str, str]:
+    if not isinstance(env, Mapping):
+        raise TypeError(f"env of a command must be a mapping of texts, not {env!r}")
+    found = {_text(key, "env"): _text(value, "env") for key, value in env.items()}
+    for key in found:
+        if "=" in key or not key:
+            raise ValueError(f"env of a command must not name a variable {key!r}")
+    return found
 
 
 def _source(given: Source) -> Outlet:
@@ -139,4 +151,8 @@ def _file(given: Any, name: str, allowed: str) -> int:
         raise TypeError(f"{name} must be {allowed}, not {given!r}") from None
     if number < 0:
         raise ValueError(f"{name} must be {allowed}, not {given!r}")
+    try:
+        os.fstat(number)
+    except OSError:
+        raise ValueError(f"{name} must be {allowed}, not {given!r}: no file of that number is open") from None
     return number

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..._words.bears import bears
 from ..._words.errors import CalloffError, WorkerDied
 from ..._words.frame import RawStack
 from ..._words.luggage import Luggage, luggage_of
@@ -41,6 +42,7 @@ class ProcessWork(Work[T]):
         self._kwargs = kwargs
         self.name: str = name
 
+    @bears
     def open(self) -> "ProcessBody":
         """The body; `TypeError` when something can't be sent."""
         packed = pack(self._function, self._args, self._kwargs, self.name)

@@ -14,9 +14,11 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from ..._child.by_value import dumps
+from ..._words.bears import bears
 from ..._words.errors import WorkerDied
 from .culprits import culprit
 
+bears(dumps)
 __all__ = ["RemoteTraceback", "by_value", "out_of_reach", "pack", "unpack_error"]
 
 #: from how many bytes on a `bytes` object is sent as it is, not as a part of the pickle
@@ -32,6 +34,7 @@ class RemoteTraceback(Exception):
         return f'\n"""\n{self.args[0]}"""'
 
 
+@bears
 def pack(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Packed:
     """A call as a pickle: by reference where that will do, by value (cloudpickle) where it will not.
 
@@ -66,6 +69,7 @@ def _apart(buffer: PickleBuffer, buffers: list[PickleBuffer]) -> bool:
     return True
 
 
+@bears
 def by_value(value: Any, buffers: list[PickleBuffer], apart: Iterable[ModuleType] = ()) -> bytes:
     """Pickle with the code of functions and classes, if they are of the main script, local, or of a module `apart`."""
     cloudpickle: Any = import_module("cloudpickle")

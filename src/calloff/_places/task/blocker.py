@@ -6,6 +6,7 @@ import os
 from types import FrameType
 from typing import Any
 
+from ..._words.bears import bearing
 from .body import DRIVING, TaskBody
 from .greenlets import frames_outside
 from .stack import coro_of, parts_of
@@ -52,9 +53,10 @@ def task_on_top(frame: FrameType | None, task: "asyncio.Task[Any]") -> Blocker |
     """Return the body or coroutine of `task` if `frame`, which a signal interrupted, may be left by an exception in it.
 
     Every frame from there to the coroutine's own must be one that an exception passes through in good order: code that
-    awaits, of whatever origin, and the program's own. The synchronous parts of asyncio and calloff are not, nor is the
-    import system unless it runs the code of a module, or waits for another thread that imports the same one. Where a task
-    factory has wrapped a body, its driver is found on the way.
+    awaits, of whatever origin, and the program's own. The synchronous parts of asyncio and calloff are not, but for those
+    that `bears` marks: a `__reduce__` of the program may block in `start`. Nor is the import system, unless it runs the
+    code of a module, or waits for another thread that imports the same one. Where a task factory has wrapped a body, its
+    driver is found on the way.
     """
     coro = coro_of(task)
     parts = parts_of(coro.coro if isinstance(coro, TaskBody) else coro)
@@ -75,7 +77,7 @@ def task_on_top(frame: FrameType | None, task: "asyncio.Task[Any]") -> Blocker |
                 return None
             if file.startswith(_IMPORTERS):
                 importing = True
-            elif not code.co_flags & _AWAITS:
+            elif not code.co_flags & _AWAITS and code not in bearing:
                 return None
         frames.append(step)
         if step is base:
