@@ -62,3 +62,20 @@ def test_output_that_can_not_be_written_is_told_in_a_line(words: str) -> None:
     who = "calloff" if words == "--help" else f"calloff {words.split()[0]}"
     assert done.stderr == f"{who}: the output could not be written: No space left on device\n"
     assert done.returncode == 125
+
+
+@pytest.mark.parametrize("stream", ["2>&-", "2>/dev/full"])
+@pytest.mark.parametrize(
+    ("words", "status"), [("map -- echo {} ::: 1", 0), ("map -- false {} ::: 1", 1), ("ps", 0), ("mep", 2)]
+)
+def test_a_standard_error_that_takes_nothing_changes_nothing(words: str, status: int, stream: str) -> None:
+    line = f"{sys.executable} -m calloff {words} {stream}"
+    done = subprocess.run(["/bin/sh", "-c", line], stdout=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == status
+    assert "echo" not in words or done.stdout == "1\n"
+
+
+def test_a_closed_standard_output_is_told_in_a_line() -> None:
+    line = f"{sys.executable} -m calloff --help >&-"
+    done = subprocess.run(["/bin/sh", "-c", line], stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (125, "calloff: standard output is closed\n")

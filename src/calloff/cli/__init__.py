@@ -29,11 +29,24 @@ VERBS = {
 }
 
 
+#: those that run a program as it is, with the streams that it would have without us
+_PROGRAMS = frozenset({"run", "timeout", "asgi"})
+
+
 def main(argv: "list[str] | None" = None) -> int:
     """The console script: runs the verb that the first argument names and returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["help"] and len(argv) > 1:
         argv = [argv[1], "--help"]
+    if argv[:1] and argv[0] in _PROGRAMS:
+        return _main(argv)
+    from ._told import told
+
+    with told():
+        return _main(argv)
+
+
+def _main(argv: "list[str]") -> int:
     who = f"calloff {argv[0]}" if argv and argv[0] in VERBS else "calloff"
     try:
         status = _run(argv)
@@ -114,5 +127,8 @@ calloff VERB --help, or calloff help VERB, tells more about one of them; calloff
 
 
 def _say(text: str) -> int:
+    if sys.stdout is None:
+        sys.stderr.write("calloff: standard output is closed\n")
+        return 125
     sys.stdout.write(text + "\n")
     return 0
