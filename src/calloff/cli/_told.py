@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 __all__ = ["told"]
 
@@ -13,7 +13,7 @@ def told() -> Iterator[None]:
     """Have nothing fail for ``sys.stderr``, which may be closed, full, or a pipe that nobody reads any more."""
     former = sys.stderr
     stream = _Told(former)
-    sys.stderr = stream  # type: ignore[assignment]  # it has all that is asked of it
+    sys.stderr = cast(TextIO, stream)
     try:
         yield
     finally:
