@@ -2,8 +2,9 @@
 
 Each of them waits for a function in a process that computes, and swallows every `CancelledError`: at each step of its stop
 its frames are walked, to see whether it is in its clean-up, and on into the worker that it waits for. A beat of a
-millisecond says how long one turn of the loop takes at most: from the request,
-which comes for all in one turn, to the last end.
+millisecond says how long one turn of the loop takes at most, from the request to the last end. All thousand are requested
+in one turn, and arrive in the next, which the beat sees as one; a single task waits for all ends, so that nothing is
+counted but the stops. A thousand bare tasks that wait for a shield, cancelled once, take a third of that turn.
 
 The turn is measured in processor time of the loop's thread: the hundred workers share the machine with it, and what the
 system gives to them in between is not the loop's. The wall clock's figure stands beside it.
@@ -59,10 +60,13 @@ async def measure(_contender: str, walkers: int) -> dict[str, float]:
 
     beating = asyncio.create_task(beat())
     await asyncio.sleep(0.1)
-    outcomes = await asyncio.gather(*(operation.stop() for operation in walking), asyncio.sleep(GRACE))
+    for operation in walking:
+        operation.cancel()
+    await asyncio.sleep(GRACE)
+    outcomes = [await operation.outcome() for operation in walking]
     over = True
     await beating
-    assert all(isinstance(outcome, calloff.Cancelled) for outcome in outcomes[:-1])
+    assert all(isinstance(outcome, calloff.Cancelled) for outcome in outcomes)
     for path in os.listdir(folder):
         os.unlink(f"{folder}/{path}")
     os.rmdir(folder)
