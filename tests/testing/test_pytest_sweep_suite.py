@@ -91,6 +91,7 @@ def test_where_a_test_waits_for_its_own_it_is_called_off_for_what_the_project_ha
     name = "test_that_leaves_its_own"
     text = run_pytest(project, "--cancel-sweep", "-k", name).stdout
     assert "tasks (early); 1 test, 1 await" in text, text
+    assert "2 cancels not tried" in text  # its late one, and the start of its task
     text = run_pytest(project, "--cancel-sweep", "--cancel-sweep-fault=tests", "-k", name).stdout
     assert "tasks (early, late); 1 test, 1 await" in text, text
 

@@ -101,7 +101,8 @@ class Sweeping:
         usual = await self._usual(places[0])
         if isinstance(usual, str):
             return self._report(error=usual)
-        plans = self._plans(self.seen)
+        plans, left_out = self._plans(self.seen)
+        self.skipped += left_out
         if self.replay is not None:
             return await self._again(places[0], plans, usual)
         if self.journal is not None:
@@ -172,14 +173,15 @@ class Sweeping:
         """Whether there is nothing to try here: then one run without a cancel is enough."""
         if self.wants is None:
             return False
-        return not any(self.wants(plan, take=False) for plan in self._plans(found.seen))
+        return not any(self.wants(plan, take=False) for plan in self._plans(found.seen)[0])
 
-    def _plans(self, seen: Sequence[Seen]) -> list[Plan]:
-        """All cancels that may show something."""
+    def _plans(self, seen: Sequence[Seen]) -> tuple[list[Plan], int]:
+        """All cancels that may show something, and how many may not."""
         plans = plans_for(seen, self._start(), self.phases, self.case.children)
         if self.concerns is None or self.replay is not None:
-            return plans
-        return [plan for plan in plans if self.concerns(plan)]
+            return plans, 0
+        kept = [plan for plan in plans if self.concerns(plan)]
+        return kept, len(plans) - len(kept)
 
     def _start(self) -> Point | None:
         """Where it begins; ``None`` where a cancel before that shows nothing.
