@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 import time
 from contextlib import suppress
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from asgi.wire import Wire, answer
 
 import calloff
+from calloff._operation.hooks import hooks
 from calloff.asgi import BrokenOff, Middleware, RequestOver, keep
 from calloff.asgi._count import counts, requests
 
@@ -530,6 +532,41 @@ async def test_a_name_that_the_application_gives_stays():
     handler.go_on.set()
     await within(serve(Middleware(handler), wire))
     assert handler.op.name == "import"
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_whoever_hears_of_its_end_hears_the_name_of_its_route(monkeypatch, waits):
+    """Also of one that ends in its first step, and however long its path is."""
+    heard = []
+    monkeypatch.setattr(hooks, "ended", (lambda op: heard.append(op.name),))
+
+    async def app(scope, receive, send):
+        if waits:
+            await asyncio.sleep(0)
+        scope["path_template"] = "/items/{id}"
+        await answer(send)
+
+    for method in ("GET", "GET", "PUT"):
+        await within(serve(Middleware(app), Wire("/items/" + "1" * 5000, method=method)))
+    assert heard == ["GET /items/{id}", "GET /items/{id}", "PUT /items/{id}"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.11 can't begin a task at once")
+async def test_a_request_that_does_not_wait_costs_no_turn_of_the_loop():
+    async def quick(scope, receive, send):
+        await answer(send)
+
+    async def fails(scope, receive, send):
+        raise LookupError
+
+    wire = Wire()
+    served = Middleware(quick, timeout=30)(wire.scope, wire.receive, wire.send)
+    with pytest.raises(StopIteration):
+        served.send(None)
+    assert wire.complete
+    wire = Wire()
+    with pytest.raises(LookupError):
+        Middleware(fails)(wire.scope, wire.receive, wire.send).send(None)
 
 
 async def test_ten_thousand_quick_requests_leave_nothing(loop_kind):

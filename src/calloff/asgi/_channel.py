@@ -21,8 +21,10 @@ from contextvars import Context, ContextVar, copy_context
 from typing import Any, TypeAlias
 
 from .._operation.operation import Operation
+from .._places.task import TaskBody
 from .._scopes.timers import NEVER, Entry, FifoTimer, Timers
 from .._words.reason import Kind
+from .._words.text import name_of
 
 __all__ = ["Channel", "Message", "Receive", "RequestOver", "Scope", "Send", "Young", "current_channel", "keep"]
 
@@ -33,6 +35,8 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 #: messages of a websocket that are kept for the application: small ones are many before they are `ahead` bytes
 _MOST = 64
+#: names of routes that are kept; there are as many as routes, and more only where clients try strange methods
+_MOST_NAMES = 4096
 
 
 class RequestOver(OSError):
@@ -42,14 +46,20 @@ class RequestOver(OSError):
 
 
 class Young(FifoTimer):
-    """The requests of one event loop that nobody listens for yet: all are old after the same `wait`, in seconds."""
+    """The requests of one event loop that nobody listens for yet: all are old after the same `wait`, in seconds.
 
-    __slots__ = ("timers", "wait")
+    It also has what is the same for all of them: the seconds of an application that has `heard` itself that its client
+    left, and how many bytes are read `ahead`.
+    """
 
-    def __init__(self, timers: Timers, wait: float) -> None:
+    __slots__ = ("ahead", "heard", "timers", "wait")
+
+    def __init__(self, timers: Timers, wait: float, heard: float, ahead: int) -> None:
         super().__init__(timers)
         self.timers = timers
         self.wait = wait
+        self.heard = heard
+        self.ahead = ahead
 
     def begin(self, entry: Entry) -> None:
         """Let it be young."""
@@ -60,7 +70,6 @@ class Channel:
     """The `receive` and `send` of one request or websocket; told when it is time to listen (the `Entry` protocol)."""
 
     # Most requests are over before any of this is needed: what is the same for all of these stands in the class.
-    op: Operation[Any] | None = None
     named: str = ""
     #: the client sends its body only when somebody asks for it, which must be the application
     expects: bool = False
@@ -85,14 +94,22 @@ class Channel:
     _waiters: list[asyncio.Future[None]] | None = None
     _hang_up_at: asyncio.TimerHandle | None = None
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, young: Young, heard: float, ahead: int) -> None:
+    body: TaskBody
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, young: Young, named: str) -> None:
         self.scope = scope
         self._receive = receive
         self._send = send
         self._young = young
-        self._heard = heard
-        self._limit = ahead
+        self.named = named
         self._context: Context = copy_context()
+
+    @property
+    def op(self) -> Operation[Any]:
+        """The operation, from its first step on."""
+        sink: Any = self.body.sink
+        operation: Operation[Any] = sink
+        return operation
 
     @property
     def is_socket(self) -> bool:
@@ -127,10 +144,10 @@ class Channel:
                 self._look_later()
         if message["type"] in _LEAVING:
             self._gone = message
-            self._left(self._heard)
+            self._left(self._young.heard)
         return message
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         """A message of the application's."""
         if self.closed:
             raise RequestOver("the request is over: its operation was stopped")
@@ -147,21 +164,19 @@ class Channel:
         elif kind == "websocket.accept":
             self.started = True
             self.tell_route()
+        return self._send_last(message) if self.last else self._send(message)
+
+    async def _send_last(self, message: Message) -> None:
         await self._send(message)
-        if self.last and not self.complete:
+        if not self.complete:
             self.complete = True
-            if self.op is not None:
-                self.lift_limit(self.op)
+            self.lift_limit(self.op)
 
     # --- what the middleware calls
 
-    def begin(self, op: Operation[Any]) -> None:
-        """The application runs, as this operation; where tasks are eager it may have ended."""
-        self.op = op
-        if self.complete:
-            self.lift_limit(op)
-        if not op.done():
-            self._young.begin(self)
+    def grow_old(self) -> None:
+        """The application did not end in its first step: listen for the client in a while."""
+        self._young.begin(self)
 
     def lift_limit(self, op: Operation[Any]) -> None:
         """The response is complete: for what follows (background tasks) the client does not wait."""
@@ -170,14 +185,21 @@ class Channel:
 
     def tell_route(self) -> None:
         """Name the operation by its route, as soon as that is known, unless the application has named it itself."""
-        op = self.op
-        if self._routed or op is None:
+        if self._routed:
             return
-        route = _route(self.scope, self.started)
+        scope = self.scope
+        route = _route(scope, self.started)
         if route is not None:
             self._routed = True
+            op = self.op
             if op._name == self.named:
-                op.name = self.named = f"{self.scope.get('method', 'WS')} {route}"
+                key = scope.get("method", "WS"), route
+                name = _names.get(key)
+                if name is None:
+                    if len(_names) > _MOST_NAMES:  # clients make up methods
+                        _names.clear()
+                    name = _names[key] = name_of(f"{key[0]} {route}")
+                op._name = self.named = name
 
     def close(self) -> None:
         """The request is over for the application."""
@@ -203,7 +225,7 @@ class Channel:
         """The request is no longer young, or the application has left `receive`: listen for it."""
         self.tell_route()
         op = self.op
-        if self.keep or self.last or self.closed or self._gone is not None or self._reader is not None or op is None:
+        if self.keep or self.last or self.closed or self._gone is not None or self._reader is not None:
             return
         if self._in_app or self.expects:
             self._wanted = True
@@ -224,7 +246,7 @@ class Channel:
                 if kind in _LEAVING:
                     self._gone = message
                     # where the application waits for this, or it is the farewell of a websocket, it may end in its own way
-                    self._left(self._heard if self._waiters or self.is_socket else 0.0)
+                    self._left(self._young.heard if self._waiters or self.is_socket else 0.0)
                     return
                 if self._ahead is None:
                     self._ahead = deque()
@@ -243,7 +265,7 @@ class Channel:
                 self._wake()
 
     def _is_full(self) -> bool:
-        return self._held >= self._limit or (self._ahead is not None and len(self._ahead) >= _MOST)
+        return self._held >= self._young.ahead or (self._ahead is not None and len(self._ahead) >= _MOST)
 
     def _take(self) -> Message:
         assert self._ahead is not None
@@ -276,7 +298,7 @@ class Channel:
 
     def _hang_up(self) -> None:
         op = self.op
-        if op is not None and not self.last and not self.keep:
+        if not self.last and not self.keep:
             op.request(Kind.DISCONNECTED, "the client went away", None, op._grace)
 
 
@@ -324,5 +346,7 @@ _LAST = {
     "websocket.close": "",
     "websocket.http.response.body": "more_body",
 }
+#: by method and pattern
+_names: dict[tuple[str, str], str] = {}
 #: the channel of the request that the running code belongs to
 current_channel: ContextVar[Channel | None] = ContextVar("calloff.asgi.channel", default=None)

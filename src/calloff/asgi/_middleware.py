@@ -9,15 +9,19 @@ import logging
 from asyncio import CancelledError, get_running_loop
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
+from types import CoroutineType
 from typing import Any, Literal
 
-from .._api.start import start
-from .._operation.operation import Operation
+from .._operation.beginning import begin
+from .._operation.operation import Operation, current_operation
+from .._places.task import EagerBody
 from .._scopes.timers import timers_of
 from .._words.budget import HEADERS
 from .._words.duration import delay, limit
 from .._words.errors import CalloffError, OperationCancelled, TimedOut
 from .._words.reason import Kind, Reason
+from .._words.state import State
+from .._words.text import name_of
 from ._answers import CLIENT_GONE, answer, farewell, status_of, words
 from ._channel import Channel, Receive, Scope, Send, Young, current_channel
 from ._count import counts, requests
@@ -98,7 +102,7 @@ class Middleware:
                 raise ValueError(f"{name} must be a whole number that is not negative, not {number!r}")
         self.app: Callable[[Scope, Receive, Send], Awaitable[None]] = app
         self.timeout: float | None = limit(timeout, "timeout")
-        self.grace: float = delay(grace, "grace")
+        self.grace: float = min(delay(grace, "grace"), Operation.policy.longest_grace)
         self._skew = delay(skew, "skew")
         self._heard = delay(heard, "heard")
         self._lazy = delay(lazy, "lazy")
@@ -115,30 +119,41 @@ class Middleware:
         """Serve one connection."""
         kind: str = scope["type"]
         if kind == "http":
-            name = f"{scope['method']} {scope['path']}"
+            name = name_of(f"{scope['method']} {scope['path']}")
             left, expects = self._limit(scope)
             if left is not None and left <= 0:
                 text = "The client's deadline had passed before the request arrived."
                 await answer(send, 504, text, self._retry_after)
                 return
         elif kind == "websocket":
-            name, left, expects = f"WS {scope['path']}", None, False
+            name, left, expects = name_of(f"WS {scope['path']}"), None, False
         else:
             await self.app(scope, receive, send)
             return
         young = self._young
         loop = get_running_loop()
         if young is None or young.timers.loop is not loop:
-            young = self._young = Young(timers_of(loop), self._lazy)
-        channel = Channel(scope, receive, send, young, self._heard, self._ahead)
-        channel.named, channel.expects, channel.keep = name, expects, self._finish
+            young = self._young = Young(timers_of(loop), self._lazy, self._heard, self._ahead)
+        channel = Channel(scope, receive, send, young, name)
+        if expects:
+            channel.expects = True
+        if self._finish:
+            channel.keep = True
         token = current_channel.set(channel)
         try:
             work: Any = self.app(scope, channel.receive, channel.send)
-            op: Operation[None] = start(work, name=name, timeout=left, grace=self.grace)
+            channel.body = body = EagerBody(work if type(work) is CoroutineType else _awaited(work))
+            parent = current_operation.get()
+            if parent is not None and parent.done():
+                parent = None
+            op: Operation[None] = begin(body, name, loop, left, None, self.grace, parent, None)
         finally:
             current_channel.reset(token)
-        channel.begin(op)
+        if op._ended_at is None:
+            channel.grow_old()
+        elif op._stop is None and op._phase is State.COMPLETED:  # in its first step
+            channel.closed = True
+            return
         requests[op] = channel
         try:
             await op
@@ -193,6 +208,10 @@ class Middleware:
             await answer(send, status, text, self._retry_after)
         elif status != CLIENT_GONE:
             raise BrokenOff(f"the response to {channel.named} was broken off: {words(reason)}") from error
+
+
+async def _awaited(work: Awaitable[None]) -> None:
+    await work
 
 
 def _warn_of_tasks_inside(app: object) -> None:

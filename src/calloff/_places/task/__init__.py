@@ -1,5 +1,5 @@
 """Coroutines in a task of the running loop."""
 
-from .body import TaskBody
+from .body import EagerBody, TaskBody
 
-__all__ = ["TaskBody"]
+__all__ = ["EagerBody", "TaskBody"]

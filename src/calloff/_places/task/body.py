@@ -13,6 +13,7 @@ import sys
 import types
 from asyncio import CancelledError, _get_running_loop, get_running_loop
 from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -28,7 +29,7 @@ from .on_stack import ForSure, is_held_up, on_stack, run_on_stack
 from .parts import Parts
 from .stack import arrived_at, coro_of, is_operation, is_suspended, stack_of, stems_from
 
-__all__ = ["DRIVING", "TaskBody", "body_of"]
+__all__ = ["DRIVING", "EagerBody", "TaskBody", "body_of"]
 
 _logger = logging.getLogger("calloff")
 
@@ -89,15 +90,17 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
             if task.get_coro() is not self:  # a task factory has wrapped it
                 _wrapped[task] = self
                 task.add_done_callback(self._wrapper_ended)
-            if _waits_for is not None:  # for the inspectors of Python 3.14: the name, and that the parent waits for it
-                operation: Any = sink
-                try:
-                    task.set_name(operation._name)
-                    parent = operation._parent
-                    if parent is not None and parent.body is not None and parent.body.task is not None:
-                        _waits_for(task, parent.body.task)
-                except AttributeError:  # no operation, but somebody else's sink
-                    pass
+            if _waits_for is not None:
+                self._show(task, _waits_for)
+
+    def _show(self, task: "asyncio.Task[None]", waits_for: Callable[[Any, Any], None]) -> None:
+        """Tell the inspectors of Python 3.14 the name, and that the parent waits for it."""
+        operation: Any = self._sink
+        with suppress(AttributeError):  # no operation, but somebody else's sink
+            task.set_name(operation._name)
+            parent = operation._parent
+            if parent is not None and parent.body is not None and parent.body.task is not None:
+                waits_for(task, parent.body.task)
 
     def ask(self, text: str) -> RawStack | None:
         """Cancel the task. Where it waits is noted when the request arrives, unless others have to end before."""
@@ -491,6 +494,30 @@ def _drive(self: TaskBody) -> Generator[Any, Any, None]:
 _driver_of: Any = types.coroutine(_drive)
 
 
+class EagerBody(TaskBody):
+    """A body whose first step runs at once, inside of whoever starts it: a short one then costs no turn of the loop.
+
+    Python 3.11 has no such tasks, and who has given the loop a task factory gets what that makes: both begin as all do.
+    """
+
+    __slots__ = ()
+
+    def begin(self, sink: Sink) -> None:
+        """Create the task, and run its first step."""
+        loop = get_running_loop()
+        if not _HAS_EAGER or loop.get_task_factory() is not None:
+            super().begin(sink)
+            return
+        self._sink = sink
+        self._driver = driver = _driver_of(self)
+        self.__next__ = driver.__next__
+        task: asyncio.Task[None] = _eager_task(self, loop=loop, eager_start=True)
+        if not task.done():
+            self.task = task
+            if _waits_for is not None:
+                self._show(task, _waits_for)
+
+
 class _Steps:
     """Goes through a coroutine of somebody's own class, which need not be iterable."""
 
@@ -513,6 +540,8 @@ def body_of(task: "asyncio.Task[Any]") -> TaskBody | None:
     return coro if isinstance(coro, TaskBody) else _wrapped.get(task)
 
 
+_eager_task: Any = asyncio.Task
+_HAS_EAGER = sys.version_info >= (3, 12)
 #: tells inspectors which task waits for which, from Python 3.14 on
 _waits_for: Callable[[Any, Any], None] | None = getattr(asyncio, "future_add_to_awaited_by", None)
 #: the bodies of tasks whose coroutine is not the body itself
