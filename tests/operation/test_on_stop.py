@@ -424,7 +424,7 @@ async def test_the_blocks_of_a_process_are_asked_also_while_its_main_thread_is_i
 
 
 async def test_a_process_leaves_its_block_when_what_asks_has_ended():
-    for work in (bodies.ask_slowly, bodies.ask_slowly_by_a_task):
+    for work in (bodies.ask_slowly, bodies.leave_as_it_is_asked, bodies.ask_slowly_by_a_task):
         op = calloff.start(calloff.process(work), grace=30)
         while op.progress != "waiting":
             await asyncio.sleep(0.005)

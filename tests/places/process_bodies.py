@@ -433,6 +433,27 @@ def ask_slowly():
         calloff.progress(", then ".join([*order, "left"]))
 
 
+def leave_as_it_is_asked():
+    """Nothing is raised in what is called `release`: the exception arrives while the block waits at its end."""
+    begun, order = threading.Event(), []
+
+    def ask():
+        begun.set()
+        time.sleep(0.1)
+        order.append("asked")
+
+    def release():
+        while not begun.is_set():
+            pass
+
+    try:
+        with calloff.on_stop(ask):
+            calloff.progress("waiting")
+            release()
+    finally:
+        calloff.progress(", then ".join([*order, "left"]))
+
+
 async def ask_slowly_by_a_task():
     async def ask():
         await asyncio.sleep(0.1)

@@ -2,8 +2,8 @@
 
 import inspect
 from asyncio import CancelledError, _get_running_loop, get_running_loop
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from contextvars import copy_context
 from threading import Event
 from types import TracebackType
@@ -86,9 +86,13 @@ class Block:
         self._hook = hook
         if not isinstance(operation, Operation):
             operation.listen(hand_on)
-        register(operation, hook)
-        if operation.is_asked() and not self._cleaning:
-            hook.start()
+        try:
+            register(operation, hook)
+            if operation.is_asked() and not self._cleaning:
+                hook.start()
+        except BaseException:
+            self._leave(hook, None)
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -97,11 +101,10 @@ class Block:
         if hook is None:
             return
         try:
-            if self._is_asked(hook, error):
-                while not self._is_over(hook) and not (hook.on_loop and hook.loop is _get_running_loop()):
-                    hook.wait(max(0.0, self._operation.grace_left()))
-        finally:
-            self._left(hook)
+            self._leave(hook, error)
+        except CancelledError:  # in this clause nobody asks again: it is a clean-up
+            self._leave(hook, error)
+            raise
         self._judge(hook, error)
 
     async def __aenter__(self) -> None:
@@ -114,17 +117,33 @@ class Block:
         if hook is None:
             return
         try:
-            if self._is_asked(hook, error):
-                try:
+            try:
+                if self._is_asked(hook, error):
                     await self._come(hook)
-                except CancelledError:  # in this clause nobody asks again: it is a clean-up
-                    while not self._is_over(hook):
-                        with suppress(CancelledError):
-                            await self._come(hook)
-                    raise
+            except CancelledError:  # in this clause nobody asks again: it is a clean-up
+                while self._is_asked(hook, error) and not self._is_over(hook):
+                    with suppress(CancelledError):
+                        await self._come(hook)
+                raise
         finally:
             self._left(hook)
         self._judge(hook, error)
+
+    def _leave(self, hook: Hook, error: BaseException | None) -> None:
+        """Wait in this thread, and let the hook go; may be interrupted, and called again.
+
+        In the main thread of a worker, and where a block holds up the event loop, a stop is raised wherever the code is.
+        """
+        try:
+            if self._is_asked(hook, error):
+                while not self._is_over(hook) and not (hook.on_loop and hook.loop is _get_running_loop()):
+                    hook.wait(max(0.0, self._operation.grace_left()))
+        except CancelledError:
+            raise
+        except BaseException:
+            self._left(hook)
+            raise
+        self._left(hook)
 
     def _is_asked(self, hook: Hook, error: BaseException | None) -> bool:
         """Whether the block was asked; one that leaves by a cancel of somebody else's (a scope's) is asked now."""
@@ -164,25 +183,33 @@ class Block:
             raise cancelled
 
 
-@contextmanager
-def until_left(ask: Callable[[], object], name: str) -> Generator[None]:
+class _UntilLeft(Block):
+    """Its `ask` is run again until the block is left."""
+
+    __slots__ = ("_is_left",)
+
+    def __init__(self, ask: Callable[[], object], name: str) -> None:
+        self._is_left = is_left = Event()
+
+        def again() -> None:
+            ask()
+            while not is_left.wait(_AGAIN):
+                ask()
+
+        again.__qualname__ = name
+        super().__init__(again, ask)
+
+    def _leave(self, hook: Hook, error: BaseException | None) -> None:
+        self._is_left.set()
+        super()._leave(hook, error)
+
+
+def until_left(ask: Callable[[], object], name: str) -> Block:
     """Ask a block, and again until it is left, for what hears nothing before it has begun; under that name.
 
     A block of a clean-up, which nobody asks, is asked at the end of the grace.
     """
-    left = Event()
-
-    def again() -> None:
-        ask()
-        while not left.wait(_AGAIN):
-            ask()
-
-    again.__qualname__ = name
-    with on_stop(again, force=ask):
-        try:
-            yield
-        finally:
-            left.set()
+    return _UntilLeft(ask, name)
 
 
 def _check_function(function: object, what: str) -> None:
