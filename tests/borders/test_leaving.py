@@ -88,6 +88,14 @@ async def in_a_task(pool, seconds, number):
         await calloff.shield(following())
 
 
+def in_a_thread(*args):
+    return calloff.thread(in_the_pool, *args)
+
+
+def in_a_worker(*args):
+    return calloff.process(in_a_process, *args)
+
+
 async def leave(which, make, told):
     rng = random.Random(which)
     for number in range(LEAVES // AT_ONCE):
@@ -111,12 +119,12 @@ def test_the_next_statement_survives(postgres, place):
             for which in range(AT_ONCE):
                 if place == "task":
                     pool = psycopg_pool.AsyncConnectionPool(dsn, min_size=1, max_size=1, kwargs=AUTO, open=False)
-                    make = partial(in_a_task, await stack.enter_async_context(pool))
+                    mine = await stack.enter_async_context(pool)
+                    group.create_task(leave(which, partial(in_a_task, mine), told))
+                elif place == "thread":
+                    group.create_task(leave(which, partial(in_a_thread, dsn, which), told))
                 else:
-                    make = partial(calloff.process, in_a_process, dsn, which)
-                    if place == "thread":
-                        make = partial(calloff.thread, in_the_pool, dsn, which)
-                group.create_task(leave(which, make, told))
+                    group.create_task(leave(which, partial(in_a_worker, dsn, which), told))
 
     try:
         asyncio.run(main())
