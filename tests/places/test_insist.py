@@ -38,7 +38,31 @@ async def _deep(cleaned: list[int]) -> None:
     await asyncio.gather(asyncio.sleep(60), _in_a_task_group(cleaned), return_exceptions=True)
 
 
-@pytest.mark.parametrize("way", [_direct, _in_a_task_group, _in_a_gather, _deep])
+async def _after_a_limit_of_its_own(cleaned: list[int]) -> None:
+    try:
+        await asyncio.sleep(60)
+    finally:
+        with calloff.move_on_after(0):
+            await asyncio.sleep(60)
+        await asyncio.sleep(0.1)
+        cleaned.append(1)
+
+
+async def _after_a_timeout_of_its_own(cleaned: list[int]) -> None:
+    try:
+        await asyncio.sleep(60)
+    finally:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await asyncio.sleep(60)
+        await asyncio.sleep(0.1)
+        cleaned.append(1)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [_direct, _in_a_task_group, _in_a_gather, _deep, _after_a_limit_of_its_own, _after_a_timeout_of_its_own],
+)
 async def test_clean_up_of_a_task_is_let_alone(way: Callable[[list[int]], Any]) -> None:
     cleaned: list[int] = []
     operation = calloff.start(way(cleaned), timeout=0.05)

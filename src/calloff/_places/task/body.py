@@ -184,6 +184,9 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
                 self._forcing = True
                 self._cancel()
 
+    def _is_handling(self, error: BaseException) -> bool:
+        return look_at(self.coro, None, error).is_obeying(error)
+
     def _is_unwinding(self) -> bool:
         return look_at(self.coro, waiter_of(self.task), StopForced).is_obeying(StopForced)
 
@@ -351,7 +354,10 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
                 self._sink.located(where)
                 if waits and self._sink.reason is not None:
                     self._collect()
-            self._asked_with = error
+            if self._asked_with is None or not self._is_handling(self._asked_with):
+                self._asked_with = (
+                    error  # else a scope in the clean-up calls off a block of it, and it goes on after that
+                )
             self._interrupted = False
         elif isinstance(error, StopForced):
             self._asked_with = error
