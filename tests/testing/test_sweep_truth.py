@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import struct
 import tempfile
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from calloff.testing import SweepReport, sweep
-from calloff.testing._sweep import sweeping
+from calloff.testing._sweep import blocked, quiet, sweeping
 from calloff.testing._sweep.case import Result
 from calloff.testing._sweep.clock import Clock
 from calloff.testing._sweep.noise import heard
@@ -73,6 +74,21 @@ def test_what_can_not_be_run_twice_is_told() -> None:
     assert "not tried: restart: it can't be run twice" in str(report)
     assert str(report).splitlines()[-1].startswith("SAFE: 1 await point, 5 runs, 0 unsafe, restart not tried in")
     assert report.seconds < 60  # the limit of a second run is made of the first one's time, not 5 s
+
+
+def test_where_a_suite_lets_nobody_block_the_sweep_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    def blocks(*_: Any) -> Any:
+        raise RuntimeError("Blocking call")
+
+    reader, writer = os.pipe()
+    monkeypatch.setattr(blocked, "_writer", writer)
+    monkeypatch.setattr(os, "write", blocks)
+    monkeypatch.setattr(time, "sleep", blocks)
+    blocked.within(2.0)
+    quiet._sleep(0)
+    assert os.read(reader, 4) == struct.pack("!I", blocked.LIMIT | 2000)
+    for end in (reader, writer):
+        os.close(end)
 
 
 # --- a fault that is the same in each run

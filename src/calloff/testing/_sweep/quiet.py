@@ -19,6 +19,7 @@ __all__ = ["Quiet", "watched"]
 
 _LONGEST = 0.05  # for a function that does not end: its clean-up may wait for the network
 _AFTERWARDS = 0.02
+_sleep = time.sleep  # some suites make it raise where an event loop runs
 
 
 def watched(selector: Any) -> dict[int, Any]:
@@ -58,7 +59,7 @@ class Quiet:
             found = original(rest if timeout is None else min(timeout, rest))
             kept = [pair for pair in map(self._without_reading, found) if pair is not None]
             if found and not kept:
-                time.sleep(0.001)  # what is held back would wake the selector again at once
+                _sleep(0.001)  # what is held back would wake the selector again at once
             return kept
 
         self._selector.select = select
