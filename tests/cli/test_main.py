@@ -1,6 +1,7 @@
 """The first word of the command line, and durations as people write them."""
 
 import importlib
+import shlex
 import subprocess
 import sys
 from math import isclose
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 
 from calloff import cli
 from calloff._words.durations_text import read_duration, spoken
+from calloff.cli._help import EXAMPLES
+from calloff.cli._options import parser
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -111,3 +114,28 @@ def test_units_add_up(hours: int, minutes: int, seconds: int, thousandths: int) 
 )
 def test_spoken(seconds: float, text: str) -> None:
     assert spoken(seconds) == text
+
+
+@pytest.mark.parametrize("verb", EXAMPLES)
+def test_the_examples_of_a_verb_have_options_that_it_has(verb: str) -> None:
+    told = run(verb, "--help").stdout
+    for typed, _ in EXAMPLES[verb]:
+        words = shlex.split(typed)
+        assert words[0] == verb
+        assert typed in told
+        options = [word for word in words[: words.index("--") if "--" in words else None] if word.startswith("-")]
+        if verb == "run":
+            options = options[:1]  # what follows the target is the target's
+        assert all(f"  {option}" in told or f", {option} " in told for option in options), options
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+@pytest.mark.parametrize("verb", EXAMPLES)
+def test_a_help_is_as_wide_as_the_terminal(verb: str, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    shown = parser(verb, "usage", "about", "word " * 100 + "\n\nExit status:\n  124  " + "stopped by its limit " * 20)
+    lines = shown.format_help().splitlines()
+    assert max(map(len, lines)) <= max(
+        min(columns, 100), max(len(line) for line in lines if line.startswith("  calloff"))
+    )
+    assert "Exit status:" in lines

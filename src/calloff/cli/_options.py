@@ -2,10 +2,10 @@
 
 import argparse
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NoReturn
 
 from .._words.durations_text import EXAMPLES, read_duration
+from ._help import Help, examples
 from ._refusal import Refused
 
 __all__ = ["Parser", "duration", "meant_by", "parser", "time_limit", "whole"]
@@ -44,9 +44,9 @@ def parser(verb: str, usage: str, description: str, epilog: str) -> Parser:
         prog=f"calloff {verb}",
         usage=usage,
         description=description,
-        epilog=epilog,
+        epilog="\n\n".join(filter(None, [examples(verb), epilog])),
         allow_abbrev=False,
-        formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=100),
+        formatter_class=Help,
     )
 
 

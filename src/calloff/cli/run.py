@@ -44,10 +44,6 @@ Everything after TARGET belongs to the function, so options go before it. Import
 SCRIPT.py, or -m MODULE, runs as python runs it, in an interpreter of its own: nothing in it needs to know of calloff. It is
 asked to stop with SIGINT, and everything it has started ends with it.
 
-  calloff run --timeout 10s jobs.py:nightly 2026-11-26     a function, with an argument
-  calloff run --every 1s crawl.py --depth 3                a script; see each second at which line it is
-  calloff run --timeout 1m -- make test                    a program
-
 A PROGRAM runs in a process group of its own, without the terminal. With --foreground it stays in that of calloff: it can
 read from the terminal, Ctrl-C reaches it directly, and only it, not what it has started, is asked to stop.
 
