@@ -21,6 +21,7 @@ from typing import Any
 __all__: list[str] = []
 
 _MOST = 200
+_FILE = __file__  # which python takes away when the program has ended, while its exit goes on
 
 
 def main() -> None:
@@ -113,7 +114,7 @@ def _hidden(run: Any, *args: Any) -> None:
             step = step.tb_next
         inner = step
         while inner is not None and inner.tb_next is not None:
-            if inner.tb_next.tb_frame.f_code.co_filename == __file__:  # it was interrupted just when we were looking
+            if inner.tb_next.tb_frame.f_code.co_filename == _FILE:  # it was interrupted just when we were looking
                 inner.tb_next = None
             inner = inner.tb_next
         show = sys.excepthook
@@ -121,7 +122,7 @@ def _hidden(run: Any, *args: Any) -> None:
         raise
 
 
-_HIDDEN = (__file__, "<frozen runpy>")
+_HIDDEN = (_FILE, "<frozen runpy>")
 
 
 # --- where it is
@@ -130,7 +131,7 @@ _HIDDEN = (__file__, "<frozen runpy>")
 def _stack(frame: FrameType | None) -> list[tuple[str, int, str]]:
     """What the main thread does now, outermost first."""
     found: list[tuple[str, int, str]] = []
-    while frame is not None and frame.f_code.co_filename != __file__:
+    while frame is not None and frame.f_code.co_filename != _FILE:
         found.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
         frame = frame.f_back
     found.reverse()
