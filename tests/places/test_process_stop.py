@@ -332,6 +332,71 @@ async def test_the_deadline_holds_while_our_loop_is_blocked(tmp_path):
     assert outcome.report.rung is Rung.KILLED
 
 
+async def test_the_limits_of_a_later_function_hold_while_our_loop_is_blocked_though_its_guard_was_told_of_none(
+    tmp_path,
+):
+    """The guard was told of the first one's; when these have passed, it reads those of the second one."""
+    first = start(bodies.add, 1, timeout=2)
+    assert await first == 1
+    op = start(bodies.swallow, str(tmp_path / "in"), timeout=2.5, grace=0.2)
+    pid = await first_pid(op)
+    assert until((tmp_path / "in").exists)  # the loop is blocked from here on
+    assert until(lambda: gone(pid), 20)
+    outcome = await op.outcome()
+    assert isinstance(outcome, calloff.Cancelled)
+    assert outcome.report.rung is Rung.KILLED
+
+
+async def test_a_function_without_limits_outlives_those_of_the_one_before():
+    """The first function of a worker has none, but is asked: its grace passes while the second one runs."""
+    SETTINGS.size, SETTINGS.spares = 1, 0
+    for _ in range(10):
+        op = start(time.sleep, 1000, grace=0.5)
+        pid = await first_pid(op)
+        outcome = await op.stop()
+        if (
+            outcome.report.rung is Rung.ASKED
+        ):  # else a busy machine had it killed, and there is no worker left to look at
+            break
+    op = start(time.sleep, 1.2)
+    assert await first_pid(op) == pid
+    await op
+
+
+async def test_a_function_that_ends_well_does_not_wake_its_guard():
+    async def limited():
+        return await calloff.call(calloff.process(os.getppid), timeout=30)
+
+    guard = await limited()
+    before = sleeps(guard)
+    for _ in range(50):
+        assert await limited() == guard
+    assert sleeps(guard) - before < 10  # it may hear of something else, but not of each
+
+
+async def test_a_later_function_with_a_nearer_deadline_has_its_own(tmp_path):
+    assert await start(bodies.add, 1, timeout=60) == 1
+    op = start(bodies.swallow, str(tmp_path / "in"), timeout=0.3, grace=0.2)
+    pid = await first_pid(op)
+    assert until((tmp_path / "in").exists)
+    assert until(lambda: gone(pid), 20)
+    assert (await op.outcome()).report.rung is Rung.KILLED
+
+
+async def first_pid(op):
+    """The number of its worker, once it has one."""
+    async with asyncio.timeout(20):
+        while op.body.pid is None:
+            await asyncio.sleep(0)
+    return op.body.pid
+
+
+def sleeps(pid):
+    """How often a process has gone to sleep of its own accord."""
+    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("voluntary"))
+    return int(line.split()[1])
+
+
 async def test_a_new_deadline_reaches_the_guard(tmp_path):
     op = start(bodies.touch_and_sleep, str(tmp_path / "pid"), 1.0, timeout=1000, grace=0)
     await begun(tmp_path / "pid")

@@ -37,7 +37,8 @@ letter                              from    means; what its absence means, and w
 ``alone, own``                      G to O  K is gone. From then on O looks after G itself, wherever it waits for G
 ``failed, errno, text``             G to O  it could not be started; the last letter
 ``limit, n, at, deadline, asking``  O to G  when to kill, what the work is told of its deadline, and how to ask it should
-                                            O not come to it
+                                            O not come to it. None comes for a job whose limits pass later than those
+                                            that came last: when these have passed, G reads on the page what counts now
 ``allow, seconds, grace, signal``   O to G  the same for a command, from the moment at which it begins
 ``ask, n, signal, reason``          O to G  ask the work to end
 ``refused, n``                      G to O  the function was asked and went on

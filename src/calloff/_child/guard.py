@@ -27,7 +27,7 @@ from typing import Any
 from .._os import fds, inherit, proc, reaper
 from .lease import Lease
 from .page import Page
-from .wire import Letters, letter
+from .wire import Letters, letter, reminder
 
 __all__ = ["Guard", "Launch", "send", "wake_on_children"]
 
@@ -41,6 +41,8 @@ _LEASED = 1.0
 _AGAIN, _AGAIN_AT_MOST, _LOOK_AT_MOST = 0.025, 0.1, 0.8
 #: and where it was found busy with a lock, which it will have given back in a moment
 _HELD = 0.003
+#: seconds between two looks for the job that was given to an idle worker when the clock rang, and how many at most
+_ON_ITS_WAY, _LOOKS = 1.0, 3
 #: seconds of trying to kill before the survivors are told; and between two attempts afterwards, at most
 _PATIENCE, _LONG_PAUSE = 0.7, 1.0
 #: no signal for a socket that nobody reads any more
@@ -124,6 +126,8 @@ class Guard:
         self._born_at = 0.0
         self._reminder: tuple[float, int, tuple[Any, ...]] | None = None
         """When the owner ought to have asked, by which signal, and why."""
+        self._looks = _LOOKS
+        """How often it is still looked for a job, where the clock rang and there was none."""
         self._gone = False
 
     def run(self) -> None:
@@ -267,6 +271,7 @@ class Guard:
                 return KILL
             if kind == "limit":
                 self._limited, self._limit, deadline, *rest = parts
+                self._looks = _LOOKS
                 self._reminder = rest[0] if rest else None
                 self.page.limit(self._limited, deadline)
             elif kind == "allow":
@@ -321,6 +326,8 @@ class Guard:
         if self._is_over():
             return LEASE
         now = time.monotonic()
+        if self._rings(now) and self.kind == "worker" and self.page.done >= self._limited:
+            self._take_over(now)
         if self._reminder is not None and self._reminder[0] <= now:
             self._ask_unbidden(now, *self._reminder)
         if self._again is not None and self._again <= now:
@@ -330,6 +337,24 @@ class Guard:
             if self.kind != "worker" or self.page.done < self._limited:
                 return LIMIT
         return ""
+
+    def _rings(self, now: float) -> bool:
+        """Whether a limit has passed."""
+        return (self._limit is not None and self._limit <= now) or (
+            self._reminder is not None and self._reminder[0] <= now
+        )
+
+    def _take_over(self, now: float) -> None:
+        """The job whose limit that was is over: from now on that of the one which runs counts, as the worker noted it."""
+        number, force_at, deadline = self.page.plan
+        self._limit = self._reminder = None
+        if number <= self.page.done:
+            if self._looks:  # an owner that relied on this ringing may have sent a job that was not begun yet
+                self._looks -= 1
+                self._limit = now + _ON_ITS_WAY
+        elif deadline < inf:
+            self._looks = _LOOKS
+            self._limited, self._limit, self._reminder = number, force_at, reminder(deadline)
 
     def _ask_unbidden(self, now: float, at: float, signum: int, reason: tuple[Any, ...]) -> None:
         """The owner ought to have asked: do it in its place, and give the work the whole of its grace from now on."""

@@ -23,7 +23,7 @@ _TIDY = 0.05
 #: seconds of a function that is so short that looking at the limits would take as long
 _SHORT = 0.0002
 #: seconds for which limits that were looked at count, as long as no Python code can have changed them
-_FRESH = 0.01
+_FRESH = 0.05
 #: those of C: the ones of `signal` make enums of each answer
 _getsignal: Callable[[int], object] = sys.modules["_signal"].getsignal
 _set_mask: Callable[[int, set[int]], object] = sys.modules["_signal"].pthread_sigmask
@@ -85,17 +85,17 @@ class Home:
         """Whether the function has left a thread behind."""
         return threading.active_count() > 1 and self._left_threads()
 
-    def is_changed(self, began_at: float) -> bool:
+    def is_changed(self, lasted: float) -> bool:
         """Whether a function has changed what can't always be put back: users, limits, niceness, processors.
 
         Args:
-            began_at: when it began. C code that a short one calls may change limits, or drop capabilities, unseen, for a
-                moment.
+            lasted: seconds that it took. C code that a short one calls may change limits, or drop capabilities, unseen, for
+                a moment.
         """
         if inherit.marks(self._umask) != self._marks:
             return True
         now = time.monotonic()
-        if not inherit.may_set_limits() and now - began_at < _SHORT and now - self._looked_at < _FRESH:
+        if not inherit.may_set_limits() and lasted < _SHORT and now - self._looked_at < _FRESH:
             return False
         self._looked_at = now
         return (inherit.limits(), inherit.capabilities()) != self._limits

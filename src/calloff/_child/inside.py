@@ -67,15 +67,15 @@ class InsideOperation:
             with contextlib.suppress(OSError):  # nobody is there any more
                 self.news.send(b"R" + _NUMBER.pack(os.getpid()), MSG_DONTWAIT)
 
-    def begin(self, number: int, id: str, name: str, left: float | None) -> None:
+    def begin(self, number: int, id: str, name: str, deadline: float | None) -> None:
         """A new job."""
         self.number, self.id, self.name = number, id, name
         self.asked = None
         self.told = 0
         self._children = None
         self._progress = None
-        self.began_at = now = time.monotonic()
-        self._deadline = None if left is None else now + left
+        self.began_at = time.monotonic()
+        self._deadline = deadline
 
     def end(self) -> None:
         """The job is over."""

@@ -5,6 +5,8 @@ The keeper makes it and keeps a hold of it: of a guard that is killed it can sti
 It ties an asking to its job: the signal only says "look", and what is found there for a job that is over is not acted
 upon. The worker notes here for which job the asking has arrived, so the guard knows when to ask again. And when a
 worker dies, the page tells whether it had begun with the job at all. Each field has one writer.
+
+The limits of a job stand there, too, from its begin: a guard whose clock rings reads them, and is not woken for each job.
 """
 
 import contextlib
@@ -22,10 +24,10 @@ __all__ = ["Page"]
 _NUMBER = Struct("<Q")
 _LENGTH = Struct("<I")
 _TIME = Struct("<d")
-_FIELDS = 13
-_ASKED, _DONE, _BEGUN, _NOTED, _HEARD, _REFUSED, _LIMITED, _DEADLINE, _LAUNCHED, _STATUS, _HELD, _SIZE, _REASON = range(
-    0, 8 * _FIELDS, 8
-)
+_PAIR = Struct("<dd")
+_ASKED, _DONE, _BEGUN, _NOTED, _HEARD, _REFUSED, _LIMITED, _DEADLINE, _LAUNCHED, _STATUS, _HELD, _PLAN = range(0, 96, 8)
+_SIZE = _PLAN + _PAIR.size
+_REASON = _SIZE + 8
 #: what is added to a status, which may be the number of a signal below zero: 0 means none
 _ENDED = 1 << 16
 #: bytes of the reason and of who gave it: both fit on the page, whatever they are written in
@@ -35,10 +37,12 @@ _TEXT, _NAME = 2000, 1000
 class Page:
     """Numbers of jobs grow from 1; 0 means none."""
 
-    __slots__ = ("_memory", "bell")
+    __slots__ = ("_memory", "_planned", "bell")
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)
+        self._planned: tuple[float, float] | None = None
+        _PAIR.pack_into(self._memory, _PLAN, inf, inf)
         #: rings when a job is asked: for a thread of the worker, as its signals are heard in the main thread alone
         self.bell: int = raised(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
 
@@ -97,9 +101,21 @@ class Page:
         """The guard: the last job that the worker has begun with."""
         return int(_NUMBER.unpack_from(self._memory, _BEGUN)[0])
 
-    @begun.setter
-    def begun(self, number: int) -> None:
+    def begin(self, number: int, plan: tuple[float, float] | None) -> None:
+        """The worker: it begins with job `number`; `plan` says when force is due at the latest, and the deadline."""
+        if plan is not self._planned:  # else none has limits, neither this one nor the one before
+            self._planned = plan
+            _PAIR.pack_into(self._memory, _PLAN, *(plan or (inf, inf)))
         _NUMBER.pack_into(self._memory, _BEGUN, number)
+
+    @property
+    def plan(self) -> tuple[int, float, float]:
+        """The guard: the last job that the worker has begun with, when force is due there, and its deadline."""
+        while True:
+            number = self.begun
+            force_at, deadline = _PAIR.unpack_from(self._memory, _PLAN)
+            if number == self.begun:
+                return number, force_at, deadline
 
     @property
     def done(self) -> int:

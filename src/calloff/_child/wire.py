@@ -16,7 +16,7 @@ from pickle import PickleBuffer
 from struct import Struct
 from typing import Any
 
-__all__ = ["ASK", "DEAF", "DUMP", "LOOK", "Frame", "Letters", "Part", "Reader", "frame", "letter"]
+__all__ = ["ASK", "DEAF", "DUMP", "LOOK", "SLACK", "Frame", "Letters", "Part", "Reader", "frame", "letter", "reminder"]
 
 #: what a worker is signalled with: look at your page; write your stack; have C write it. Of all signals these are
 #: used least.
@@ -24,6 +24,9 @@ ASK, LOOK, DUMP = (int(getattr(signal, "SIGRTMAX", 64)) - below for below in (3,
 
 #: seconds of processor time without an answer to a signal that show that no Python code runs in a worker
 DEAF = 0.003
+
+#: seconds after which a guard asks, or uses force, by itself, when the owner should have done so
+SLACK = 0.05
 
 _LENGTH = Struct("<I")
 _HEAD = Struct("<IIQ")  # bytes of the tuple, number of buffers, bytes of the pickle
@@ -39,6 +42,11 @@ def letter(*parts: Any) -> bytes:
     """A letter ready to be sent."""
     body = marshal.dumps(parts)
     return _LENGTH.pack(len(body)) + body
+
+
+def reminder(deadline: float) -> tuple[float, int, tuple[Any, ...]]:
+    """When a guard asks a function in the place of its owner, who has not come to it; how, and why."""
+    return deadline + SLACK, ASK, ("deadline", "its deadline has passed", None, deadline)
 
 
 class Letters:

@@ -29,7 +29,7 @@ from _socket import socket as Socket
 from contextvars import Context, copy_context
 from functools import partial
 from itertools import starmap
-from types import CodeType, CoroutineType, FrameType
+from types import BuiltinFunctionType, CodeType, CoroutineType, FrameType
 from typing import Any
 
 from .._os import reaper
@@ -88,7 +88,7 @@ class Worker:
         """Since when the asking waits for the end of what must not be interrupted."""
         self._held = 0
         """How often it was looked in vain for such an end."""
-        self._still = Still(3, own=True)
+        self._still: Still | None = None
         self._spoiled = False
         """Whether something was interrupted that must not be: no further job is to run here."""
         self._acting = False
@@ -112,20 +112,21 @@ class Worker:
             self._work(*found)
 
     def _work(self, meta: tuple[Any, ...], body: Any, buffers: list[Any]) -> None:
-        number, id, name, left, changes, luggage = meta
+        number, id, name, plan, changes, luggage = meta
         if changes:
             self._home.change(changes)
-        self._page.begun = number
-        operation.begin(number, id, name, left)
+        self._page.begin(number, plan)
+        operation.begin(number, id, name, None if plan is None else plan[1])
         self._noted = False
         self._held_at = None
         self._held = 0
-        self._still = Still(3, own=True)  # a frame of the last job may have stood where one of this one does
+        self._still = None  # a frame of the last job may have stood where one of this one does
         self._box = []
         self._context = copy_context()  # what a function sets there is gone with its job
         if luggage:
             self._context.run(unpack, luggage)
         kind, value = self._result(number, body, buffers)
+        lasted = time.monotonic() - operation.began_at
         del body, buffers
         parts = packed(kind, value, name)
         told = operation.asked is not None
@@ -143,7 +144,7 @@ class Worker:
         del value, parts
         self._send(frame((number, kind, told, left_behind, operation.told, self._spoiled), body, buffers))
         self._home.restore()  # now, while the owner is busy with the answer
-        if self._home.is_changed(operation.began_at):
+        if self._home.is_changed(lasted):
             os._exit(0)  # a function that is on its way here has not begun: the owner gives it to another worker
 
     def _send(self, parts: list[Any]) -> None:
@@ -160,8 +161,9 @@ class Worker:
         populate_main(function, args)
         if kwargs:
             function = partial(function, **kwargs)
-        kind, value = self._call(number, function, args, inspect.iscoroutinefunction(function))
-        if kind == "value" and inspect.iscoroutine(value):  # a callable makes one, which nobody could tell beforehand
+        is_async = type(function) is not BuiltinFunctionType and inspect.iscoroutinefunction(function)
+        kind, value = self._call(number, function, args, is_async)
+        if kind == "value" and type(value) is CoroutineType:  # a callable makes one, which nobody could tell beforehand
             self._box.clear()
             kind, value = self._call(number, _itself, (value,), True)
         return kind, value
@@ -268,6 +270,8 @@ class Worker:
         """Whether an exception there does no harm."""
         if frame is None:
             return True
+        if self._still is None:
+            self._still = Still(3, own=True)
         if self._still.look(frame) and may_break_off(frame):
             return True
         return is_fit(frame)

@@ -7,7 +7,7 @@ from .._os import inherit
 __all__ = ["Standing"]
 
 #: seconds that credentials which were read count as those of now, for workers that are warm
-_FRESH = 0.01
+_FRESH = 0.05
 
 
 class _Seen:

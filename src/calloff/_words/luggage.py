@@ -24,8 +24,11 @@ packers: list[Callable[[Any, Luggage], object]] = []
 
 def luggage_of(operation: object) -> Luggage | None:
     """What the body of an operation takes along, from the current context; ``None`` for nothing."""
+    loaded = sys.modules
+    if not packers and "opentelemetry.context" not in loaded and "structlog.contextvars" not in loaded:
+        return None
     found: Luggage = {}
-    if "opentelemetry.context" in sys.modules:
+    if "opentelemetry.context" in loaded:
         with suppress(Exception):  # whatever a propagator does, the body runs
             headers: dict[str, str] = {}
             import_module("opentelemetry.propagate").inject(headers)

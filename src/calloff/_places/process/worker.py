@@ -4,14 +4,13 @@ import os
 import pickle
 import signal
 import socket
-import time
 from asyncio import TimerHandle
 from contextlib import ExitStack
 from contextvars import Context
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from ..._child.wire import ASK, DUMP, Reader, frame
+from ..._child.wire import ASK, DUMP, SLACK, Reader, frame
 from ..._os import reaper
 from ..._os.fds import Files, is_readable, pair, standard
 from ..._words.frame import RawStack
@@ -22,6 +21,7 @@ from ..kept import Guarded
 from ..looking import Looker
 from .facts import OUTERMOST, Stamp, Surroundings, details, of_the_user, why
 from .frames import Frames
+from .limits import Limits
 
 if TYPE_CHECKING:
     from .body import ProcessBody
@@ -31,8 +31,6 @@ __all__ = ["Worker"]
 
 #: seconds that a worker which is to be killed gets to show where it is
 _LAST_LOOK = 0.02
-#: seconds after which the guard uses force by itself, when the owner should have done so
-_SLACK = 0.05
 #: seconds that a worker gets to become ready before the limits of what it is to run count
 _COLD = 5.0
 #: seconds that a worker which was killed with its guard gets to be dead
@@ -88,6 +86,7 @@ class Worker:
         self._files = data.fileno(), news.fileno()
         self._reader = Reader(data)
         self._frames = Frames(data)
+        self._limits = Limits(self.guarded)
         self._surroundings = Surroundings()
         self._modules: dict[str, Stamp] = {}
         self.guarded.write("start", {**self._surroundings.all(), **details(preload)})
@@ -156,29 +155,19 @@ class Worker:
         loop = self.pool.loop
         body.entered(self)
         Context().run(sink.entered)
-        left = None if sink.deadline is None else sink.deadline - loop.time()
+        plan = self._limits.plan(number, sink, loop)
         self._frames.send(
-            loop, frame((number, id, name, left, self._surroundings.changes(), body.luggage), data, buffers)
+            loop, frame((number, id, name, plan, self._surroundings.changes(), body.luggage), data, buffers)
         )
-        if left is not None:
-            self.limit(sink)
 
     def limit(self, sink: Sink) -> None:
-        """Leave with the guard when force is due at the latest, and with the function what its deadline is."""
-        at, deadline = sink.force_at, sink.deadline
-        here = time.monotonic() - self.pool.loop.time()
-        at = None if at is None else at + here + _SLACK
-        reminder = None
-        if deadline is not None:
-            deadline += here
-            if sink.reason is None:  # should we not come to it, the guard asks
-                reminder = (deadline + _SLACK, ASK, ("deadline", "its deadline has passed", None, deadline))
-        self.guarded.write("limit", self._number, at, deadline, reminder)
+        """The limits have changed."""
+        self._limits.tell(self._number, sink, self.pool.loop)
 
     def ask(self, sink: Sink) -> None:
         """Have `CancelledError` raised in the function."""
         self._asked = True
-        if sink.deadline is None or self.pool.loop.time() < sink.deadline + _SLACK:
+        if sink.deadline is None or self.pool.loop.time() < sink.deadline + SLACK:
             self._looker.forget()  # else the guard may have asked in our place, and what came of that is where it was
         self.pool.hold_back()
         reason = sink.reason
