@@ -39,8 +39,7 @@ class Home:
 
     def __init__(self, details: dict[str, Any]) -> None:
         self._details = {name: details[name] for name in ("env", "cwd", "path", "argv")}
-        self._names: list[Any] = []
-        self._values: list[Any] = []
+        self._env: dict[Any, Any] | None = None
         self._umask = os.umask(0)
         os.umask(self._umask)
         self._settle()
@@ -66,7 +65,7 @@ class Home:
         """The owner has changed something."""
         self._details.update(changes)
         if "env" in changes:
-            self._names = []
+            self._env = None
         self._settle()
 
     def restore(self) -> None:
@@ -103,13 +102,10 @@ class Home:
     def _settle(self) -> None:
         wanted = self._details
         env = _raw()
-        if [*env.values()] != self._values or [
-            *env
-        ] != self._names:  # of lists the same objects are compared in no time
+        if env != self._env:  # mostly the same objects, which are compared in no time
             os.environ.clear()
             os.environ.update(wanted["env"])
-            env = _raw()
-            self._names, self._values = [*env], [*env.values()]
+            self._env = dict(_raw())
         try:
             there = os.getcwd()
         except OSError:

@@ -44,15 +44,10 @@ def why(status: int | None) -> str:
 class Surroundings:
     """What a worker was told of environment, directory, search path and arguments here, and what has changed since."""
 
-    __slots__ = ("_names", "_seen", "_values")
+    __slots__ = ("_seen",)
 
     def __init__(self) -> None:
-        self._note()
-
-    def _note(self) -> None:
         self._seen = _surroundings()
-        #: those of the environment: lists whose objects are the same are compared in a tenth of the time
-        self._names, self._values = [*self._seen["env"]], [*self._seen["env"].values()]
 
     def all(self) -> dict[str, Any]:
         """Everything, for a worker that starts."""
@@ -61,11 +56,14 @@ class Surroundings:
     def changes(self) -> dict[str, Any] | None:
         """What has changed since this was asked last; ``None`` for nothing."""
         seen = self._seen
-        if seen["path"] == sys.path and seen["argv"] == getattr(sys, "argv", _NO_ARGV) and seen["cwd"] == _cwd():
-            env = _environment()
-            if [*env.values()] == self._values and [*env] == self._names:
-                return None
-        self._note()
+        if (
+            seen["path"] == sys.path
+            and seen["argv"] == getattr(sys, "argv", _NO_ARGV)
+            and seen["cwd"] == _cwd()
+            and seen["env"] == _environment()  # mostly the same objects, which are compared in no time
+        ):
+            return None
+        self._seen = _surroundings()
         return {name: _plain(value) for name, value in self._seen.items() if value != seen[name]} or None
 
 
