@@ -3,6 +3,8 @@
 import asyncio
 import contextvars
 import gc
+import time
+import traceback
 from typing import Any
 
 import pytest
@@ -360,3 +362,28 @@ async def test_its_repr_names_it():
     assert repr(op) == f"<Operation {op.id} 'call-api' {op.state}>"
     await op.stop()
     assert repr(op) == f"<Operation {op.id} 'call-api' cancelled>"
+
+
+async def _fail(after: float) -> None:
+    await asyncio.sleep(after)
+    raise LookupError("of the body")
+
+
+def _fail_in_a_thread(after: float) -> None:
+    time.sleep(after)
+    raise LookupError("of the body")
+
+
+@pytest.mark.parametrize("way", ["start", "call", "after its end"])
+@pytest.mark.parametrize("place", ["task", "thread"])
+async def test_the_traceback_of_an_awaited_error_shows_the_line_that_raised_it(place: str, way: str) -> None:
+    work = _fail(0.01) if place == "task" else calloff.thread(_fail_in_a_thread, 0.01)
+    with pytest.raises(LookupError) as caught:
+        if way == "call":
+            await calloff.call(work)
+        op = calloff.start(work)
+        if way == "after its end":
+            await op.outcome()
+        await op
+    lines = traceback.extract_tb(caught.value.__traceback__)
+    assert lines[-1].line == 'raise LookupError("of the body")'
