@@ -39,7 +39,8 @@ def request(operation: "Operation[Any]", kind: Kind, text: str, by: str | Ref | 
     stop.begin(operation, body, now)
     if sleepers:
         wake(operation)
-    _tell(operation)
+    if handed or hooks.asked:
+        _tell(operation)
 
 
 def is_being_closed(operation: "Operation[Any]") -> bool:

@@ -25,6 +25,8 @@ __all__ = ["Stop", "Stoppable", "frames_of", "survivors_of", "where_of"]
 
 T = TypeVar("T")
 _FIRST_PAUSE = DEFAULT.pause(1)
+#: what a method of a body may raise without keeping the stop up
+_RAISED = (Exception, CancelledError, StopForced)
 _logger = logging.getLogger("calloff")
 
 
@@ -98,7 +100,11 @@ class Stop:
         """Arm the timer, ask the body, and note where it was."""
         self.arm(operation, body, now)
         timers = operation.timers
-        where = self._attempt(operation, body.ask, self.text, default=None)
+        try:  # as `_attempt` does, written out: a hundred thousand may be asked at once
+            where = body.ask(self.text)
+        except _RAISED:
+            _failed(operation, "ask")
+            where = None
         if operation.timer_at == now:  # no grace at all: force comes in the next turn of the loop, behind the asking
             timers.remove(operation)
             timers.loop.call_soon(self._no_grace, operation)
@@ -109,7 +115,11 @@ class Stop:
 
     def arm(self, operation: Stoppable, body: Body, now: float) -> None:
         """Wait for the step behind the first asking; alone, when somebody else has asked the body."""
-        insists = self._attempt(operation, _insists, body, default=False)
+        try:
+            insists = body.insists
+        except _RAISED:
+            _failed(operation, "insists")
+            insists = False
         if insists and self.force_at - now > _FIRST_PAUSE:
             operation.timers.insisting.add(operation, now + _FIRST_PAUSE)
         else:
@@ -203,7 +213,7 @@ class Stop:
         """Call something of the body; when that raises, log the error and go on with `default`."""
         try:
             return call(*args)
-        except (Exception, CancelledError, StopForced):
+        except _RAISED:
             _failed(operation, getattr(call, "__name__", "?").lstrip("_"))
             return default
 
