@@ -5,7 +5,7 @@ import threading
 
 
 def work(stop: threading.Event) -> None:
-    stop.wait(0.25)
+    stop.wait(0.5)
 
 
 async def buggy() -> None:
