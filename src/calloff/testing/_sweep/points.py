@@ -163,7 +163,7 @@ def running_stack(limit: int = 60) -> Stack:
     while frame is not None and len(found) < limit:
         code = frame.f_code
         if is_ours(code.co_filename):
-            if found:
+            if found and code.co_filename != _PASSED_THROUGH:
                 break  # what drives the coroutine
         elif code.co_filename.endswith(_LOOP):
             break
@@ -221,6 +221,8 @@ def shown(stack: Stack) -> Step:
     return stack[-1] if stack else Step("<unknown>", 0, "<unknown>")
 
 
+#: stands around calls of the swept code
+_PASSED_THROUGH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "opened.py")
 _PATHS = sysconfig.get_paths()
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _CALLOFF = os.path.dirname(os.path.dirname(_OURS)) + os.sep
