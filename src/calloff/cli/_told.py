@@ -1,7 +1,7 @@
 """Standard error for what is told to people: that nobody can read it changes nothing of what is done."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
@@ -9,7 +9,7 @@ __all__ = ["told"]
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def told() -> Generator[None]:
     """Have nothing fail for ``sys.stderr``, which may be closed, full, or a pipe that nobody reads any more."""
     former = sys.stderr
     stream = _Told(former)
