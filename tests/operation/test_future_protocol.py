@@ -387,3 +387,24 @@ async def test_the_traceback_of_an_awaited_error_shows_the_line_that_raised_it(p
         await op
     lines = traceback.extract_tb(caught.value.__traceback__)
     assert lines[-1].line == 'raise LookupError("of the body")'
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["still runs", "has just ended"])
+async def test_what_is_thrown_into_who_awaits_arrives_as_it_is(ended: bool) -> None:
+    """Whoever steps a coroutine may throw into it or close it where it awaits an operation."""
+
+    async def awaiting() -> Any:
+        return await op
+
+    op = calloff.start(value(3, 2 if ended else 10**9))
+    thrown, closed = awaiting(), awaiting()
+    for coroutine in (thrown, closed):
+        assert coroutine.send(None) is not None
+    while ended and not op.done():
+        await asyncio.sleep(0)
+    error = Mine("thrown")
+    with pytest.raises(Mine) as caught:
+        thrown.throw(error)
+    assert caught.value is error
+    closed.close()
+    await op.stop()

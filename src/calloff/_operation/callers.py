@@ -88,7 +88,7 @@ def result_in_the_end(operation: "Operation[T]") -> Generator[Any, None, T]:
                 operation._awaited_by is _WOKEN or task.cancelling() > level or operation._ended_at is None
             ):
                 held = CancelledError() if is_a(error, OperationCancelled) else error
-            elif _is_own(operation, error) or operation._ended_at is None:
+            elif not is_a(error, CancelledError):  # its own: a future gives the traceback once; or one thrown in here
                 raise
         finally:
             operation._awaited_by = None
@@ -108,11 +108,6 @@ def result_in_the_end(operation: "Operation[T]") -> Generator[Any, None, T]:
             _exception(operation)  # seen: the caller's own cancel goes before it
         raise held
     return _result(operation) if operation._phase is _COMPLETED else operation.result()
-
-
-def _is_own(operation: "Operation[Any]", error: BaseException) -> bool:
-    """Whether an operation has ended with that error. A future gives the traceback of its error once: it is here now."""
-    return not is_a(error, CancelledError) and not operation.cancelled() and _exception(operation) is error
 
 
 async def see_to_the_end(operation: "Operation[Any]") -> None:

@@ -76,7 +76,7 @@ class Worker:
         daemon = may_leave_threads()
         if not daemon:
             pool.ends_with_interpreter()
-        self.thread = Thread(target=self._serve, name=f"calloff-thread-{next(_numbers)}", daemon=daemon)
+        self.thread: Thread = Thread(target=self._serve, name=f"calloff-thread-{next(_numbers)}", daemon=daemon)
         Context().run(self.thread.start)
 
     def give(self, call: Call, done: Callable[[], None]) -> None:
