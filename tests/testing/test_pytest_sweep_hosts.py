@@ -473,6 +473,18 @@ class Line:
         rest, self.rest = self.rest, []
         return "".join(rest)
 
+async def ask(server):
+    await asyncio.sleep(0)
+    if not server.sockets:
+        raise ConnectionRefusedError("Connect call failed")
+
+async def test_what_asks_a_server_that_it_closes():
+    async def answer(reader, writer):
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        await ask(server)
+
 async def test_what_takes_long_only_once():
     await Door().close()
 
@@ -487,7 +499,7 @@ async def test_what_returns_another_value_when_it_had_returned_one():
 def test_a_call_that_is_repeated_has_its_time_its_value_and_what_can_be_awaited_once(tmp_path: Path) -> None:
     write(tmp_path, CALLED_AGAIN)
     text = run_pytest(tmp_path, "--cancel-sweep", "--cancel-sweep-phases=early").stdout
-    assert "3 passed" in text, text
+    assert "4 passed" in text, text
     assert "again with the same" not in text
 
 

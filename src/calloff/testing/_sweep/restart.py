@@ -15,7 +15,7 @@ _PACKAGE = __file__.rpartition("testing")[0]
 #: what is over, or was made for one use
 _OVER = re.compile(
     r"clos(ed|ing)|disconnect|not connected|shut ?down|no longer"
-    r"|(more|only) (than )?once|consumed|exhausted|already awaited",
+    r"|(more|only) (than )?once|consumed|exhausted|already awaited|refused|cannot connect|connect call failed",
     re.IGNORECASE,
 )
 

@@ -92,7 +92,7 @@ class Undo:
         path = os.path.abspath(os.fsdecode(given))
         if path in self._seen or not path.startswith(self._folders) or path.startswith(self._but):
             return
-        if any(part in _CACHES for part in path.split(os.sep)):
+        if any(part in _CACHES or part.startswith(".coverage.") for part in path.split(os.sep)):
             return
         self._seen.add(path)
         os.makedirs(self._home, exist_ok=True)
