@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -306,6 +308,48 @@ def test_from_outside_it_is_seen_at_its_line(folder: Path, tmp_path: Path) -> No
             assert "<module> (tells.py:3): time.sleep(3600)" in seen
         finally:
             started.send_signal(signal.SIGTERM)
+
+
+def test_its_tasks_are_seen_from_outside_and_one_is_called_off(folder: Path, tmp_path: Path) -> None:
+    (folder / "waits.py").write_text(
+        textwrap.dedent("""\
+            import asyncio
+            async def child():
+                await asyncio.sleep(3600)
+            async def main():
+                task = asyncio.create_task(child(), name="child-1")
+                print("ready", flush=True)
+                await asyncio.wait([task])
+                print(task.cancelled())
+            asyncio.run(main())
+            """)
+    )
+    environment = {**ENVIRONMENT, "CALLOFF_SOCKETS": str(tmp_path)}
+
+    def calloff(*words: str) -> str:
+        command = [sys.executable, "-m", "calloff", *words]
+        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60).stdout
+
+    with subprocess.Popen(
+        [*RUN, "waits.py"], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+    ) as started:
+        try:
+            assert started.stdout is not None
+            assert started.stdout.readline() == "ready\n"
+            until = time.monotonic() + 60  # it answers in time, or at the next look
+            tasks: list[dict[str, Any]] = []
+            while not tasks and time.monotonic() < until:
+                listed = json.loads(calloff("ps", "--tasks", "--json"))
+                tasks = [row for row in listed["rows"] if row["name"].startswith("child-1")]
+            assert tasks[0]["place"] == "asyncio"
+            assert tasks[0]["where"]["function"] == "child"
+            named = [line.split() for line in calloff("ps", "--tasks").splitlines()]
+            assert [str(tasks[0]["pid"]), "waits.py"] in named, "as its user knows it"
+            calloff("cancel", "--tasks", tasks[0]["id"])
+            assert started.stdout.read() == "True\n"
+        finally:
+            started.send_signal(signal.SIGTERM)
+    assert list(tmp_path.glob("*.sock")) == []
 
 
 def test_without_a_place_for_its_pipe_it_runs_all_the_same(folder: Path) -> None:

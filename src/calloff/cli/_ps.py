@@ -1,8 +1,10 @@
 """The part of ``calloff ps`` that is only loaded when there is something to show."""
 
 import argparse
+import asyncio
 import os
 import sys
+import time
 
 from msgspec.structs import replace
 
@@ -17,6 +19,9 @@ from .ps import EPILOG, USAGE
 
 __all__ = ["ps"]
 
+#: seconds that a script has to open its door
+_LET_IN = 2.0
+
 
 def ps(argv: list[str]) -> int:
     """Read the options and print the list."""
@@ -28,6 +33,8 @@ def ps(argv: list[str]) -> int:
     async def look() -> int:
         async with Client() as client:
             overview = await client.list(query)
+            if query.tasks:
+                overview = await _with_scripts(client, query, overview)
             filtered, plain = replace(query, sort="tree", reverse=False, ended=False) != Query(), 0
             if not overview.rows and not filtered:
                 plain = (await client.list(replace(query, tasks=True, limit=0))).total
@@ -58,6 +65,18 @@ def _read(argv: list[str]) -> argparse.Namespace:
     if options.limit is not None:
         options.limit = whole("limit", options.limit, 0)
     return options
+
+
+async def _with_scripts(client: Client, query: Query, overview: Overview) -> Overview:
+    """The list again, as soon as the scripts in it have let us in: that they are asked to is the work of the first look."""
+    until = time.monotonic() + _LET_IN
+    while time.monotonic() < until:
+        seen = {process.pid for process in overview.processes}
+        if all(row.worker in seen for row in overview.rows if row.place == "command" and row.where and row.where.line):
+            break
+        await asyncio.sleep(0.05)
+        overview = await client.list(query)
+    return overview
 
 
 async def _missing(client: Client, text: str, overview: Overview, query: Query) -> str:

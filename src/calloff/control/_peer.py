@@ -9,6 +9,7 @@ from typing import NamedTuple
 __all__ = ["Peer", "command_of", "started_at"]
 
 _CREDENTIALS = struct.Struct("3i")
+_SCRIPT = f"{os.sep}calloff{os.sep}_child{os.sep}script.py"
 _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
@@ -47,7 +48,16 @@ def command_of(pid: int) -> tuple[str, ...]:
             raw = file.read(1 << 16)
     except OSError:
         return ()
-    return tuple(word.decode(errors="replace") for word in raw.rstrip(b"\0").split(b"\0")) if raw else ()
+    return _as_typed(tuple(word.decode(errors="replace") for word in raw.rstrip(b"\0").split(b"\0"))) if raw else ()
+
+
+def _as_typed(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """Without what ``calloff run script.py`` puts before the words of the script (`calloff._child.script`)."""
+    at = next((at for at, word in enumerate(argv) if word.endswith(_SCRIPT)), None)
+    if at is None or len(argv) < at + 6:
+        return argv
+    kind, *words = argv[at + 4 :]
+    return ("python", *(["-m"] if kind == "module" else []), *words)
 
 
 def started_at(pid: int) -> float:

@@ -5,6 +5,7 @@ its main task for it. The program answers through a named pipe in a directory of
 gone as soon as both have it open.
 """
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -89,7 +90,7 @@ def _has_terminal() -> bool:
 class _ScriptBody(CommandBody):
     """Runs a program of Python for an operation."""
 
-    __slots__ = ("_folder", "_known", "_looking", "_stacks")
+    __slots__ = ("_folder", "_known", "_let_in", "_looking", "_stacks")
     slack = 0.5  # only we look at it before it is asked, so the guard is to leave us that where the machine is busy
 
     def __init__(self, plan: Plan, name: str, argv: tuple[str, ...], folder: str, stacks: int) -> None:
@@ -99,6 +100,7 @@ class _ScriptBody(CommandBody):
         self._folder = folder
         self._stacks = stacks
         self._known: RawStack = ()
+        self._let_in = False
         #: held while somebody looks: other threads do, too
         self._looking = threading.Lock()
 
@@ -120,6 +122,17 @@ class _ScriptBody(CommandBody):
         if self._known or self.pid is None or self._done:
             return self._known
         return ((self._program, 0, self.name, f"{shlex.join(self.argv)} (process {self.pid})"),)
+
+    def let_in(self) -> None:
+        """Have the program open a door of its own, through which its tasks are seen; once. From any thread."""
+        if self._let_in or self.pid is None or self._done:
+            return
+        self._let_in = True
+        with contextlib.suppress(OSError):  # the name is taken by now: then its tasks are not seen
+            os.mkdir(self._folder, 0o700)
+            with open(os.path.join(self._folder, "door"), "x"):
+                pass
+        self._look()
 
     def insist(self) -> bool:
         """Interrupt it once more where it blocks its event loop: asyncio only notes the first SIGINT there."""
