@@ -1,12 +1,15 @@
 """An exception from outside comes at a moment at which it does no harm: no lock is left locked, whatever the place."""
 
 import asyncio
+import os
 import random
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import pytest
@@ -283,3 +286,72 @@ def _is_left(function: Callable[[threading.Lock, Begin], object], lock: threadin
     finally:
         steps[0].end()
     return False
+
+
+# --- the code of calloff's own, in a thread or process that has an event loop of its own
+
+
+def _runs_a_loop(begun: threading.Event, arrived: Callable[[BaseException], object]) -> None:
+    """Keep a loop busy with operations that begin and are called off."""
+
+    async def short() -> None:
+        await asyncio.sleep(0)
+
+    async def main() -> None:
+        begun.set()
+        try:
+            while True:
+                operations = [calloff.start(short(), timeout=5) for _ in range(5)]
+                operations[0].cancel()
+                for operation in operations:
+                    await operation.outcome()
+        except BaseException as error:
+            arrived(error)
+            raise
+
+    asyncio.run(main())
+
+
+def _last(error: BaseException) -> TracebackType:
+    step = error.__traceback__
+    assert step is not None
+    while step.tb_next is not None:
+        step = step.tb_next
+    return step
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+@pytest.mark.usefixtures("patient")
+async def test_a_thread_with_a_loop_is_not_forced_in_the_middle_of_our_own_code() -> None:
+    """Half a step of the ladder would leave that loop without one: its operations would never be forced, and never end."""
+    found: Counter[str] = Counter()
+    chance = random.Random(1)
+
+    def arrived(error: BaseException) -> None:
+        step = _last(error)
+        code = step.tb_frame.f_code
+        ours = code.co_filename.startswith(os.path.dirname(calloff.__file__))
+        has_begun = step.tb_lineno > code.co_firstlineno
+        if isinstance(error, calloff.StopForced) and ours and has_begun:
+            found[code.co_qualname] += 1
+
+    for _ in range(ROUNDS):
+        begun = threading.Event()
+        op = calloff.start(calloff.thread(_runs_a_loop, begun, arrived), grace=0.01)
+        while not begun.is_set():
+            await asyncio.sleep(0)
+        await asyncio.sleep(chance.random() * 0.02)
+        outcome = await op.stop()
+        assert outcome.report.rung is calloff.Rung.FORCED, outcome
+    assert not found
+
+
+async def test_our_own_code_is_no_place_for_an_exception_unless_it_waits() -> None:
+    with pytest.raises(TypeError) as caught:
+        calloff.start(3)  # type: ignore[call-overload]
+    frame = _last(caught.value).tb_frame
+    assert frame.f_globals["__name__"].startswith("calloff.")
+    assert not moments.is_fit(frame)
+    assert not moments.is_fit(frame, hasty=True)
+    assert moments.is_fit(frame, waits=True)
+    assert moments.may_break_off(frame)

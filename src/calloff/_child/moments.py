@@ -43,6 +43,8 @@ PATIENCE = 20
 #: the modules whose functions take and give back what others rely on, and those that begin so
 _FRAGILE = frozenset({"_weakrefset", "asyncio", "contextlib", "logging", "queue", "threading", "weakref"})
 _FRAGILE_PACKAGES = ("asyncio.", "concurrent.futures", "importlib", "logging.", "multiprocessing.")
+#: ours, which count and time what others wait for; what only calls the function in a worker is prepared for everything
+_OURS, _PREPARED = "calloff.", "calloff._child."
 _IMPORTERS = ("<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")
 #: functions of those in which one waits, and which put everything in order when that is broken off
 _WAITS = frozenset({"wait", "join", "_wait_for_tstate_lock"})
@@ -104,7 +106,9 @@ def is_fit(frame: FrameType, *, waits: bool = False, hasty: bool = False, before
     if hasty:
         return not _is_fragile(frame)
     if _is_fragile(frame):
-        if not (waits and code.co_name in _WAITS) and not (code.co_name in _ENTRIES and _begins(frame)):
+        if not (waits and (code.co_name in _WAITS or _is_ours(frame))) and not (
+            code.co_name in _ENTRIES and _begins(frame)
+        ):
             return False
     elif code.co_name in _ENDS:
         return False
@@ -151,9 +155,13 @@ def _ends_handler(raw: bytes, at: int) -> bool:
     return raw[at] == _COPY and raw[at + 2] == _POP_EXCEPT
 
 
-def stays_fit(frame: FrameType) -> bool:
-    """Whether an exception sent now to the thread of `frame` arrives where it may be raised."""
-    return not _LATE or _walk(frame, _next(frame), _FURTHEST)
+def stays_fit(frame: FrameType, prepared: Callable[[FrameType], bool]) -> bool:
+    """Whether an exception sent now to the thread of `frame` arrives where it may be raised.
+
+    Args:
+        prepared: tells which frame below is one of ours that calls the function, and bears whatever comes after its end.
+    """
+    return not _LATE or _walk(frame, _next(frame), _FURTHEST, prepared)
 
 
 def _sleeps() -> int | None:
@@ -174,7 +182,12 @@ def _is_fragile(frame: FrameType) -> bool:
     name = frame.f_globals.get("__name__")
     if frame.f_code.co_filename in _IMPORTERS:
         return True
-    return type(name) is str and (name in _FRAGILE or name.startswith(_FRAGILE_PACKAGES))
+    return type(name) is str and (name in _FRAGILE or name.startswith(_FRAGILE_PACKAGES) or _is_ours(frame))
+
+
+def _is_ours(frame: FrameType) -> bool:
+    name = frame.f_globals.get("__name__")
+    return type(name) is str and name.startswith(_OURS) and not name.startswith(_PREPARED)
 
 
 def _waits_outside(frame: FrameType) -> bool:
@@ -353,7 +366,7 @@ def _gives_back(code: CodeType, at: int) -> bool:
     return False
 
 
-def _walk(frame: FrameType, ahead: list[int], left: int) -> bool:
+def _walk(frame: FrameType, ahead: list[int], left: int, prepared: Callable[[FrameType], bool]) -> bool:
     """Whether every instruction that is the next to look for exceptions, from those of `ahead` on, may raise one."""
     code = frame.f_code
     raw = code.co_code
@@ -376,7 +389,7 @@ def _walk(frame: FrameType, ahead: list[int], left: int) -> bool:
         elif op in _RAISES and (block := _block(code, at)):
             ahead.append(block[2])
         elif op in _RAISES or op in _LEAVES:
-            if not _leaves(frame, left, raises=op in _RAISES):
+            if not _leaves(frame, left, prepared, raises=op in _RAISES):
                 return False
         else:
             if op in _BRANCHES or op == _JUMP or op in _JUMPS_BACK:
@@ -386,24 +399,19 @@ def _walk(frame: FrameType, ahead: list[int], left: int) -> bool:
     return True
 
 
-def _leaves(frame: FrameType, left: int, *, raises: bool) -> bool:
+def _leaves(frame: FrameType, left: int, prepared: Callable[[FrameType], bool], *, raises: bool) -> bool:
     """`_walk`, in the function that called this one, or handles what this one raises."""
     caller = frame.f_back
-    if caller is None or _is_own(caller):
+    if caller is None or prepared(caller):
         return True
     if _is_fragile(caller):
         return False
     if not raises:
-        return is_fit(caller) and _walk(caller, _next(caller), left)
+        return is_fit(caller) and _walk(caller, _next(caller), left, prepared)
     block = _block(caller.f_code, caller.f_lasti)
-    return _walk(caller, [block[2]], left) if block else _leaves(caller, left, raises=True)
+    return _walk(caller, [block[2]], left, prepared) if block else _leaves(caller, left, prepared, raises=True)
 
 
 def _next(frame: FrameType) -> list[int]:
     raw, at = frame.f_code.co_code, frame.f_lasti
     return [_target(raw, at) if raw[at] in _JUMPS_BACK else _after(raw, at)]
-
-
-def _is_own(frame: FrameType) -> bool:
-    """Whether it is calloff's, which is prepared for what comes when the function has ended."""
-    return str(frame.f_globals.get("__name__")).startswith(("calloff.", "_calloff_child."))

@@ -205,13 +205,18 @@ def _quick_switches() -> Generator[None]:
 
 def _is_good(frame: FrameType, waits: bool, hasty: bool) -> bool:
     """Whether force may be sent to a thread that stands there."""
-    if frame.f_code is _RUN or frame.f_code in HIDDEN:  # before or behind the function, or it is one of C
+    if _is_prepared(frame):  # before or behind the function, or it is one of C
         return True
     if not is_fit(frame, waits=waits) and not (hasty and is_fit(frame, hasty=True)):
         return False
     if hasty:
         return True
-    return not _is_in_destructor(frame) and not is_importing(frame) and (waits or stays_fit(frame))
+    return not _is_in_destructor(frame) and not is_importing(frame) and (waits or stays_fit(frame, _is_prepared))
+
+
+def _is_prepared(frame: FrameType) -> bool:
+    """Whether it only calls the function, and bears whatever comes."""
+    return frame.f_code is _RUN or frame.f_code in HIDDEN
 
 
 def _is_in_destructor(frame: FrameType | None) -> bool:
