@@ -34,6 +34,7 @@ ELSEWHERE = {
     "3 faults of the project": "the suite of another package",
     "SmokeTest::": "as above",
     "4 passed, 26 deselected": "as above",
+    "in the baseline": "as above",
     "# sweep-known.txt": "a file, which the session below it reads",
     "tests/test_pool.py::test_query: UNSAFE": "has the form that tests/testing/test_pytest_plugin.py looks for",
     "1 fault of the project": "has the form that tests/testing/test_pytest_sweep_suite.py looks for",

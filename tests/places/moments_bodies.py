@@ -153,7 +153,8 @@ def gives_back_most_of_the_time(mark: str, twice: bool) -> None:
 def seen_before_in_worker() -> object:
     """What the worker knows of where a function stood when it was looked at: of an earlier one, nothing."""
     worker: Any = signal.getsignal(ASK)
-    return worker.__self__._still._at
+    still = worker.__self__._still
+    return None if still is None else still._at
 
 
 def is_left_in_worker() -> bool:

@@ -20,7 +20,7 @@ from math import inf
 from time import monotonic
 from typing import Protocol
 
-__all__ = ["Entry", "Timers", "timers_of"]
+__all__ = ["Entry", "Timers", "known_timers", "timers_of"]
 
 NEVER = -1.0
 #: seconds; a power of two, so that where a slot starts is an exact number
@@ -64,8 +64,9 @@ class Timers:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop: asyncio.AbstractEventLoop = loop
+        is_usual = type(loop).time is asyncio.BaseEventLoop.time and "time" not in vars(loop)
         #: the loop's clock; asyncio's own is this function behind a method
-        self.now: Callable[[], float] = monotonic if type(loop).time is asyncio.BaseEventLoop.time else loop.time
+        self.now: Callable[[], float] = monotonic if is_usual else loop.time
         #: called with each new `wake`: the interrupter keeps its kernel timer beside ours
         self.on_arm: Callable[[float], None] | None = None
         #: what `call` hands to when there is an interrupter, which reaches a blocked loop, too

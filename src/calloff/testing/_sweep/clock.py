@@ -7,11 +7,15 @@ again, the longer a busy machine takes to look.
 import asyncio
 import time
 
+from ..._scopes.timers import known_timers
+
 __all__ = ["Clock"]
 
 
 class Clock:
     """Stops the time of an event loop, as far as it is one of Python's own with the real time.
+
+    It does nothing on a loop on which calloff's timers are at work already: they go by the real time.
 
     Args:
         loop: the event loop.
@@ -20,14 +24,16 @@ class Clock:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._works = getattr(type(loop), "time", None) is asyncio.BaseEventLoop.time and "time" not in vars(loop)
+        self._works = self._works and loop not in known_timers
         self._lag = 0.0
         self._stopped_at: float | None = None
+        if self._works:
+            loop.time = self._time  # type: ignore[method-assign]  # of this loop alone
 
     def stop(self) -> None:
         """No time passes from now on."""
         if self._works and self._stopped_at is None:
             self._stopped_at = time.monotonic()
-            self._loop.time = self._time  # type: ignore[method-assign]  # of this loop alone
 
     def go_on(self) -> None:
         """It goes on where it was stopped."""
@@ -36,9 +42,9 @@ class Clock:
             self._stopped_at = None
 
     def end(self) -> None:
-        """The real time again."""
-        self._stopped_at = None
-        if self._works:
+        """No more stops; the real time again, unless there are timers by now that go by this one."""
+        self.go_on()
+        if self._works and self._loop not in known_timers:
             vars(self._loop).pop("time", None)
 
     def _time(self) -> float:
