@@ -363,3 +363,29 @@ def test_a_forked_child_ends_by_its_own_signals(tmp_path: Path, loop_kind: str, 
     with Program(tmp_path, loop_kind, source) as program:
         program.end()
         assert program.out == [f"ended by {-TERM}"], program.errors
+
+
+@pytest.mark.parametrize("leaves", ["raise SystemExit(3)", "raise ValueError('its own')", "return 'of the child'"])
+def test_a_forked_child_that_leaves_touches_nothing_of_its_parent(tmp_path: Path, loop_kind: str, leaves: str) -> None:
+    """It stopped what its parent runs, and took out of the epoll object that both have what the parent waited for."""
+    if loop_kind == "uvloop":
+        pytest.skip("libuv does not bear a fork inside its loop")
+    source = f"""
+    async def main():
+        command = calloff.start(calloff.command("sleep", "60"))
+        answer = calloff.start(calloff.process(time.sleep, 0.3))
+        await asyncio.sleep(0.1)
+        child = os.fork()
+        if not child:
+            {leaves}
+        _, status = await asyncio.to_thread(os.waitpid, child, 0)
+        ended = await answer.outcome()
+        command.cancel()
+        return os.waitstatus_to_exitcode(status), type(ended).__name__, type(await command.outcome()).__name__
+
+    say(run(main(), timeout=20))
+"""
+    with Program(tmp_path, loop_kind, source) as program:
+        program.end()
+        status = {"S": 3, "V": 1, "'": 0}[leaves.split()[1][0]]
+        assert str((status, "Completed", "Cancelled")) in program.out, (program.out, program.errors)

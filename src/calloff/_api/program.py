@@ -59,6 +59,7 @@ class Program(Generic[T]):
         notifier: Notifier | None,
     ) -> None:
         self._loop = loop
+        self._process = os.getpid()
         self._conductor = conductor
         self._notifier = notifier
         self._timers = adopt(loop)
@@ -100,7 +101,7 @@ class Program(Generic[T]):
                 self.watch.run_loop()
             except BaseException as error:  # of a callback, or of a handler of a signal: a limit from outside, say
                 self._error = error
-            return self._end(), self.signum
+            return self._end() if os.getpid() == self._process else self._leave_to_parent(), self.signum
 
     def _start(self) -> None:
         try:
@@ -150,6 +151,12 @@ class Program(Generic[T]):
         if outcome is None:
             raise RuntimeError("the event loop was stopped before the main operation ended")
         return outcome
+
+    def _leave_to_parent(self) -> Outcome[T]:
+        """The same in a child that was forked meanwhile: all that runs is its parent's, which goes on with it."""
+        if self._operation is None or not self._operation.done() or self._error is not None:
+            raise self._error or RuntimeError("the event loop was stopped before the main operation ended")
+        return outcome_of(self._operation)
 
     # --- signals
 

@@ -6,6 +6,7 @@ blocks the loop, the signals (`SignalWatch`), and the `Ending` of whatever is st
 """
 
 import asyncio
+import os
 import signal
 import threading
 from asyncio import AbstractEventLoop
@@ -17,6 +18,7 @@ from typing import TypeVar
 from .._operation.loops import forget
 from .._operation.operation import Operation
 from .._operation.registry import live
+from .._places.left import keep_for_good
 from .._scopes.pool import pools
 from .._scopes.timers import known_timers
 from .._words.duration import delay, limit
@@ -160,7 +162,12 @@ def run_outcome(
 
 @contextmanager
 def _new_loop(factory: Callable[[], AbstractEventLoop] | None) -> Generator[AbstractEventLoop]:
-    """A new loop, closed at the end; made the current one of the thread where asyncio's runner would do so."""
+    """A new loop, closed at the end; made the current one of the thread where asyncio's runner would do so.
+
+    Not closed in a child that was forked meanwhile: it shares the loop's epoll object with its parent, and would take out
+    the parent's files.
+    """
+    process = os.getpid()
     if factory is None:
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
@@ -171,7 +178,11 @@ def _new_loop(factory: Callable[[], AbstractEventLoop] | None) -> Generator[Abst
     finally:
         if factory is None:
             asyncio.set_event_loop(None)
-        loop.close()
+        if os.getpid() == process:
+            loop.close()
+        else:
+            keep_for_good(loop)
         known_timers.pop(loop, None)
         pools.pop(loop, None)
-        forget(loop, live)
+        if os.getpid() == process:
+            forget(loop, live)

@@ -155,6 +155,7 @@ class SignalWatch:
                 found = signal.set_wakeup_fd(_NONE)
                 if found != self._pipe[1]:
                     signal.set_wakeup_fd(found)
+            self._pipe = None  # what the loop looks for is the parent's, too: there it goes on
         for signum, former in self._formers.items():
             with contextlib.suppress(ValueError):
                 if signal.getsignal(signum) == self._handler:
