@@ -1,6 +1,7 @@
 """An exception from outside comes at a moment at which it does no harm: no lock is left locked, whatever the place."""
 
 import asyncio
+import gc
 import os
 import random
 import sys
@@ -344,6 +345,7 @@ async def test_a_thread_with_a_loop_is_not_forced_in_the_middle_of_our_own_code(
         outcome = await op.stop()
         assert outcome.report.rung is calloff.Rung.FORCED, outcome
     assert not found
+    gc.collect()  # coroutines that force has kept from being awaited
 
 
 async def test_our_own_code_is_no_place_for_an_exception_unless_it_waits() -> None:
