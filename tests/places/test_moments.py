@@ -306,6 +306,7 @@ def _runs_a_loop(begun: threading.Event, arrived: Callable[[BaseException], obje
                 operations[0].cancel()
                 for operation in operations:
                     await operation.outcome()
+                await asyncio.sleep(0.001)  # one that never rests is seldom where it may be forced
         except BaseException as error:
             arrived(error)
             raise
