@@ -494,9 +494,8 @@ def jobs(counts: Counts) -> dict[str, list[Step]]:
 
 
 def main() -> int:
-    os.environ.pop(
-        "PYTHONDONTWRITEBYTECODE", None
-    )  # each of thousands of interpreters would compile all that it imports
+    # else each of thousands of interpreters would compile all that it imports
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     usage = "scripts/test [--fast | JOB | PYTEST_ARGS...]"
     parser = argparse.ArgumentParser(prog="scripts/test", usage=usage, description=__doc__, allow_abbrev=False)
     parser.add_argument("--fast", action="store_true", help="lint, types and tests on one Python")

@@ -1,6 +1,7 @@
 """`calloff run SCRIPT.py` and `-m MODULE`: whole programs, as python runs them, with limits and the line where they are."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -8,9 +9,9 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -289,25 +290,29 @@ def test_in_the_background_of_a_shell_it_is_asked_all_the_same(folder: Path) -> 
     assert (done.returncode, done.stdout) == (124, "tidy\n"), done.stderr
 
 
-def test_from_outside_it_is_seen_at_its_line(folder: Path, tmp_path: Path) -> None:
-    (folder / "tells.py").write_text("import time\nprint('ready', flush=True)\ntime.sleep(3600)\n")
-    environment = {**ENVIRONMENT, "CALLOFF_SOCKETS": str(tmp_path)}
-    with subprocess.Popen(
-        [*RUN, "tells.py"], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
-    ) as started:
+@contextlib.contextmanager
+def ready(folder: Path, script: str, environment: dict[str, str]) -> Iterator[IO[str]]:
+    """A script that has said that it is ready, and what it says after that."""
+    command = [*RUN, script]
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as started:
         try:
             assert started.stdout is not None
             assert started.stdout.readline() == "ready\n"
-            words = [sys.executable, "-m", "calloff", "ps"]
-            seen = ""
-            until = time.monotonic() + 60
-            while (
-                "tells.py:3" not in seen and time.monotonic() < until
-            ):  # it answers in time, or with what it said last
-                seen = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True).stdout
-            assert "<module> (tells.py:3): time.sleep(3600)" in seen
+            yield started.stdout
         finally:
             started.send_signal(signal.SIGTERM)
+
+
+def test_from_outside_it_is_seen_at_its_line(folder: Path, tmp_path: Path) -> None:
+    (folder / "tells.py").write_text("import time\nprint('ready', flush=True)\ntime.sleep(3600)\n")
+    environment = {**ENVIRONMENT, "CALLOFF_SOCKETS": str(tmp_path)}
+    with ready(folder, "tells.py", environment):
+        words = [sys.executable, "-m", "calloff", "ps"]
+        seen = ""
+        until = time.monotonic() + 60
+        while "tells.py:3" not in seen and time.monotonic() < until:  # it answers in time, or with what it said last
+            seen = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True).stdout
+        assert "<module> (tells.py:3): time.sleep(3600)" in seen
 
 
 def test_its_tasks_are_seen_from_outside_and_one_is_called_off(folder: Path, tmp_path: Path) -> None:
@@ -330,25 +335,18 @@ def test_its_tasks_are_seen_from_outside_and_one_is_called_off(folder: Path, tmp
         command = [sys.executable, "-m", "calloff", *words]
         return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60).stdout
 
-    with subprocess.Popen(
-        [*RUN, "waits.py"], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
-    ) as started:
-        try:
-            assert started.stdout is not None
-            assert started.stdout.readline() == "ready\n"
-            until = time.monotonic() + 60  # it answers in time, or at the next look
-            tasks: list[dict[str, Any]] = []
-            while not tasks and time.monotonic() < until:
-                listed = json.loads(calloff("ps", "--tasks", "--json"))
-                tasks = [row for row in listed["rows"] if row["name"].startswith("child-1")]
-            assert tasks[0]["place"] == "asyncio"
-            assert tasks[0]["where"]["function"] == "child"
-            named = [line.split() for line in calloff("ps", "--tasks").splitlines()]
-            assert [str(tasks[0]["pid"]), "waits.py"] in named, "as its user knows it"
-            calloff("cancel", "--tasks", tasks[0]["id"])
-            assert started.stdout.read() == "True\n"
-        finally:
-            started.send_signal(signal.SIGTERM)
+    with ready(folder, "waits.py", environment) as said:
+        until = time.monotonic() + 60  # it answers in time, or at the next look
+        tasks: list[dict[str, Any]] = []
+        while not tasks and time.monotonic() < until:
+            listed = json.loads(calloff("ps", "--tasks", "--json"))
+            tasks = [row for row in listed["rows"] if row["name"].startswith("child-1")]
+        assert tasks[0]["place"] == "asyncio"
+        assert tasks[0]["where"]["function"] == "child"
+        named = [line.split() for line in calloff("ps", "--tasks").splitlines()]
+        assert [str(tasks[0]["pid"]), "waits.py"] in named, "as its user knows it"
+        calloff("cancel", "--tasks", tasks[0]["id"])
+        assert said.read() == "True\n"
     assert list(tmp_path.glob("*.sock")) == []
 
 

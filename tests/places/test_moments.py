@@ -17,7 +17,7 @@ import pytest
 from places import moments_bodies as bodies
 
 import calloff
-from calloff._child import moments
+from calloff._child import bytecode, moments
 from calloff._places.task.blocker import Blocker
 from calloff._places.task.interrupt import Interrupter
 from calloff._places.task.stepping import steps_of
@@ -135,7 +135,7 @@ def stops(code: Any, lines: set[int]) -> dict[int, list[bool]]:
     for step in dis.get_instructions(code):
         assert step.positions is not None
         if step.opname in ("CALL", "JUMP_BACKWARD") and step.positions.lineno in lines:
-            found[step.positions.lineno].append(moments._enters(code, step.offset))
+            found[step.positions.lineno].append(bytecode.enters(code, step.offset))
     return found
 
 
@@ -178,7 +178,7 @@ def test_the_blocks_are_those_of_the_standard_library() -> None:
     for function in (threading.Condition.wait, asyncio.Runner.run, bodies.acquire_and_try):
         code = function.__code__
         expected = [(each.start, each.end, each.target) for each in dis._parse_exception_table(code)]  # type: ignore[attr-defined]
-        assert list(moments._blocks(code)) == expected
+        assert list(bytecode._blocks(code)) == expected
 
 
 def test_a_bad_moment_of_an_earlier_block_says_nothing_of_this_one() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar
 from typing import Any
 
 import anyio
@@ -399,3 +400,24 @@ def test_a_function_of_the_program_that_is_named_as_a_wait_is_none() -> None:
 
     assert [kind_of(function.__code__) for function in (outcome, wait_for)] == [0, 0]
     assert [kind_of(function.__code__) for function in (calloff.wait_for, asyncio.wait_for)] == [2, 2]
+
+
+async def test_a_timer_of_force_is_none_of_the_program() -> None:
+    """It has a context of its own: it keeps nothing of the program alive, and a sweep does not hold it against that."""
+    here: ContextVar[bool] = ContextVar("here", default=False)
+    here.set(True)
+    child = Child()
+
+    async def parent() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(child.refuses())
+
+    op = calloff.start(parent())
+    await asyncio.sleep(0.01)
+    stopped = asyncio.create_task(op.stop(grace=0))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    handles: list[Any] = getattr(asyncio.get_running_loop(), "_scheduled", [])  # uvloop shows none
+    ours = [handle for handle in handles if str(getattr(handle._callback, "__module__", "")).startswith("calloff.")]
+    assert not [handle for handle in ours if here in handle._context]
+    await stopped

@@ -171,6 +171,9 @@ class Body:
     def look(self) -> None:
         """`where` is about to be called of this body and of others: prepare it, so that nobody waits for one by one."""
 
+    def let_in(self) -> None:
+        """Have a program of its own open a door through which its tasks are seen; from any thread."""
+
     def is_here(self) -> bool:
         """Whether the calling code runs in the body itself, not in a further task or thread of its making."""
         return False

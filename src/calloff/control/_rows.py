@@ -342,10 +342,9 @@ def _standing_for(row: Row, count: int) -> Row:
 def _let_in(found: "list[Operation[Any]]") -> None:
     """Have the scripts among them open a door of their own: their tasks are in another process."""
     for operation in found:
-        ask = getattr(operation.body, "let_in", None)
-        if ask is not None:
-            with suppress(Exception):
-                ask()
+        if operation.body is not None:
+            with suppress(Exception):  # of a place of somebody else's
+                operation.body.let_in()
 
 
 def _runs(operation: Operation[Any]) -> bool:

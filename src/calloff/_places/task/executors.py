@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import Context
 from types import CodeType, FrameType, FunctionType
 from typing import Any, Protocol
 
@@ -123,7 +124,7 @@ class AnyioCall:
 
         self._callback = callback
         self._worker._report_result = reported
-        self._future.get_loop().call_later(_MOMENT, self._look)  # it may have reported just now
+        self._future.get_loop().call_later(_MOMENT, self._look, context=Context())  # it may have reported just now
 
     def _look(self) -> None:
         if not self.pending():

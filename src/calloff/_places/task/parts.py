@@ -13,6 +13,7 @@ Only a child that was asked before is asked again: what a clean-up starts is nob
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from contextvars import Context
 from functools import partial
 from typing import Any
 
@@ -226,7 +227,7 @@ class Parts:
             task.add_done_callback(_seen)
             force_task(task, StopForced)
         if then is not None:
-            self._loop.call_later(_CHILDREN_FIRST, then)
+            self._loop.call_later(_CHILDREN_FIRST, then, context=Context())
 
     def leaves(self) -> "list[asyncio.Task[Any]]":
         """Return the child tasks that, as they were seen last, wait for no further ones."""

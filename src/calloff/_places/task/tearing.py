@@ -13,7 +13,8 @@ interpreter looks for signals are none (`Seek`).
 from collections.abc import Callable
 from types import FrameType
 
-from ..._child.moments import handles, is_fit
+from ..._child.bytecode import handles
+from ..._child.moments import is_fit
 from ..._words.errors import StopForced
 from .stepping import Steps, steps_of
 

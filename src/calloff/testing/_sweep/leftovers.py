@@ -160,7 +160,7 @@ class Snapshot:
             if id(handle) in self.timers or handle.cancelled() or not _is_swept(handle):
                 continue
             name = _callback(handle)
-            if name in _HARMLESS or _is_ours(handle):
+            if name in _HARMLESS:
                 continue
             text = f"the timer {name} is still set, due in {max(0.0, handle.when() - self.loop.time()):.3g} s"
             yield Left("timers", name, text, _BRIEF, partial(self._is_off, handle))
@@ -202,7 +202,6 @@ def _is_in(frame: FrameType, function: str, file: str) -> bool:
 #: where workers wait for their next job: those of Python's pools, and anyio's, which last as long as the root task
 _FUTURES = os.path.join("futures", "thread.py")
 _ANYIO = os.path.join("anyio", "_backends", "_asyncio.py")
-_OURS = f"{__name__.partition('.')[0]}."
 
 
 def _is_pooled(thread: threading.Thread) -> bool:
@@ -331,12 +330,6 @@ def _readers(loop: asyncio.AbstractEventLoop) -> dict[int, Any]:
 def _is_swept(handle: Any) -> bool:
     context = getattr(handle, "_context", None)
     return context is not None and context.get(current_course) is not None
-
-
-def _is_ours(handle: Any) -> bool:
-    """Whether the ladder has set it, which may end sooner than planned."""
-    callback = getattr(handle, "_callback", None)
-    return str(getattr(getattr(callback, "func", callback), "__module__", None)).startswith(_OURS)
 
 
 def _callback(handle: Any) -> str:

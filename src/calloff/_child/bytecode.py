@@ -1,0 +1,229 @@
+"""What the bytecode of a function tells about one of its instructions: the block that it is in, and what comes next.
+
+For `moments`, which decides by it where an exception may be raised. The names of instructions are those of all Pythons that
+are supported.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from opcode import opmap, opname
+from sys import version_info
+from types import CodeType
+
+__all__ = [
+    "BRANCHES",
+    "CALLS",
+    "ENDS",
+    "GIVES_BACK",
+    "JUMP",
+    "JUMPS_BACK",
+    "JUMP_BACK",
+    "LEAVES",
+    "RAISES",
+    "after",
+    "block_of",
+    "enters",
+    "gives_back",
+    "handles",
+    "is_to_give_back",
+    "target",
+]
+
+#: functions, of whatever module, that must come to their end
+ENDS = frozenset({"__enter__", "__exit__", "__del__", "release", "notify", "notify_all", "task_done"})
+#: of those, the ones that only give back: they must begin, too
+GIVES_BACK = ENDS - {"__enter__"}
+
+_AHEAD = 12
+
+
+def _ops(*names: str) -> frozenset[int]:
+    return frozenset(opmap[name] for name in names if name in opmap)
+
+
+_CACHE = opmap["CACHE"]
+_COPY, _NOP, _POP_EXCEPT = opmap["COPY"], opmap["NOP"], opmap["POP_EXCEPT"]
+_EXTENDED = opmap["EXTENDED_ARG"]
+_PRECALL = opmap.get("PRECALL", -1)
+CALLS = _ops("CALL", "CALL_KW", "CALL_FUNCTION_EX", "PRECALL")
+JUMP_BACK = opmap["JUMP_BACKWARD"]
+JUMPS_BACK = _ops("JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT")
+JUMP = opmap["JUMP_FORWARD"]
+BRANCHES = frozenset(op for name, op in opmap.items() if name.startswith("POP_JUMP_") or name == "FOR_ITER")
+_BRANCHES_BACK = frozenset(op for op in BRANCHES if "BACKWARD" in opname[op])  # Python 3.11
+LEAVES = _ops("RETURN_VALUE", "RETURN_CONST", "YIELD_VALUE")
+RAISES = _ops("RAISE_VARARGS", "RERAISE")
+_CONSTANTS = _ops("LOAD_CONST", "LOAD_COMMON_CONSTANT")
+_NAMES = _ops("LOAD_ATTR", "LOAD_METHOD")
+_WITHS = _ops("BEFORE_WITH", "BEFORE_ASYNC_WITH")
+_EXITS = _ops("WITH_EXCEPT_START")
+#: what puts a function and its arguments in place
+_LOADS = _CONSTANTS | _NAMES | _ops("LOAD_GLOBAL", "LOAD_DEREF", "LOAD_NAME", "PUSH_EXC_INFO", "LOAD_SMALL_INT")
+#: what may stand between a call and the block that undoes it
+_QUIET = (
+    _ops(
+        *("NOP", "POP_TOP", "CACHE", "EXTENDED_ARG", "COPY", "SWAP", "NOT_TAKEN", "TO_BOOL", "PUSH_NULL"),
+        *("UNPACK_SEQUENCE", "UNARY_NOT", "JUMP_FORWARD"),
+    )
+    | frozenset(op for name, op in opmap.items() if name.startswith(("STORE_", "LOAD_FAST")))
+    | BRANCHES
+)
+
+#: begin, end, handler
+_Block = tuple[int, int, int]
+
+
+@lru_cache(256)
+def _blocks(code: CodeType) -> tuple[_Block, ...]:
+    """The table of exceptions: the innermost block of each instruction, in bytes."""
+    numbers = _numbers(code.co_exceptiontable)
+    found: list[_Block] = []
+    for begin in numbers:
+        length, handler = next(numbers), next(numbers)
+        next(numbers)  # the depth of the stack
+        found.append((2 * begin, 2 * (begin + length), 2 * handler))
+    return tuple(found)
+
+
+def _numbers(table: bytes) -> Iterator[int]:
+    """Six bits a byte, the highest first; bit 6 says that more follow."""
+    number = 0
+    for byte in table:
+        number = number << 6 | byte & 63
+        if not byte & 64:
+            yield number
+            number = 0
+
+
+def block_of(code: CodeType, at: int) -> _Block | None:
+    """Return the innermost block that the instruction is in: its begin, its end, and what handles its errors."""
+    return next((block for block in _blocks(code) if block[0] <= at < block[1]), None)
+
+
+@lru_cache(1024)
+def enters(code: CodeType, at: int) -> bool:
+    """Whether a block begins right behind the instruction, before anything else looks for exceptions."""
+    raw = code.co_code
+    if raw[at] in _WITHS:  # it looks for none itself, and whoever stands there is inside the call
+        return False
+    here = block_of(code, at)
+    around = set[int]()
+    outer = here
+    while outer is not None and outer[2] not in around:
+        around.add(outer[2])
+        outer = block_of(code, outer[2])
+    ahead = [target(raw, at) if raw[at] in JUMPS_BACK else after(raw, at)]
+    for _ in range(_AHEAD):
+        if not ahead:
+            break
+        now = ahead.pop()
+        if now >= len(raw):
+            continue
+        there = block_of(code, now)
+        if there is not None and there[2] not in around:
+            return True
+        op = raw[now]
+        if op not in _QUIET:
+            continue
+        if op in BRANCHES or op == JUMP:
+            ahead.append(target(raw, now))
+        if op != JUMP:
+            ahead.append(after(raw, now))
+    return False
+
+
+@lru_cache(1024)
+def is_to_give_back(code: CodeType, at: int) -> bool:
+    """Whether the next call from there on gives something back, and no block is left on the way that would do it, too."""
+    raw = code.co_code
+    here = block_of(code, at)
+    ahead = [at]
+    for _ in range(2 * _AHEAD):
+        if not ahead:
+            break
+        now = ahead.pop()
+        if now >= len(raw):
+            continue
+        op = raw[now]
+        if op in _EXITS or (op in CALLS and gives_back(code, now)):
+            if block_of(code, now) == here:
+                return True
+        elif op in _QUIET or op in _LOADS:
+            if op in BRANCHES or op == JUMP:
+                ahead.append(target(raw, now))
+            if op != JUMP:
+                ahead.append(after(raw, now))
+    return False
+
+
+def after(raw: bytes, at: int) -> int:
+    """The next instruction."""
+    op, at = raw[at], at + 2
+    while at < len(raw) and raw[at] == _CACHE:
+        at += 2
+    if op == _PRECALL:  # and CALL are one
+        return after(raw, at)
+    return at
+
+
+def _argument(raw: bytes, at: int) -> int:
+    number, shift = raw[at + 1], 8
+    while at >= 2 and raw[at - 2] == _EXTENDED:
+        at -= 2
+        number |= raw[at + 1] << shift
+        shift += 8
+    return number
+
+
+def target(raw: bytes, at: int) -> int:
+    """Where a jump leads to."""
+    back = raw[at] in JUMPS_BACK or raw[at] in _BRANCHES_BACK
+    distance = 2 * _argument(raw, at)
+    return max(after(raw, at) + (-distance if back else distance), 0)
+
+
+def gives_back(code: CodeType, at: int) -> bool:
+    """Whether the call is one that must begin: the end of a ``with``, or of something that gives back by its name."""
+    raw = code.co_code
+    if at >= 4 and raw[at - 4] == _PRECALL:  # and CALL are one
+        at -= 4
+    before = raw[at - 6 : at]
+    if len(before) == 6 and before[0] in _CONSTANTS and before[:2] * 3 == before:
+        return True
+    step = at - 2
+    for _ in range(_AHEAD):  # past the arguments and the caches
+        if step < 0 or raw[step] in CALLS:
+            return False
+        if raw[step] in _NAMES:
+            number = _argument(raw, step)
+            number = number >> 1 if version_info >= (3, 12) else number
+            return number < len(code.co_names) and code.co_names[number] in GIVES_BACK
+        step -= 2
+    return False
+
+
+@lru_cache(1024)
+def handles(code: CodeType, at: int) -> bool:
+    """Whether the instruction belongs to an ``except``, ``finally`` or end of a ``with`` that an exception has led to."""
+    raw = code.co_code
+    if raw[at] in (
+        _POP_EXCEPT,
+        _NOP,
+    ):  # the last one of it; or what only stands for a line, like that of a ``try`` in it
+        return True
+    seen = set[int]()
+    while at not in seen:
+        seen.add(at)
+        block = block_of(code, at)
+        if block is None:
+            return False
+        if _ends_handler(raw, block[2]):
+            return True
+        end = block_of(code, block[2])  # of the handler, which is no part of what it handles: go on outside of both
+        at = end[2] if end is not None and _ends_handler(raw, end[2]) else block[2]
+    return False
+
+
+def _ends_handler(raw: bytes, at: int) -> bool:
+    """Whether what stands there only leaves a handler that has raised."""
+    return raw[at] == _COPY and raw[at + 2] == _POP_EXCEPT
