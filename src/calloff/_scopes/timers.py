@@ -15,6 +15,7 @@ in the next turn, before anything that is due later. Nothing is put off for long
 import asyncio
 import heapq
 from collections.abc import Callable, Iterable
+from contextvars import Context
 from itertools import count
 from math import inf
 from time import monotonic
@@ -159,7 +160,8 @@ class Timers:
         if self._handle is not None:
             self._handle.cancel()
         self.wake = at
-        self._handle = self.loop.call_at(at, self._fire)
+        # a context of its own: it stands for many, and keeps nothing alive of the one that happened to come first
+        self._handle = self.loop.call_at(at, self._fire, context=Context())
         if self.on_arm is not None:
             self.on_arm(at)
 
