@@ -161,7 +161,7 @@ class Timers:
             self._handle.cancel()
         self.wake = at
         # a context of its own: it stands for many, and keeps nothing alive of the one that happened to come first
-        self._handle = self.loop.call_at(at, self._fire, context=Context())
+        self._handle = Context().run(self.loop.call_at, at, self._fire)
         if self.on_arm is not None:
             self.on_arm(at)
 
