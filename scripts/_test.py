@@ -364,10 +364,15 @@ def passed_in(report: Path) -> list[str]:
     return [f"{case.get('classname')}::{case.get('name')}" for case in cases if len(case) == 0]
 
 
+def python_of_borders() -> Path:
+    """The interpreter for what is run on one Python; this one where there is none of that version."""
+    python = find(BORDERS_ON) or UNPACKED / BORDERS_ON / f"usr/bin/python{BORDERS_ON}"
+    return python if python.exists() else Path(sys.executable)
+
+
 def borders(counts: Counts) -> str:
     """The tests with drivers, servers and frameworks of others, on one Python."""
-    main = BORDERS_ON not in counts.pythons
-    python = Path(sys.executable) if main else find(BORDERS_ON) or UNPACKED / BORDERS_ON / f"usr/bin/python{BORDERS_ON}"
+    python = python_of_borders()
     places = {group: ENVIRONMENTS / group for group in ("borders", "borders-mcp2")}
     for group, place in places.items():
         uv("sync", "--locked", "--python", python, "--no-default-groups", "--group", group, place=place)
@@ -387,11 +392,11 @@ def borders(counts: Counts) -> str:
 
 def engines(counts: Counts) -> str:
     """Agents on one small Ray cluster and one small Dask cluster, where these can be installed."""
-    main = BORDERS_ON not in counts.pythons
-    python = Path(sys.executable) if main else find(BORDERS_ON) or UNPACKED / BORDERS_ON / f"usr/bin/python{BORDERS_ON}"
     place = ENVIRONMENTS / "engines"
+    words = ["--python", python_of_borders(), "--no-default-groups", "--group", "engines"]
     try:
-        uv("sync", "--locked", "--python", python, "--no-default-groups", "--group", "engines", place=place)
+        # a node of Ray gives up when its helper is not up in 15 s, which is not enough to compile all that it imports
+        uv("sync", "--locked", "--compile-bytecode", *words, place=place)
     except StepFailed as failure:
         return f"SKIPPED, Ray and Dask can't be installed here: {failure.why}"
     return pytest((place / "bin" / "python",), "engines", [*_PATIENT, *ENGINES], counts)

@@ -3,12 +3,16 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster.nodes import Tree, new_seconds, until
+from cluster import bodies
+from cluster.nodes import SLACK, Tree, new_seconds, until
 from conformance.functions import OfFunctions
 
 import calloff
@@ -81,3 +85,32 @@ class OnEngine(OnCluster):
             await until(lambda: all(node.state == "up" for node in self.cluster.nodes()), "it is connected again")
 
         run_async(main)
+
+
+async def a_driver_is_killed(cluster: str, folder: Path, patience: float) -> None:
+    """Nothing of its work is left when its lease of two seconds is over.
+
+    Args:
+        cluster: the call that makes it, in words.
+        folder: for files.
+        patience: seconds that the engine may take to connect it.
+    """
+    seconds, mark = new_seconds(), folder / "tree"
+    program = textwrap.dedent(f"""
+        import asyncio, sys, calloff, calloff.cluster
+        from pathlib import Path
+        sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
+        from cluster import bodies
+        async def main():
+            async with calloff.cluster.{cluster} as cluster:
+                await calloff.call(cluster.process(bodies.tree, Path({str(mark)!r}), {seconds!r}))
+        asyncio.run(main())
+    """)
+    driver = subprocess.Popen([sys.executable, "-W", "ignore", "-c", program])
+    try:
+        await until(mark.exists, "the tree has begun", patience)
+        pid = int(mark.read_text())
+    finally:
+        driver.kill()
+        driver.wait()
+    await until(lambda: not bodies.alive(pid) and not bodies.sleepers(seconds), "nothing is left", 2 + 1 + SLACK)

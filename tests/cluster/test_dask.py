@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from cluster import bodies
-from cluster.nodes import Tree, new_seconds, run
-from cluster.places import OnEngine
+from cluster.nodes import Tree, new_seconds, run, until
+from cluster.places import OnEngine, a_driver_is_killed
 
 import calloff
 import calloff.cluster
@@ -51,5 +51,10 @@ class TestDask(OnEngine):
                 assert isinstance(outcome, calloff.Failed)
                 assert isinstance(outcome.error, NodeLost)
                 assert await calloff.call(cluster.process(bodies.add, 1, 2)) == 3
+                await until(lambda: all(node.state == "up" for node in cluster.nodes()), "Dask has started it again")
+                assert await calloff.call(cluster.on(name).process(bodies.add, 1, 2)) == 3
 
         run(main())
+
+    def test_a_driver_is_killed(self, engine: Any, tmp_path: Path) -> None:
+        run(a_driver_is_killed(f"dask({engine.scheduler_address!r}, lease=2)", tmp_path, 30))

@@ -161,6 +161,41 @@ def test_an_owner_whose_machine_sleeps(tmp_path: Path, seconds: str) -> None:
     run(main())
 
 
+def test_all_of_an_owner_stands_still(tmp_path: Path, seconds: str) -> None:
+    """As on a machine that sleeps: its work is killed by the lease meanwhile, and when it goes on it is told so."""
+    program = textwrap.dedent(f"""
+        import asyncio, sys, calloff, calloff.cluster
+        from pathlib import Path
+        sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
+        from cluster import bodies
+        async def main():
+            async with calloff.cluster.local(1, lease={LEASE}) as cluster:
+                tree = cluster.process(bodies.tree, Path({str(tmp_path / "tree")!r}), {seconds!r})
+                outcome = await calloff.start(tree).outcome()
+                print(type(outcome).__name__, type(outcome.error).__name__, len(bodies.sleepers({seconds!r})))
+                print(await calloff.call(cluster.process(bodies.add, 1, 2)))
+        asyncio.run(main())
+    """)
+
+    async def main() -> None:
+        owner = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+        try:
+            await until(lambda: (tmp_path / "tree").exists(), "the tree has begun")
+            pid = int((tmp_path / "tree").read_text())
+            owner.send_signal(signal.SIGSTOP)
+            ended = lambda: not bodies.alive(pid) and not bodies.sleepers(seconds)  # noqa: E731
+            await until(ended, "its lease has killed it", LEASE + 1 + SLACK)
+            assert owner.poll() is None
+            owner.send_signal(signal.SIGCONT)
+            told, _ = await asyncio.wait_for(asyncio.to_thread(owner.communicate), 30)
+            assert told == "Failed NodeLost 0\n3\n"
+        finally:
+            owner.kill()
+            owner.wait()
+
+    run(main())
+
+
 def test_a_loop_that_is_held_up_loses_nothing() -> None:
     async def main() -> None:
         async with opened(Wires("a")) as cluster:

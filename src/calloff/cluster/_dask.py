@@ -45,7 +45,6 @@ class _Dask:
         self._address = client if isinstance(client, str) else client.scheduler.address
         self._security = None if isinstance(client, str) else client.security
         self._slots = slots
-        self._workers: dict[str, str] = {}
         self._client: Any = None
         self._wires: list[Polled] = []
 
@@ -53,18 +52,20 @@ class _Dask:
         distributed: Any = import_module("distributed")
         options = {} if self._security is None else {"security": self._security}
         self._client = await distributed.Client(self._address, asynchronous=True, set_as_default=False, **options)
+        return [Node(name, self._slots or int(worker["nthreads"])) for name, _, worker in await self._workers()]
+
+    async def _workers(self) -> list[tuple[str, str, Any]]:
+        """Name, address and what is known of each worker that there is now."""
         info = await self._client.scheduler.identity(n_workers=-1)
-        nodes: list[Node] = []
-        for address, worker in info["workers"].items():
-            name = str(worker["name"])
-            self._workers[name] = address
-            nodes.append(Node(name, self._slots or int(worker["nthreads"])))
-        return nodes
+        return [(str(worker["name"]), address, worker) for address, worker in info["workers"].items()]
 
     async def open(self, node: Node, heard: Callable[[bytes], None], ended: Callable[[str], None]) -> Wire:
-        address = self._workers[node.name]
         number = f"{os.getpid()}.{next(_numbers)}.{id(self)}"
         try:
+            # one that died is started again under its name, at another address
+            address = next((address for name, address, _ in await self._workers() if name == node.name), None)
+            if address is None:
+                raise OSError("Dask has no worker of that name now")
             found = await self._client.run(serve, workers=[address], on_error="return")
             if address not in found or isinstance(found[address], BaseException):
                 raise OSError(f"the worker did not answer: {found.get(address)!r}")

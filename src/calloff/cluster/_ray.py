@@ -74,6 +74,7 @@ class _Ray:
         self._address, self._slots, self._cpus, self._options = address, slots, cpus, options
         self._placing = placing
         self._ids: dict[str, str] = {}
+        self._machines: dict[str, str] = {}
         self._connected = False
         self._wires: list[Polled] = []
 
@@ -86,14 +87,27 @@ class _Ray:
             ray.init(address=self._address, log_to_driver=False)
             self._connected = True
         found: list[Node] = []
-        for each in ray.nodes():
-            if each["Alive"]:
-                name, has = each["NodeName"], each["Resources"]
-                name = name if name not in self._ids else f"{name} {each['NodeID'][:8]}"
-                self._ids[name] = each["NodeID"]
-                labels = tuple(sorted(word for word in has if word not in _PLAIN and not word.startswith("node:")))
-                found.append(Node(name, self._slots or int(has.get("CPU", 1)) or 1, labels))
+        for each in _alive():
+            name = each["NodeName"]
+            name = name if name not in self._ids else f"{name} {each['NodeID'][:8]}"
+            self._ids[name] = each["NodeID"]
+            self._machines[name] = each["NodeName"]
+            found.append(Node(name, self._slots or int(each["Resources"].get("CPU", 1)) or 1, _labels(each)))
         return found
+
+    def _id(self, node: Node) -> str:
+        """Of that node now: what is started anew on its machine has another one, and takes its place."""
+        alive = _alive()
+        if self._ids[node.name] not in {each["NodeID"] for each in alive}:
+            for each in alive:
+                if (
+                    each["NodeName"] == self._machines[node.name]
+                    and each["NodeID"] not in self._ids.values()
+                    and set(node.labels) <= set(_labels(each))
+                ):
+                    self._ids[node.name] = each["NodeID"]
+                    break
+        return self._ids[node.name]
 
     async def open(self, node: Node, heard: Callable[[bytes], None], ended: Callable[[str], None]) -> Wire:
         number = f"{os.getpid()}.{next(_numbers)}.{id(self)}"
@@ -129,7 +143,7 @@ class _Ray:
     def _actor(self, node: Node, cpus: float) -> Any:
         ray: Any = import_module("ray")
         strategies: Any = import_module("ray.util.scheduling_strategies")
-        where = strategies.NodeAffinitySchedulingStrategy(node_id=self._ids[node.name], soft=False)
+        where = strategies.NodeAffinitySchedulingStrategy(node_id=self._id(node), soft=False)
         options = {**self._options, "num_cpus": cpus, "max_restarts": 0, "max_task_retries": 0}
         return ray.remote(_Actor).options(scheduling_strategy=where, **options).remote()
 
@@ -152,6 +166,16 @@ class _Ray:
         await released(self._wires)
         if self._connected:
             await asyncio.get_running_loop().run_in_executor(None, import_module("ray").shutdown)
+
+
+def _alive() -> list[dict[str, Any]]:
+    """What Ray knows of each of its nodes that lives."""
+    return [each for each in import_module("ray").nodes() if each["Alive"]]
+
+
+def _labels(node: Mapping[str, Any]) -> tuple[str, ...]:
+    has: Mapping[str, float] = node["Resources"]
+    return tuple(sorted(word for word in has if word not in _PLAIN and not word.startswith("node:")))
 
 
 class _Actor:
