@@ -67,6 +67,11 @@ def alive(pid: int) -> bool:
 
 def sleepers(seconds: str) -> list[int]:
     """The processes ``sleep SECONDS``."""
+    return [pid for pid, word in sleeping() if word == seconds]
+
+
+def sleeping() -> list[tuple[int, str]]:
+    """All processes ``sleep SECONDS``, each with its word."""
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -74,8 +79,8 @@ def sleepers(seconds: str) -> list[int]:
                 words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if words[:2] == [b"sleep", seconds.encode()]:
-                found.append(int(name))
+            if words[0] == b"sleep" and len(words) > 1:
+                found.append((int(name), words[1].decode()))
     return found
 
 

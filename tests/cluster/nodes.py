@@ -135,13 +135,24 @@ class Tree:
     """A deaf tree of processes on a node."""
 
     def __init__(self, cluster: calloff.cluster.Nodes, tmp_path: Path, seconds: str, **options: Any) -> None:
-        self.path, self.seconds = tmp_path / seconds, seconds
+        self._cluster, self._folder, self._options = cluster, tmp_path, options
+        self._start(seconds)
+
+    def _start(self, seconds: str) -> None:
+        self.path, self.seconds = self._folder / seconds, seconds
         self.op: calloff.Operation[None] = calloff.start(
-            cluster.process(bodies.tree, self.path, seconds), name="tree", **options
+            self._cluster.process(bodies.tree, self.path, seconds), name="tree", **self._options
         )
 
     async def begun(self) -> None:
-        await until(lambda: self.path.exists() and len(bodies.sleepers(self.seconds)) == 3, "the tree has begun")
+        """Wait until all of it is there; on a busy machine the lease may be over before, and it is started again."""
+        bound = time.monotonic() + 30
+        while not (self.path.exists() and len(bodies.sleepers(self.seconds)) == 3):
+            assert time.monotonic() < bound, "the tree never began"
+            if self.op.done():
+                assert isinstance(self.op.exception(), calloff.cluster.NodeLost), repr(self.op)
+                self._start(new_seconds())
+            await asyncio.sleep(0.01)
         self.pid = int(self.path.read_text())
 
     def is_dead(self) -> bool:

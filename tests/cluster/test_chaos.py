@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import bodies
-from cluster.nodes import LEASE, Wires, opened, until
+from cluster.nodes import LEASE, SLACK, Wires, opened, until
 
 import calloff
 import calloff.cluster
@@ -22,6 +22,8 @@ from calloff.cluster import Cluster
 COUNT = int(os.environ.get("CALLOFF_CHAOS", "40"))
 SEED = int(os.environ.get("CALLOFF_SEED") or time.time_ns() % 10**9)
 _AT_ONCE = 8
+#: how the words begin by which what sleeps for these tests is known
+_SLEEP = f"85{os.getpid()}"
 
 
 def hold(seconds: float) -> None:
@@ -36,7 +38,7 @@ def _is_dead(path: Path, seconds: str) -> bool:
 
 async def _one(cluster: Cluster, rng: random.Random, number: int, folder: Path, told: dict[str, int]) -> None:
     sort = rng.choice(("add", "sleep", "tree", "map"))
-    seconds, path = f"85{os.getpid()}.{number}", folder / str(number)
+    seconds, path = f"{_SLEEP}.{number}", folder / str(number)
     if sort == "map":
         await _map(cluster, rng, path, told)
         return
@@ -61,7 +63,8 @@ async def _one(cluster: Cluster, rng: random.Random, number: int, folder: Path, 
     if not isinstance(outcome, calloff.Abandoned):
         assert _is_dead(path, seconds), f"{outcome} was told, and it lives"
     else:
-        await until(lambda: op not in calloff.operations(), "what was abandoned has ended, too")
+        late = LEASE + 1 + SLACK
+        await until(lambda: op not in calloff.operations(), "what was abandoned has ended, too", late)
         assert _is_dead(path, seconds), "its late end was told, and it lives"
 
 
@@ -142,6 +145,9 @@ def test_chaos(tmp_path: Path) -> None:
             finally:
                 faults.cancel()
         assert sum(told.values()) == COUNT
+        ours = f"{_SLEEP}."
+        left = lambda: [word for _, word in bodies.sleeping() if word.startswith(ours)]  # noqa: E731
+        await until(lambda: not left(), "nothing is left of any of them", LEASE + 1 + SLACK)
 
     asyncio.run(main())
     print(told, count)

@@ -169,7 +169,7 @@ def test_all_of_an_owner_stands_still(tmp_path: Path, seconds: str) -> None:
         sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
         from cluster import bodies
         async def main():
-            async with calloff.cluster.local(1, lease={LEASE}) as cluster:
+            async with calloff.cluster.local(1, lease=2) as cluster:
                 tree = cluster.process(bodies.tree, Path({str(tmp_path / "tree")!r}), {seconds!r})
                 outcome = await calloff.start(tree).outcome()
                 print(type(outcome).__name__, type(outcome.error).__name__, len(bodies.sleepers({seconds!r})))
@@ -184,7 +184,7 @@ def test_all_of_an_owner_stands_still(tmp_path: Path, seconds: str) -> None:
             pid = int((tmp_path / "tree").read_text())
             owner.send_signal(signal.SIGSTOP)
             ended = lambda: not bodies.alive(pid) and not bodies.sleepers(seconds)  # noqa: E731
-            await until(ended, "its lease has killed it", LEASE + 1 + SLACK)
+            await until(ended, "its lease has killed it", 2 + 1 + SLACK)
             assert owner.poll() is None
             owner.send_signal(signal.SIGCONT)
             told, _ = await asyncio.wait_for(asyncio.to_thread(owner.communicate), 30)
