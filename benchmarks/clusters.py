@@ -1,4 +1,5 @@
-"""Functions on other machines: what a call costs, and how long it takes from the request until all of it is dead and told.
+"""Functions on other machines: what a call and an item of a map cost, how long a look takes, and how long it takes from
+the request until all of it is dead and told.
 
 The engines run on this machine, so that is what they cost by themselves; a network comes on top. Beside calloff stand the
 engines' own ways: a task of Ray and ``ray.cancel(force=True)``, a call of Dask and the restart of its worker, a program
@@ -19,6 +20,9 @@ from typing import Any
 
 import calloff
 import calloff.cluster
+from calloff._operation.snapshot import History
+from calloff.control._records import Query
+from calloff.control._rows import Registry
 
 from . import _bodies
 from ._rows import AtMost, Figure, Row
@@ -31,29 +35,64 @@ SLOTS = 4
 READY = 'echo $$ >"$1~"; mv "$1~" "$1";'
 #: milliseconds: start and result, and to death; each second: three hundred at once
 GOALS = {"local": (0.5, 15, None), "ssh": (2.5, 15, 1500), "ray": (4, 20, 600), "dask": (3, 15, 300)}
+#: milliseconds of a look; an item of a map by a task of the engine
+LOOK, ITEM = 20, 0.1
+LOOKS = ("where()", "a listing of ps")
+ITEMS = 10_000
+_MANY = "10,000 items that do nothing, each"
 
 Start = Callable[[Victim, str], Awaitable[Ask]]
+Many = Callable[[range], Awaitable[object]]
 
 
 class Contender:
-    """One way to run something elsewhere."""
+    """One way to run something elsewhere; not each has one for many items."""
 
-    def __init__(self, call: Callable[[], Awaitable[object]], start: Start) -> None:
-        self.call, self.start = call, start
+    def __init__(self, call: Callable[[], Awaitable[object]], start: Start, many: Many | None = None) -> None:
+        self.call, self.start, self.many = call, start, many
 
 
-def on(cluster: calloff.cluster.Cluster) -> Contender:
-    async def start(victim: Victim, path: str) -> Ask:
-        operation = calloff.start(cluster.process(victim, path))
+class Ours(Contender):
+    """That of calloff."""
+
+    def __init__(self, cluster: calloff.cluster.Cluster) -> None:
+        self.cluster = cluster
+        super().__init__(lambda: calloff.call(cluster.process(_bodies.nothing)), self._begin, self._map)
+
+    async def _begin(self, victim: Victim, path: str) -> Ask:
+        operation = calloff.start(self.cluster.process(victim, path))
         return lambda: operation.stop(grace=0)
 
-    return Contender(lambda: calloff.call(cluster.process(_bodies.nothing)), start)
+    async def _map(self, items: range) -> None:
+        outcomes = await calloff.map(_bodies.same, items, place=self.cluster, jobs=2 * SLOTS)
+        assert all(isinstance(outcome, calloff.Completed) for outcome in outcomes)
+
+    async def looked_at(self, times: int) -> dict[str, list[float]]:
+        """Milliseconds until it is known where a function is, and until ps has the row of it."""
+        history = History(10)
+        history.open()
+        registry = Registry(history, lambda: ())
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "ready")
+            operation = calloff.start(self.cluster.process(_bodies.sleeping, path), grace=0)
+            await announced(path)
+            looks: tuple[Callable[[], object], ...] = (operation.where, lambda: registry.listing(Query()))
+            taken: dict[str, list[float]] = {name: [] for name in LOOKS}
+            for _ in range(times):
+                for name, look in zip(LOOKS, looks, strict=True):
+                    began = perf_counter()
+                    await asyncio.to_thread(look)
+                    taken[name].append((perf_counter() - began) * 1e3)
+            assert "sleep" in operation.where()[-1].source
+            await operation.stop()
+        history.close()
+        return taken
 
 
 @asynccontextmanager
 async def locally() -> AsyncIterator[dict[str, Contender]]:
-    async with calloff.cluster.local(1, slots=SLOTS) as cluster:
-        yield {"calloff": on(cluster)}
+    async with calloff.cluster.local(2, slots=SLOTS // 2) as cluster:
+        yield {"calloff": Ours(cluster)}
 
 
 @asynccontextmanager
@@ -90,7 +129,7 @@ async def over_ssh() -> AsyncIterator[dict[str, Contender]]:
                 async with room:
                     await connection.run("true")
 
-            yield {"calloff": on(cluster), "plain ssh": Contender(run_true, start)}
+            yield {"calloff": Ours(cluster), "plain ssh": Contender(run_true, start)}
 
 
 @asynccontextmanager
@@ -99,7 +138,7 @@ async def on_dask() -> AsyncIterator[dict[str, Contender]]:
 
     options: dict[str, Any] = {"processes": True, "dashboard_address": None, "asynchronous": True}
     async with (
-        distributed.LocalCluster(n_workers=1, threads_per_worker=SLOTS, **options) as engine,
+        distributed.LocalCluster(n_workers=2, threads_per_worker=SLOTS // 2, **options) as engine,
         distributed.Client(engine, asynchronous=True) as client,
         calloff.cluster.dask(engine.scheduler_address) as cluster,
     ):
@@ -113,9 +152,12 @@ async def on_dask() -> AsyncIterator[dict[str, Contender]]:
 
             return ask
 
+        async def many(items: range) -> None:
+            await client.gather(client.map(_bodies.same, items, pure=False))
+
         yield {
-            "calloff": on(cluster),
-            "client.restart()": Contender(lambda: client.submit(_bodies.nothing, pure=False), start),
+            "calloff": Ours(cluster),
+            "client.restart()": Contender(lambda: client.submit(_bodies.nothing, pure=False), start, many),
         }
 
 
@@ -126,6 +168,7 @@ async def on_ray() -> AsyncIterator[dict[str, Contender]]:
     ray.init(num_cpus=2 * SLOTS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         nothing = ray.remote(max_retries=0)(_bodies.nothing)
+        same = ray.remote(max_retries=0)(_bodies.same)
         async with calloff.cluster.ray(slots=SLOTS) as cluster:
 
             async def start(victim: Victim, path: str) -> Ask:
@@ -137,7 +180,10 @@ async def on_ray() -> AsyncIterator[dict[str, Contender]]:
 
                 return ask
 
-            yield {"calloff": on(cluster), "ray.cancel(force=True)": Contender(nothing.remote, start)}
+            async def many(items: range) -> None:
+                await asyncio.gather(*(same.remote(item) for item in items))
+
+            yield {"calloff": Ours(cluster), "ray.cancel(force=True)": Contender(nothing.remote, start, many)}
     finally:
         ray.shutdown()
 
@@ -186,8 +232,14 @@ async def _three_hundred(call: Callable[[], Awaitable[object]]) -> float:
     return (perf_counter() - began) * 1e3 / 300
 
 
+async def _an_item(many: Many) -> float:
+    """Milliseconds for each of ten thousand."""
+    began = perf_counter()
+    await many(range(ITEMS))
+    return (perf_counter() - began) * 1e3 / ITEMS
+
+
 async def measure(where: str, made: Any, quick: bool) -> list[Row]:
-    single, death, rate = GOALS[where]
     rows: list[Row] = []
     async with made() as contenders:
         our, *peers = contenders
@@ -198,17 +250,35 @@ async def measure(where: str, made: Any, quick: bool) -> list[Row]:
             taken = figures[name]
             taken["start and result"] = [await _once(contender.call) for _ in range(50 if quick else 200)]
             taken["300 at once, each"] = [await _three_hundred(contender.call) for _ in range(2 if quick else 5)]
+            if contender.many is not None:
+                taken[_MANY] = [await _an_item(contender.many) for _ in range(1 if quick else 3)]
+            if isinstance(contender, Ours):
+                taken |= await contender.looked_at(20 if quick else 100)
             for victim in (_bodies.sleeping, _bodies.c_looping, _bodies.daemons):
                 both = [await _told(contender.start, victim) for _ in range(2 if quick else 5)]
                 taken[f"{victim.__name__}: told"] = [told for told, _ in both]
                 taken[f"{victim.__name__}: dead"] = [dead for _, dead in both]
         for what, samples in figures[our].items():
-            limit = single if what.startswith("start") else None if rate is None else 1e3 / rate
-            goal = AtMost(death) if ":" in what else None if limit is None else AtMost(limit)
             mine = Figure(tuple(samples))
-            rows.append(Row(f"{where}, {what}: calloff", "ms", mine, goal=goal))
-            rows += [Row(f"{where}, {what}", "ms", mine, peer, Figure(tuple(figures[peer][what]))) for peer in peers]
+            rows.append(Row(f"{where}, {what}: calloff", "ms", mine, goal=_goal(where, what)))
+            for peer in peers:
+                if what in figures[peer]:
+                    goal = AtMost(ITEM) if what == _MANY else None
+                    theirs = Figure(tuple(figures[peer][what]))
+                    rows.append(Row(f"{where}, {what}", "ms", mine, peer, theirs, goal))
     return rows
+
+
+def _goal(where: str, what: str) -> AtMost | None:
+    """For our figure alone."""
+    single, death, rate = GOALS[where]
+    if what in LOOKS:
+        return AtMost(LOOK)
+    if ":" in what:
+        return AtMost(death)
+    if what.startswith("start"):
+        return AtMost(single)
+    return AtMost(1e3 / rate) if what.startswith("300") and rate is not None else None
 
 
 async def measure_all(quick: bool) -> list[Row]:

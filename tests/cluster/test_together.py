@@ -4,6 +4,7 @@ import asyncio
 import time
 from pathlib import Path
 
+import pytest
 from cluster import bodies
 from cluster.nodes import Wires, opened, run, until
 
@@ -74,6 +75,22 @@ def test_it_is_seen_with_its_node(tmp_path: Path) -> None:
                 found = registry.listing(Query(places=(f"cluster {name}",), ended=True))
                 assert [(row.place, row.outcome) for row in found.rows] == [(f"cluster {name}", "cancelled")]
             history.close()
+
+    run(main())
+
+
+def test_a_look_ends_with_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("calloff.cluster._body._PATIENCE", 20.0)
+
+    async def main() -> None:
+        async with calloff.cluster.local(1, lease=60) as cluster:
+            op = calloff.start(cluster.process(bodies.sleeper, tmp_path / "mark"), grace=0)
+            await until(lambda: (tmp_path / "mark").exists(), "it runs")
+            for _ in range(2):
+                began = time.monotonic()
+                assert any("sleep" in frame.source for frame in await asyncio.to_thread(op.where))
+                assert time.monotonic() - began < 15, "it has waited to the end of its patience"
+            await op.stop()
 
     run(main())
 

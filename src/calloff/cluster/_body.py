@@ -180,9 +180,10 @@ class ClusterBody(ProcessBody):
             return ()
         if self._answer is None:
             self.look()
-        answer, self._answer = self._answer, None
+        answer = self._answer
         if answer is not None and not link.is_silent():
             answer.wait(_PATIENCE)
+        self._answer = None
         return (self._node(link), *(self._seen or self._first_line))
 
     def known_where(self) -> RawStack:
