@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -131,6 +132,22 @@ async def test_a_deadline(tmp_path):
     await begun(tmp_path / "in")
     op.reschedule(0.1)
     assert (await op.outcome()).report.rung is Rung.KILLED
+
+
+async def test_a_deadline_that_a_blocked_loop_is_late_for(tmp_path):
+    """The guard asks in our place; where the function was is told all the same."""
+    op = start(bodies.touch_and_sleep, str(tmp_path / "pid"), timeout=1000)
+    await begun(tmp_path / "pid")
+    op.reschedule(0.01)
+    await asyncio.sleep(0)
+    worker = op.body.worker
+    while not select.select([worker._files[0]], [], [], 10)[0]:
+        pass
+    worker._readable()
+    with pytest.raises(
+        calloff.TimedOut, match=r"within .* s: at touch_and_sleep .*process_bodies.py:\d+\): time.sleep"
+    ):
+        await op
 
 
 async def test_the_reason_arrives_at_a_checkpoint(tmp_path):

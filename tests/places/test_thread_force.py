@@ -8,12 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 import calloff
+from calloff._places.thread.body import ThreadBody
 from calloff._places.thread.call import Call
+from calloff._places.thread.pool import POOL
 
 ROUNDS = 3000
 
@@ -281,3 +283,27 @@ async def test_who_is_traced_goes_on_while_force_waits_for_a_blocked_thread() ->
         sys.settrace(before)
     go.set()
     assert isinstance(await operation.outcome(), calloff.Cancelled)
+
+
+class Standing:
+    """A call whose thread stands where force does harm, and has gone on `moves` times."""
+
+    def __init__(self, moves: int) -> None:
+        self.moves = moves
+        self.tried: list[bool] = []
+
+    def force(self, *, hasty: bool = False) -> bool:
+        self.tried.append(hasty)
+        return False
+
+
+async def test_any_moment_will_do_only_when_the_thread_had_others() -> None:
+    """One that the machine gives no turn, right behind the taking of a lock, is not forced there."""
+    for moves, late, hasty in ((0, 0.1, False), (0, 0.5, True), (100, 0.1, True), (100, -0.1, False)):
+        body = ThreadBody(int, "standing", POOL)
+        body._loop = asyncio.get_running_loop()
+        call = Standing(moves)
+        body.call = cast("Call", call)
+        body._press(0.02, body._loop.time() - late, 0)
+        body._let_be()
+        assert call.tried == [False, True][: 1 + hasty]

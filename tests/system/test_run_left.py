@@ -138,6 +138,7 @@ def test_the_frames_of_other_threads_are_not_kept(tmp_path: Path) -> None:
 
 STUBBORN = {
     "thread": ("calloff.thread(spins)", "Cancelled FORCED"),
+    "thread that swallows everything": ("calloff.thread(blocks_again)", "Abandoned ABANDONED"),
     "swallows everything": ("swallows()", "Abandoned ABANDONED"),
     "blocks the loop": ("blocks()", "Cancelled FORCED"),
 }
@@ -157,6 +158,13 @@ def test_a_program_without_files_is_stopped_all_the_same(tmp_path: Path, kind: s
     def spins():
         while True:
             time.sleep(0.01)
+
+    def blocks_again():
+        while True:
+            try:
+                time.sleep(0.01)
+            except BaseException:
+                pass
 
     async def swallows():
         while True:

@@ -15,6 +15,7 @@ __all__ = ["keep_for_good", "keep_stdin", "load_ctypes", "may_leave_threads"]
 #: whether threads can be daemons, which an interpreter does not wait for at its end: not in a subinterpreter
 may_leave_threads: Callable[[], bool] = getattr(_thread, "daemon_threads_allowed", lambda: True)
 
+_ENDS_THREADS = sys.platform == "linux" and sys.version_info < (3, 14)
 _kept: list[object] = []
 _MOMENT = 1.0
 _streams: set[int] = set()
@@ -46,10 +47,15 @@ def _hold(_: object, begun: "_thread.LockType") -> None:
 def load_ctypes() -> None:
     """Load `ctypes`, which takes long, where something begins that a stop may need it for.
 
-    A program that is out of files has to be stopped, too, and can't load anything then.
+    A program that is out of files has to be stopped, too, and can't load anything then. Nor can its threads end, which
+    the interpreter has end at its own end: before 3.14 that takes a library that the C library loads only then, and
+    without it the process aborts ("libgcc_s.so.1 must be installed for pthread_exit to work").
     """
     with suppress(ImportError, OSError):
-        __import__("ctypes")
+        import ctypes
+
+        if _ENDS_THREADS:
+            ctypes.CDLL("libgcc_s.so.1")
 
 
 def keep_stdin() -> None:

@@ -66,6 +66,7 @@ class ProcessBody(Body):
     """Runs a function in a worker for an operation."""
 
     __slots__ = (
+        "_asked_at",
         "_first_line",
         "_pool",
         "luggage",
@@ -84,6 +85,7 @@ class ProcessBody(Body):
     def __init__(self, packed: Packed, name: str, first_line: RawStack, stamp: Stamp | None) -> None:
         self.name: str = name
         self._first_line = first_line
+        self._asked_at: RawStack = ()
         self.packed: Packed | None = packed
         self.stamp: Stamp | None = stamp
         self.luggage: Luggage | None = None
@@ -171,7 +173,8 @@ class ProcessBody(Body):
 
     def located(self, stack: RawStack) -> None:
         """Where the function was when it was asked."""
-        self.sink.located(stack or self._first_line)
+        self._asked_at = stack or self._first_line
+        self.sink.located(self._asked_at)
 
     def finish(self, kind: str, data: Any, buffers: list[Any], reached: bool, survivors: tuple[str, ...] = ()) -> None:
         """The function has ended.
@@ -188,6 +191,8 @@ class ProcessBody(Body):
         sink = self.sink
         if kind == "cancelled":
             sink.stopped(Rung.ASKED, survivors=survivors)
+            if self._asked_at:  # of a limit that the loop was late for, the stop begins only now
+                sink.located(self._asked_at)
             return
         if survivors:
             self._warn(survivors)

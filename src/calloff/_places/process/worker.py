@@ -245,7 +245,7 @@ class Worker:
             return
         if news:
             self._read_news()
-        if self._asked:
+        if self._asked or kind == "cancelled":  # by its guard, when the owner's loop was late for a limit
             body.located(self._looker.stack() or ())
         if children:  # what it left behind dies before anybody hears that it ended
             self._held = (body, kind, data, buffers, heard)

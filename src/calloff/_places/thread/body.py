@@ -21,8 +21,10 @@ T = TypeVar("T")
 _AGAIN = 0.02
 #: how long it looks for a moment at which force does no harm, and how long it pauses each time
 _PATIENCE, _SOON = 0.3, 0.01
-#: how often it has tried at least before it takes any moment, each time with several looks
-_TRIES = 5
+#: how often it has seen the thread go on, at least, before it takes any moment
+_MOVES = 40
+#: seconds that a thread gets in which it does not go on: it waits, or the machine gives it no turn
+_STANDING = 0.4
 
 
 class ThreadWork(Work[T]):
@@ -91,19 +93,24 @@ class ThreadBody(Body):
         """Raise `StopForced` in the function."""
         obeying = self._asked_with is not None and self.call.is_handling(self._asked_with)
         self._asked_with = None
-        self._press(_AGAIN, self._loop.time() + _PATIENCE)
+        self._press(_AGAIN, self._loop.time() + _PATIENCE, self.call.moves)
         return not obeying
 
-    def _press(self, pause: float, hasty_at: float, tried: int = 0) -> None:
-        """Send force, and again later: it may have been lost in a destructor."""
-        now = self._loop.time()
-        late = now >= hasty_at  # on a machine that is busy with others perhaps after a single try
-        tries = max(1, _TRIES - tried) if late else 1
-        if not any(self.call.force() for _ in range(tries)) and not (late and self.call.force(hasty=True)):
-            self._again = self._loop.call_later(_SOON, self._press, pause, hasty_at, tried + 1, context=Context())
-        elif self.call.is_running():
+    def _press(self, pause: float, hasty_at: float, moves: int) -> None:
+        """Send force, and again later: it may have been lost in a destructor.
+
+        Any moment will do at last: from the time `hasty_at` on, when the thread was seen to go on since `moves` and none
+        of its moments was a good one.
+        """
+        call, now = self.call, self._loop.time()
+        if not call.force() and not (self._is_late(now - hasty_at, moves) and call.force(hasty=True)):
+            self._again = self._loop.call_later(_SOON, self._press, pause, hasty_at, moves, context=Context())
+        elif call.is_running():
             hasty_at = now + pause + _PATIENCE / 2
-            self._again = self._loop.call_later(pause, self._press, 2 * pause, hasty_at, context=Context())
+            self._again = self._loop.call_later(pause, self._press, 2 * pause, hasty_at, call.moves, context=Context())
+
+    def _is_late(self, late: float, moves: int) -> bool:
+        return late >= (0 if self.call.moves - moves >= _MOVES else _STANDING)
 
     def _let_be(self) -> None:
         if self._again is not None:

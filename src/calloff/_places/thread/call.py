@@ -56,7 +56,7 @@ HIDDEN: set[CodeType] = set()
 class Call:
     """A call, seen from the thread that runs it (`run`) and from the event loop (the rest)."""
 
-    __slots__ = ("_forced", "_gate", "_ident", "_still", "error", "swallowed", "value")
+    __slots__ = ("_forced", "_gate", "_ident", "_still", "error", "moves", "swallowed", "value")
 
     def __init__(self, function: Callable[[], Any]) -> None:
         #: holds the value, as the only one, from the moment the function returned
@@ -65,6 +65,8 @@ class Call:
         self.error: BaseException | None = None
         #: whether `StopForced` arrived in the function and did not end it
         self.swallowed: bool = False
+        #: how many looks found that the thread had gone on since the one before
+        self.moves: int = 0
         self._gate = allocate_lock()
         self._ident: int | None = None
         self._forced = False
@@ -141,6 +143,7 @@ class Call:
 
     def _aim(self, ident: int, hasty: bool) -> bool:
         """Send it at a good moment; ``False`` when there was none."""
+        before: tuple[FrameType, int] | None = None
         with _quick_switches():
             for look in range(_LOOKS):
                 if look:
@@ -149,6 +152,8 @@ class Call:
                 if frame is None:
                     return False
                 at = frame.f_lasti
+                self.moves += before is not None and before != (frame, at)
+                before = frame, at
                 waits = self._still.look(frame) if not look else False
                 if _is_good(frame, waits, hasty) and _send(ident, StopForced, frame, at):
                     return True
