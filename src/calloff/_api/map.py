@@ -4,21 +4,20 @@ import inspect
 import os
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Unpack, overload
 
 from .._map.plan import SIGNATURE, Options, Plan
 from .._map.results import Map
 from .._map.singly import Singly
-from .._map.template import Template
 from .._map.window import Lane, Window
 from .._operation.operation import Operation
-from .._places.command.place import command
-from .._places.command.plan import Finished
-from .._places.command.work import find
-from .._places.process.place import Processes, process
-from .._places.thread.place import Threads, thread
 from .._words.place import Work
 from .start import start
+
+if TYPE_CHECKING:
+    from .._places.command.plan import Finished
+    from .._places.process.place import Processes
+    from .._places.thread.place import Threads
 
 __all__ = ["map"]
 
@@ -39,15 +38,15 @@ def map(
     fn: str | Sequence[str],
     items: Iterable[Item] | AsyncIterable[Item],
     *,
-    place: Callable[..., Work[Finished]],
+    place: "Callable[..., Work[Finished]]",
     **options: Unpack[Options],
-) -> Map[Item, Finished]: ...
+) -> "Map[Item, Finished]": ...
 @overload
 def map(
     fn: Callable[[Item], Coroutine[Any, Any, T]] | Callable[[Item], Work[T]],
     items: Iterable[Item] | AsyncIterable[Item],
     *,
-    place: Processes | Elsewhere | None = None,
+    place: "Processes | Elsewhere | None" = None,
     **options: Unpack[Options],
 ) -> Map[Item, T]: ...
 @overload
@@ -55,7 +54,7 @@ def map(
     fn: Callable[[Item], T],
     items: Iterable[Item] | AsyncIterable[Item],
     *,
-    place: Threads | Processes | Elsewhere,
+    place: "Threads | Processes | Elsewhere",
     **options: Unpack[Options],
 ) -> Map[Item, T]: ...
 def map(
@@ -88,7 +87,8 @@ def map(
         batch: how many items a process, thread or node is given at a time, by default as many as take about 50 ms. Each
             keeps its own limit, one that has to be killed takes nobody with it, and those behind a slow one go elsewhere.
         within: ``within(item)`` gives an async context manager that is held from before the start of the item, with
-            each attempt anew, to its confirmed end: a rate limiter, a semaphore for each host.
+            each attempt anew, to its confirmed end: a rate limiter, a semaphore for each host, a transaction. It hears what
+            the item raised. Letting go may take `grace` + 1 s; where it fails, so does an item that had completed.
         retry: ``retry(outcome, attempt)`` is asked about each ending that is not `Completed` and gives the seconds until
             the next attempt, or ``None``. Attempts are counted from 1. Meanwhile the item takes nobody's turn.
         max_failures: how many items may end otherwise than `Completed`, or, below 1.0, which share of those that ended
@@ -159,31 +159,19 @@ def _lane(window: Window, start: Callable[..., Operation[Any]]) -> Lane:
 
 def _work(fn: Any, place: Any) -> tuple[Any, ...]:
     """The word for the place, how an item becomes work, what it is called, what it is in any run, and the function."""
+    if place is None:  # the other places are not loaded for it
+        return _in_a_task(fn)
+    from .._places.command.place import command
+    from .._places.process.place import process
+    from .._places.thread.place import thread
+
     if isinstance(fn, (str, list, tuple)):
         if place is not command:
             raise TypeError(f"a template runs with place=calloff.command, not with place={place!r}")
-        template = Template(fn)
-        if template.program is not None:
-            find(template.program, os.environ, "")
-        make = lambda item, number: command(*template.words(item, number))  # noqa: E731
-        return "command", make, template.name, f"command {template}", make
+        return _of_a_template(fn)
     if place is command:
         raise TypeError(f"place=calloff.command needs a line like 'gzip {{}}' or a list of words, not {fn!r}")
-    if not callable(fn):
-        raise TypeError(f"fn must be a function, not {fn!r}")
-    inner = fn
-    while isinstance(inner, partial):
-        inner = inner.func
-    name = getattr(inner, "__qualname__", None) or type(inner).__qualname__
-    target = f"{getattr(inner, '__module__', None) or type(inner).__module__}:{name}"
-    name = name.rpartition("<locals>.")[2]
-    if place is None:
-        if not is_async(inner) and getattr(inner, "__name__", "") != "<lambda>":  # it is believed until it is called
-            raise TypeError(
-                f"{name} is a blocking function: say where it is to run, with place=calloff.thread or "
-                "place=calloff.process; a template of a command goes with place=calloff.command"
-            )
-        return "task", fn, name, target, fn
+    inner, name, target = _names(fn)
     if place is process:
         return "process", partial(process, fn), name, target, fn
     if place is thread:
@@ -194,6 +182,42 @@ def _work(fn: Any, place: Any) -> tuple[Any, ...]:
     if callable(elsewhere):
         return "elsewhere", partial(elsewhere, fn), name, target, fn
     raise TypeError(f"place must be calloff.thread, calloff.process, calloff.command, a cluster or None, not {place!r}")
+
+
+def _in_a_task(fn: Any) -> tuple[Any, ...]:
+    if isinstance(fn, (str, list, tuple)):
+        raise TypeError("a template runs with place=calloff.command, not with place=None")
+    inner, name, target = _names(fn)
+    if not is_async(inner) and getattr(inner, "__name__", "") != "<lambda>":  # it is believed until it is called
+        raise TypeError(
+            f"{name} is a blocking function: say where it is to run, with place=calloff.thread or "
+            "place=calloff.process; a template of a command goes with place=calloff.command"
+        )
+    return "task", fn, name, target, fn
+
+
+def _of_a_template(line: str | Sequence[str]) -> tuple[Any, ...]:
+    from .._map.template import Template
+    from .._places.command.place import command
+    from .._places.command.work import find
+
+    template = Template(line)
+    if template.program is not None:
+        find(template.program, os.environ, "")
+    make = lambda item, number: command(*template.words(item, number))  # noqa: E731
+    return "command", make, template.name, f"command {template}", make
+
+
+def _names(fn: Any) -> tuple[Any, str, str]:
+    """The function without what is bound to it, what it is called, and what it is in any run."""
+    if not callable(fn):
+        raise TypeError(f"fn must be a function, not {fn!r}")
+    inner = fn
+    while isinstance(inner, partial):
+        inner = inner.func
+    name = getattr(inner, "__qualname__", None) or type(inner).__qualname__
+    target = f"{getattr(inner, '__module__', None) or type(inner).__module__}:{name}"
+    return inner, name.rpartition("<locals>.")[2], target
 
 
 def is_async(fn: Any) -> bool:

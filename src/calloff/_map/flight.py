@@ -43,13 +43,15 @@ class Wrong:
 
     Attributes:
         text: what was found instead.
+        flight: by what it is known in an output; ``None`` without one.
     """
 
-    __slots__ = ("error", "text")
+    __slots__ = ("error", "flight", "text")
 
     def __init__(self, text: str, error: Exception) -> None:
         self.text = text
         self.error = error
+        self.flight: Flight | None = None
 
 
 class Counts(NamedTuple):

@@ -25,6 +25,7 @@ import msgspec
 
 from .._places.command.plan import Finished
 from .._places.keepers import hold
+from .._words.bears import bears
 from .._words.errors import CalloffError
 from .._words.outcome import Abandoned, Cancelled, Completed, Outcome
 from .._words.untouched import is_a
@@ -200,6 +201,7 @@ class Journal:
 
     # --- its items
 
+    @bears
     def key_of(self, item: Any, number: int) -> str:
         """By what the item is known.
 

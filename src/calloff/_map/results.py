@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from .._operation.current import progress
 from .._operation.operation import Operation, current_operation
 from .._operation.waiting import settled
-from .._places.thread.place import thread
+from .._words.bears import bears
 from .._words.duration import count
 from .._words.errors import CalloffError, StopForced
 from .._words.outcome import Outcome
@@ -91,14 +91,15 @@ class Map(Generic[Item, T]):
         try:
             if self._journal is not None:
                 await self._read(self._journal)
-            window = self._window = Window(self._plan, self._jobs, loop, self._journal)
+            window = self._window = Window(self._plan, self._jobs, loop, self._journal, self._start)
             if not hasattr(self._items, "__aiter__"):
                 items: Iterator[Any] = iter(self._items)
                 window.total = len(self._items) if isinstance(self._items, Sized) else None
-                if type(items) in QUICK:
+                is_quick = type(items) in QUICK
+                if is_quick and self._journal is None:
                     window.source = items
                 else:
-                    self._items = items if self._blocking is None else Aside(items)
+                    self._items = items if is_quick or self._blocking is None else Aside(items)
             window.streams = self._streams
             window.in_full = self.in_full
             window._ordered = window._ordered or not self._streams
@@ -115,6 +116,8 @@ class Map(Generic[Item, T]):
 
     async def _read(self, journal: "Journal") -> None:
         if journal.is_large:
+            from .._places.thread.place import thread
+
             await self._start(thread(journal.read), name=f"read the output of {self._plan.name}", grace=0.0)
         else:
             journal.read()
@@ -133,7 +136,7 @@ class Map(Generic[Item, T]):
         """The body of the operation that the items belong to."""
         window.context = copy_context()
         window.lane.owner = current_operation.get()
-        ticking = window.loop.create_task(self._tell(window))
+        ticking = self._tick(window)
         pump: Operation[None] | None = None
         try:
             if window.source is None:
@@ -179,6 +182,12 @@ class Map(Generic[Item, T]):
         reason = None if driver is None else driver.reason
         return "the map was called off" if reason is None else reason.text or str(reason.kind)
 
+    def _tick(self, window: Window) -> "asyncio.Task[None] | Operation[None]":
+        """Begin to report how far it is; what calls a function of the program is an operation, which may be interrupted."""
+        if self._show is None or isinstance(self._show, Bar):
+            return window.loop.create_task(self._tell(window))
+        return self._start(self._tell(window), name=f"progress of {self._plan.name}", grace=self._plan.grace)
+
     async def _tell(self, window: Window) -> None:
         """Report how far it is, where somebody may look."""
         last = None
@@ -193,6 +202,7 @@ class Map(Generic[Item, T]):
                 due = window.loop.time() + _SHOWN
             await asyncio.sleep(_EVERY)
 
+    @bears
     def _tell_program(self, **last: bool) -> None:
         """Call what the program gave as `progress`."""
         show = self._show
@@ -230,12 +240,12 @@ class Map(Generic[Item, T]):
                             item = await anext(source)
                         except StopAsyncIteration:
                             break
-                        window.offered.append(item)
+                        window.offer(item)
                         window.context.run(window.fill)
                     else:  # here, where it can be called off even while it blocks; never from within a callback
                         began = monotonic()
                         for item in source:
-                            window.offered.append(item)
+                            window.offer(item)
                             if not window.wants() or monotonic() - began > _TURN:
                                 break
                         else:

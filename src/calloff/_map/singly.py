@@ -1,5 +1,6 @@
 """One operation for each item."""
 
+import logging
 from asyncio import CancelledError, Future
 from collections.abc import Callable
 from functools import partial
@@ -10,14 +11,17 @@ from .._operation.beginning import begin
 from .._operation.ending import outcome_of
 from .._operation.operation import Operation, current_operation
 from .._places.task.body import TaskBody
-from .._words.errors import StopForced
-from .._words.outcome import Cancelled, Completed, Failed, Outcome
+from .._words.errors import StopForced, ended_error
+from .._words.outcome import Abandoned, Cancelled, Completed, Failed, Outcome
 from .._words.reason import Kind, Reason
-from .flight import Flight
+from .._words.text import short
+from .flight import Flight, error_of
 from .plan import Within
 from .window import Window
 
 __all__ = ["Singly"]
+
+_logger = logging.getLogger("calloff")
 
 
 class Singly:
@@ -94,23 +98,53 @@ class Singly:
         holder = current_operation.get()
         assert holder is not None
         stopped: BaseException | None = None
-        async with within(flight.item):
-            operation = self._begin(flight)
-            self._flying[operation] = flight
-            self._holders[holder] = operation
-            if holder.deadline is not None and holder.reason is None:
-                holder.reschedule(None)
-            while not operation.done():
-                try:
-                    await operation.completion()
-                except (CancelledError, StopForced) as error:
-                    stopped = error
-                    self._call_off(operation, str(error), 0 if isinstance(error, StopForced) else None)
-            flight.seconds = self._now() - flight.since
-            del self._flying[operation]
-            if stopped is not None:
-                raise stopped
-        return outcome_of(operation)
+        outcome: Outcome[Any] | None = None
+        passed = traceback = None
+        try:
+            async with within(flight.item):
+                operation = self._begin(flight)
+                self._flying[operation] = flight
+                self._holders[holder] = operation
+                if holder.deadline is not None and holder.reason is None:
+                    holder.reschedule(None)
+                while not operation.done():
+                    try:
+                        await operation.completion()
+                    except (CancelledError, StopForced) as error:
+                        stopped = error
+                        self._call_off(operation, str(error), 0 if isinstance(error, StopForced) else None)
+                flight.seconds = self._now() - flight.since
+                del self._flying[operation]
+                if stopped is not None:
+                    raise stopped
+                outcome = outcome_of(operation)
+                if holder.reason is None:  # nobody's turn is held for ever
+                    holder.reschedule(self._limits[2] + Operation.policy.last)
+                passed = error_of(outcome)
+                if passed is not None:  # what is held hears of it: a transaction is rolled back, a breaker counts
+                    traceback = passed.__traceback__
+                    raise passed
+        except BaseException as error:
+            if error is passed:
+                error.__traceback__ = traceback  # these frames are no part of it
+            else:
+                if outcome is None or holder.reason is not None or isinstance(error, GeneratorExit):
+                    raise
+                if isinstance(outcome, Completed):
+                    error.add_note(self._had(outcome))
+                    raise
+                _logger.warning(
+                    "what is held around %s raised when it was let go", self._window.plan.name, exc_info=error
+                )
+        finally:
+            passed = traceback = None  # else they lead here and back
+        assert outcome is not None
+        return outcome
+
+    def _had(self, outcome: Completed[Any]) -> str:
+        return (
+            f"raised when what `within` holds was let go; {self._window.plan.name} had returned {short(outcome.value)}"
+        )
 
     def _released(self, flight: Flight, holder: "Future[Any]") -> None:
         operation = self._holders.pop(holder)
@@ -119,12 +153,23 @@ class Singly:
         if isinstance(outcome, Completed):
             outcome = outcome.value
         elif operation is not None and operation.done() and not isinstance(outcome, Failed):
-            outcome = outcome_of(operation)  # it was called off with its item
+            outcome = self._not_let_go(outcome, outcome_of(operation))
         if operation is None and isinstance(outcome, Cancelled) and window.closed:
             window.back([flight.item], [flight])
         else:
             window.ended(flight, outcome)
         window.landed()
+
+    def _not_let_go(self, holder: Cancelled | Abandoned, own: Outcome[Any]) -> Outcome[Any]:
+        """What becomes of an item that had ended when what was held around it was called off."""
+        if holder.reason.kind is not Kind.DEADLINE:  # with its item, or by whoever called off the map
+            return own
+        error = ended_error(holder.operation, holder.report)
+        if not isinstance(own, Completed):
+            _logger.warning("what is held around %s was not let go: %s", self._window.plan.name, error)
+            return own
+        error.add_note(self._had(own))
+        return Failed(error)
 
     # --- the end
 

@@ -10,15 +10,15 @@ what waits for a further attempt and, with `ordered`, what waits for a slow head
 
 from asyncio import AbstractEventLoop, Future
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextvars import Context
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .._words.duration import delay
 from .._words.errors import CalloffError
 from .._words.outcome import Completed, Failed, Outcome, completed_each
-from .flight import Counts, Flight, Wrong, flight_of
+from .attempts import Attempts
+from .drawing import Drawing
+from .flight import Counts, Flight
 from .plan import Plan
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ __all__ = ["Lane", "Window"]
 
 #: how many times `jobs` items may have ended before a slow head, or wait for a further attempt
 _AHEAD = 16
-#: seconds: no event loop waits longer
-_LONGEST = 366 * 86400.0
 #: from how many endings on a share of failures counts
 _ENOUGH = 20
 
@@ -62,51 +60,50 @@ class Lane(Protocol):
         """Everything has ended."""
 
 
-class Window:
+class Window(Drawing):
     """The items of one map between their source and their consumer."""
 
-    def __init__(self, plan: Plan, jobs: int, loop: AbstractEventLoop, journal: "Journal | None") -> None:
-        self.plan = plan
+    def __init__(
+        self,
+        plan: Plan,
+        jobs: int,
+        loop: AbstractEventLoop,
+        journal: "Journal | None",
+        start: "Callable[..., Operation[Any]]",
+    ) -> None:
+        super().__init__(plan, journal)
         self.jobs = jobs
         #: how many items the last launch was to take
         self.width = 1
         self.loop = loop
-        self.journal = journal
+        self.start = start
         self.context: Context | None = None
         #: set by whoever opens the window
         self.lane: Lane
-        self.source: Iterator[Any] | None = None
-        #: how many items there are, where that is known
-        self.total: int | None = None
-        #: what a source that may wait, or block, has given and was not started yet
-        self.offered: deque[Any] = deque()
-        self.more = True
         #: whether the consumer takes the results as they come; else they are kept for the one who awaits all of them
         self.streams = True
         #: whether they are given with all that is known of their items
         self.in_full = False
         self.results: deque[tuple[Any, Outcome[Any]]] = deque()
-        self.error: BaseException | None = None
         self.closed = False
         #: set when nothing is left to do
         self.over: Future[None] = loop.create_future()
         self.on_room: Callable[[], object] | None = None
+        #: how many items are asked about, or wait for their next attempt
+        self.waiting = 0
+        self._attempts = None if plan.retry is None else Attempts(self, plan.retry)
         self._launched = 0
-        self._again: deque[Flight] = deque()
-        self._waiting = 0
         self._waiters: list[Future[None]] = []
         self._held: dict[int, tuple[Any, Outcome[Any]]] = {}
         self._next = 0
-        self._drawn = 0
-        self._number = 0
-        self._completed = self._failed = self._running = self._skipped = 0
+        self._completed = self._failed = 0
         self._ordered = plan.ordered
         self._filling = False
 
     @property
     def counts(self) -> Counts:
         """How far it is."""
-        return Counts(self._completed, self._failed, self._running, self._waiting, self._skipped)
+        return Counts(self._completed, self._failed, self._running, self.waiting, self._skipped)
 
     # --- from the source
 
@@ -121,7 +118,7 @@ class Window:
                 self._launched += 1
                 try:
                     begun = launch()
-                except BaseException as error:  # of `key`: more than an error, so it ends
+                except BaseException as error:  # of an item's own code: more than an error, so it ends
                     self.abort(error)
                     begun = False
                 if not begun:
@@ -132,7 +129,7 @@ class Window:
         if self._launched:
             if self.on_room is not None and self.wants():
                 self.on_room()
-        elif self.closed or not (self._waiting or self._again or self.offered or self.more):
+        elif self.closed or not (self.waiting or self._again or self.offered or self.more):
             self._finish()
         elif self.on_room is not None and self.wants():
             self.on_room()
@@ -148,114 +145,7 @@ class Window:
                 return False
             if self._held and len(self._held) >= self.jobs * max(_AHEAD, self.width):
                 return False
-        return not self._waiting or self._waiting < self.jobs * _AHEAD
-
-    def draw(self) -> Flight | None:
-        """The next item to start, if there is one and room for it."""
-        while True:
-            if self._again:
-                self._running += 1
-                return self._again.popleft()
-            if not self._has_room():
-                return None
-            if self.source is not None:
-                if not self.more:
-                    return None
-                try:
-                    item = next(self.source)
-                except StopIteration:
-                    self.more = False
-                    return None
-                except Exception as error:
-                    self.fail(error)
-                    return None
-            elif self.offered:
-                item = self.offered.popleft()
-            else:
-                return None
-            if type(item) is Wrong:
-                self._refuse(item)
-                continue
-            flight = Flight(item, self._number, self._drawn)
-            self._number += 1
-            if self.journal is None or self._is_missing(self.journal, flight):
-                self._drawn += 1
-                self._running += 1
-                return flight
-
-    def draw_many(self, most: int) -> tuple[list[Any], list[Any]]:
-        """The next items, up to so many; and of each its number, or its flight where more is known of it."""
-        if self.journal is None and not self._again and self._has_room():
-            return self._draw_fresh(most)
-        items: list[Any] = []
-        flights: list[Any] = []
-        while len(items) < most and (flight := self.draw()) is not None:
-            items.append(flight.item)
-            flights.append(flight)
-        return items, flights
-
-    def _draw_fresh(self, most: int) -> tuple[list[Any], list[Any]]:
-        """The same from the source alone, where nobody asks whether an item was done before."""
-        items: list[Any] = []
-        source, offered = self.source, self.offered
-        if source is None:
-            items = [offered.popleft() for _ in range(min(most, len(offered)))]
-        elif self.more:
-            try:
-                items.extend(islice(source, most))  # those before an error are there, too
-                self.more = len(items) == most
-            except Exception as error:
-                self.fail(error)
-        if Wrong in map(type, items):
-            found, items, numbers = items, [], []
-            for item in found:
-                if type(item) is Wrong:
-                    self._refuse(item)
-                else:
-                    items.append(item)
-                    numbers.append(self._number)
-                    self._number += 1
-                    self._drawn += 1
-                    self._running += 1
-            return items, numbers
-        number = self._number
-        self._number = number + len(items)
-        self._drawn += len(items)
-        self._running += len(items)
-        return items, list(range(number, self._number))
-
-    def _refuse(self, wrong: Wrong) -> None:
-        """What is no item fails, under its number."""
-        flight = Flight(wrong.text, self._number, self._drawn)
-        flight.attempt = 0
-        self._number += 1
-        if self.journal is None or self._is_missing(self.journal, flight):
-            self._drawn += 1
-            self._running += 1
-            self.ended(flight, Failed(wrong.error))
-
-    def _is_missing(self, journal: "Journal", flight: Flight) -> bool:
-        """Whether no earlier run has done it."""
-        if self.error is not None:
-            return False
-        try:
-            flight.key = journal.key_of(flight.item, flight.number)
-        except Exception as error:
-            self.fail(error)
-            return False
-        if not journal.has(flight.key, flight.number):
-            return True
-        self._skipped += 1
-        return False
-
-    def fail(self, error: BaseException) -> None:
-        """The source is broken: what is in flight goes to its end, then the error is raised."""
-        self.more = False
-        if isinstance(error, (StopIteration, StopAsyncIteration)):  # which would look like an end
-            odd, error = error, RuntimeError(f"the items raised {type(error).__name__}")
-            error.__cause__ = odd
-        if self.error is None:
-            self.error = error
+        return not self.waiting or self.waiting < self.jobs * _AHEAD
 
     # --- to the consumer
 
@@ -269,8 +159,14 @@ class Window:
             if self._waiters:
                 self._wake()
             return
-        if not completed and self._tries_again(flight, outcome):
+        if not completed and self._attempts is not None and not self.closed and flight.attempt:
+            self._attempts.ask(flight, outcome)
             return
+        self.deliver(flight, outcome)
+
+    def deliver(self, flight: Flight, outcome: Outcome[Any]) -> None:
+        """It has ended for good."""
+        completed = type(outcome) is Completed
         if completed:
             self._completed += 1
         else:
@@ -322,36 +218,8 @@ class Window:
         self._launched -= 1
         self.fill()
 
-    def back(self, items: list[Any], who: list[Any]) -> None:
-        """They were launched and never began."""
-        self._running -= len(items)
-        self._again.extendleft(map(flight_of, reversed(items), reversed(who)))
-
-    def ahead(self) -> int | None:
-        """How many items the source has left, where that is known."""
-        left = None if self.total is None else self.total - self._number
-        return left if left is None else max(0, left)
-
-    def _tries_again(self, flight: Flight, outcome: Outcome[Any]) -> bool:
-        if self.plan.retry is None or self.closed or not flight.attempt:
-            return False
-        try:
-            pause = self.plan.retry(outcome, flight.attempt)
-            if pause is None:
-                return False
-            pause = delay(pause, "what retry returns")
-            if pause > _LONGEST:
-                raise ValueError(f"what retry returns must be at most a year, not {pause:g} s; None is for never")
-        except BaseException as error:
-            self.abort(error)
-            return False
-        flight.attempt += 1
-        self._waiting += 1
-        self.loop.call_later(pause, self._rested, flight, context=self.context)
-        return True
-
-    def _rested(self, flight: Flight) -> None:
-        self._waiting -= 1
+    def try_again(self, flight: Flight) -> None:
+        """The time of its next attempt has come."""
         self._again.append(flight)
         self.fill()
 
