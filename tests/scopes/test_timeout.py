@@ -76,6 +76,14 @@ async def test_bad_durations(bad: Any) -> None:
         calloff.timeout(bad)
 
 
+@pytest.mark.parametrize("bad", [nan, "3", [3]])
+async def test_bad_points(bad: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match="when must be a"):
+        calloff.timeout_at(bad)
+    with calloff.timeout(None) as scope, pytest.raises((ValueError, TypeError), match="when must be a"):
+        scope.reschedule(bad)
+
+
 @pytest.mark.parametrize("bad", [nan, -1, "3"])
 async def test_bad_grace(bad: Any) -> None:
     for make in (calloff.timeout, calloff.timeout_at, calloff.move_on_after, calloff.move_on_at):

@@ -61,7 +61,7 @@ def test_endings_are_final_and_everything_can_end():
     assert set(TRANSITIONS) == set(State)
     assert State.ABANDONED in TRANSITIONS[State.STOPPING], "only what was asked to stop can be abandoned"
     assert State.ABANDONED not in TRANSITIONS[State.RUNNING] | TRANSITIONS[State.PENDING]
-    assert [str(state) for state in State] == [
+    assert list(State) == [
         "pending",
         "running",
         "stopping",

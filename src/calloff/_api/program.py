@@ -9,7 +9,8 @@ import os
 import signal
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from functools import partial
 from math import inf
 from typing import Any, Generic, TypeVar
 
@@ -70,6 +71,7 @@ class Program(Generic[T]):
         self._executor = DaemonExecutor()
         self._operation: Operation[T] | None = None
         self._ending: Ending | None = None
+        self._above: Operation[Any] | None = None
         self._error: BaseException | None = None
         self.signum: int | None = None
         self._signals = 0
@@ -96,6 +98,7 @@ class Program(Generic[T]):
                 stack.callback(self._interrupter.remove)
             if self._notifier is not None:
                 stack.callback(self._notifier.close)
+            self._hear_from_above(stack)
             loop.call_soon(self._start, context=contextvars.copy_context())
             try:
                 self.watch.run_loop()
@@ -110,6 +113,8 @@ class Program(Generic[T]):
             _mark_root(operation)
             if self.signum is not None:  # it came before there was anything to ask
                 self._shut_down(self._loop.time())
+            if self._above is not None and self._above.is_asked():
+                self._stop_with(self._above, False)
             if self._notifier is not None:
                 self._notifier.began()
             if self._on_start is not None:
@@ -158,7 +163,43 @@ class Program(Generic[T]):
             raise self._error or RuntimeError("the event loop was stopped before the main operation ended")
         return outcome_of(self._operation)
 
+    # --- the operation in whose thread the program runs
+
+    def _hear_from_above(self, stack: ExitStack) -> None:
+        """A stop of the operation that calls `run` in a thread is a stop of `main`: nothing else reaches its loop."""
+        above = current_operation.get()
+        if not isinstance(above, Operation) or above.done():
+            return
+        from .._operation.on_stop import on_stop
+
+        def ask(*, force: bool = False) -> None:
+            with suppress(RuntimeError):  # the loop is closed: the program has ended meanwhile
+                self._timers.call(self._stop_with, above, force)
+
+        ask.__qualname__ = "calloff.run"
+        block = on_stop(ask, force=partial(ask, force=True))
+        block.__enter__()
+        self._above = above
+        stack.callback(block.__exit__, None, None, None)  # what `main` raises is its own matter
+
+    def _stop_with(self, above: Operation[Any], force: bool) -> None:
+        """Ask the main operation to stop, with the grace that the one above has left; on the loop's thread."""
+        now = self._loop.time()
+        left = 0.0 if force else max(0.0, above.grace_left())
+        self._ends_since = min(self._ends_since, now)
+        self._ends_at = min(self._ends_at, now + left)
+        main = self._main
+        if main is not None:
+            main.request(Kind.PARENT, above.asked_for(), str(above.ref), left)
+        if self._ending is not None and force:
+            self._ending.hasten()
+
     # --- signals
+
+    @property
+    def _main(self) -> Operation[Any] | None:
+        """The main operation; when its first step runs eagerly, there is no handle yet: then the first of this loop."""
+        return self._operation or next((known for known in live if known.get_loop() is self._loop), None)
 
     @property
     def _signal_name(self) -> str | None:
@@ -217,8 +258,7 @@ class Program(Generic[T]):
         force = self._signals > 1 or self._ending is not None
         self._ends_since = min(self._ends_since, asked_at)
         self._ends_at = min(self._ends_at, now if force else asked_at + self._grace)
-        # when its first step runs eagerly, there is no handle yet: then it is the first one of this loop
-        main = self._operation or next((operation for operation in live if operation.get_loop() is self._loop), None)
+        main = self._main
         if main is not None:
             name = self._signal_name or ""
             main.request(Kind.SHUTDOWN, name, name, 0.0 if force else max(0.0, asked_at + self._grace - now))

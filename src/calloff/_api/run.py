@@ -83,6 +83,8 @@ def run(
     library takes a signal while `main` runs, as web servers do, its handler has three quarters of the grace to end the
     program; then `main` is asked to stop, and the bound is the same.
 
+    In a thread of an operation, a stop of that one is a stop of `main`, with kind `parent` and the grace that is left.
+
     A third signal, more than a second after the second, ends the process as if there were no handler: for what nothing
     else has ended by then. The handlers of `run` are taken away at the end.
 

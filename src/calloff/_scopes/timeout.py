@@ -156,4 +156,6 @@ def _point(when: float | None, name: str) -> float:
             raise ValueError(f"{name} must be a number or None, not NaN")
     except OverflowError:  # an integer beyond every clock
         return inf if when > 0 else 0.0
+    except TypeError:
+        raise TypeError(f"{name} must be a point on the clock of the loop or None, not {when!r}") from None
     return when

@@ -1,12 +1,12 @@
 """The life of an operation as one enum and one transition table."""
 
-from enum import Enum
+from enum import StrEnum
 
 __all__ = ["TRANSITIONS", "State"]
 
 
-class State(Enum):
-    """Where an operation is in its life."""
+class State(StrEnum):
+    """Where an operation is in its life; each member is its word, too: ``op.state == "running"``."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -20,9 +20,6 @@ class State(Enum):
     def ended(self) -> bool:
         """Whether the outcome is settled."""
         return self not in _LIVE
-
-    def __str__(self) -> str:
-        return self.value
 
 
 _LIVE = frozenset({State.PENDING, State.RUNNING, State.STOPPING})

@@ -6,7 +6,7 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, TypeVar
 
-from ..._words.errors import StopForced
+from ..._words.errors import OperationCancelled, StopForced
 from ..._words.frame import RawStack
 from ..._words.place import Body, Sink, Work
 from ..._words.report import Rung
@@ -175,13 +175,19 @@ class ThreadBody(Body):
         if is_a(error, StopForced):
             self._sink.stopped(Rung.FORCED)
         elif is_a(error, CancelledError):
-            self._sink.stopped(Rung.ASKED)
+            self._sink.stopped(_rung_of(error))
         elif is_a(error, StopIteration):  # a future can't hold it
             failure = RuntimeError(f"{self.name} raised StopIteration")
             failure.__cause__ = error
             self._sink.raised(failure)
         else:
             self._sink.raised(error)
+
+
+def _rung_of(error: BaseException) -> Rung:
+    """What it took: of another operation that the function waited for, such as the main one of a `run`, its own rung."""
+    report = error.report if isinstance(error, OperationCancelled) else None
+    return Rung.FORCED if report is not None and report.rung >= Rung.FORCED else Rung.ASKED
 
 
 def is_coroutine(value: Coroutine[Any, Any, Any], name: str) -> TypeError:

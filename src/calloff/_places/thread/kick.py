@@ -1,4 +1,4 @@
-"""The signal that brings a thread out of a blocking call, so that what was sent to it arrives at once.
+"""What brings a thread out of a blocking call, so that what was sent to it arrives at once: a signal, or a callback.
 
 A system call that a signal ends with EINTR is made again by the interpreter, after a look for what there is to do. From
 Python 3.15 on that look also finds an exception that was sent to the thread (`PyThreadState_SetAsyncExc`); before, only the
@@ -9,15 +9,21 @@ call which ends so.
 The signal is SIGURG, which does nothing in a process that has no handler for it. One is set when it is needed first, and
 stays. A program that has a handler of its own for it keeps it, and its threads are not kicked; nor are they where an event
 loop outside of the main thread is the first that needs it, since only the main thread can set one.
+
+An event loop of asyncio that the thread runs is given a callback, on every Python: the loop stops waiting for that, and the
+exception arrives between two steps of its tasks.
 """
 
+import asyncio
 import signal
 import sys
 import threading
+from contextvars import Context
 from types import FrameType
 
 __all__ = ["kick"]
 
+_RUNS_LOOP = asyncio.BaseEventLoop.run_forever.__code__
 _REACHES = sys.version_info >= (3, 15) and hasattr(signal, "pthread_kill") and hasattr(signal, "SIGURG")
 
 
@@ -25,6 +31,25 @@ def kick(ident: int) -> None:
     """Interrupt the system call that the thread is in; nothing happens where that is of no use, or can't be."""
     if _REACHES and _ready():
         signal.pthread_kill(ident, signal.SIGURG)
+    frame = sys._current_frames().get(ident)
+    while frame is not None:
+        if frame.f_code is _RUNS_LOOP:
+            _wake(frame.f_locals.get("self"))
+            return
+        frame = frame.f_back
+
+
+def _wake(loop: object) -> None:
+    """Have the loop go on, if it waits for something."""
+    if isinstance(loop, asyncio.BaseEventLoop):
+        try:
+            loop.call_soon_threadsafe(_nothing, context=Context())
+        except RuntimeError:  # closed meanwhile
+            pass
+
+
+def _nothing() -> None:
+    pass
 
 
 def _ready() -> bool:
