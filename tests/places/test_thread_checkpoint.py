@@ -151,11 +151,44 @@ async def test_the_deadline_is_heeded_while_the_loop_is_blocked() -> None:
         finally:
             ended.set()
 
-    op = calloff.start(calloff.thread(work), timeout=0.1)
+    op = calloff.start(calloff.thread(work), timeout=1000)
     await until(lambda: "wait" in str(op.where()))
+    op.reschedule(0.1)
     assert ended.wait(30), "while the loop is blocked"
-    with pytest.raises(calloff.TimedOut, match=r"'.*work' did not end within 0\.1 s"):
+    with pytest.raises(calloff.TimedOut, match=r"'.*work' did not end within .* s"):
         await op
+
+
+async def test_a_later_limit_does_not_cut_a_wait_short() -> None:
+    def work() -> float:
+        began = time.monotonic()
+        calloff.checkpoint(wait=0.3)
+        return time.monotonic() - began
+
+    op = calloff.start(calloff.thread(work), timeout=1000)
+    await until(lambda: "wait" in str(op.where()))
+    op.reschedule(500)
+    op.reschedule(1000)
+    assert await op >= 0.3
+
+
+async def test_a_wait_of_the_clean_up_lasts_as_long_as_it_says() -> None:
+    lasted: list[float] = []
+
+    def work() -> None:
+        try:
+            calloff.checkpoint(wait=600)
+        finally:
+            began = time.monotonic()
+            calloff.checkpoint(wait=0.2)
+            lasted.append(time.monotonic() - began)
+
+    op = calloff.start(calloff.thread(work), timeout=1000)
+    await until(lambda: "wait" in str(op.where()))
+    op.reschedule(0.01)
+    with pytest.raises(calloff.TimedOut):
+        await op
+    assert lasted[0] >= 0.2
 
 
 async def test_current_deadline_and_remaining_in_a_thread() -> None:

@@ -67,8 +67,12 @@ def test_cancels_of_the_caller_wait_for_the_end(arun: Any, cancels: int) -> None
 
 
 async def test_cancel_wins_and_the_error_is_its_context() -> None:
+    cancelled = asyncio.Event()
+    began = asyncio.Event()
+
     async def fail() -> None:
-        await asyncio.sleep(0.03)
+        began.set()
+        await cancelled.wait()
         raise KeyError("close failed")
 
     async def caller() -> None:
@@ -78,8 +82,10 @@ async def test_cancel_wins_and_the_error_is_its_context() -> None:
             await calloff.shield(fail())
 
     task = asyncio.create_task(caller())
-    await asyncio.sleep(0.01)
+    await began.wait()
+    await asyncio.sleep(0)
     task.cancel()
+    asyncio.get_running_loop().call_later(0.02, cancelled.set)
     with pytest.raises(asyncio.CancelledError) as caught:
         await task
     chain: list[type[BaseException]] = []

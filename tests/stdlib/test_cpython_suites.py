@@ -4,6 +4,7 @@ Up to 3.13 they are those of 3.13, of which asyncio itself fails some on 3.11 an
 Python 3.13, wherever it is. From 3.14 on each Python has its own, and those of all that is built upon these names.
 """
 
+import faulthandler
 import importlib.util
 import json
 import os
@@ -61,11 +62,12 @@ def test_suite_passes(name: str) -> None:
     if importlib.util.find_spec("test.test_asyncio") is None:
         pytest.skip("this Python was installed without the package 'test', which the suites need")
     source = str(Path(calloff.__file__).parent.parent)
+    faulthandler.dump_traceback_later(900, exit=True)  # a thousand tests, which take a minute on a quiet machine
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("replaced.py")), str(tests / f"test_{name}.py")],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=800,
         check=False,
         env={**os.environ, "PYTHONPATH": source},
     )

@@ -7,7 +7,6 @@ import time
 from asyncio import CancelledError
 from collections.abc import Awaitable, Generator
 from functools import partial
-from math import inf
 from typing import Any
 
 from .._scopes.scope import overdue_scope
@@ -18,6 +17,9 @@ from .operation import Operation, current_operation
 from .sleeping import sleepers
 
 __all__ = ["checkpoint", "is_obeying"]
+
+#: seconds between two looks for a limit that has passed and was not heeded
+_SHORTEST = 0.01
 
 
 def checkpoint(wait: float = 0.0) -> Awaitable[None]:
@@ -110,16 +112,22 @@ def _sleep(seconds: float, operation: Operation[Any] | None) -> None:
     if operation is None:
         time.sleep(seconds)
         return
+    until = time.monotonic() + seconds
     bell = threading.Event()
     sleepers[bell] = operation
     try:
-        _check(operation)  # a stop from now on rings
-        deadline = operation.deadline
-        left = inf if deadline is None else deadline + operation.policy.slack - operation.timers.now()
-        bell.wait(max(0.0, min(seconds, left, threading.TIMEOUT_MAX)))
+        while True:
+            bell.clear()
+            _check(operation)  # a stop from now on rings, and so does a new limit
+            rest = until - time.monotonic()
+            if rest <= 0:
+                return
+            deadline = None if is_obeying() else operation.deadline
+            if deadline is not None:  # which the loop may be late for
+                rest = min(rest, max(_SHORTEST, deadline + operation.policy.slack - operation.timers.now()))
+            bell.wait(min(rest, threading.TIMEOUT_MAX))
     finally:
         sleepers.pop(bell, None)
-    _check(operation)
 
 
 class _Turn:

@@ -109,3 +109,5 @@ def reschedule(operation: "Operation[Any]", timeout: float | None) -> None:
     arm(operation)
     if body is not None:
         body.limited()
+    if sleepers:
+        wake(operation)

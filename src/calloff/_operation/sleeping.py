@@ -1,4 +1,4 @@
-"""Threads that wait in `checkpoint`, and what wakes them when their operation is asked to stop."""
+"""Threads that wait in `checkpoint`, and what wakes them when their operation is asked to stop, or has a new limit."""
 
 import threading
 
@@ -8,7 +8,7 @@ sleepers: dict[threading.Event, object] = {}
 
 
 def wake(operation: object) -> None:
-    """Wake the threads of an operation that was asked to stop."""
+    """Have the threads of an operation look at what became of it."""
     for bell, sleeping in tuple(sleepers.items()):
         if sleeping is operation:
             bell.set()
