@@ -10,7 +10,9 @@ from cluster.nodes import Wires, opened, run, until
 
 import calloff
 import calloff.cluster
+from calloff._child.wire import frame
 from calloff._operation.snapshot import History
+from calloff.cluster import _engine
 from calloff.control._records import Query, Row
 from calloff.control._rows import Registry
 
@@ -121,5 +123,28 @@ def test_a_node_that_is_out_of_reach_is_a_row() -> None:
             calloff.operations()[0].cancel("switched off for good")
             await until(lambda: cluster.nodes()[1].why.startswith("given up"), "it is not tried any more")
             assert await calloff.call(cluster.process(bodies.add, 1, 2)) == 3
+
+    run(main())
+
+
+def test_a_worker_of_an_engine_lets_go_of_an_agent_whose_owner_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has ended with its lease, and nobody comes for its last words."""
+    monkeypatch.setattr(_engine, "_LEFT", 0.0)
+    monkeypatch.setattr(_engine, "_agents", {})
+
+    async def main() -> None:
+        await _engine.open("first")
+        assert await _engine.read("first"), "it says hello"
+        reading = asyncio.ensure_future(_engine.read("first"))
+        await _engine.open("second")
+        assert list(_engine._agents) == ["first", "second"], "it lives"
+        await _engine.write("first", b"".join(map(bytes, frame(("bye",), b""))))
+        await reading
+        while await _engine.read("first"):
+            pass
+        await _engine.open("third")
+        assert list(_engine._agents) == ["second", "third"]
+        for name in ("second", "third"):
+            await _engine.close(name)
 
     run(main())
