@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
@@ -141,14 +141,19 @@ async def on_dask() -> AsyncIterator[dict[str, Contender]]:
         distributed.LocalCluster(n_workers=2, threads_per_worker=SLOTS // 2, **options) as engine,
         distributed.Client(engine, asynchronous=True) as client,
         calloff.cluster.dask(engine.scheduler_address) as cluster,
+        AsyncExitStack() as own,
     ):
 
         async def start(victim: Victim, path: str) -> Ask:
-            future = client.submit(victim, path, pure=False, retries=0)
+            # a cluster of its own for each: after a restart that had something to kill, not all workers come back
+            await own.aclose()
+            crowd = await own.enter_async_context(distributed.LocalCluster(n_workers=1, **options))
+            user = await own.enter_async_context(distributed.Client(crowd, asynchronous=True))
+            future = user.submit(victim, path, pure=False, retries=0)
 
             async def ask() -> None:
                 await future.cancel()
-                await client.restart(timeout=30)
+                await user.restart(timeout=30)
 
             return ask
 
