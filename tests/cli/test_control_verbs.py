@@ -148,14 +148,23 @@ def test_cancel(program: Program) -> None:
     assert re.search(
         r"stubborn: still runs after 0\.\d+ s.*: stuck at stubborn \(.*work.py:\d+\): await asyncio", done.stdout
     )
-    done = cli("cancel", str(program.pid))
+    done = cli("show", str(program.pid))
     assert done.returncode == 1
     assert "fits several operations" in done.stderr
+    whole = cli("cancel", "--dry-run", str(program.pid)).stdout  # what is at the top: the rest ends with it
+    assert re.findall(r"^\S+ (\S+): would be", whole, re.MULTILINE) == ["main"]
+    some = cli("cancel", "-n", "st*", "--dry-run", str(program.pid)).stdout  # of it what meets the conditions
+    assert re.findall(r"^\S+ (\S+): would be", some, re.MULTILINE) == ["stubborn"]
+    none = cli("cancel", "-n", "nobody", str(program.pid))
+    assert (none.returncode, none.stderr) == (
+        1,
+        f"calloff cancel: no operation of process {program.pid} runs that is meant\n",
+    )
     done = cli("cancel", "--name", "stubborn", "--place", "task", "--force", "--json")
     assert done.returncode == 0
     stopped = json.loads(done.stdout)
     assert (stopped["outcome"], stopped["row"]["rung"]) == ("cancelled", "FORCED")
-    done = cli("cancel", f"{program.pid}.1")
+    done = cli("cancel", str(program.pid))
     assert done.returncode == 0
     assert " main: cancelled " in done.stdout
     assert program.end() == 1, program.said

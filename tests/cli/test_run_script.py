@@ -343,6 +343,7 @@ def test_its_tasks_are_seen_from_outside_and_one_is_called_off(folder: Path, tmp
             tasks = [row for row in listed["rows"] if row["name"].startswith("child-1")]
         assert tasks[0]["place"] == "asyncio"
         assert tasks[0]["where"]["function"] == "child"
+        assert not [row for row in listed["rows"] if "_Run" in row["name"]], "what the verb does for itself"
         named = [line.split() for line in calloff("ps", "--tasks").splitlines()]
         assert [str(tasks[0]["pid"]), "waits.py"] in named, "as its user knows it"
         calloff("cancel", "--tasks", tasks[0]["id"])

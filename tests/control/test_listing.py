@@ -21,7 +21,7 @@ from calloff._words.state import State
 from calloff._words.text import plain
 from calloff.cli.show import lines
 from calloff.control import Ambiguous, Client, NotFound, Query, _fold, expose
-from calloff.control._ids import best, fits, numbers
+from calloff.control._ids import Index, best, fits, numbers
 from calloff.control._rows import Registry
 
 Run = Callable[..., Any]
@@ -277,14 +277,16 @@ ID = st.tuples(st.integers(1, 99), st.integers(1, 99)).map(lambda two: f"{two[0]
 
 
 @given(st.lists(ID, unique=True), st.text("0123456789.", max_size=5))
-def test_an_exact_id_beats_a_number_and_a_number_a_prefix(known: list[str], text: str) -> None:
+def test_an_exact_id_beats_a_number_a_number_a_process_and_that_a_prefix(known: list[str], text: str) -> None:
     found = best([(id, id) for id in known], text)
     if text in known:
         assert found == [text]
     elif any(id.partition(".")[2] == text for id in known):
         assert found == [id for id in known if id.partition(".")[2] == text]
     else:
-        assert found == ([id for id in known if id.startswith(text)] if text else [])
+        whole = [id for id in known if id.startswith(f"{text}.")]
+        assert found == (whole or [id for id in known if id.startswith(text)] if text else [])
+    assert Index((id, id) for id in known).best(text) == found
     assert all(fits(id, text) for id in found)
 
 

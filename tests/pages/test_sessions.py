@@ -21,6 +21,7 @@ _MARK = "@@@@"
 
 #: the beginning of commands that are not run here
 NOT_RUN = {
+    "python3 -m venv env": "as the next",
     "python -m pip install": "the job `wheel` builds it, and installs and uses what was built",
     "pip install": "as above; what the extras bring is installed for the tests",
     "scripts/test": "this is run by it",

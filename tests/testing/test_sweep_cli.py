@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from calloff.testing import _cli
+from calloff import cli
 
 PROGRAM = """
 import asyncio
@@ -68,7 +68,7 @@ def file(tmp_path: Path) -> str:
 
 
 def calloff_sweep(*words: str) -> "subprocess.CompletedProcess[str]":
-    code = "import sys; from calloff.testing._cli import main; sys.exit(main())"
+    code = "import sys; from calloff.cli import main; sys.exit(main(['sweep', *sys.argv[1:]]))"
     return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -168,7 +168,7 @@ def test_a_sweep_goes_on_where_it_stopped(file: str, tmp_path: Path) -> None:
 
 
 def test_an_interrupt_ends_it_in_one_sentence(file: str, tmp_path: Path) -> None:
-    code = "import sys; from calloff.testing._cli import main; sys.exit(main())"
+    code = "import sys; from calloff.cli import main; sys.exit(main(['sweep', *sys.argv[1:]]))"
     command = [sys.executable, "-c", code, f"{file}:waits", "--timeout", "60", "--resume", str(tmp_path / "kept")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         end = time.monotonic() + 30
@@ -237,10 +237,10 @@ def test_what_the_pages_show_is_what_is_printed(page: str, monkeypatch: pytest.M
         (["{file}:good", "--phases", "often"], "phases must be of before, early, late, double, amid, not 'often'"),
         (["{file}:good", "--phases", ""], "phases must be at least one of before, early, late, double, amid"),
         (["{file}:good", "--without", "luck"], "without must be of obeyed"),
-        (["{file}:good", "--max", "0"], "max_runs must be a number of 1 or more"),
-        (["{file}:good", "--jobs", "0"], "--jobs must be 1 or more"),
-        (["{file}:good", "--timeout", "0"], "timeout must be more than 0"),
-        (["{file}:good", "--timeout", "soon"], "--timeout: not a duration such as 3"),
+        (["{file}:good", "--max", "0"], "--max must be a whole number, 1 or more, not '0'"),
+        (["{file}:good", "--jobs", "0"], "--jobs must be a whole number, 1 or more, not '0'"),
+        (["{file}:good", "--timeout", "0"], "--timeout must be more than 0"),
+        (["{file}:good", "--timeout", "soon"], "--timeout must be a duration such as 3"),
         (["{file}:good", "--known", "/no/such/file"], "--known: /no/such/file: No such file"),
         (["{file}:good", "--html", "/no/such/page"], "--html: /no/such/page: No such file"),
         (["{file}:good", "--resume", "/no/such/page"], "/no/such/page: No such file"),
@@ -249,7 +249,7 @@ def test_what_the_pages_show_is_what_is_printed(page: str, monkeypatch: pytest.M
     ],
 )
 def test_usage(file: str, words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _cli.main([word.format(file=file) for word in words]) == 2
+    assert cli.main(["sweep", *(word.format(file=file) for word in words)]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert message.format(file=file) in printed.err
@@ -274,7 +274,8 @@ def test_what_can_not_be_swept(file: str, words: list[str], message: str) -> Non
 
 
 def test_wrong_options_are_usage_too(capsys: pytest.CaptureFixture[str]) -> None:
-    assert _cli.main([]) == 2
-    assert _cli.main(["--nonsense"]) == 2
-    assert _cli.main(["--help"]) == 0
+    assert cli.main(["sweep"]) == 2
+    assert cli.main(["sweep", "--nonsense"]) == 2
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["sweep", "--help"])
     assert "--bystander" in capsys.readouterr().out

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from calloff.testing import _cli
+from calloff import cli
 from calloff.testing._sweep.request import Request
 
 APP = """
@@ -78,7 +78,7 @@ def swept(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     Path("shop.py").write_text(APP)
 
     def run(app: str, *words: str) -> tuple[int, dict[str, Any]]:
-        status = _cli.main([f"shop.py:{app}", *words])
+        status = cli.main(["sweep", f"shop.py:{app}", *words])
         return status, json.loads(capsys.readouterr().out)
 
     return run
@@ -103,11 +103,11 @@ def test_the_command_that_shows_it_again_has_the_request(
     monkeypatch.chdir(tmp_path)
     Path("shop.py").write_text(APP)
     words = ["shop.py:plain", "--request", "POST /items?page=2", *ALL[:-1], "--phases", "early"]
-    assert _cli.main(words) == 1
+    assert cli.main(["sweep", *words]) == 1
     text = capsys.readouterr().out
     again = next(line for line in text.splitlines() if "again: " in line).partition("again: calloff sweep ")[2]
     assert "--request 'POST /items?page=2' --header 'X-User: ada' --body hello" in again
-    assert _cli.main(shlex.split(again)) == 1
+    assert cli.main(["sweep", *shlex.split(again)]) == 1
 
 
 def test_the_mended_one_is_safe_and_the_check_gets_the_setup(swept: Swept) -> None:
@@ -148,7 +148,7 @@ def test_what_is_wrong_is_said(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("shop.py").write_text(APP)
-    assert _cli.main([f"shop.py:{words[0]}", *words[1:]]) == 2
+    assert cli.main(["sweep", f"shop.py:{words[0]}", *words[1:]]) == 2
     assert text in capsys.readouterr().err
 
 

@@ -13,7 +13,7 @@ __all__ = ["VERBS", "main"]
 
 #: verb: (where its `main` lives, what it does)
 VERBS = {
-    "run": (".run", "run a function or a program with limits and tell how it ended"),
+    "run": (".run", "run a script, a function or a program with limits, and tell how it ended"),
     "map": (".map", "run a function or a program over many items, each with its limits; go on where it stopped"),
     "timeout": (".timeout", "run a program with a time limit, like timeout(1); nothing of it survives"),
     "asgi": (".asgi", "serve a web application; each request is an operation, and its end is bounded"),
@@ -24,7 +24,7 @@ VERBS = {
     "watch": (".watch", "look at one operation again and again"),
     "cancel": (".cancel", "call operations off, wait, and tell how each ended"),
     "serve": (".serve", "show what runs on a page in the browser, and call it off there"),
-    "sweep": ("..testing._cli", "cancel a function at every await and tell what breaks"),
+    "sweep": (".sweep", "cancel a function at every await and tell what breaks"),
     "completion": (".completion", "print what completes these words in bash, zsh or fish"),
 }
 
@@ -116,6 +116,8 @@ def _drop_stdout() -> None:
 
 
 def _help() -> str:
+    from ._help import environment
+
     listed = "\n".join(f"  {verb:<10} {what}" for verb, (_, what) in VERBS.items())
     return f"""\
 Usage: calloff VERB [OPTION...] ...
@@ -128,6 +130,8 @@ Start work, look at it while it runs, and really stop it.
   calloff run --timeout 5s jobs.py:load 7   a function, with an argument
   calloff ps                                what runs, and at which line
   calloff cancel 4312                       call it off, and wait until it has ended
+
+{environment()}
 
 calloff VERB --help, or calloff help VERB, tells more about one of them; calloff --version shows the version."""
 

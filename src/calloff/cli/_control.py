@@ -24,8 +24,15 @@ NOTHING = 1
 
 def add_filters(to: Parser) -> None:
     """The options that say which operations are meant."""
-    add = to.add_argument
-    add("--name", metavar="PATTERN", action="append", default=[], help="only of that name; * and ? stand for any text")
+    add = to.add_argument_group("which ones").add_argument
+    add(
+        "-n",
+        "--name",
+        metavar="PATTERN",
+        action="append",
+        default=[],
+        help="only of that name; * and ? stand for any text",
+    )
     add(
         "--state",
         metavar="STATE",

@@ -4,7 +4,7 @@ import argparse
 import re
 from collections.abc import Iterator
 
-__all__ = ["EXAMPLES", "Help", "examples"]
+__all__ = ["ENVIRONMENT", "EXAMPLES", "Help", "environment", "examples"]
 
 _WIDEST = 100
 _COLUMN = re.compile(r" *\S+(?: \S+)*? {2,}")
@@ -42,8 +42,31 @@ EXAMPLES = {
         ("cancel --name 'fetch*' --older-than 1m --dry-run", "which ones it would be"),
         ("cancel 4312 --force --wait 5s", "a whole program, at once"),
     ),
+    "sweep": (
+        ("sweep pool.py:query --setup setup", "call it off at every await"),
+        ("sweep main:app --request 'GET /items'", "a request to a web application"),
+        ("sweep pool.py:query --setup setup --replay l-3a63ac", "one cancel again, with what is printed"),
+    ),
     "serve": (("serve", "prints a link for this machine's browser"), ("serve --port 8765", "always at the same port")),
 }  # fmt: skip
+
+#: of each variable: what it does, and to which verbs
+ENVIRONMENT = {
+    "CALLOFF_EXPOSE": ("0: nothing is seen from outside; 1: programs are that do not ask for it", "run asgi"),
+    "CALLOFF_HISTORY": ("how many ended operations are remembered (1000)", "run asgi"),
+    "CALLOFF_SOCKETS": (
+        "the one directory where programs are found, in place of the usual ones",
+        "run asgi ps attach top show watch cancel serve",
+    ),
+    "NO_COLOR": ("no colours", "map ps top"),
+    "FORCE_COLOR": ("colours, also where there is no terminal", "ps"),
+}
+
+
+def environment(verb: str = "") -> str:
+    """The variables that a verb heeds, one below the other; all of them where none is named."""
+    found = [(name, told) for name, (told, verbs) in ENVIRONMENT.items() if not verb or verb in verbs.split()]
+    return "\n".join(["Environment:", *(f"  {name:<15}  {told}" for name, told in found)] if found else [])
 
 
 def examples(verb: str) -> str:
@@ -60,6 +83,13 @@ class Help(argparse.HelpFormatter):
         import shutil
 
         super().__init__(prog, width=min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns))
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        """``-t, --timeout D``, as newer Pythons have it: before 3.13 each form had its own D."""
+        if len(action.option_strings) < 2 or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{', '.join(action.option_strings)} {value}"
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n\n".join("\n".join(_filled(block, width)) for block in text.split("\n\n"))

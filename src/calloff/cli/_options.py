@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from .._words.durations_text import EXAMPLES, read_duration
-from ._help import Help, examples
+from ._help import Help, environment, examples
 from ._refusal import Refused
 
 __all__ = ["Parser", "duration", "meant_by", "parser", "time_limit", "whole"]
@@ -44,7 +44,7 @@ def parser(verb: str, usage: str, description: str, epilog: str) -> Parser:
         prog=f"calloff {verb}",
         usage=usage,
         description=description,
-        epilog="\n\n".join(filter(None, [examples(verb), epilog])),
+        epilog="\n\n".join(filter(None, [examples(verb), epilog, environment(verb)])),
         allow_abbrev=False,
         formatter_class=Help,
     )

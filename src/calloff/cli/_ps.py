@@ -55,8 +55,9 @@ def _read(argv: list[str]) -> argparse.Namespace:
     add = reader.add_argument
     add("ids", nargs="*", metavar="ID", help="only these")
     add_filters(reader)
+    add = reader.add_argument_group("how they are shown").add_argument
     add("--fold", action="store_true", help="one row for all that are alike: of one kind of name, at one line")
-    add("--all", action="store_true", help="those that have ended lately, too")
+    add("-a", "--all", action="store_true", help="those that have ended lately, too")
     add("--sort", metavar="KEY", choices=SORTS, default="tree", help=f"{', '.join(SORTS)}; the oldest first")
     add("--reverse", action="store_true", help="the other way round")
     add("--limit", metavar="N", help="at most so many")

@@ -15,10 +15,11 @@ __all__ = ["main"]
 
 USAGE = """\
 calloff cancel [OPTION...] ID...
-       calloff cancel [OPTION...] --name PATTERN"""
+       calloff cancel [OPTION...] --name PATTERN [ID...]"""
 EPILOG = """\
 It returns when all of them have really ended, or when --wait is over; each is told in a line as it ends. An ID is 4312.7,
-or as much of it as is unique. --name, --state, --place, --node and --older-than may be combined; all have to hold.
+or as much of it as is unique; 4312 is all of that process. --name, --state, --place, --node and --older-than may be
+combined, also with an ID; all have to hold.
 
 Exit status:
     0  all have ended
@@ -52,12 +53,13 @@ def main(argv: list[str]) -> int:
 def _read(argv: list[str]) -> argparse.Namespace:
     reader = parser("cancel", USAGE, "Call operations off, and wait until they have ended.", EPILOG)
     add = reader.add_argument
-    add("ids", nargs="*", metavar="ID", help="which ones")
+    add("ids", nargs="*", metavar="ID", help="an operation, or all of a process")
     add_filters(reader)
-    add("--reason", metavar="TEXT", default="", help="why; arrives in their reports")
-    add("--grace", metavar="D", help="from asking to force; by default what each was started with")
-    add("--force", action="store_true", help="force at once, the same as --grace 0")
-    add("--wait", metavar="D", default="10", help="how long to wait for their endings (10s)")
+    add = reader.add_argument_group("how").add_argument
+    add("-r", "--reason", metavar="TEXT", default="", help="why; arrives in their reports")
+    add("-g", "--grace", metavar="D", help="from asking to force; by default what each was started with")
+    add("-f", "--force", action="store_true", help="force at once, the same as --grace 0")
+    add("-w", "--wait", metavar="D", default="10", help="how long to wait for their endings (10s)")
     add("--dry-run", action="store_true", help="only tell which ones it would be")
     add("--json", action="store_true", help="tell each as a line of JSON")
     options = reader.parse_args(argv)

@@ -64,27 +64,33 @@ def main(argv: list[str]) -> int:
 def _parser() -> Parser:
     about = "Run a function or a program over many items, so many at a time; each ends, and what is done is kept."
     reader = parser("map", USAGE, about, EPILOG)
-    add = reader.add_argument
-    add("target", nargs="?", metavar="TARGET", help=argparse.SUPPRESS)
-    add("--input", metavar="FILE", help="where the items are; - for stdin")
-    add("--format", choices=FORMATS, help="how the items are written")
-    add("--output", metavar="FILE", help="append each ending to it, one line of JSON")
-    add("--resume", nargs="?", const="missing", choices=("missing", "failed"), help="go on with --output")
-    add("--jobs", metavar="N", help="how many at a time, also N%% of the processors (tasks and threads: 10)")
-    add("--timeout", metavar="D", help="stop an item after this long")
-    add("--stall", metavar="D", help="stop an item after this long without a report of progress")
-    add("--grace", metavar="D", default="5", help="from asking to force (5s)")
+    reader.add_argument("target", nargs="?", metavar="TARGET", help=argparse.SUPPRESS)
+
+    add = reader.add_argument_group("the items, and their endings").add_argument
+    add("-i", "--input", metavar="FILE", help="where the items are; - for stdin")
+    add("--format", metavar="FORMAT", choices=FORMATS, help=f"how the items are written: {', '.join(FORMATS)}")
+    add("-o", "--output", metavar="FILE", help="append each ending to it, one line of JSON")
+    how = "go on with --output: run what is missing there; --resume=failed also what did not complete"
+    add("--resume", metavar="WHAT", nargs="?", const="missing", choices=("missing", "failed"), help=how)
+    add("--ordered", action="store_true", help="tell the endings in order of the items")
+    add("--joblog", metavar="FILE", help="append a line for each item, as GNU parallel does")
+    add("--progress", action=argparse.BooleanOptionalAction, default=None, help="tell how far it is (on a terminal)")
+    add("--dry-run", action="store_true", help="only show what would run")
+
+    add = reader.add_argument_group("how they run").add_argument
+    add("-j", "--jobs", metavar="N", help="how many at a time, also N%% of the processors (tasks and threads: 10)")
+    add("--rate", metavar="N/s", help="start at most N a second; /m and /h, too")
+    add("-t", "--timeout", metavar="D", help="stop an item after this long")
+    add("-s", "--stall", metavar="D", help="stop an item after this long without a report of progress")
+    add("-g", "--grace", metavar="D", default="5", help="from asking to force (5s)")
     add("--in", metavar="PLACE", dest="place", help="where to run a function: task, thread or process")
     add("--memory", metavar="SIZE", help="how much memory an item in a process may take: 500M, 2G")
     add("--batch", metavar="N", help="how many items a process is given at a time (about 50 ms' worth)")
-    add("--ordered", action="store_true", help="tell the endings in order of the items")
+
+    add = reader.add_argument_group("what does not complete").add_argument
     add("--retry", metavar="N", help="try an item that did not complete up to N times more")
     add("--backoff", metavar="D", default="1", help="the first pause before that; it doubles each time (1s)")
     add("--max-failures", metavar="N", help="stop when more than N, or N%%, did not complete")
-    add("--rate", metavar="N/s", help="start at most N a second; /m and /h, too")
-    add("--progress", action=argparse.BooleanOptionalAction, default=None, help="tell how far it is (on a terminal)")
-    add("--joblog", metavar="FILE", help="append a line for each item, as GNU parallel does")
-    add("--dry-run", action="store_true", help="only show what would run")
     return reader
 
 

@@ -89,9 +89,9 @@ def _leave(loop: asyncio.AbstractEventLoop, screen: "Top") -> None:
 def _read(argv: list[str]) -> argparse.Namespace:
     reader = parser("top", USAGE, "Watch everything that runs on one live screen, and call it off.", EPILOG)
     add = reader.add_argument
-    add("--every", metavar="D", default="1", help="time between two looks (1s)")
-    add("--wait", metavar="D", default="10", help="how long to wait for an ending (10s)")
-    add("--name", metavar="PATTERN", default="", help="show only operations of such a name")
+    add("-e", "--every", metavar="D", default="1", help="time between two looks (1s)")
+    add("-w", "--wait", metavar="D", default="10", help="how long to wait for an ending (10s)")
+    add("-n", "--name", metavar="PATTERN", default="", help="show only operations of such a name")
     add("--sort", metavar="BY", choices=SORTS, default="tree", help=f"the order of the rows: {', '.join(SORTS)}")
     add("--tasks", action="store_true", help="show plain asyncio tasks, too")
     add("--no-mouse", action="store_true", help="leave the mouse to the terminal, to mark and copy text")

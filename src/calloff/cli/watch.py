@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
 def _read(argv: list[str]) -> argparse.Namespace:
     reader = parser("watch", USAGE, "Look at one operation again and again.", EPILOG)
     reader.add_argument("id", metavar="ID", help="which one")
-    reader.add_argument("--every", metavar="D", default="1", help="how often (1s)")
+    reader.add_argument("-e", "--every", metavar="D", default="1", help="how often (1s)")
     reader.add_argument("--json", action="store_true", help="print a line of JSON each time")
     return reader.parse_args(argv)
 

@@ -4,6 +4,7 @@ All of them are read for every operation there is, at each look, so each is one 
 """
 
 import asyncio
+import os
 from math import inf
 from typing import Any
 
@@ -14,6 +15,7 @@ from .._words.state import State
 __all__ = [
     "depth_of",
     "ended_at_of",
+    "is_of_the_verb",
     "name_of",
     "node_of",
     "number_of",
@@ -25,6 +27,7 @@ __all__ = [
 ]
 
 _DEEPEST = 50
+_VERBS = os.path.join(os.path.dirname(os.path.dirname(__file__)), "cli", "")
 
 
 def number_of(each: Any) -> int:
@@ -68,6 +71,12 @@ def name_of(each: Any) -> str:
         return f"{name}: {getattr(coro, '__qualname__', type(coro).__name__)}"
     name = each.name if isinstance(each, Facts) else each._name
     return name.rpartition("<locals>.")[2]
+
+
+def is_of_the_verb(task: "asyncio.Task[Any]") -> bool:
+    """Whether the command line made it for itself, as `calloff run` does to show how far it is: nobody else's business."""
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and code.co_filename.startswith(_VERBS)
 
 
 def remaining_of(each: Any) -> float:

@@ -7,7 +7,7 @@ prefix never hits an operation that was not there when it was looked up.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from math import inf
 from typing import Any
 
@@ -179,7 +179,7 @@ class Client:
         """Call operations off and wait for their real endings; one answer for each, as they come.
 
         Args:
-            query: which ones; `ids` as for `show`.
+            query: which ones; `ids` as for `show`, or ``4312`` for all of a process.
             reason: why, in words; arrives in their reports.
             grace: seconds from asking to force, by default what they were started with; 0 forces at once.
             wait: seconds to wait at most.
@@ -201,11 +201,12 @@ class Client:
         targets: dict[Server, list[Row]] = {}
         if query.ids:
             for text in query.ids:
-                row, server = await self._resolve(text)
-                if row.outcome is not None and row.state != "abandoned":
-                    yield Stopped(row=row, outcome=row.outcome)
-                else:
-                    targets.setdefault(server, []).append(row)
+                rows, server = await self._meant(text, query)
+                for row in rows:
+                    if row.outcome is not None and row.state != "abandoned":
+                        yield Stopped(row=row, outcome=row.outcome)
+                    else:
+                        targets.setdefault(server, []).append(row)
         else:
             targets = {server: [] for server in self._known()}
         arrived: asyncio.Queue[Stopped | Exception | None] = asyncio.Queue()
@@ -229,6 +230,30 @@ class Client:
                 task.cancel()
         if errors:
             raise errors[0]
+
+    async def _meant(self, text: str, query: Query) -> tuple[Sequence[Row], Server]:
+        """What is meant by an id in a cancel, which may be the number of a whole process: then all at the top of its tree.
+
+        With conditions beside it those that meet them are meant, wherever they stand in the tree.
+        """
+        try:
+            row, server = await self._resolve(text)
+        except Ambiguous as several:
+            if any(str(row.pid) != text for row in several.candidates):
+                raise
+        else:
+            return [row], server
+        whole = msgspec.structs.replace(query, ids=(f"{text}.",), where=False)
+        overview = await self.list(whole)
+        self._explain_silence(text, overview)
+        rows = overview.rows
+        if whole == Query(ids=whole.ids, tasks=query.tasks, where=False):
+            present = {row.id for row in rows}
+            rows = tuple(row for row in rows if row.parent not in present)
+        for server in self._servers.values():
+            if str(server.process.pid) == text and rows:
+                return rows, server
+        raise NotFound(f"no operation of process {text} runs that is meant")
 
     async def _resolve(self, text: str) -> tuple[Row, Server]:
         """The one operation that is meant, and its process; one that runs before one that has ended."""

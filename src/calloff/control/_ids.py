@@ -8,21 +8,27 @@ from typing import Generic, TypeVar
 __all__ = ["Index", "best", "fits", "numbers"]
 
 T = TypeVar("T")
-EXACT = 3
+EXACT = 4
 _DIGITS = 18  # more has no number of ours, and Python refuses to read thousands
 
 
 def fits(id: str, text: str) -> int:
-    """How well an id fits what was typed: 3 exactly, 2 as the number in its process, 1 as a prefix, 0 not at all."""
+    """How well an id fits what was typed.
+
+    Returns:
+        4 exactly, 3 as the number in its process, 2 as the number of its process, 1 as a prefix, 0 not at all.
+    """
     if id == text:
         return EXACT
     if id.endswith(text) and id.rpartition(".")[2] == text:
-        return 2
-    return 1 if text and id.startswith(text) else 0
+        return 3
+    if not text or not id.startswith(text):
+        return 0
+    return 2 if id.startswith(".", len(text)) else 1
 
 
 def best(known: Iterable[tuple[str, T]], text: str) -> list[T]:
-    """What fits best: with an exact one only that, and a number before a prefix."""
+    """What fits best: with an exact one only that, a number before a whole process, and that before a prefix."""
     ranked = [(fits(id, text), each) for id, each in known]
     highest = max((rank for rank, _ in ranked), default=0)
     return [each for rank, each in ranked if rank == highest] if highest else []
@@ -45,6 +51,9 @@ class Index(Generic[T]):
         found = self._exact.get(text) or self._numbers.get(text)
         if found or not text:
             return found or []
+        return self._begun(f"{text}.") or self._begun(text)
+
+    def _begun(self, text: str) -> list[T]:
         rest = (self._sorted[index] for index in range(bisect_left(self._sorted, (text, 0)), len(self._sorted)))
         fitting = takewhile(lambda entry: entry[0].startswith(text), rest)
         return [self._known[place][1] for place in sorted(place for _, place in fitting)]

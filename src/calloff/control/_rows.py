@@ -31,6 +31,7 @@ from .._words.text import in_words
 from ._attributes import (
     depth_of,
     ended_at_of,
+    is_of_the_verb,
     name_of,
     node_of,
     number_of,
@@ -153,7 +154,9 @@ class Registry:
         found: list[asyncio.Task[Any]] = []
         for loop in loops:
             if not loop.is_closed():
-                found += [task for task in asyncio.all_tasks(loop) if body_of(task) is None]
+                found += [
+                    task for task in asyncio.all_tasks(loop) if body_of(task) is None and not is_of_the_verb(task)
+                ]
         for task in found:
             self._seen(task)
         return sorted(found, key=lambda task: self._seen(task)[0])

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from msgspec.structs import replace
 from textual import on
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
@@ -21,9 +20,7 @@ from textual.events import Resize
 from textual.widgets import HelpPanel, Input, Static
 
 from ..control import Detail, Overview, Query, Row
-from ..control._filter import read_filter
 from ..control._rates import Rates
-from ..control._records import ENDED, LIVE, SORTS
 from ._cancel import Ask
 from ._cells import clean, seconds
 from ._detail import Pane
@@ -31,6 +28,7 @@ from ._foot import Keys
 from ._head import NOTHING, counted
 from ._orders import TROUBLE, Asked, Orders
 from ._table import Table
+from ._view import View
 
 __all__ = ["Top"]
 
@@ -92,14 +90,7 @@ class Top(App[None]):
         super().__init__()
         self._client = client
         self._every = every
-        self._typed = name
-        self._only = Query()
-        self._by = sort
-        self._reverse = False
-        self._tasks = tasks
-        self._folded = False
-        self._history = False
-        self._paused = False
+        self._chosen = View(by=sort, tasks=tasks)
         self._detail: str | None = None
         self._rates = Rates()
         self._wake = asyncio.Event()
@@ -130,9 +121,9 @@ class Top(App[None]):
 
     def on_mount(self) -> None:
         """Begin to look."""
-        self._table.sort = self._by
+        self._table.sort = self._chosen.by
         self._table.focus()
-        self._read(self._typed)
+        self._read(self._filter.value)
         self.run_worker(self._follow(), name="look", exit_on_error=True)
         self.set_interval(min(self._every, 1.0), self._table.refresh)
 
@@ -151,7 +142,7 @@ class Top(App[None]):
                 if self.is_running:
                     self._say(str(error))
             try:
-                await asyncio.wait_for(self._wake.wait(), None if self._paused else self._every)
+                await asyncio.wait_for(self._wake.wait(), None if self._chosen.paused else self._every)
             except TimeoutError:
                 pass
 
@@ -169,7 +160,7 @@ class Top(App[None]):
             return
         self._table.show(asked.offset, overview.rows, overview.total)
         self._tell_counts(overview)
-        nothing = not overview.total and not self._typed and not self._history
+        nothing = not overview.total and not self._chosen.typed and not self._chosen.history
         self._nothing.set_class(nothing, "open")
         self._table.display = not nothing
         if nothing:
@@ -180,20 +171,7 @@ class Top(App[None]):
 
     def _question(self, offset: int | None = None) -> Query:
         first, limit = self._table.view
-        only, half = self._only, ENDED if self._history else LIVE
-        return replace(
-            only,
-            # where none of those that are wanted can be here, they are asked for all the same: nothing is shown, not all
-            states=tuple(state for state in only.states or half if state in half) or only.states,
-            tasks=(self._tasks or only.tasks) and not self._history,
-            ended=self._history,
-            fold=self._folded and not self._history,
-            sort="ended" if self._history else self._by,
-            reverse=self._reverse and not self._history,
-            offset=first if offset is None else offset,
-            limit=limit,
-            where=not self._history,
-        )
+        return self._chosen.question(first if offset is None else offset, limit)
 
     async def _look_at_one(self) -> None:
         pane = self._pane
@@ -215,18 +193,8 @@ class Top(App[None]):
         self._counts.update(counted(overview, self._rates, wide=self.size.width >= _WIDE), layout=False)
 
     def _tell_view(self) -> None:
-        parts = ["history, latest first"] if self._history else [f"by {self._by}{' reversed' if self._reverse else ''}"]
-        if self._typed:
-            parts.append(f"filter {clean(self._typed)}")
-        if self._table.marked:
-            parts.append(f"{len(self._table.marked)} marked")
-        if self._tasks and not self._history:
-            parts.append("with tasks")
-        if self._folded and not self._history:
-            parts.append("folded")
-        if self._paused or self.size.width >= _WIDE:
-            parts.append("PAUSED" if self._paused else f"every {seconds(self._every)}")
-        self._view.update(" · ".join(parts))
+        every = seconds(self._every) if self.size.width >= _WIDE else ""
+        self._view.update(self._chosen.words(len(self._table.marked), every))
 
     def _say(self, text: str) -> None:
         """A sentence in place of the table."""
@@ -281,46 +249,45 @@ class Top(App[None]):
 
     @on(Table.Sorted)
     def _sorted(self, event: Table.Sorted) -> None:
-        if event.by == self._by:
+        if event.by == self._chosen.by:
             self.action_reverse()
         else:
             self._sort(event.by)
 
     def action_sort(self) -> None:
         """By the next column."""
-        if not self._history:
-            self._sort(SORTS[(SORTS.index(self._by) + 1) % len(SORTS)])
+        if not self._chosen.history:
+            self._sort(self._chosen.next())
 
     def action_reverse(self) -> None:
         """The other way round."""
-        if not self._history:
-            self._reverse = self._table.reverse = not self._reverse
+        if not self._chosen.history:
+            self._chosen.reverse = self._table.reverse = not self._chosen.reverse
             self._changed()
 
     def _sort(self, by: str) -> None:
-        self._by = self._table.sort = by
-        self._reverse = self._table.reverse = False
+        self._chosen.by = self._table.sort = by
+        self._chosen.reverse = self._table.reverse = False
         self._changed()
 
     def action_history(self) -> None:
         """The ended ones in place of those that run, and back."""
-        self._history = self._table.history = not self._history
+        self._chosen.history = self._table.history = not self._chosen.history
         self._changed()
 
     def action_tasks(self) -> None:
         """Plain asyncio tasks, too, or no longer."""
-        self._tasks = not self._tasks
+        self._chosen.tasks = not self._chosen.tasks
         self._changed()
 
     def action_fold(self) -> None:
         """One row for all that are alike, or one for each."""
-        self._folded = not self._folded
+        self._chosen.folded = not self._chosen.folded
         self._changed()
 
     def action_pause(self) -> None:
         """Look no more, or look again."""
-        self._paused = not self._paused
-        self._table.paused = self._paused
+        self._chosen.paused = self._table.paused = not self._chosen.paused
         self._tell_view()
         self._wake.set()
 
@@ -332,18 +299,17 @@ class Top(App[None]):
 
     @on(Input.Changed, "#filter")
     def _typed_more(self, event: Input.Changed) -> None:
-        if event.value.strip() != self._typed:
+        if event.value.strip() != self._chosen.typed:
             self._read(event.value.strip())
 
     def _read(self, typed: str) -> None:
         """Look through another filter; while it is not yet a whole one, the one before stays."""
         try:
-            only = read_filter(typed)
+            self._chosen.read(typed)
         except ValueError as error:
             self._view.update(clean(str(error)))
-            return
-        self._typed, self._only = typed, only
-        self._changed()
+        else:
+            self._changed()
 
     @on(Input.Submitted, "#filter")
     def _typed_enough(self) -> None:
@@ -360,7 +326,7 @@ class Top(App[None]):
     def action_leave(self) -> None:
         """Leave the filter, then the details, then the marks, then what was said of the last cancels."""
         field, pane = self._filter, self._pane
-        if field.has_class("open") or (self._typed and not pane.has_class("open")):
+        if field.has_class("open") or (self._chosen.typed and not pane.has_class("open")):
             field.value = ""
             field.remove_class("open")
         elif pane.has_class("open"):
