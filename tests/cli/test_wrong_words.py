@@ -17,6 +17,8 @@ WRONG = [
     ("sweep --replya x", "(did you mean --replay?)"),
     ("ps --state runing", "--state must be one of pending, running,"),
     ("ps --state runing", "not 'runing' (did you mean running?)"),
+    ("run --in proces x.py:f", "--in must be one of task, thread, process, not 'proces' (did you mean process?)"),
+    ("completion zhs", "name a shell: bash, zsh, fish (did you mean zsh?)"),
     ("ps --limit x", "--limit must be a whole number, 0 or more, not 'x'"),
     ("top --sort agee", "(did you mean age?)"),
     ("run --timeout jobs.py", "--timeout must be a duration such as 3, 3s, 500ms, 1m30s or 2h, not 'jobs.py'"),

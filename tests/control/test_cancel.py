@@ -159,7 +159,7 @@ async def test_one_of_very_many_is_heard_before_all_are_told(sockets: Path, monk
         operations = [calloff.start(waits()) for _ in range(300)]
         with Raw(sockets) as raw:
             raw.hear()
-            first = raw.ask(verb="cancel", query={"name": "waits"}, dry_run=True)
+            first = raw.ask(verb="cancel", version=2, query={"name": "waits"}, dry_run=True)
             assert not heard.is_set()
             assert (first["answer"], first["more"], first["last"]) == ("accepted", True, False)
             heard.set()

@@ -196,7 +196,7 @@ def test_what_is_not_understood_is_told_with_the_version(sockets: Path) -> None:
     with expose(), Raw(sockets) as raw:
         raw.hear()
         answer = raw.ask(verb="of tomorrow", version=99)
-        assert (answer["code"], "version 1 of the protocol" in answer["text"]) == ("invalid", True)
+        assert (answer["code"], "version 2 of the protocol" in answer["text"]) == ("invalid", True)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Two versions of calloff side by side: the one that asks and the program that is asked need not be the same.
 
-What stands here as text is the wire as the first version wrote it: it does not change with the code. An older client only
-reads what it knows, an older program only sends what it knows, and neither may be told less than the truth for it.
+What stands here as text was recorded of programs of the first version: it does not change with the code. An older client
+only reads what it knows, an older program only sends what it knows, and neither may be told less than the truth for it.
 """
 
 import asyncio
@@ -18,7 +18,10 @@ import calloff
 from calloff.control import Client, ControlError, Query, expose
 from calloff.control._filter import read_filter
 
-HELLO = '{"answer":"hello","last":false,"version":1,"pid":1,"argv":["old.py"],"started_at":1.0}'
+HELLO = '{"answer":"hello","last":false,"pid":1,"argv":["calloff","run","old.py:main"],"started_at":1795730438.0}'
+#: its client's requests, which do not tell their version
+LIST = '{"verb":"list","query":{"ids":["1"],"ended":true,"limit":20,"where":false}}'
+CANCEL = '{"verb":"cancel","query":{"name":"works*"},"reason":"enough","wait":10.0}'
 ROW = {
     "id": "1.7", "pid": 1, "name": "fetch", "place": "process", "state": "running", "started_at": 1.0, "age": 2.0,
     "where": {"file": "a.py", "line": 3, "function": "fetch", "source": "read()"},
@@ -77,10 +80,11 @@ async def beside_an_old_program(sockets: Path) -> AsyncIterator[tuple[Client, Ol
 
 def test_a_new_client_reads_an_old_program(sockets: Path) -> None:
     async def main() -> None:
-        async with beside_an_old_program(sockets) as (client, _):
+        async with beside_an_old_program(sockets) as (client, old):
             overview = await client.list()
             assert [(row.id, row.name, row.count, row.silent) for row in overview.rows] == [("1.7", "fetch", 1, None)]
             assert overview.over == {1: 0}
+            assert old.asked[-1]["version"] == 2
             detail = await client.show("1.7")
             assert (detail.usage, detail.stack, detail.argv) == (None, (), ("old.py",))
             (stopped,) = [each async for each in client.cancel(Query(ids=("1.7",)))]
@@ -133,6 +137,40 @@ def test_an_old_client_reads_a_new_program(sockets: Path) -> None:
         calloff.run(main())
 
 
+@pytest.mark.parametrize("number", [3, 250])
+def test_an_old_client_is_told_of_all_that_it_calls_off_at_once(sockets: Path, number: int) -> None:
+    """It takes what follows the first line for endings; a newer one gets as many at a time as take no while."""
+
+    def heard(raw: Raw, request: str) -> list[int]:
+        assert raw.hear()["answer"] == "hello"
+        raw.send(request.encode() + b"\n")
+        parts = [raw.hear()]
+        while parts[-1].get("more"):
+            parts.append(raw.hear())
+        ended = [raw.hear() for _ in range(number)]
+        assert {(each["answer"], each["outcome"]) for each in ended} == {("stopped", "cancelled")}
+        return [len(part["rows"]) for part in parts if part["answer"] == "accepted"]
+
+    async def main() -> None:
+        for request, parts in ((CANCEL, [number]), (CANCEL.replace("{", '{"version":2,', 1), [200, 50])):
+            for _ in range(number):
+                calloff.start(works())
+            with Raw(sockets) as raw:
+                told = await asyncio.to_thread(heard, raw, request)
+                assert told == (parts if number > 200 else [number])
+
+    with expose():
+        calloff.run(main())
+
+
+def test_the_requests_of_an_old_client_are_understood_as_it_wrote_them(sockets: Path) -> None:
+    with expose(), Raw(sockets) as raw:
+        assert raw.hear()["version"] == 2
+        raw.send(f"{LIST}\n{CANCEL}\n".encode())
+        assert raw.hear() == {"answer": "listing"}
+        assert raw.hear() == {"answer": "accepted"}
+
+
 def test_what_a_later_version_adds_is_ignored_or_told(sockets: Path) -> None:
     async def main() -> None:
         def later_client() -> None:
@@ -141,7 +179,7 @@ def test_what_a_later_version_adds_is_ignored_or_told(sockets: Path) -> None:
                 listing = raw.ask(verb="list", version=9, query={"colour": "green"}, speed=3)
                 assert listing["answer"] == "listing"
                 told = raw.ask(verb="sing", version=9)["text"]
-                assert "version 1 of the protocol" in told
+                assert "version 2 of the protocol" in told
 
         calloff.start(works())
         await asyncio.to_thread(later_client)

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import calloff
-from calloff.testing import SweepReport, _cli, sweep
+from calloff import cli
+from calloff.testing import SweepReport, sweep
 
 
 def swept(fn: Any, **options: Any) -> SweepReport:
@@ -277,7 +278,7 @@ def command(
     Path("work.py").write_text(PROGRAM)
 
     def run(*words: str) -> tuple[int, str, str]:
-        return _cli.main(list(words)), *capsys.readouterr()
+        return cli.main(["sweep", *words]), *capsys.readouterr()
 
     return run
 

@@ -40,7 +40,7 @@ class Parser(argparse.ArgumentParser):
 
 def parser(verb: str, usage: str, description: str, epilog: str) -> Parser:
     """A parser for one verb."""
-    return Parser(
+    reader = Parser(
         prog=f"calloff {verb}",
         usage=usage,
         description=description,
@@ -48,6 +48,16 @@ def parser(verb: str, usage: str, description: str, epilog: str) -> Parser:
         allow_abbrev=False,
         formatter_class=Help,
     )
+    reader.add_argument("-V", "--version", action=_Version, nargs=0, help="show the version and exit")
+    return reader
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import version
+
+        print(f"calloff {version('calloff')}")
+        parser.exit()
 
 
 def meant_by(word: str, those: Sequence[str]) -> str:

@@ -7,7 +7,6 @@ taken from the help of the verb. What is no option, value or id is left to the s
 
 import io
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 
@@ -70,8 +69,10 @@ def main(argv: list[str]) -> int:
         print(HELP)
         return 0
     if len(argv) != 1 or argv[0] not in SHELLS:
-        sys.stderr.write(f"calloff completion: name a shell: {', '.join(SHELLS)}\n")
-        return 2
+        from ._options import meant_by
+        from ._refusal import Refused
+
+        raise Refused(f"name a shell: {', '.join(SHELLS)}{meant_by(argv[0], tuple(SHELLS)) if argv else ''}")
     print(SHELLS[argv[0]])
     return 0
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ._map_input import FORMATS, items_of, split_words, total_of
-from ._options import Parser, duration, parser, time_limit, whole
+from ._options import Parser, duration, meant_by, parser, time_limit, whole
 from ._refusal import Refused
 from ._target import load
 
@@ -204,7 +204,7 @@ def _work(options: argparse.Namespace, words: list[str]) -> tuple[Any, str, Call
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
     place = options.place or ("task" if is_async else "process")
     if place not in PLACES:
-        raise Refused(f"--in must be one of {', '.join(PLACES)}, not {place!r}")
+        raise Refused(f"--in must be one of {', '.join(PLACES)}, not {place!r}{meant_by(place, PLACES)}")
     if place == "task" and not is_async:
         raise Refused(f"{options.target} is a blocking function: choose --in thread or --in process")
     if place == "thread" and is_async:

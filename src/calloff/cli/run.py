@@ -20,7 +20,7 @@ from .._words.errors import CalloffError, CommandFailed
 from .._words.outcome import Abandoned, Completed, Failed, Outcome, verdict
 from .._words.ref import Ref
 from ._live import LiveLine, describe, looks_live
-from ._options import Parser, duration, parser, time_limit
+from ._options import Parser, duration, meant_by, parser, time_limit
 from ._refusal import Refused
 from ._terminal import Terminal
 from ._traceback import traceback_text
@@ -116,7 +116,9 @@ def _read(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str], Form]:
             f"options go before TARGET: {strayed[0]} (as an argument it is written in double quotes, as JSON)"
         )
     if options.place is not None and options.place not in PLACES:
-        raise Refused(f"--in must be one of {', '.join(PLACES)}, not {options.place!r}")
+        raise Refused(
+            f"--in must be one of {', '.join(PLACES)}, not {options.place!r}{meant_by(options.place, PLACES)}"
+        )
     if options.place is not None and form != "function":
         what = {"file": f"{words[0]} runs", "module": f"-m {words[0]} runs"}.get(form, "what follows -- runs")
         raise Refused(f"--in {options.place} is for functions; {what} as a program")

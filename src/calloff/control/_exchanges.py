@@ -175,9 +175,10 @@ class Cancelling:
         ids = frozenset(query.ids)  # exact ones: a prefix may fit another operation by now
         met = [each for each in self._registry.matching(query) if not ids or self._registry.id_of(each) in ids]
         last = self._request.dry_run or not met
-        for at in range(0, max(len(met), 1), _PART):
-            rows = tuple(self._registry.rows(met[at : at + _PART], where=True))
-            more = at + _PART < len(met)
+        part = _PART if self._request.version >= 2 else max(len(met), 1)
+        for at in range(0, max(len(met), 1), part):
+            rows = tuple(self._registry.rows(met[at : at + part], where=True))
+            more = at + part < len(met)
             self._connection.answer(Accepted(rows=rows, more=more, last=last and not more))
         if last:
             return None

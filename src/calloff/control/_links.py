@@ -9,11 +9,12 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ._directory import Unusable, is_foreign, sockets
 from ._errors import ControlError, NotFound, Unreachable
 from ._peer import Peer, command_of, started_at
-from ._records import Accepted, Details, Hello, Listing, Refused, Request, Stopped
+from ._records import VERSION, Accepted, Details, Hello, Listing, Refused, Request, Stopped
 
 __all__ = ["PATIENCE", "deaf", "expect", "Lost", "Process", "Server", "process_of", "processes", "reachable"]
 
@@ -123,7 +124,7 @@ class _Link:
 
     def say(self, request: Request) -> None:
         """Send a request."""
-        self._writer.write(_encode(request) + b"\n")
+        self._writer.write(_encode(replace(request, version=VERSION)) + b"\n")
 
     async def hear(self) -> Any:
         """The next answer.
@@ -140,10 +141,7 @@ class _Link:
         try:
             return _decode(line)
         except msgspec.MsgspecError as problem:
-            raise ControlError(
-                f"an answer was not understood ({problem}): that process may run another version of calloff, whose "
-                f"client is to be used"
-            ) from None
+            raise ControlError(_not_understood(problem)) from None
 
     def close(self) -> None:
         """Hang up."""
@@ -214,6 +212,11 @@ def deaf(process: Process) -> Unreachable:
     return Unreachable(f"process {process.pid} ({' '.join(process.argv)[:60]}) does not answer")
 
 
+def _not_understood(what: object) -> str:
+    who = "that process may run another version of calloff, whose client is to be used"
+    return f"an answer was not understood ({what}): {who}"
+
+
 def expect(answer: Any, kind: Any) -> Any:
     """The answer, if it is of that kind, else the error that it means."""
     if isinstance(answer, Refused):
@@ -225,5 +228,5 @@ def expect(answer: Any, kind: Any) -> Any:
             raise ValueError(answer.text)
         raise ControlError(answer.text)  # busy; or a code of a version that is not ours
     if not isinstance(answer, kind):
-        raise Unreachable(f"an answer was not understood: {answer!r:.100}")
+        raise Unreachable(_not_understood(type(answer).__name__))
     return answer

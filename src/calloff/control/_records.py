@@ -4,7 +4,8 @@ A connection carries lines of JSON, one message a line, at most `LONGEST` bytes 
 verbs are its subclasses, told apart by ``"verb"``); the server answers with one or more `Answer` lines (told apart by
 ``"answer"``), the last of which closes the exchange; the next request may follow on the same connection. Times are Unix
 seconds, durations are seconds. A field that is not known is ignored and one that is missing has its default, so either
-side may be the older one; `VERSION` rises only when that is not enough.
+side may be the older one; `VERSION` rises only when that is not enough. Version 2 answers a cancel of many in parts, if
+whoever asks is of version 2.
 """
 
 from typing import Any
@@ -40,7 +41,7 @@ __all__ = [
     "Watch",
 ]
 
-VERSION = 1
+VERSION = 2
 LONGEST = 1 << 16  # of a request; an answer may be longer
 
 # What rows say and queries ask for. An abandoned one is in both halves of the states: it is given up, and still there.
@@ -150,9 +151,9 @@ class Query(Struct, frozen=True, omit_defaults=True):
 
 # --8<-- [end:records]
 class Request(Struct, frozen=True, tag_field="verb", omit_defaults=True):
-    """What a client asks; `version` is its own."""
+    """What a client asks; `version` is its own, which those of the first do not tell."""
 
-    version: int = VERSION
+    version: int = 1
 
 
 class List(Request, frozen=True, tag="list"):
@@ -191,9 +192,9 @@ class Answer(Struct, frozen=True, tag_field="answer", omit_defaults=True):
 
 
 class Hello(Answer, frozen=True, tag="hello"):
-    """The first line of every connection."""
+    """The first line of every connection; those of the first version do not tell theirs."""
 
-    version: int = VERSION
+    version: int = 1
     pid: int = 0
     argv: tuple[str, ...] = ()
     started_at: float = 0.0

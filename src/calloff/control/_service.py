@@ -133,7 +133,9 @@ class Service:
             self._make_room()
         connection = Connection(self, accepted, peer)
         self._connections[connection] = None
-        connection.answer(Hello(last=False, pid=os.getpid(), argv=self.argv, started_at=self.started_at))
+        connection.answer(
+            Hello(version=VERSION, last=False, pid=os.getpid(), argv=self.argv, started_at=self.started_at)
+        )
 
     def _has_room(self) -> bool:
         """Whether one more can be let in. One that has just come and is about to ask is not sent away for the next."""
