@@ -260,7 +260,7 @@ await runner.cleanup()
 
 #: listings of Python that are not run here, by their first line
 NOT_RUN = {
-    "import asyncio, contextlib, calloff": "ends with the error that is shown below it: tests/test_docs.py compares",
+    "import asyncio, calloff": "ends with the error that is shown below it: tests/test_docs.py compares",
     'cluster = calloff.cluster.ssh(["alpha", "beta", "me@gamma:2222"], python="python3.13")': "needs three machines; "
     "tests/cluster/test_ssh.py does it with nodes behind an sshd",
     "cluster = calloff.cluster.ray(slots=4, num_gpus=1)      # pip install 'calloff[ray]'; address= as for ray.init": "Ray "
