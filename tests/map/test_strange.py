@@ -228,7 +228,8 @@ async def test_whoever_has_less_patience_than_the_map_has_it_for_the_items_too()
 
 @pytest.mark.parametrize("at", [0, 5])
 @pytest.mark.parametrize("how", ["limit", "SIGINT"])
-def test_a_source_that_blocks_can_be_called_off(at, how):
+@pytest.mark.parametrize("as_a_whole", [False, True])
+def test_a_source_that_blocks_can_be_called_off(at, how, as_a_whole):
     def source():
         for item in range(10):
             if item == at:
@@ -240,6 +241,8 @@ def test_a_source_that_blocks_can_be_called_off(at, how):
             yield item
 
     async def main():
+        if as_a_whole:
+            await calloff.map(same, source(), jobs=2)
         async with calloff.map(same, source(), jobs=2) as results:
             async for _ in results:
                 pass

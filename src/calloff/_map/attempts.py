@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .._operation.ending import outcome_of
 from .._operation.operation import current_operation
 from .._words.duration import delay
-from .._words.errors import StopForced, ended_error
+from .._words.errors import ended_error
 from .._words.outcome import Completed, Failed, Outcome
 from .._words.reason import LIMITS
 from .flight import Flight
@@ -65,8 +65,6 @@ class Attempts:
                         raise ValueError(
                             f"what retry returns must be at most a year, not {pause:g} s; None is for never"
                         )
-            except StopForced:
-                raise
             except BaseException as error:
                 if operation.reason is not None:
                     raise

@@ -11,7 +11,6 @@ import logging
 from asyncio import CancelledError
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator, Sized
 from contextvars import copy_context
-from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -20,7 +19,7 @@ from .._operation.operation import Operation, current_operation
 from .._operation.waiting import settled
 from .._words.bears import bears
 from .._words.duration import count
-from .._words.errors import CalloffError, StopForced
+from .._words.errors import StopForced
 from .._words.outcome import Outcome
 from .._words.reason import Kind, Reason
 from .aside import QUICK, Aside
@@ -28,6 +27,7 @@ from .bar import Bar, Progress
 from .blocking import Blocking
 from .flight import Counts, Flight
 from .plan import Plan
+from .pump import pump as pump_items
 from .window import Lane, Window
 
 if TYPE_CHECKING:
@@ -42,8 +42,6 @@ _SHOW = (
     "write `async with calloff.map(...) as results:` and in it `async for item, outcome in results:`; "
     "only a block can have stopped what is in flight when the next line runs"
 )
-#: seconds for which a source is drawn from in one go
-_TURN = 0.002
 #: seconds between two reports of how far it is
 _EVERY = 0.1
 #: and between two that the program gets
@@ -140,7 +138,8 @@ class Map(Generic[Item, T]):
         pump: Operation[None] | None = None
         try:
             if window.source is None:
-                pump = self._start(self._pump(window), name=f"items of {self._plan.name}", grace=self._plan.grace)
+                drawing = pump_items(window, self._items, self._plan.name)
+                pump = self._start(drawing, name=f"items of {self._plan.name}", grace=self._plan.grace)
             window.context.run(window.fill)
             await asyncio.shield(window.over)
         finally:
@@ -214,62 +213,6 @@ class Map(Generic[Item, T]):
         except Exception:  # results do not depend on it
             self._show = None
             _logger.exception("progress of %s raised and is not called again", self._plan.name)
-
-    async def _pump(self, window: Window) -> None:
-        """Draw from a source that may wait, or block, while there is room."""
-        room: asyncio.Future[None] | None = None
-
-        def on_room() -> None:
-            if room is not None and not room.done():
-                room.set_result(None)
-
-        window.on_room = on_room
-        assert window.context is not None
-        source: Any = self._items
-        is_async = hasattr(source, "__aiter__")
-        try:
-            source = aiter(source) if is_async else source
-            try:
-                while not window.closed and window.more:
-                    if not window.wants():
-                        room = window.loop.create_future()
-                        await room
-                        room = None
-                    elif is_async:
-                        try:
-                            item = await anext(source)
-                        except StopAsyncIteration:
-                            break
-                        window.offer(item)
-                        window.context.run(window.fill)
-                    else:  # here, where it can be called off even while it blocks; never from within a callback
-                        began = monotonic()
-                        for item in source:
-                            window.offer(item)
-                            if not window.wants() or monotonic() - began > _TURN:
-                                break
-                        else:
-                            window.more = False
-                        window.context.run(window.fill)
-                        if monotonic() - began > _TURN:
-                            await asyncio.sleep(0)  # those in flight get their turn, however slow the source is
-            finally:
-                close = getattr(source, "aclose", None)
-                if close is not None:
-                    await close()
-        except (CancelledError, StopForced) as error:
-            if not window.closed:  # it was not us who called it off: these are not all items
-                gone = CalloffError(f"the items of {self._plan.name} came to no end: their source was called off")
-                gone.__cause__ = error
-                window.fail(gone)
-            raise
-        except BaseException as error:
-            if window.closed:
-                _logger.warning("the items of %s raised when they were closed", self._plan.name, exc_info=error)
-            window.fail(error)
-        finally:
-            window.more = False
-            window.context.run(window.fill)
 
     def _driven(self, _: object) -> None:
         """The driver has ended: whoever waits for a result hears of it."""
