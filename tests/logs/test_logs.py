@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 
 import pytest
 
@@ -53,6 +54,7 @@ def test_the_endings(arun, logged):
     assert (good.levelno, good.name, good.outcome, good.place) == (10, "calloff.operations", "completed", "task")
     assert {getattr(good, field) for field in ("error", "reason", "rung", "refusals", "clean_up", "where")} == {None}
     assert good.elapsed < 5
+    assert re.search(r" completed after [\d.]+ m?s$", good.getMessage())  # as people say it
 
     bad = logged("bad")
     assert (bad.levelno, bad.outcome, bad.error) == (logging.WARNING, "failed", "ValueError: no such luck")
