@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Worker"]
 
-#: seconds that a worker which is to be killed gets to show where it is
-_LAST_LOOK = 0.02
+#: seconds that a worker which is to be killed gets at most to show where it is: it does so in C, as soon as it has a turn
+_LAST_LOOK = 0.2
 #: seconds that a worker gets to become ready before the limits of what it is to run count
 _COLD = 5.0
 #: seconds that a worker which was killed with its guard gets to be dead
