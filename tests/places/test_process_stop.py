@@ -336,6 +336,20 @@ async def test_where_does_not_wait_for_a_stopped_worker(tmp_path):
     await op.stop(grace=0)
 
 
+async def test_of_a_worker_that_does_not_answer_the_line_is_told_where_it_was_seen_last(tmp_path):
+    op = start(bodies.touch_and_sleep, str(tmp_path / "pid"))
+    await begun(tmp_path / "pid")
+    async with asyncio.timeout(20):
+        while [frame.source for frame in op.where()] != ["time.sleep(seconds)"]:
+            await asyncio.sleep(0.005)
+    os.kill(op.body.pid, signal.SIGSTOP)
+    until(lambda: state(op.body.pid) == "T")
+    assert [frame.source for frame in op.where()] == ["time.sleep(seconds)"]
+    assert [frame[2] for frame in op.body.known_where()] == ["touch_and_sleep"]
+    os.kill(op.body.pid, signal.SIGCONT)
+    await op.stop(grace=0)
+
+
 async def test_the_deadline_holds_while_our_loop_is_blocked(tmp_path):
     op = start(bodies.ignore_signals, str(tmp_path / "in"), timeout=2, grace=0.2)
     while not op.body.pid:

@@ -68,6 +68,7 @@ class ProcessBody(Body):
     __slots__ = (
         "_asked_at",
         "_first_line",
+        "_known",
         "_pool",
         "luggage",
         "name",
@@ -85,6 +86,8 @@ class ProcessBody(Body):
     def __init__(self, packed: Packed, name: str, first_line: RawStack, stamp: Stamp | None) -> None:
         self.name: str = name
         self._first_line = first_line
+        #: where it was seen last; until then its first line
+        self._known: RawStack = first_line
         self._asked_at: RawStack = ()
         self.packed: Packed | None = packed
         self.stamp: Stamp | None = stamp
@@ -156,24 +159,25 @@ class ProcessBody(Body):
         worker = self.worker
         if worker is None:
             return ()
-        return worker.where() or self._first_line
+        self._known = worker.where() or self._known  # a worker that is given no turn does not answer in time
+        return self._known
 
     def known_where(self) -> RawStack:
-        """The first line of the function, without asking the worker."""
-        return () if self.worker is None else self._first_line
+        """Where the function was seen last, without asking the worker; at first that is its first line."""
+        return () if self.worker is None else self._known
 
     # --- what the worker tells
 
     def entered(self, worker: "Worker") -> None:
         """The function is on its way to a worker."""
-        self.worker = worker
+        self.worker, self._known = worker, self._first_line
         assert self.packed is not None
         if len(self.packed[0]) > _LARGE or self.packed[1]:
             self.packed = None
 
     def located(self, stack: RawStack) -> None:
         """Where the function was when it was asked."""
-        self._asked_at = stack or self._first_line
+        self._asked_at = self._known = stack or self._known
         self.sink.located(self._asked_at)
 
     def finish(self, kind: str, data: Any, buffers: list[Any], reached: bool, survivors: tuple[str, ...] = ()) -> None:
