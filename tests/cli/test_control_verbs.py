@@ -155,6 +155,10 @@ def test_cancel(program: Program) -> None:
     assert re.findall(r"^\S+ (\S+): would be", whole, re.MULTILINE) == ["main"]
     some = cli("cancel", "-n", "st*", "--dry-run", str(program.pid)).stdout  # of it what meets the conditions
     assert re.findall(r"^\S+ (\S+): would be", some, re.MULTILINE) == ["stubborn"]
+    for words in (["-n", "nobody", f"{program.pid}.3"], ["--state", "pending", f"{program.pid}.3"]):
+        none = cli("cancel", *words)  # it runs, and is not what was meant
+        assert (none.returncode, none.stdout) == (1, "")
+        assert none.stderr == "calloff cancel: nothing matches: nothing was called off\n"
     none = cli("cancel", "-n", "nobody", str(program.pid))
     assert (none.returncode, none.stderr) == (
         1,
@@ -168,6 +172,13 @@ def test_cancel(program: Program) -> None:
     assert done.returncode == 0
     assert " main: cancelled " in done.stdout
     assert program.end() == 1, program.said
+
+
+@pytest.mark.parametrize("words", ["ps", "show 1", "watch 1", "completion bash"])
+def test_a_standard_output_that_is_closed_is_told(program: Program, words: str) -> None:
+    line = f"{sys.executable} -m calloff {words} >&-"
+    done = subprocess.run(["/bin/sh", "-c", line], stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (125, f"calloff {words.split()[0]}: standard output is closed\n")
 
 
 def test_watch(program: Program) -> None:
@@ -242,7 +253,7 @@ def test_what_may_come_next(program: Program) -> None:
     assert "--reason" in words("cancel", "--re")
     assert "--timeout" in words("run", "--t")
     assert words("timeout", "--k") == ["--kill-after"]
-    assert words("show", "--") == ["--help", "--json"]
+    assert words("show", "--") == ["--help", "--version", "--json"]
     assert words("ps", "--sort", "a") == words("top", "--sort", "a") == ["age"]
     assert words("ps", "--state", "st") == ["stopping"]
     assert words("run", "--in", "") == ["task", "thread", "process"]

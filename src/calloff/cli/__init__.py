@@ -31,6 +31,8 @@ VERBS = {
 
 #: those that run a program as it is, with the streams that it would have without us
 _PROGRAMS = frozenset({"run", "timeout", "asgi"})
+#: those of which nothing is left where standard output is closed
+_TOLD = frozenset({"ps", "show", "watch", "completion"})
 
 
 def main(argv: "list[str] | None" = None) -> int:
@@ -94,6 +96,9 @@ def _run(argv: "list[str]") -> int:
         return _say(f"calloff {version('calloff')}")
     if verb not in VERBS:
         return _no_verb(verb)
+    if sys.stdout is None and verb in _TOLD:
+        sys.stderr.write(f"calloff {verb}: standard output is closed\n")
+        return 125
     home = __import__("importlib").import_module(VERBS[verb][0], __name__)
     status: int = home.main(rest)
     return status

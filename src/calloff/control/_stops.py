@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from ._errors import NotFound
 from ._links import PATIENCE, Lost, Server, deaf, expect
-from ._records import Accepted, Cancel, Details, Row, Show, Stopped
+from ._records import LIVE, Accepted, Cancel, Details, Row, Show, Stopped
 
 __all__ = ["call_off"]
 
@@ -49,7 +49,8 @@ async def call_off(
                     open_.pop(stopped.row.id, None)
                 tell(stopped)
         for row in missed:
-            tell(await _ended_before(server, row))
+            if (ended := await _ended_before(server, row)) is not None:
+                tell(ended)
     except Lost:
         outcome = "gone" if await _is_gone(handle) else None
         for row in open_.values():
@@ -68,14 +69,15 @@ async def call_off(
         tell(None)
 
 
-async def _ended_before(server: Server, row: Row) -> Stopped:
-    """What became of one that had ended when the cancel arrived."""
+async def _ended_before(server: Server, row: Row) -> Stopped | None:
+    """What became of one that had ended when the cancel arrived; nothing of one that runs: conditions did not hold."""
     try:
         answer: Details = expect(await server.ask(Show(id=row.id)), Details)
     except NotFound:  # and is forgotten already
         return Stopped(row=row, outcome="gone")
     assert answer.detail is not None
-    return Stopped(row=answer.detail.row, outcome=answer.detail.row.outcome)
+    seen = answer.detail.row
+    return None if seen.state in LIVE else Stopped(row=seen, outcome=seen.outcome)
 
 
 async def _is_gone(handle: int | None) -> bool:
