@@ -2,10 +2,10 @@
 
 Read in this order: `keeper` (the fork server: one per owner), `guard` (the supervisor: one per worker or command),
 `program` and `worker` (what a guard starts; a worker is set up by `nursery`), `inside` (the operation as the function sees
-it), `wire` (how messages are written). What is said of the kernel is in `calloff._os`. Nothing here imports the rest of
-calloff: the folder is executed by itself, and its modules are known there as the package ``_calloff._child``. The owner
-imports `wire` and `by_value` alone; its ends are `calloff._places.keeper` and `kept`, and `keepers`, which knows the one
-that is used now.
+it), `wire` (how messages are written), `short` (how plain calls and values are). What is said of the kernel is in
+`calloff._os`. Nothing here imports the rest of calloff: the folder is executed by itself, and its modules are known there
+as the package ``_calloff._child``. The owner imports `wire`, `short` and `by_value` alone; its ends are
+`calloff._places.keeper` and `kept`, and `keepers`, which knows the one that is used now.
 
 Who dies with whom::
 

@@ -9,6 +9,8 @@ from time import monotonic
 from types import FunctionType
 from typing import Any
 
+from .._os import reaper
+
 __all__ = ["has_descendants", "populate_main", "tidy"]
 
 #: seconds that the tasks which an async function leaves behind get to end
@@ -49,6 +51,8 @@ async def tidy(loop: asyncio.AbstractEventLoop, children: tuple[Any, ...]) -> No
 
 def has_descendants() -> bool:
     """Whether any process that the job started is left; those that have ended are reaped."""
+    if reaper.is_childless():
+        return False
     while True:
         try:
             found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)

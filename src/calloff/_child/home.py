@@ -25,8 +25,11 @@ _SHORT = 0.0002
 #: seconds for which limits that were looked at count, as long as no Python code can have changed them
 _FRESH = 0.05
 #: those of C: the ones of `signal` make enums of each answer
-_getsignal: Callable[[int], object] = sys.modules["_signal"].getsignal
-_set_mask: Callable[[int, set[int]], object] = sys.modules["_signal"].pthread_sigmask
+_signals: Any = sys.modules["_signal"]
+_getsignal: Callable[[int], object] = _signals.getsignal
+_set_handler: Callable[[int, Any], Any] = _signals.signal
+_set_mask: Callable[[int, set[int]], object] = _signals.pthread_sigmask
+_SETMASK = int(signal.SIG_SETMASK)
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
 
@@ -44,7 +47,8 @@ class Home:
         os.umask(self._umask)
         self._settle()
         self._handlers: dict[int, Any] = {}
-        self._before: list[Any] = []
+        #: whether a handler may have been set: to look at sixty of them after each job takes as long as all the rest
+        self._is_touched = False
         self._mask: set[int] = set()
         self._threads: set[threading.Thread] = set()
         self._marks: tuple[Any, ...] = ()
@@ -55,11 +59,16 @@ class Home:
         """Everything is set up: this is how the jobs are to find it."""
         numbers = sorted(set(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP})
         self._handlers = {int(number): _getsignal(number) for number in numbers}
-        self._before = list(self._handlers.values())
         self._mask = {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
         self._threads = set(threading.enumerate())
         self._marks = inherit.marks(self._umask)
         self._limits = (inherit.limits(), inherit.capabilities())
+        _signals.signal = self._set_handler
+
+    def _set_handler(self, number: int, handler: Any, /) -> Any:
+        """Stands in this process for the function that Python code sets handlers with, below that of `signal`."""
+        self._is_touched = True
+        return _set_handler(number, handler)
 
     def change(self, changes: dict[str, Any]) -> None:
         """The owner has changed something."""
@@ -72,11 +81,12 @@ class Home:
         """Put everything back after a job."""
         for timer in _TIMERS:
             signal.setitimer(timer, 0)
-        if list(map(_getsignal, self._handlers)) != self._before:
+        if self._is_touched:
             for number, handler in self._handlers.items():
                 if _getsignal(number) is not handler and handler is not None:
-                    signal.signal(number, handler)
-        _set_mask(signal.SIG_SETMASK, self._mask)
+                    _set_handler(number, handler)
+            self._is_touched = False
+        _set_mask(_SETMASK, self._mask)
         os.umask(self._umask)
         self._settle()
 

@@ -29,7 +29,7 @@ from _socket import socket as Socket
 from contextvars import Context, copy_context
 from functools import partial
 from itertools import starmap
-from types import BuiltinFunctionType, CodeType, CoroutineType, FrameType
+from types import BuiltinFunctionType, CodeType, CoroutineType, FrameType, FunctionType
 from typing import Any
 
 from .._os import reaper
@@ -40,6 +40,7 @@ from .inside import operation
 from .luggage import unpack
 from .moments import Still, is_fit, is_importing, may_break_off
 from .page import Page
+from .short import SHORT, load_call
 from .wire import Reader, frame
 
 __all__ = ["Worker"]
@@ -48,6 +49,7 @@ __all__ = ["Worker"]
 _IMPORT = 1.0
 #: and how often the handling of a lock is looked at, at least: on a busy machine a second may be no more than a few looks
 _CHANCES = 200
+_COROUTINE = inspect.CO_COROUTINE
 
 
 class _Cancelled(asyncio.CancelledError, KeyboardInterrupt):
@@ -153,15 +155,21 @@ class Worker:
 
     def _result(self, number: int, body: Any, buffers: list[Any]) -> tuple[str, Any]:
         """Unpickle the function and run it; what came of it."""
+        short = body[:1] == SHORT
         try:
-            function, args, kwargs = pickle.loads(body, buffers=buffers)
+            function, args, kwargs = load_call(body) if short else pickle.loads(body, buffers=buffers)
         except BaseException as error:
             error.add_note("while the function and its arguments were unpickled in the worker process")
             return "error", error
-        populate_main(function, args)
+        if not short:  # which nothing of the main script ever is
+            populate_main(function, args)
+        sort = type(function)
+        if sort is FunctionType and not function.__dict__:  # nobody has marked it as anything else
+            is_async = bool(function.__code__.co_flags & _COROUTINE)
+        else:
+            is_async = sort is not BuiltinFunctionType and inspect.iscoroutinefunction(function)
         if kwargs:
             function = partial(function, **kwargs)
-        is_async = type(function) is not BuiltinFunctionType and inspect.iscoroutinefunction(function)
         kind, value = self._call(number, function, args, is_async)
         if kind == "value" and type(value) is CoroutineType:  # a callable makes one, which nobody could tell beforehand
             self._box.clear()

@@ -25,6 +25,7 @@ __all__ = [
     "Settings",
     "assume",
     "capabilities",
+    "capability_reader",
     "credentials",
     "dispositions",
     "here",
@@ -98,7 +99,12 @@ _capget: "list[Callable[[], bytes]]" = []
 
 def capabilities() -> bytes:
     """The capabilities of this thread, in 2 microseconds; empty where the system has none or can't tell."""
-    return (_capget or _find_capget())[0]()
+    return capability_reader()()
+
+
+def capability_reader() -> "Callable[[], bytes]":
+    """What `capabilities` calls, for those who ask often."""
+    return (_capget or _find_capget())[0]
 
 
 def _find_capget() -> "list[Callable[[], bytes]]":
@@ -107,9 +113,10 @@ def _find_capget() -> "list[Callable[[], bytes]]":
         try:
             import ctypes
 
-            call = ctypes.CDLL(None).capget
-            header, found = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
-            found_here = lambda: bytes(found) if call(header, found) == 0 else b""  # noqa: E731
+            call = ctypes.PyDLL(None).capget  # one that does not let go of the lock of Python for so short a time
+            found = (ctypes.c_char * 24)()
+            header, place = ctypes.byref((ctypes.c_uint32 * 2)(0x20080522, 0)), ctypes.byref(found)
+            found_here = lambda: bytes(found.raw) if call(header, place) == 0 else b""  # noqa: E731
         except (ImportError, AttributeError, OSError):
             pass
     _capget.append(found_here)

@@ -28,6 +28,7 @@ class _Seen:
 
 
 _seen = _Seen()
+_marks = inherit.marks
 
 
 class Standing:
@@ -38,14 +39,15 @@ class Standing:
         settings: what it was given.
     """
 
-    __slots__ = ("_capabilities", "_credentials", "_limits", "_marks", "_umask")
+    __slots__ = ("_capabilities", "_credentials", "_limits", "_marks", "_read_capabilities", "_umask")
 
     def __init__(self, credentials: inherit.Credentials, settings: inherit.Settings) -> None:
         self._credentials = credentials
         self._limits: list[tuple[int, int]] = settings["limits"]
         self._umask: int = settings["umask"]
         self._marks = inherit.marks(self._umask)
-        self._capabilities = inherit.capabilities()
+        self._read_capabilities = inherit.capability_reader()
+        self._capabilities = self._read_capabilities()
         _seen.note(credentials, self._limits)
 
     def is_ours(self) -> bool:
@@ -55,10 +57,11 @@ class Standing:
         takes to be sent and back: what was read of it counts for a moment. So do limits, as long as no code of Python's
         can have changed them.
         """
-        if inherit.marks(self._umask) != self._marks or inherit.capabilities() != self._capabilities:
+        if _marks(self._umask) != self._marks or self._read_capabilities() != self._capabilities:
             return False
-        if monotonic() - _seen.at > _FRESH:
-            _seen.note(inherit.credentials(), inherit.limits())
+        seen = _seen
+        if monotonic() - seen.at > _FRESH:
+            seen.note(inherit.credentials(), inherit.limits())
         elif inherit.may_set_limits() and inherit.limits() != self._limits:
             return False
-        return _seen.credentials == self._credentials and _seen.limits == self._limits
+        return seen.credentials == self._credentials and seen.limits == self._limits

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..._child.short import SHORT, load_value, short_call
 from ..._words.bears import bears
 from ..._words.errors import CalloffError, WorkerDied
 from ..._words.frame import RawStack
@@ -14,7 +15,7 @@ from ..._words.luggage import Luggage, luggage_of
 from ..._words.place import Body, Sink, Work
 from ..._words.report import Rung
 from .facts import Stamp, stamp_of
-from .packing import Packed, pack, unpack_error
+from .packing import Packed, out_of_reach, pack, unpack_error
 from .pool import Pool, pool_of
 from .unpickling import attempt, blamed, may_block, unpickle_aside
 
@@ -45,8 +46,13 @@ class ProcessWork(Work[T]):
     @bears
     def open(self) -> "ProcessBody":
         """The body; `TypeError` when something can't be sent."""
-        packed = pack(self._function, self._args, self._kwargs, self.name)
-        return ProcessBody(packed, self.name, _first_line(self._function), stamp_of(self._function))
+        function = self._function
+        short = short_call(function, self._args, self._kwargs)
+        if short is not None and out_of_reach(function) is None:
+            packed: Packed = (short, [])
+        else:
+            packed = pack(function, self._args, self._kwargs, self.name)
+        return ProcessBody(packed, self.name, _first_line(function), stamp_of(function))
 
     def __repr__(self) -> str:
         return f"<calloff.process {self.name}>"
@@ -202,6 +208,8 @@ class ProcessBody(Body):
             self._warn(survivors)
         if kind != "value":
             self._deliver(kind, *attempt(partial(unpack_error, name=self.name), data))
+        elif data[:1] == SHORT:
+            sink.returned(load_value(data))
         elif may_block(data):
             self.unpickling = True
             unpickle_aside(data, buffers, get_running_loop(), self._unpickled)

@@ -56,13 +56,16 @@ class Surroundings:
     def changes(self) -> dict[str, Any] | None:
         """What has changed since this was asked last; ``None`` for nothing."""
         seen = self._seen
-        if (
-            seen["path"] == sys.path
-            and seen["argv"] == getattr(sys, "argv", _NO_ARGV)
-            and seen["cwd"] == _cwd()
-            and seen["env"] == _environment()  # mostly the same objects, which are compared in no time
-        ):
-            return None
+        try:  # each call here would cost as much as what it calls
+            if (
+                seen["path"] == sys.path
+                and seen["cwd"] == os.getcwd()
+                and seen["env"] == os.environ._data  # type: ignore[attr-defined]  # where there is none, see below
+                and seen["argv"] == sys.argv
+            ):
+                return None
+        except (AttributeError, OSError):
+            pass
         self._seen = _surroundings()
         return {name: _plain(value) for name, value in self._seen.items() if value != seen[name]} or None
 

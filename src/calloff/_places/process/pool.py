@@ -110,9 +110,10 @@ class Pool:
 
     def _idle(self, body: "ProcessBody") -> Worker | None:
         """A worker that waits for work and is fit for this function; those that are not are let go."""
+        stamp = body.stamp
         while self.idle:
             worker = self.idle.pop()
-            if self._is_fit(worker, body):
+            if worker.guarded.is_like_us() and (stamp is None or not worker.is_stale(stamp)):
                 return worker
             self.workers.discard(worker)
             worker.retire()

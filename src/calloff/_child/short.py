@@ -1,0 +1,72 @@
+"""The short form of calls and values that are plain: by `marshal`, which takes a third of the time that `pickle` does.
+
+A call is short when its function is found under its name in its module, and its arguments are builtin values that refer to
+nothing else; a value when it is one of these. What that name stands for is looked up in the worker, for each job, just as a
+pickle does. Everything else is pickled. Pickles never begin with the byte that short forms begin with.
+"""
+
+import copyreg
+import io
+import marshal
+import pickle
+import sys
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any
+
+__all__ = ["SHORT", "load_call", "load_value", "short_call", "short_value"]
+
+#: the first byte
+SHORT = b"\0"
+_PLAIN = frozenset({bool, bytes, complex, float, int, str, type(None)})
+#: bytes or characters; what is longer is sent apart, without a copy
+_LONG = 1 << 12
+#: a version of marshal in which each object stands for itself
+_VERSION = 2
+
+
+def short_call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | None:
+    """A call in short form; ``None`` where it has none."""
+    kind = type(function)
+    if kind is BuiltinFunctionType:
+        if type(function.__self__) is not ModuleType or BuiltinFunctionType in copyreg.dispatch_table:
+            return None
+    elif kind is not FunctionType:
+        return None
+    module, name = function.__module__, function.__qualname__
+    home = sys.modules.get(module)
+    if type(home) is not ModuleType or home.__dict__.get(name) is not function or module == "__main__":
+        return None
+    if not _are_plain(args) or (kwargs and not _are_plain(tuple(kwargs.values()))):
+        return None
+    return SHORT + marshal.dumps((module, name, args, kwargs), _VERSION)
+
+
+def _are_plain(values: tuple[Any, ...]) -> bool:
+    for value in values:
+        kind = type(value)
+        if kind not in _PLAIN or ((kind is str or kind is bytes) and len(value) > _LONG):
+            return False
+    return True
+
+
+def load_call(data: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """Function and arguments of a call in short form; raises what unpickling it would."""
+    module, name, args, kwargs = marshal.loads(data[1:])
+    home = sys.modules.get(module)
+    function = home.__dict__.get(name) if type(home) is ModuleType else None
+    if function is None:
+        function = pickle.Unpickler(io.BytesIO()).find_class(module, name)
+    return function, args, kwargs
+
+
+def short_value(value: Any) -> bytes | None:
+    """A value in short form; ``None`` where it has none."""
+    kind = type(value)
+    if kind not in _PLAIN or ((kind is str or kind is bytes) and len(value) > _LONG):
+        return None
+    return SHORT + marshal.dumps(value, _VERSION)
+
+
+def load_value(data: Any) -> Any:
+    """A value from its short form."""
+    return marshal.loads(data[1:])
