@@ -182,8 +182,8 @@ async def test_a_parent_that_waits_for_its_child_when_it_is_stopped():
     assert outcome.report.refusals == 0
 
 
-def test_a_stubborn_child_does_not_keep_its_parent():
-    """The parent's bound is its own: its force breaks the wait, and the child climbs its own ladder."""
+def test_a_stubborn_child_is_forced_when_its_parent_is():
+    """The parent's bound is its own, and it waits for the child, which has no more time than the parent has."""
 
     async def main():
         started = []
@@ -206,10 +206,10 @@ def test_a_stubborn_child_does_not_keep_its_parent():
         assert outcome.report.rung is calloff.Rung.FORCED
         assert outcome.report.refusals == 0, "it waited for its child, which is no refusal"
         assert outcome.report.seconds == 1.0
-        assert not started[0].done()
+        assert started[0].done()
         ending = await started[0].outcome()
         assert ending.report.rung is calloff.Rung.FORCED
-        assert ending.report.seconds == 3.0
+        assert ending.report.seconds == 1.0
         assert ending.reason.kind == "parent"
 
     virtual_time.run(main)

@@ -9,12 +9,13 @@ from asyncio import CancelledError, Future, _get_running_loop, current_task
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._words.errors import OperationCancelled
+from .._words.errors import OperationCancelled, StopForced
 from .._words.reason import Kind, Reason
 from .._words.ref import Ref
 from .._words.state import State
 from .._words.text import text_of
 from .._words.untouched import is_a
+from .elsewhere import is_elsewhere, request_elsewhere, wait_elsewhere
 from .known import current_operation
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 __all__ = [
     "UNSET",
     "completion",
+    "follow",
     "forget",
+    "goes_along",
     "refuse_itself",
     "result_in_the_end",
     "see_to_the_end",
@@ -64,7 +67,7 @@ def result_in_the_end(operation: "Operation[T]") -> Generator[Any, None, T]:
 
     A cancel of the caller stops the operation with it, and is raised after its end.
     """
-    if operation._ended_at is not None:
+    if operation._ended_at is not None and operation.done():  # in another thread it may be between the two
         return operation.result()
     held: BaseException | None = None
     task: Any = current_task() if operation._awaited_by is None else None
@@ -88,6 +91,10 @@ def result_in_the_end(operation: "Operation[T]") -> Generator[Any, None, T]:
                 operation._awaited_by is _WOKEN or task.cancelling() > level or operation._ended_at is None
             ):
                 held = CancelledError() if is_a(error, OperationCancelled) else error
+            elif is_a(error, StopForced) and goes_along(operation):
+                held = error
+            elif operation._asyncio_future_blocking and type(error) is RuntimeError and is_elsewhere(operation):
+                operation._asyncio_future_blocking = False  # asyncio has refused it, as it belongs to another loop
             elif not is_a(error, CancelledError):  # its own: a future gives the traceback once; or one thrown in here
                 raise
         finally:
@@ -95,14 +102,19 @@ def result_in_the_end(operation: "Operation[T]") -> Generator[Any, None, T]:
             if shown is not None:
                 _waits_no_more_for(shown, task)
         if held is not None and operation._ended_at is None:
-            _follow(operation, held)
+            follow(operation, held)
     while not operation.done():
         try:
             yield from completion(operation)
         except CancelledError as error:  # it is the caller that is cancelled
             if held is None:
                 held = error
-                _follow(operation, error)
+                follow(operation, error)
+        except StopForced as error:
+            if not goes_along(operation):
+                raise
+            held = error
+            follow(operation, error)
     if held is not None:
         if not operation.cancelled():
             _exception(operation)  # seen: the caller's own cancel goes before it
@@ -112,12 +124,18 @@ def result_in_the_end(operation: "Operation[T]") -> Generator[Any, None, T]:
 
 async def see_to_the_end(operation: "Operation[Any]") -> None:
     """Wait until it has ended, however often the caller is cancelled meanwhile; raise the caller's cancel then."""
-    held: CancelledError | None = None
+    held: BaseException | None = None
     while not operation.done():
         try:
             await completion(operation)
         except CancelledError as error:
+            if not is_a(held, StopForced):
+                held = error
+        except StopForced as error:
+            if not goes_along(operation):
+                raise
             held = error
+            follow(operation, error)
     if held is not None:
         raise held
 
@@ -126,6 +144,8 @@ def completion(operation: "Operation[Any]") -> "Future[None]":
     """Return a future of one waiter's own that is done when the operation is."""
     if _current() is operation:
         refuse_itself(operation)
+    if is_elsewhere(operation):
+        return wait_elsewhere(operation)
     waiter: Future[None] = operation._loop.create_future()
     if operation._ended_at is not None:
         waiter.set_result(None)
@@ -169,8 +189,18 @@ def wakes_caller(operation: "Operation[Any]", message: Any) -> bool:
     return True
 
 
-def _follow(operation: "Operation[Any]", error: BaseException) -> None:
-    """Stop the operation, because the code that awaits the operation was cancelled."""
+def goes_along(operation: "Operation[Any]") -> bool:
+    """Return whether an operation that still runs is forced with the calling code, which waits for it: its parent's.
+
+    It belongs to that, so nothing may be told of the parent's end before it has ended, and its grace, which may be much
+    longer, is over as well.
+    """
+    parent = operation._parent
+    return parent is not None and operation._ended_at is None and parent is _current()
+
+
+def follow(operation: "Operation[Any]", error: BaseException) -> None:
+    """Stop the operation, because the code that awaits the operation was cancelled, or forced."""
     caller = _current()
     text = text_of(error.args[0]) if error.args else "the code that awaits it was cancelled"
     by = None
@@ -178,4 +208,8 @@ def _follow(operation: "Operation[Any]", error: BaseException) -> None:
         by = str(caller.ref)
         if caller._stop is not None:
             text = caller._stop.text or str(caller._stop.kind)
-    operation.request(Kind.PARENT, text, by, operation._grace)
+    grace = 0.0 if is_a(error, StopForced) else operation._grace
+    if _get_running_loop() is operation._loop:
+        operation.request(Kind.PARENT, text, by, grace)
+    else:
+        request_elsewhere(operation, Kind.PARENT, text, by, grace)

@@ -18,6 +18,7 @@ from .._words.report import NOT_STOPPED, Rung
 from .._words.state import State
 from .._words.text import short
 from .asking import handed
+from .elsewhere import Relay
 from .history import recorder
 from .hooks import emit, hooks
 from .known import live
@@ -208,6 +209,7 @@ def lose_loop(operation: "Operation[Any]") -> None:
     if stop is None:
         stop = operation._stop = Stop(Kind.SHUTDOWN, CLOSING, None, now, 0.0, operation._phase is not _PENDING)
     stop.lose(operation, operation.body)
+    elsewhere = [waiter for waiter in operation._waiters or () if type(waiter) is Relay]
     operation._waiters = operation._children = None
     callbacks: Any = operation._callbacks or ()
     for callback, _ in tuple(callbacks):
@@ -220,6 +222,8 @@ def lose_loop(operation: "Operation[Any]") -> None:
     except RuntimeError:  # it is done; but a callback is left, and the loop takes none any more
         if hooks.ended:
             emit(hooks.ended, operation)
+    for relay in elsewhere:
+        relay.tell()
 
 
 def _end_late(operation: "Operation[Any]", how: str, *what: object) -> None:

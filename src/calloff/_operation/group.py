@@ -12,14 +12,14 @@ from typing import Any, Literal, TypeVar
 
 from .._scopes.scope import arrived, is_running
 from .._scopes.timers import NEVER, Entry, Timers, timers_of
-from .._words.errors import TimedOut
+from .._words.errors import StopForced, TimedOut
 from .._words.place import AsyncWork
 from .._words.reason import Kind, Reason
 from .._words.text import short, text_of
 from .._words.untouched import is_a
 from .operation import Operation, current_operation
 from .turns import Turns
-from .waiting import settled
+from .waiting import force, settled
 
 __all__ = ["Group"]
 
@@ -124,6 +124,8 @@ class Group:
             self._stop(Kind.PARENT, text, _label())
         elif error is not None and not is_a(error, CancelledError):
             self._stop(Kind.SIBLING, f"the body of the group raised {short(error)}", _label())
+            if is_a(error, StopForced):
+                force(self._running(), error)
         try:
             later = await settled(self._running, self._host_was_cancelled)
         finally:

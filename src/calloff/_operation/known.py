@@ -1,5 +1,6 @@
 """Which operations there are, and which of them the running code belongs to."""
 
+import os
 import sys
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -16,3 +17,6 @@ live: "dict[Operation[Any], None]" = {}
 _inside: Any = getattr(sys.modules.get("_calloff._child.inside"), "operation", None)
 #: the operation that the running code belongs to; in a worker of the process place, what stands there for it
 current_operation: "ContextVar[Operation[Any] | None]" = ContextVar("calloff.current_operation", default=_inside)
+
+if hasattr(os, "register_at_fork"):  # what runs in the parent runs there alone
+    os.register_at_fork(after_in_child=live.clear)

@@ -24,6 +24,7 @@ from .._words.text import name_of
 from . import callers, ending, requesting
 from .blocking import unblock
 from .callers import UNSET, result_in_the_end, wakes_caller, words_of
+from .elsewhere import Relay
 from .hooks import emit, hooks
 from .known import current_operation, live
 from .limits import Limits
@@ -89,7 +90,7 @@ class Operation(Future[T_co]):  # type: ignore[type-var]  # pyright: ignore[repo
     _grace: float
     _phase: State
     _stop: Stop | None
-    _waiters: list[Future[None]] | None
+    _waiters: list[Future[None] | Relay] | None
     _awaited_by: Any
     _awaited_level: int  # while there is one who awaits it
     _limits: Limits | None

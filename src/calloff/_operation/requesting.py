@@ -6,6 +6,7 @@ from .._scopes.timers import NEVER
 from .._words.policy import DEFAULT
 from .._words.reason import Kind
 from .._words.ref import Ref
+from .._words.report import Rung
 from .._words.state import State
 from .asking import hand_on, handed
 from .hooks import emit, hooks
@@ -29,6 +30,9 @@ def request(operation: "Operation[Any]", kind: Kind, text: str, by: str | Ref | 
         return
     now = operation.timers.now()
     stop = operation._stop
+    parent = operation._parent
+    if parent is not None and parent._stop is not None and _is_forced(parent, parent._stop):
+        grace = min(grace, operation.policy.forced)
     if stop is not None:
         stop.hasten(operation, now, grace)
         return
@@ -41,6 +45,11 @@ def request(operation: "Operation[Any]", kind: Kind, text: str, by: str | Ref | 
         wake(operation)
     if handed or hooks.asked:
         _tell(operation)
+
+
+def _is_forced(operation: "Operation[Any]", stop: Stop) -> bool:
+    """Return whether force was used and it has not ended: what it calls off in its clean-up has to end within that."""
+    return stop.rung is Rung.FORCED and operation._ended_at is None
 
 
 def is_being_closed(operation: "Operation[Any]") -> bool:

@@ -181,6 +181,8 @@ class Stop:
             elif step is Step.FORCE:
                 self._climb = climb.forced(now)
                 self.rung = Rung.FORCED  # a body that turns out to have ended already knows better
+                if operation._children:
+                    self._force_children(operation)
                 self.refusals += bool(self._attempt(operation, body.force, default=False)) and reached
                 if handed:
                     press(operation)
@@ -193,6 +195,17 @@ class Stop:
                 self.rung = Rung.ABANDONED
                 operation.give_up()
                 return
+
+    def _force_children(self, operation: Stoppable) -> None:
+        """Force the operations that were started in it and are being stopped: it waits for them, as a rule."""
+        text, by, loop = self.text or str(self.kind), str(operation.ref), operation.get_loop()
+        for child in tuple(operation._children):
+            if child._stop is None or child.get_loop().is_closed():
+                continue
+            if child.get_loop() is loop:
+                child.request(Kind.PARENT, text, by, 0.0)
+            else:  # in a thread that runs a loop of its own
+                child.timers.call(child.request, Kind.PARENT, text, by, 0.0)
 
     def _is_torn(self, operation: Stoppable, body: Body, now: float, *, reached: bool) -> bool:
         """Whether the body gets a moment more, since it has refused force and can't refuse what is used now."""

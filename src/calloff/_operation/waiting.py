@@ -5,9 +5,11 @@ from asyncio import CancelledError
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from .._words.errors import StopForced
+from .callers import follow, goes_along
 from .operation import Operation
 
-__all__ = ["changed", "settled"]
+__all__ = ["changed", "force", "settled"]
 
 
 async def settled(
@@ -16,12 +18,14 @@ async def settled(
     """Wait until no operation of `operations()` runs.
 
     When the caller is cancelled, `on_cancel` is told, once, and the wait goes on: the operations are expected to be
-    called off then, so that it is bounded.
+    called off then, so that it is bounded. When the caller is forced, those are forced that it has started, and waited for;
+    `StopForced` is raised then.
 
     Returns:
         The caller's cancel, which the caller has to raise; ``None`` without one.
     """
     held: CancelledError | None = None
+    forced: StopForced | None = None
     while pending := [operation for operation in operations() if not operation.done()]:
         try:
             await pending[-1].completion()
@@ -29,7 +33,21 @@ async def settled(
             if held is None:
                 held = error
                 on_cancel(error)
+        except StopForced as error:
+            forced = error
+            if not force(operations(), error):
+                raise
+    if forced is not None:
+        raise forced
     return held
+
+
+def force(operations: Iterable[Operation[Any]], error: BaseException) -> bool:
+    """Force those of the operations that the calling code, which is forced, has started; whether there were any."""
+    along = [operation for operation in operations if goes_along(operation)]
+    for operation in along:
+        follow(operation, error)
+    return bool(along)
 
 
 async def changed(operations: Iterable[Operation[Any]], seconds: float | None) -> None:

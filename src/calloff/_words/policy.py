@@ -13,6 +13,7 @@ class Policy:
     Attributes:
         grace: from the polite request to force.
         last: from force until the body is abandoned.
+        forced: the longest grace of what is called off by something that force is being used on.
         tearing: how long it may take to end what blocks the event loop and catches force, when nothing else has helped.
         retry: the first pause before asking again a body that refused.
         factor: each further pause is this many times longer.
@@ -25,6 +26,7 @@ class Policy:
 
     grace: float = 5.0
     last: float = 1.0
+    forced: float = 0.25
     tearing: float = 0.2
     retry: float = 0.01
     factor: float = 3.0

@@ -1,0 +1,151 @@
+"""What is forced takes along the operations that it has started and waits for: their own grace may be without end."""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+import calloff
+from calloff._words.policy import Policy
+
+
+class Work:
+    """Goes on whenever it is asked; `obeys` tells whether it ends by force."""
+
+    def __init__(self, obeys: bool) -> None:
+        self.obeys = obeys
+        self.running = 0
+        self.over = False
+
+    async def run(self) -> None:
+        self.running += 1
+        try:
+            while not self.over:
+                try:
+                    await asyncio.sleep(0)
+                except asyncio.CancelledError:
+                    pass
+                except calloff.StopForced:
+                    if self.obeys:
+                        raise
+        finally:
+            self.running -= 1
+
+    def start(self) -> calloff.Operation[None]:
+        return calloff.start(self.run(), grace=math.inf)
+
+
+async def call(work: Work) -> None:
+    await calloff.call(work.run(), grace=math.inf)
+
+
+async def gather(work: Work) -> None:
+    await asyncio.gather(work.start(), work.start())
+
+
+async def group(work: Work) -> None:
+    async with calloff.group(grace=math.inf) as started:
+        started.start(work.run())
+
+
+async def in_a_group(work: Work) -> None:
+    async with calloff.group(grace=math.inf) as started:
+        started.start(work.run())
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                pass
+
+
+async def mapped(work: Work) -> None:
+    await calloff.map(lambda _: work.run(), range(2), jobs=2, grace=math.inf)
+
+
+async def race(work: Work) -> None:
+    await calloff.race(work.run(), work.run(), grace=math.inf)
+
+
+async def task_group(work: Work) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(call(work))
+
+
+async def limited(work: Work) -> None:
+    await calloff.wait_for(work.start(), 3600)
+
+
+async def stopping(work: Work) -> None:
+    op = work.start()
+    await asyncio.sleep(0)
+    await op.stop()
+
+
+async def further_in(work: Work) -> None:
+    await calloff.call(call(work), grace=math.inf)
+
+
+async def in_clean_up(work: Work) -> None:
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        await call(work)
+
+
+WAITS = [call, gather, group, in_a_group, mapped, race, task_group, limited, stopping, further_in, in_clean_up]
+
+
+async def run_until_it_runs(wait: Callable[[Work], Awaitable[None]], work: Work) -> calloff.Operation[Any]:
+    async def waiting() -> None:
+        await wait(work)
+
+    op = calloff.start(waiting())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert work.running or wait is in_clean_up
+    return op
+
+
+@pytest.mark.parametrize("grace", [0.0, 0.03])
+@pytest.mark.parametrize("wait", WAITS)
+async def test_nothing_that_it_waits_for_goes_on_behind_the_end_of_what_was_forced(
+    wait: Callable[[Work], Awaitable[None]], grace: float
+) -> None:
+    work = Work(obeys=True)
+    op = await run_until_it_runs(wait, work)
+    outcome = await op.stop(grace=grace)
+    assert isinstance(outcome, calloff.Cancelled), outcome
+    assert outcome.report.rung is calloff.Rung.FORCED
+    assert work.running == 0
+
+
+@pytest.mark.parametrize("wait", [call, gather, group, task_group, further_in])
+async def test_what_waits_for_one_that_force_does_not_end_is_abandoned_with_it(
+    wait: Callable[[Work], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calloff.Operation, "policy", Policy(last=0.1))
+    work = Work(obeys=False)
+    op = await run_until_it_runs(wait, work)
+    outcome = await op.stop(grace=0)
+    assert isinstance(outcome, calloff.Abandoned), outcome
+    assert work.running
+    work.over = True
+    while calloff.operations():
+        await asyncio.sleep(0)
+
+
+async def test_one_that_was_started_elsewhere_keeps_its_grace() -> None:
+    work = Work(obeys=True)
+    shared = work.start()
+
+    async def waiting() -> None:
+        await shared
+
+    op = calloff.start(waiting())
+    await asyncio.sleep(0)
+    assert isinstance(await op.stop(grace=0), calloff.Cancelled)
+    assert work.running
+    assert not shared.done()
+    await shared.stop(grace=0)
