@@ -162,7 +162,11 @@ class Stop:
         if self._climb is None:
             self._climb = Climb(self.requested_at, self.force_at, 1, self.requested_at)
         body = operation.body
-        insists = body is not None and self._attempt(operation, _insists, body, default=False)
+        try:  # as `_attempt` does, written out
+            insists = body is not None and body.insists
+        except _RAISED:
+            _failed(operation, "insists")
+            insists = False
         return next_step(operation.policy, self._climb, insists=insists)
 
     def _carry_out(self, operation: Stoppable, now: float) -> None:
@@ -170,6 +174,8 @@ class Stop:
             step, at = self._next(operation)
             climb = self._climb
             if at > now or climb is None:
+                if operation.timer_at == NEVER:
+                    operation.timers.add(operation, at)
                 return
             reached = self._attempt(operation, _reached, body, default=False)
             if step is Step.INSIST:
@@ -284,10 +290,6 @@ def survivors_of(body: Body) -> tuple[str, ...]:
     except (Exception, CancelledError, StopForced):
         _logger.exception("a body could not tell what goes on of it")
         return ()
-
-
-def _insists(body: Body) -> bool:
-    return bool(body.insists)
 
 
 def _reached(body: Body) -> bool:

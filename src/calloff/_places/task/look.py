@@ -25,6 +25,7 @@ from .stack import (
     is_operation,
     is_shield,
     kind_of,
+    kinds,
     parts_of,
     stems_from,
     waited_for,
@@ -104,6 +105,10 @@ def look_at(
     for _ in range(_LIMIT):
         if type(current) is CoroutineType:  # the usual case, fast
             frame, running, awaited = current.cr_frame, current.cr_running, current.cr_await
+        elif type(current) is asyncio.Future:  # the usual end: a sleep, a lock, a socket
+            if not current.done() and (behind := executor_call(current)) is not None:
+                found.waits.append(behind)
+            break
         else:
             parts = parts_of(current)
             if parts is None:
@@ -111,7 +116,7 @@ def look_at(
                     break
                 if is_a(current, FUTURES):
                     found.waits += _in_future(current)
-                    if found._behind is None and type(current) is not asyncio.Future:
+                    if found._behind is None:
                         found._behind = current
                     break
                 driven = fields(current).get("coro")
@@ -120,9 +125,15 @@ def look_at(
             frame, running, awaited = parts
         if frame is None or (running and awaited is None):  # a generator whose step waits says that it runs
             break
-        kind = kind_of(frame.f_code)
-        if kind == 1 or greenlets or error is not None:
+        kind = kinds.get(id(frame.f_code))
+        if kind is None:
+            kind = kind_of(frame.f_code)
+        if kind == 1 or greenlets:
             _look_into(found, gc.get_referents(current), error, opens=kind == 1, greenlets=greenlets)
+        elif error is not None and not found.handles:
+            held = gc.get_referents(current)
+            if any(map(_is_error, map(type, held))):  # hardly ever, and all of that is C
+                _look_into(found, held, error, opens=False, greenlets=False)
         if kind == 2:
             if found._behind is None:
                 found._behind = current
@@ -154,6 +165,10 @@ def look_at(
             awaited = waiter
         current = awaited
     return found
+
+
+#: whether a type is one of exceptions; no code of the type's own is run
+_is_error = BaseException.__subclasscheck__
 
 
 def _look_into(

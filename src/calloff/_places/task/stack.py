@@ -34,6 +34,7 @@ __all__ = [
     "is_shield",
     "is_suspended",
     "kind_of",
+    "kinds",
     "leads_to",
     "parts_of",
     "shield_on_stack",
@@ -54,7 +55,7 @@ _WAITS_BY_NAME = GROUP_WAITS | {"run_sync_in_worker_thread"}
 _OUR_WAITS = frozenset({"__await__", "outcome", "result_in_the_end", "see_to_the_end", "wait_for"})
 
 #: codes by their `id` (their hash takes long), and what is to be known of each
-_kinds: dict[int, int] = {}
+kinds: dict[int, int] = {}
 _known: list[CodeType] = []
 _PLAIN, _OPENS, _WAITS = 0, 1, 2
 _OPENINGS = frozenset(opmap[name] for name in ("BEFORE_ASYNC_WITH", "LOAD_SPECIAL") if name in opmap)
@@ -90,7 +91,7 @@ def arrived_at(coro: object) -> tuple[RawStack, bool]:
             break
         code = frame.f_code
         try:
-            kind = _kinds[id(code)]
+            kind = kinds[id(code)]
         except KeyError:
             kind = kind_of(code)
         if kind:
@@ -113,7 +114,7 @@ def _fast(coro: object, found: list[Any]) -> tuple[Any, bool]:
         if frame is None:
             break
         code = frame.f_code
-        kind = _kinds.get(id(code))
+        kind = kinds.get(id(code))
         if kind is None:
             kind = kind_of(code)
         if kind:
@@ -127,11 +128,11 @@ def _fast(coro: object, found: list[Any]) -> tuple[Any, bool]:
 
 def kind_of(code: CodeType) -> int:
     """Return whether a function may open groups (1), waits for something that it does not await (2), or neither (0)."""
-    known = _kinds.get(id(code))
+    known = kinds.get(id(code))
     if known is not None:
         return known
     if len(_known) > _MOST:
-        _kinds.clear()
+        kinds.clear()
         _known.clear()
     name, known_as = code.co_name, id(code)
     ours = name in _OUR_WAITS and code.co_filename.startswith(OURS)
@@ -140,7 +141,7 @@ def kind_of(code: CodeType) -> int:
     else:
         kind = _OPENS if _OPENINGS.intersection(code.co_code[::2]) else _PLAIN
     _known.append(code)  # as long as it is known by its id
-    _kinds[id(code)] = kind
+    kinds[id(code)] = kind
     return kind
 
 
