@@ -235,7 +235,7 @@ class Operation(Future[T_co]):  # type: ignore[type-var]  # pyright: ignore[repo
         grace = self._grace if grace is None else min(delay(grace, "grace"), self.policy.longest_grace)
         kind, text, by = words_of(reason, msg)
         if _get_running_loop() is self._loop:
-            self.request(kind, text, by, grace)
+            requesting.request(self, kind, text, by, grace)
         else:
             self.timers.call(self.request, kind, text, by, grace)
         return True

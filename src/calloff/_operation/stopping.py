@@ -110,7 +110,7 @@ class Stop:
             timers.loop.call_soon(self._no_grace, operation)
         if where is None and operation._children and body.coro is not None and not operation.done():
             where = where_of(body, wait=False)  # it may be waiting for one that is gone in a moment
-        if self.where is None:
+        if where is not None and self.where is None:
             self.where = where
 
     def arm(self, operation: Stoppable, body: Body, now: float) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import sys
 import types
-from asyncio import CancelledError, _get_running_loop, get_running_loop
+from asyncio import CancelledError, Future, _get_running_loop, get_running_loop
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from typing import Any
@@ -109,10 +109,10 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
             return self.known_where()
         task = self.task
         assert task is not None
-        waiter = waiter_of(task)
+        waiter = getattr(task, "_fut_waiter", None)  # `waiter_of`, written out
         where = None
         if waiter is not None:
-            is_plain = type(waiter) is asyncio.Future
+            is_plain = type(waiter) is Future
             if not is_plain or len(waiter._callbacks or ()) > 1:  # beside the task, an executor may wait for it
                 look = self._look(waiter, None)
                 if not look.is_alone:
@@ -402,7 +402,8 @@ class TaskBody(Body, Coroutine[Any, Any, None]):
     def _ended(self, error: BaseException) -> None:
         self._asked_with = None
         task, self.task = self.task, None
-        if is_a(error, (CancelledError, StopForced)) or is_stopped_group(error):  # no code of the error's own is run
+        plain = type(error) is CancelledError  # the usual case, fast
+        if plain or is_a(error, (CancelledError, StopForced)) or is_stopped_group(error):  # no code of its own is run
             rung = Rung.INTERRUPTED if self._interrupted and not is_a(error, StopForced) else None
             if self._parts is None or not self._outlived(lambda: self._stopped_late(rung)):
                 self._sink.stopped(rung, ())

@@ -82,12 +82,12 @@ def stack_of(coro: object, *, ask: bool = True) -> RawStack:
 
 def arrived_at(coro: object) -> tuple[RawStack, bool]:
     """Return where a suspended coroutine is whose step has come, and whether child tasks or calls can be behind it."""
-    found: list[Any] = []
+    found: RawStack = ()
     current: Any = coro
     behind = False
     while type(current) is CoroutineType:  # the loop of `_fast`, written out: every cancel comes by here
         frame = current.cr_frame
-        if frame is None or current.cr_running:
+        if frame is None:
             break
         code = frame.f_code
         try:
@@ -101,8 +101,8 @@ def arrived_at(coro: object) -> tuple[RawStack, bool]:
         found += (code, frame.f_lasti)
         current = current.cr_await
     if current is None or type(current).__name__ == "FutureIter":
-        return tuple(found), behind
-    return tuple(found) + stack_of(current, ask=False), True
+        return found, behind
+    return found + stack_of(current, ask=False), True
 
 
 def _fast(coro: object, found: list[Any]) -> tuple[Any, bool]:
