@@ -94,7 +94,7 @@ class Program(Generic[T]):
         loop.set_default_executor(self._executor)
         with ExitStack() as stack:
             if self._interrupter is not None and self._interrupter.install():
-                self._interrupter.last_resort = self._unblock
+                self._interrupter.decider.last_resort = self._unblock
                 stack.callback(self._interrupter.remove)
             if self._notifier is not None:
                 stack.callback(self._notifier.close)

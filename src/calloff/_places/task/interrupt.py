@@ -10,8 +10,8 @@ When the signal does come, its handler runs on top of whatever the main thread i
 - Which task runs? None, or one whose own frames are not the ones on top (asyncio's, calloff's or the import system's
   are): try again soon. An exception there would break the loop or somebody else's state.
 - Is it the same step of that task as at the last look? If not, the loop is only busy, and its own timers will be heard.
-- What is due? The operation of that task decides, by its ladder, as if its timer had run, and its body hands over the
-  exception that is to be raised: here, now, out of the handler, into the line that blocks.
+- What is due (`Decider`)? The operation of that task decides, by its ladder, as if its timer had run, and its body hands
+  over the exception that is to be raised: here, now, out of the handler, into the line that blocks.
 - Would that do harm, where it stands (between the taking of a lock and its ``try``, say)? Then soon; and where it goes on,
   each further instruction is looked at (`Seek`).
 - Is it the last step of the ladder? Then the exception is raised again wherever it is caught (`Tear`).
@@ -35,24 +35,20 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
 from math import inf
 from types import FrameType
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from ..._child.moments import Still, is_fit, is_guarded, may_break_off
-from ..._scopes.scope import overdue_scope
 from ..._scopes.timers import NEVER, Timers, timers_of
 from ..._words.errors import StopForced
 from ..._words.policy import DEFAULT, Policy
 from ..left import load_ctypes
 from .blocker import Blocker, callback_on_top, task_on_top
 from .body import TaskBody
-from .on_stack import ForSure, interrupt_plain, is_held_up
+from .deciding import Decider
+from .on_stack import ForSure
 from .room import Room
-from .stack import stems_from
 from .stepping import needs_ctypes
 from .tearing import Seek, Tear
 
@@ -85,25 +81,17 @@ class Interrupter:
 
     Args:
         current: the operation that the running code belongs to.
-
-    Attributes:
-        last_resort: asked, with the task that blocks the loop (``None``: a callback does), when none of its limits is due;
-            what it returns is raised there. It may also ask the operation of that task to stop.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, current: Callable[[], Any], policy: Policy = DEFAULT) -> None:
-        self.last_resort: Callable[[asyncio.Task[Any] | None], BaseException | None] | None = None
         self._loop = loop
-        self._current = current
         self._timers: Timers = timers_of(loop)
         self._now = self._timers.now
         self._slack = policy.slack
         self._pause = policy.slack
         #: when the kernel's timer is to fire, infinity while it is off
         self._fires_at = inf
-        self._policy = policy
-        #: the tasks that are no operations and were cancelled: how often, and when again
-        self._asked: WeakKeyDictionary[asyncio.Task[Any], tuple[int, float]] = WeakKeyDictionary()
+        self.decider: Decider = Decider(self._timers, current, policy, self._run_calls)
         self._calls: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
         self._called_at = 0.0
         #: when `_call` has sent signals that have not arrived; as some arrive as one, an old entry means nothing
@@ -163,7 +151,7 @@ class Interrupter:
                 signal.signal(signal.SIGALRM, self._former)
         self._calls.clear()
         self._turned()
-        self.last_resort = None
+        self.decider.last_resort = None
 
     # --- the kernel's timer
 
@@ -277,7 +265,7 @@ class Interrupter:
 
     def _look(self, task: "asyncio.Task[Any] | None", found: Blocker, now: float) -> BaseException | None:
         """Take the steps that are due; return what is to be raised."""
-        error = self._decide(task, found.coro, now)
+        error = self.decider.decide(task, found.coro, now)
         if isinstance(found.coro, TaskBody):  # its next step may be due before the next look
             at: float = getattr(found.coro.sink, "timer_at", NEVER)
             if now < at < self._fires_at:
@@ -346,55 +334,6 @@ class Interrupter:
         if steps is not None:
             steps.end()
         self._room.take_back()
-
-    def _decide(self, task: "asyncio.Task[Any] | None", coro: Any, now: float) -> BaseException | None:
-        """What is to be raised in the step of `task`, whose body or coroutine is `coro`, that blocks the loop."""
-        if task is None:
-            with suppress(IndexError):  # one that a signal handler has made meanwhile
-                self._run_calls()
-            return None if self.last_resort is None else self.last_resort(None)
-        run = coro.interrupt if isinstance(coro, TaskBody) else partial(interrupt_plain, coro)
-        resort = self.last_resort
-        try:
-            error = run(partial(self._take_steps, coro, now))
-            if error is None and (scope := overdue_scope(now)):
-                error = scope.interrupting()
-            if error is None and not isinstance(coro, TaskBody):
-                error = self._for_a_block(task, coro, now)
-            if error is None and resort is not None:
-                raised: list[BaseException | None] = []
-                error = run(lambda: raised.append(resort(task))) or raised[0]
-            return error
-        except Exception:
-            _logger.exception("interrupting what blocks the event loop failed")
-            return None
-
-    def _take_steps(self, coro: Any, now: float) -> None:
-        """The operation whose body blocks, or waits for the task that does, takes the steps that are due."""
-        self._run_calls()
-        if isinstance(coro, TaskBody):
-            coro.sink.blocked(now)
-        else:
-            operation = self._current()
-            body = None if operation is None else operation.body
-            if operation is not None and isinstance(body, TaskBody) and body.waits_for(coro):
-                operation.blocked(now)
-
-    def _for_a_block(self, task: "asyncio.Task[Any]", coro: Any, now: float) -> BaseException | None:
-        """What is to be raised in a plain task that blocks, when a block of another one waits for it and is overdue.
-
-        It is cancelled for that block, which can't be called off before the loop turns; and again, with back-off, where
-        it refuses, unless it is in its clean-up.
-        """
-        count, due = self._asked.get(task, (0, 0.0))
-        if now < due or stems_from(sys.exception(), asyncio.CancelledError):
-            return None
-        for entry in self._timers.late(now):
-            host: asyncio.Task[Any] | None = getattr(entry, "timer_host", None)
-            if host is not None and host is not task and is_held_up(host, coro, through_shields=False):
-                self._asked[task] = count + 1, now + self._policy.pause(count + 1)
-                return asyncio.CancelledError()
-        return None
 
 
 #: the one of C: that of `signal` looks for an enum first, which takes longer than all the rest
