@@ -384,7 +384,7 @@ async def test_a_look_that_fails_does_not_keep_the_asking_up(monkeypatch: pytest
     def fails(*_: object) -> None:
         raise RuntimeError("a look")
 
-    monkeypatch.setattr("calloff._places.task.body.look_at", fails)
+    monkeypatch.setattr("calloff._places.task.climbing.look_at", fails)
     for work in (in_a_gather(asyncio.sleep(60)), in_a_wait_for(asyncio.sleep(60)), asyncio.sleep(60)):
         outcome, _ = await stopped(work, grace=60)
         assert isinstance(outcome, Cancelled)
