@@ -87,6 +87,126 @@ def test_an_await_is_swept_once_unless_every_test_is_wanted(project: Path) -> No
     assert "UNSAFE slots.py:10 in use: await asyncio.sleep(0.001)\n  locks (early, late); 2 tests, 1 await" in text
 
 
+SAME = """
+import asyncio
+import inspect
+import slots
+
+async def test_first():
+    await slots.Slots().good()
+
+async def test_the_same_again():
+    await slots.Slots().good()
+
+async def test_that_looks_at_what_runs_it():
+    task = asyncio.ensure_future(slots.Slots().good())
+    assert inspect.iscoroutine(task.get_coro())
+    await task
+"""
+
+
+def test_a_test_with_nothing_left_to_try_needs_no_run_but_its_own(project: Path) -> None:
+    (project / "tests" / "test_slots.py").write_text(SAME)
+    text = run_pytest(project, "--cancel-sweep", "--cancel-sweep-phases=early").stdout
+    told = {line.partition("::")[2].partition(":")[0]: line for line in text.splitlines() if "::test_" in line}
+    assert "3 passed" in text, text
+    assert " 0 runs," not in told["test_first"], text
+    assert "SAFE: 1 await point, 0 runs, 0 unsafe, 1 cancel" in told["test_the_same_again"], text
+    assert "not swept: run once more, it fails" in told["test_that_looks_at_what_runs_it"], text
+
+
+SESSIONS = """
+import asyncio
+
+class Session:
+    def __init__(self):
+        self.loop, self.closed = asyncio.get_running_loop(), False
+
+    async def get(self):
+        await asyncio.sleep(0.001)
+
+    def close(self):
+        self.closed = True
+
+    def __del__(self):
+        if not self.closed:
+            self.loop.call_exception_handler({"message": "Unclosed session", "session": self})
+
+async def fetch():
+    session = Session()
+    await session.get()
+    session.close()
+"""
+USES_SESSIONS = """
+import sessions
+
+async def test_its_own():
+    session = sessions.Session()
+    await session.get()
+    session.close()
+
+async def test_that_of_the_project():
+    await sessions.fetch()
+"""
+
+
+def test_what_complains_of_itself_is_held_against_who_had_it(project: Path) -> None:
+    (project / "sessions.py").write_text(SESSIONS)
+    (project / "tests" / "test_slots.py").write_text(USES_SESSIONS)
+    text = run_pytest(project, "--cancel-sweep", "--cancel-sweep-phases=early", "--cancel-sweep-every-test").stdout
+    own, _, tests = text.partition("of tests: what a test leaves")
+    assert "UNSAFE sessions.py:20 in fetch: await session.get()\n  errors (early); 1 test" in own, text
+    assert "1 fault of the project" in own, text
+    assert "UNSAFE tests/test_slots.py:6 in test_its_own: await session.get()" in tests, text
+
+
+PATIENT = """
+import asyncio
+
+async def patient():
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        return "done"
+
+class Owner:
+    def start(self):
+        self.task = asyncio.create_task(patient())
+
+    async def stop(self):
+        self.task.cancel()
+        await self.task
+"""
+CALLS_OFF = """
+import asyncio
+import patients
+
+async def test_that_calls_its_task_off():
+    task = asyncio.create_task(patients.patient())
+    await asyncio.sleep(0)
+    task.cancel()
+    assert await task == "done"
+
+async def test_the_project_calls_it_off():
+    owner = patients.Owner()
+    owner.start()
+    await asyncio.sleep(0)
+    await owner.stop()
+"""
+
+
+def test_a_task_that_a_test_calls_off_itself_may_put_up_with_that(project: Path) -> None:
+    (project / "patients.py").write_text(PATIENT)
+    (project / "tests" / "test_slots.py").write_text(CALLS_OFF)
+    options = ("--cancel-sweep", "--cancel-sweep-phases=early", "--cancel-sweep-every-test")
+    text = run_pytest(project, *options, "-k", "its_task").stdout
+    assert "of the project" not in text, text
+    text = run_pytest(project, *options, "-k", "the_project").stdout
+    assert "1 fault of the project" in text, text
+    assert "UNSAFE patients.py:6 in patient: await asyncio.sleep(60)\n  obeyed (early)" in text, text
+    assert "1 fault of tests: " in text, text  # it leaves its owner: told at one line, wherever the task was
+
+
 def test_where_a_test_waits_for_its_own_it_is_called_off_for_what_the_project_has_open_around(project: Path) -> None:
     name = "test_that_leaves_its_own"
     text = run_pytest(project, "--cancel-sweep", "-k", name).stdout
@@ -114,7 +234,7 @@ async def test_that_has_sockets():
     )
     text = run_pytest(project, "--cancel-sweep").stdout
     assert "1 passed" in text, text
-    assert "faults of tests: what a test leaves" in text
+    assert "1 fault of tests: what a test leaves" in text
     assert "files: left for the garbage collector to close: unclosed <socket.socket" in text
     row = next(line.split() for line in text.splitlines() if line.startswith("slots.py "))
     assert row[1:6] == ["1", "1", "0", "0", "0"]  # nothing is known of it

@@ -15,6 +15,7 @@ from calloff.testing import SweepReport, sweep
 from calloff.testing._sweep import blocked, quiet, sweeping
 from calloff.testing._sweep.case import Result
 from calloff.testing._sweep.clock import Clock
+from calloff.testing._sweep.driver import Course
 from calloff.testing._sweep.noise import heard
 from calloff.testing._sweep.points import whose
 from calloff.testing._sweep.settling import Leftovers
@@ -127,7 +128,7 @@ WAITS = waits()
 def test_what_a_coroutine_says_that_the_sweep_gave_up_is_no_complaint() -> None:
     async def main() -> list[str]:
         loop = asyncio.get_running_loop()
-        with heard(loop) as complaints:
+        with heard(loop, Course(None, print)) as complaints:
             for error in (GeneratorExit(), ValueError()):
                 loop.call_exception_handler({"message": "Future exception was never retrieved", "exception": error})
         return [item.text for item in complaints]

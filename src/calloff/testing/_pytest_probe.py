@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from types import FunctionType
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from _pytest.runner import runtestprotocol
@@ -26,7 +26,7 @@ from ._sweep.plan import Plan
 from ._sweep.touched import watched_locks
 from ._sweep.trial import Trial
 
-__all__ = ["Sibling", "carry_out", "plugin"]
+__all__ = ["Sibling", "carry_out", "foreign_loop", "plugin", "put_in"]
 
 
 def plugin(config: pytest.Config, name: str) -> Any:
@@ -53,7 +53,7 @@ def carry_out(item: pytest.Function, case: Case, isolate: bool, order: tuple[Pla
         if isolate:
             record_opening()
             _without_timer(item.config)
-        stack.enter_context(_put_in(item, probe))
+        stack.enter_context(put_in(item, probe))
         stack.enter_context(_no_capture(item.config, isolate))
         stack.enter_context(_patched(asyncio.Runner, "close", probe.look_before(asyncio.Runner.close)))
         stack.enter_context(_patched(asyncio.BaseEventLoop, "close", probe.look_before(asyncio.BaseEventLoop.close)))
@@ -78,7 +78,7 @@ class _Probe:
 
         @functools.wraps(function)
         async def swept(*args: Any, **kwargs: Any) -> Any:
-            self._skipped = _foreign_loop()
+            self._skipped = foreign_loop()
             if self._skipped or self._trial is not None:
                 return await function(*args, **kwargs)
             helpers = self._item.stash.get(helpers_key, {})
@@ -140,7 +140,7 @@ class _Probe:
         return result
 
 
-def _foreign_loop() -> str:
+def foreign_loop() -> str:
     """Why the code that runs now can't be swept, or ``""``."""
     if asyncio._get_running_loop() is not None and asyncio.current_task() is not None:
         return ""
@@ -162,7 +162,15 @@ def _last_line(report: pytest.TestReport) -> str:
 # --- getting between
 
 
-def _put_in(item: pytest.Function, probe: _Probe) -> Any:
+class Wrapper(Protocol):
+    """Puts something of its own around a test's function."""
+
+    def wrapped(self, function: Callable[..., Any], /) -> Callable[..., Any]:
+        """The function that is run in its place."""
+
+
+def put_in(item: pytest.Function, probe: Wrapper) -> Any:
+    """While the block runs, the test's function is what `probe` makes of it."""
     owner, name = (item.cls, item.name) if isinstance(item, TestCaseFunction) else (item, "obj")
     function = getattr(owner, name)
     if inspect.iscoroutinefunction(function):
@@ -171,7 +179,7 @@ def _put_in(item: pytest.Function, probe: _Probe) -> Any:
 
 
 @contextmanager
-def _replaced_code(function: FunctionType, probe: _Probe) -> Generator[None]:
+def _replaced_code(function: FunctionType, probe: Wrapper) -> Generator[None]:
     """Whoever calls `function` while the block runs gets the wrapper."""
     code = function.__code__
     copy = FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)

@@ -102,11 +102,16 @@ class Suite:
             return True
         return any(self.owners.of(step.file) == "project" for step in plan.point.stack)
 
+    @property
+    def shares(self) -> bool:
+        """Whether what one test was called off at is left out in the next."""
+        if self.config.getoption("--cancel-sweep-replay") is not None:
+            return False
+        return self.owners.has_project and not self.config.getoption("--cancel-sweep-every-test")
+
     def wants(self, plan: Plan, test: str, *, take: bool) -> bool:
         """Whether a cancel is to be tried here; with `take`, it is claimed."""
-        if self.config.getoption("--cancel-sweep-replay") is not None:
-            return True
-        if not self.owners.has_project or self.config.getoption("--cancel-sweep-every-test"):
+        if not self.shares:
             return True
         return self.claims.take(plan, test) if take else self.claims.is_free(plan, test)
 

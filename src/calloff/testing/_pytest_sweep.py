@@ -21,13 +21,14 @@ from _pytest.outcomes import OutcomeException
 from _pytest.runner import CallInfo, runtestprotocol
 
 from ._pytest import NOTES, known_key
+from ._pytest_noting import noted
 from ._pytest_probe import Sibling, carry_out, plugin
 from ._pytest_suite import option, suite_of
 from ._sweep.case import Case, Result
 from ._sweep.isolate import Server
 from ._sweep.journal import Journal
 from ._sweep.places import Place
-from ._sweep.plan import PHASES, Plan
+from ._sweep.plan import PHASES, Plan, Seen
 from ._sweep.report import SweepReport
 from ._sweep.sweeping import NotForUs, Sweeping
 from ._sweep.undo import Tree
@@ -57,7 +58,7 @@ def run_and_sweep(item: pytest.Item, nextitem: pytest.Item | None, options: dict
     rerun = plugin(item.config, "rerunfailures") is not None
     if not rerun:
         hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    reports = runtestprotocol(item, log=False, nextitem=Sibling(item))  # type: ignore[arg-type]
+    reports, seen = _run_as_ever(item)
     if rerun:
         if any(report.failed for report in reports):
             return False
@@ -65,7 +66,7 @@ def run_and_sweep(item: pytest.Item, nextitem: pytest.Item | None, options: dict
     call = next((report for report in reports if report.when == "call"), None)
     if call is not None and call.passed and all(report.passed for report in reports):
         _stop_timer(item)
-        _judge(item, call, reports, options)
+        _judge(item, call, reports, options, seen)
     teardown = CallInfo.from_call(lambda: item.session._setupstate.teardown_exact(nextitem), when="teardown")
     if teardown.excinfo is not None:
         reports.append(hook.pytest_runtest_makereport(item=item, call=teardown))
@@ -75,6 +76,16 @@ def run_and_sweep(item: pytest.Item, nextitem: pytest.Item | None, options: dict
     return True
 
 
+def _run_as_ever(item: pytest.Item) -> tuple[list[pytest.TestReport], list[Seen] | None]:
+    """The test's own run, and the awaits that it came by; what fails while these are noted is run again without."""
+    assert isinstance(item, pytest.Function)
+    with noted(item, suite_of(item.config).shares and not _foreign(item)) as noting:
+        reports = runtestprotocol(item, log=False, nextitem=Sibling(item))  # type: ignore[arg-type]
+    if noting.seen is not None and any(report.failed for report in reports):
+        return runtestprotocol(item, log=False, nextitem=Sibling(item)), None  # type: ignore[arg-type]
+    return reports, noting.seen
+
+
 def _stop_timer(item: pytest.Item) -> None:
     """The limits of pytest-timeout and of pytest's faulthandler are for the test, not for its sweep: a run has its own."""
     faulthandler.cancel_dump_traceback_later()
@@ -82,10 +93,16 @@ def _stop_timer(item: pytest.Item) -> None:
         item.ihook.pytest_timeout_cancel_timer(item=item)
 
 
-def _judge(item: pytest.Item, call: pytest.TestReport, all_: list[pytest.TestReport], options: dict[str, Any]) -> None:
+def _judge(
+    item: pytest.Item,
+    call: pytest.TestReport,
+    all_: list[pytest.TestReport],
+    options: dict[str, Any],
+    seen: list[Seen] | None,
+) -> None:
     tree: list[str] = []
     try:
-        report = _swept(item, options, call.duration, tree)
+        report = _swept(item, options, call.duration, tree, seen)
     except (TypeError, ValueError, OSError) as error:
         call.outcome = "failed"
         call.longrepr = _Text(f"cancel sweep: {error}", f"cancel sweep: {error}", item)
@@ -166,7 +183,9 @@ def _foreign(item: pytest.Item) -> str:
     return ""
 
 
-def _swept(item: pytest.Item, options: dict[str, Any], took: float, changed: list[str]) -> SweepReport | None:
+def _swept(
+    item: pytest.Item, options: dict[str, Any], took: float, changed: list[str], seen: list[Seen] | None
+) -> SweepReport | None:
     assert isinstance(item, pytest.Function)
     config = item.config
     runners, runner = suite_of(config).runners, _runner(item)
@@ -208,6 +227,8 @@ def _swept(item: pytest.Item, options: dict[str, Any], took: float, changed: lis
         journal=None if folder is None else Journal(_file_in(folder, item, ".jsonl")),
         again=f"pytest '{item.nodeid}' --cancel-sweep --cancel-sweep-replay {{id}}",
     )
+    if seen is not None and (report := sweeping.done_elsewhere(seen)) is not None:
+        return report
     run = functools.partial(carry_out, item, case, isolate)
     try:
         report = _in_its_place(config, run, sweeping, case, isolate, changed)

@@ -26,6 +26,7 @@ class Owners:
     """
 
     def __init__(self, root: Path, tests: Iterable[Path], sources: Collection[str] = ()) -> None:
+        self._found: dict[str, str] = {}
         self._root = os.path.realpath(root) + os.sep
         self._tests = {os.path.realpath(path) for path in tests}
         self._folders = tuple(
@@ -38,6 +39,12 @@ class Owners:
 
     def of(self, file: str) -> str:
         """One of `OWNERS`."""
+        found = self._found.get(file)
+        if found is None:  # every frame of every await is asked about, in each test
+            found = self._found[file] = self._find(file)
+        return found
+
+    def _find(self, file: str) -> str:
         if is_python(file):
             return "python"
         path = os.path.realpath(file)

@@ -77,6 +77,8 @@ class Result:
     violations: list[tuple[str, str]] = field(default_factory=list)
     at_fault: Step | None = None
     made: list[Stack] = field(default_factory=list)
+    main_at: Stack = ()
+    """Where the function itself was when it was called off."""
     seen: list[Seen] = field(default_factory=list)
     cleaning: list[Point] = field(default_factory=list)
     eager: bool = False
@@ -94,6 +96,8 @@ class Result:
     """... and after it."""
     ended: dict[Stack, Stack] = field(default_factory=dict)
     """Where the function waited when a task ended, by where that was started."""
+    meant: list[Step] = field(default_factory=list)
+    """Where a task that a test started and called off itself put up with that, and returned."""
     cancelling: int = 0
     took: float = 0.0
     bystander_took: float = 0.0

@@ -26,7 +26,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from .again import Call, callee, name_of
-from .keepers import keepers_of
+from .keepers import holders_of, keepers_of
 from .plan import Plan, Seen
 from .points import Point, Stack, Step, is_handling, is_python, running_stack, stack_of
 
@@ -59,6 +59,9 @@ class Course:
         self.ignored: Stack = ()
         self.ignored_at: float | None = None
         self.over = False
+        self.meant: list[Step] = []
+        self.held_by: dict[int, Step] = {}
+        self.main_at: Stack = ()
         self.ended: dict[Stack, Stack] = {}
         self.ledger: Any = None
         self._cancel = cancel
@@ -75,6 +78,7 @@ class Course:
         if self.shots == 0:
             self.fired_at = asyncio.get_running_loop().time()
             self.caught_running = not main.suspended
+            self.held_by, self.main_at = holders_of(main.coro), stack_of(main.coro)
             self._note_call()
         self.shots += 1
         self._cancel(self)
@@ -126,8 +130,15 @@ class Course:
     def has_ended(self, child: "Driver") -> None:
         """A task that the function started has ended: the function waits somewhere meanwhile."""
         main = self.main
+        if child.put_up_with is not None and child.returned and self._is_the_tests(child):
+            self.meant.append(child.put_up_with)
         if self.plan is None and main is not None and main.suspended and not main.done:
             self.ended.setdefault(child.made_at, stack_of(main.coro))
+
+    def _is_the_tests(self, child: "Driver") -> bool:
+        """Whether a test started the task itself: that it is called off, and returns, is what the test is about."""
+        code = getattr(getattr(self.main, "coro", None), "cr_code", None)
+        return self._calls and bool(child.made_at) and code is not None and child.made_at[-1].file == code.co_filename
 
     def woke(self, driver: "Driver", cancelled: bool) -> None:
         """The point at which a driven coroutine was suspended is behind it."""
@@ -228,6 +239,7 @@ class Driver(Coroutine[Any, Any, Any]):
         self.given_up = False
         self.thrown: list[BaseException] = []
         self.caught_by: Step | None = None
+        self.put_up_with: Step | None = None
         self.for_clean_up_of: Driver | None = None
         self.parent: Driver | None = None
         self.keepers: dict[Step, Any] = {}
@@ -285,11 +297,16 @@ class Driver(Coroutine[Any, Any, Any]):
             self.thrown.append(error)
         self._enter()
         self.first = None
+        noted = cancelled and self.course.plan is None
         try:
             future = self.coro.throw(error)
         except BaseException as ending:
+            if noted and isinstance(ending, StopIteration):
+                self.put_up_with = _catcher(error)
             self._end(ending)
             raise
+        if noted:
+            self.put_up_with = _catcher(error)
         return self._suspend(future)
 
     def close(self) -> None:
@@ -344,9 +361,9 @@ class Driver(Coroutine[Any, Any, Any]):
 
     def _end(self, error: BaseException) -> None:
         self.done = True
+        self.returned = isinstance(error, StopIteration)
         if self is not self.course.main:
             self.course.has_ended(self)
-        self.returned = isinstance(error, StopIteration)
         if self.thrown and not isinstance(error, CancelledError) and self.caught_by is None:
             self.caught_by = _catcher(self.thrown[-1])
         self.thrown.clear()  # their tracebacks hold every frame

@@ -71,7 +71,7 @@ class Journal:
                 file.write(json.dumps([_plain(plan), kept]) + "\n")
 
 
-_FIELDS = ("ending", "violations", "at_fault", "made", "cleaning")
+_FIELDS = ("ending", "violations", "at_fault", "made", "main_at", "cleaning")
 
 
 def _plain(plan: Plan) -> list[Any]:
@@ -92,6 +92,7 @@ def _read(line: Any) -> tuple[str, Result]:
         violations=[(oracle, text) for oracle, text in kept["violations"]],
         at_fault=None if kept["at_fault"] is None else Step(*kept["at_fault"]),
         made=[_stack(stack) for stack in kept["made"]],
+        main_at=_stack(kept["main_at"]),
         cleaning=[_point(point) for point in kept["cleaning"]],
     )
 

@@ -1,8 +1,11 @@
-"""Who keeps a task: the objects whose methods started it, and whether they still know it.
+"""Who keeps what: the objects whose methods started a task, and the frames that have an object at a cancel.
 
 A task that an object starts for its whole life (a scheduler, a connection) outlives the call that started it, and is
 ended by another, as by ``close``. When the function is called off in between, it is for the caller to close what it has.
 An object that nobody has any more, or that does not know the task, keeps nothing: then the call is at fault.
+
+An object that complains of itself when it is garbage (a session that was not closed) was there for the outermost frame
+that had it to close, not for the await below it.
 """
 
 import asyncio
@@ -12,11 +15,12 @@ import weakref
 from types import BuiltinFunctionType, FrameType, FunctionType, ModuleType
 from typing import Any
 
-from .points import Stack, Step, is_ours
+from .points import Stack, Step, chain, is_ours
 
-__all__ = ["caller_of", "keepers_of"]
+__all__ = ["caller_of", "holders_of", "keepers_of"]
 
 _DEPTH, _MOST = 6, 3000
+_HELD_DEPTH = 3
 _DEAD_ENDS = (
     type,
     ModuleType,
@@ -48,6 +52,26 @@ def keepers_of(made: Stack) -> dict[Step, Any]:
                 except TypeError:
                     pass
         frame = caller
+    return found
+
+
+def holders_of(coro: object) -> dict[int, Step]:
+    """For each object that the frames of a suspended coroutine have, by its id: the outermost that has it, or its holder.
+
+    No reference is kept: what complains of itself afterwards was there all the time.
+    """
+    frames = [(part, frame) for part, frame in chain(coro) if not is_ours(frame.f_code.co_filename)]
+    found: dict[int, Step] = {}
+    parts = {id(part) for part, _ in frames}
+    for part, frame in frames:
+        step = Step(frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name)
+        layer: list[object] = [part]
+        for _ in range(_HELD_DEPTH):
+            fresh = {id(held): held for held in gc.get_referents(*layer) if not isinstance(held, _DEAD_ENDS)}
+            layer = [held for number, held in fresh.items() if number not in found and number not in parts]
+            found.update((id(held), step) for held in layer)
+            if not layer or len(layer) > _MOST:
+                break
     return found
 
 

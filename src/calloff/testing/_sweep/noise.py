@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NamedTuple
 
-from .driver import Driver, current_course
+from .driver import Course, Driver, current_course
 from .opened import unclosed_at
 from .points import Stack, Step, is_ours, stack_of_error
 
@@ -45,13 +45,15 @@ class Complaint(NamedTuple):
 
 
 @contextmanager
-def heard(loop: asyncio.AbstractEventLoop, *, hand_on: Callable[[], bool] = bool) -> Generator[list[Complaint]]:
-    """Collect the complaints made while the block runs; `hand_on` tells whether somebody waits for them."""
+def heard(
+    loop: asyncio.AbstractEventLoop, course: Course, *, hand_on: Callable[[], bool] = bool
+) -> Generator[list[Complaint]]:
+    """Collect the complaints made while `course` runs; `hand_on` tells whether somebody waits for them."""
     complaints: list[Complaint] = []
     handler = loop.get_exception_handler()
 
     def handle(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        _from_loop(complaints, context)
+        _from_loop(complaints, context, course)
         if not hand_on():
             return
         if handler is not None:
@@ -116,7 +118,7 @@ def _created_at(text: str) -> Stack:
     return tuple(Step(file, int(line), function) for file, line, function in lines if not is_ours(file))
 
 
-def _from_loop(complaints: list[Complaint], context: dict[str, Any]) -> None:
+def _from_loop(complaints: list[Complaint], context: dict[str, Any], course: Course) -> None:
     error = context.get("exception")
     text = str(context.get("message", ""))
     if isinstance(error, GeneratorExit):
@@ -129,17 +131,25 @@ def _from_loop(complaints: list[Complaint], context: dict[str, Any]) -> None:
         text = f"{text}: {_plain(repr(error))}" if error is not None else text
     elif error is not None:
         text = f"{text}: {_plain(repr(error))}"
-    complaints.append(Complaint("unawaited" if "never retrieved" in text else "errors", text, _made_at(context)))
+    complaints.append(
+        Complaint("unawaited" if "never retrieved" in text else "errors", text, _made_at(context, course))
+    )
 
 
-def _made_at(context: dict[str, Any]) -> Stack:
-    """Where the swept code started the task complained of (who starts one must look what became of it), or raised."""
+def _made_at(context: dict[str, Any], course: Course) -> Stack:
+    """Where the swept code started the task complained of (who starts one must look what became of it), or raised.
+
+    Of an object that complains of itself: the frame that had it when the function was called off.
+    """
     task = context.get("task") or context.get("future")
     coro = task.get_coro() if isinstance(task, asyncio.Task) else None
     if isinstance(coro, Driver):
         return coro.made_at
     error = context.get("exception")
-    return () if error is None else stack_of_error(error)
+    if error is not None:
+        return stack_of_error(error)
+    holder = next((course.held_by[id(part)] for part in context.values() if id(part) in course.held_by), None)
+    return () if holder is None else (holder,)
 
 
 def _from_unraisable(complaints: list[Complaint], args: Any) -> None:

@@ -42,21 +42,25 @@ def together(first: Result, second: Result) -> Result:
         restart=second.restart if first.restart == "ok" else first.restart,
         restart_took=max(first.restart_took, second.restart_took),
         ended=second.ended | first.ended,
+        meant=[*first.meant, *second.meant],
         value=first.value if first.value == second.value else "",
     )
 
 
-def at_fault(point: Point, evidence: Stack, *, started: bool = True, raised: bool = False) -> Step:
+def at_fault(point: Point, evidence: Stack, *, started: bool = True, raised: bool = False, main: Stack = ()) -> Step:
     """The frame to mend.
 
     `evidence` is the stack that made what is left, or that hangs or fails afterwards. Where it came the same way as the
     await, the frame at which the two part: it took, and did not give back. Else the innermost function that they have in
     common; else the one that started what is left (`started`: something is), if it was a child task that waited, or that
-    `raised` what nobody saw; else the innermost that waits.
+    `raised` what nobody saw; else the innermost that waits. Where a child task waits, what was started on the way to
+    where the function itself is (`main`) is for that to end.
     """
     own = [step for step in point.stack if not is_python(step.file)]
     made = [step for step in evidence if not is_python(step.file)]
     parting = _parting(own, made)
+    if parting is None and point.owner and started and not raised:
+        parting = _parting([step for step in main if not is_python(step.file)], made)
     if parting is not None:
         return parting
     involved = set(map(_function, made))

@@ -59,10 +59,13 @@ class Leftovers:
         began = loop.time()
         turns = 0
         while self._look_again(course) and (turns < _TURNS or self._is_on_its_way(loop.time() - began)):
-            turns += 1
-            if turns == _TURNS:
+            if turns < _TURNS:
+                for _ in range(_AT_ONCE):
+                    await asyncio.sleep(0)
+            else:
                 wait()
-            await asyncio.sleep(0 if turns < _TURNS else 0.004)
+                await asyncio.sleep(_pause(loop.time() - began))
+            turns += _AT_ONCE
         if turns or threads:
             await asyncio.sleep(0)
             gc.collect()  # what a thread handed over just now, and nobody took: Python complains of it when it goes
@@ -84,11 +87,14 @@ class Leftovers:
         for _ in range(5):
             await asyncio.sleep(0)
         loop = asyncio.get_running_loop()
-        end = loop.time() + 0.1
+        began = loop.time()
         self.kept = self.snapshot.still_open()
-        while loop.time() < end and (any(not item.gone() for item in self._found) or self.unclosed(last=True)):
-            await asyncio.sleep(0.004)
+        while (spent := loop.time() - began) < _LETTING_GO and self._is_there():
+            await asyncio.sleep(_pause(spent))
             self.kept = self.snapshot.still_open()
+
+    def _is_there(self) -> bool:
+        return any(not item.gone() for item in self._found) or bool(self.unclosed(last=True))
 
     def forget_gone(self) -> None:
         """Drop what has gone away since."""
@@ -127,6 +133,13 @@ def _name(item: Left) -> str:
     return f"{item.oracle} {item.key}"
 
 
+def _pause(spent: float) -> float:
+    """Seconds until the next look: a look costs more than what it waits for."""
+    return min(max(spent / 4, 0.004), 0.05)
+
+
 _SOCKET = "files socket"
-_TURNS = 12
+#: turns of the loop without a pause, and how many of them between two looks
+_TURNS, _AT_ONCE = 12, 3
+_LETTING_GO = 0.1
 _SLOWEST = 5.0

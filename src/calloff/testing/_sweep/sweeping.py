@@ -115,6 +115,15 @@ class Sweeping:
         await self._carry_out(places, self._choose(amid), usual)
         return self._report()
 
+    def done_elsewhere(self, seen: Sequence[Seen]) -> SweepReport | None:
+        """The report on what came by these points without a cancel, where others have tried all that there is to try."""
+        if not self._is_done_elsewhere(seen):
+            return None
+        plans, self.skipped = self._plans(seen)
+        self.elsewhere = len(plans)
+        self._note_points(seen)
+        return self._report()
+
     def _is_unsafe(self, point: Point) -> bool:
         """Whether it needs no second task for harm to be done there."""
         return any(self.shown.get((phase, point)) for phase in ("early", "late"))
@@ -156,12 +165,10 @@ class Sweeping:
             if bad:
                 return f"it fails without any cancel: {bad[0]}"
             found = result if found is None else together(found, result)
-            if self._is_done_elsewhere(found):
+            if self._is_done_elsewhere(found.seen):
                 break
         assert found is not None
-        for seen in found.seen:
-            if not seen.born:
-                self.points.setdefault(seen.point)
+        self._note_points(found.seen)
         self.seen = found.seen
         if "restart" in self.case.oracles and found.restart != "ok":
             self.not_tried["restart"] = f"it can't be run twice in the same world: without a cancel, it {found.restart}"
@@ -169,11 +176,16 @@ class Sweeping:
             self.not_tried[oracle] = "this event loop does not show them"
         return dataclasses.replace(found, seen=[])  # it is sent with every plan
 
-    def _is_done_elsewhere(self, found: Result) -> bool:
+    def _note_points(self, seen: Sequence[Seen]) -> None:
+        for item in seen:
+            if not item.born:
+                self.points.setdefault(item.point)
+
+    def _is_done_elsewhere(self, seen: Sequence[Seen]) -> bool:
         """Whether there is nothing to try here: then one run without a cancel is enough."""
         if self.wants is None:
             return False
-        return not any(self.wants(plan, take=False) for plan in self._plans(found.seen)[0])
+        return not any(self.wants(plan, take=False) for plan in self._plans(seen)[0])
 
     def _plans(self, seen: Sequence[Seen]) -> tuple[list[Plan], int]:
         """All cancels that may show something, and how many may not."""
@@ -278,7 +290,8 @@ class Sweeping:
                 ((oracle, made) for (oracle, _), made in zip(result.violations, result.made, strict=True) if made),
                 ("", ()),
             )
-            fault = at_fault(plan.shown, made, started=oracle not in HANGS, raised=oracle == "errors")
+            started = oracle not in HANGS
+            fault = at_fault(plan.shown, made, started=started, raised=oracle == "errors", main=result.main_at)
         if result.seen_once:
             violations = (*violations, Violation("repeated", "this was seen in 1 of 3 runs"))
         self._add(plan, "UNRESOLVED" if result.seen_once else "UNSAFE", fault, violations, stack)

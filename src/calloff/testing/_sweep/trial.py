@@ -87,7 +87,7 @@ class Trial:
 
         self.loop.set_task_factory(factory_like(previous, made))
         try:
-            with heard(self.loop, hand_on=self._is_waited_for) as complaints:
+            with heard(self.loop, self.course, hand_on=self._is_waited_for) as complaints:
                 self._complaints = complaints
                 yield
         finally:
@@ -332,7 +332,7 @@ class Trial:
             gc.collect()
         result.left = self.leftovers.counted()
         result.seen = self.course.seen
-        result.ended = self.course.ended
+        result.ended, result.meant, result.main_at = self.course.ended, self.course.meant, self.course.main_at
         result.cleaning = self.course.cleaning
         result.noise = Counter(item.key for item in self._complaints)
         if usual is None or self.plan is None or self.plan.phase == "after":
