@@ -728,10 +728,14 @@ def test_a_worker_of_anyio_that_waits_for_its_next_job_is_not_left_behind() -> N
     assert swept(leaves_one, phases=["early"]).unsafe[0].oracles == {"threads"}
 
 
-def test_who_uses_a_package_with_async_with_is_not_at_fault_for_what_it_keeps() -> None:
-    def step(file: str, line: int, function: str) -> Step:
-        return Step(f"/env/lib/site-packages/{file}" if "/" in file else f"/work/{file}", line, function)
+def step(file: str, line: int, function: str) -> Step:
+    outside = file.startswith("/")
+    return Step(
+        file if outside else f"/env/lib/site-packages/{file}" if "/" in file else f"/work/{file}", line, function
+    )
 
+
+def test_who_uses_a_package_with_async_with_is_not_at_fault_for_what_it_keeps() -> None:
     leaves = (step("app.py", 5, "job"), step("pool/client.py", 40, "__aexit__"), step("pool/wire.py", 3, "read"))
     point = Point("", leaves, 1)
     entered = (step("app.py", 6, "job"), step("pool/client.py", 20, "watch"))
@@ -741,6 +745,17 @@ def test_who_uses_a_package_with_async_with_is_not_at_fault_for_what_it_keeps() 
     assert at_fault(point, of_another) == leaves[0]  # taken by the caller, who does not give it back
     own = (leaves[0], step("app.py", 30, "__aexit__"))
     assert at_fault(Point("", own, 1), (step("app.py", 4, "job"), step("app.py", 9, "take"))) == own[0]
+
+
+def test_what_a_child_leaves_is_for_where_the_function_is_when_it_was_started_on_the_way_there() -> None:
+    main = step("app.py", 3, "job"), step(asyncio.tasks.__file__, 600, "sleep")
+    child = Point("work", (step("app.py", 20, "work"),), 1)
+    assert at_fault(child, (step("app.py", 2, "job"), step("app.py", 9, "start")), main=main) == main[0]
+    assert at_fault(child, (step("app.py", 19, "work"), step("app.py", 30, "open")), main=main) == child.stack[0]
+    assert at_fault(child, (step("app.py", 5, "other"), step("app.py", 9, "start")), main=main).function == "start"
+    of_python = Point("communicate", (step(asyncio.streams.__file__, 539, "read"),), 1)
+    assert at_fault(of_python, (), main=main) == main[0]
+    assert at_fault(Point("unknown", (), 1), (), main=main) == main[0]
 
 
 def test_a_second_cancel_reaches_the_tasks_that_clean_up() -> None:

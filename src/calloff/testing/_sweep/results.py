@@ -54,13 +54,14 @@ def at_fault(point: Point, evidence: Stack, *, started: bool = True, raised: boo
     await, the frame at which the two part: it took, and did not give back. Else the innermost function that they have in
     common; else the one that started what is left (`started`: something is), if it was a child task that waited, or that
     `raised` what nobody saw; else the innermost that waits. Where a child task waits, what was started on the way to
-    where the function itself is (`main`) is for that to end.
+    where the function itself is (`main`) is for that to end, and so is what only frames of Python's own wait for.
     """
     own = [step for step in point.stack if not is_python(step.file)]
     made = [step for step in evidence if not is_python(step.file)]
+    of_main = [step for step in main if not is_python(step.file)]
     parting = _parting(own, made)
     if parting is None and point.owner and started and not raised:
-        parting = _parting([step for step in main if not is_python(step.file)], made)
+        parting = _parting(of_main, made)
     if parting is not None:
         return parting
     involved = set(map(_function, made))
@@ -69,7 +70,7 @@ def at_fault(point: Point, evidence: Stack, *, started: bool = True, raised: boo
             return step
     if made and (raised or (started and point.owner)):
         return made[-1]
-    return own[-1] if own else shown(point.stack)
+    return next((steps[-1] for steps in (own, made, of_main) if steps), shown(point.stack))
 
 
 def _parting(own: Sequence[Step], made: Sequence[Step]) -> Step | None:
