@@ -8,6 +8,7 @@ thread that is stuck or a loop that is blocked, ends with that process. Only pla
 import asyncio
 import contextlib
 import faulthandler
+import linecache
 import os
 import pickle
 import re
@@ -292,6 +293,7 @@ def _run(writer: int, last_words: Any, carry_out: Callable[[Any], Any], order: A
             os.dup2(null, 1)
             os.dup2(null, 2)
             sys.stdout = sys.stderr = open(1, "w", closefd=False)  # noqa: SIM115
+        linecache.checkcache = _as_they_are
         faulthandler.enable(last_words)  # what kills it, our SIGABRT too, makes it say where it was
         tell_of_limits(writer)
         try:
@@ -309,6 +311,10 @@ def _run(writer: int, last_words: Any, carry_out: Callable[[Any], Any], order: A
         status = 0
     finally:
         os._exit(status)
+
+
+def _as_they_are(filename: str | None = None) -> None:
+    """No source file changes while a run lasts; a loop in debug mode asks so for each frame of each future."""
 
 
 def _post_mortem(status: int, last_words: str, limit: float) -> str:
