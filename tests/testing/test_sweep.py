@@ -747,12 +747,14 @@ def test_who_uses_a_package_with_async_with_is_not_at_fault_for_what_it_keeps() 
     assert at_fault(Point("", own, 1), (step("app.py", 4, "job"), step("app.py", 9, "take"))) == own[0]
 
 
-def test_what_a_child_leaves_is_for_where_the_function_is_when_it_was_started_on_the_way_there() -> None:
+def test_what_is_left_while_a_child_waits_that_did_not_make_it_is_for_where_the_function_is() -> None:
     main = step("app.py", 3, "job"), step(asyncio.tasks.__file__, 600, "sleep")
     child = Point("work", (step("app.py", 20, "work"),), 1)
     assert at_fault(child, (step("app.py", 2, "job"), step("app.py", 9, "start")), main=main) == main[0]
     assert at_fault(child, (step("app.py", 19, "work"), step("app.py", 30, "open")), main=main) == child.stack[0]
-    assert at_fault(child, (step("app.py", 5, "other"), step("app.py", 9, "start")), main=main).function == "start"
+    of_another = (step("app.py", 5, "other"), step("app.py", 9, "start"))
+    assert at_fault(child, of_another, main=main) == main[0]
+    assert at_fault(child, of_another) == at_fault(child, of_another, main=main, raised=True) == of_another[-1]
     of_python = Point("communicate", (step(asyncio.streams.__file__, 539, "read"),), 1)
     assert at_fault(of_python, (), main=main) == main[0]
     assert at_fault(Point("unknown", (), 1), (), main=main) == main[0]

@@ -53,21 +53,21 @@ def at_fault(point: Point, evidence: Stack, *, started: bool = True, raised: boo
     `evidence` is the stack that made what is left, or that hangs or fails afterwards. Where it came the same way as the
     await, the frame at which the two part: it took, and did not give back. Else the innermost function that they have in
     common; else the one that started what is left (`started`: something is), if it was a child task that waited, or that
-    `raised` what nobody saw; else the innermost that waits. Where a child task waits, what was started on the way to
-    where the function itself is (`main`) is for that to end, and so is what only frames of Python's own wait for.
+    `raised` what nobody saw; else the innermost that waits. Where a child task waits that did not make what is left, it is
+    for where the function itself is (`main`), which is what was called off; so is what only frames of Python's wait for.
     """
     own = [step for step in point.stack if not is_python(step.file)]
     made = [step for step in evidence if not is_python(step.file)]
-    of_main = [step for step in main if not is_python(step.file)]
     parting = _parting(own, made)
-    if parting is None and point.owner and started and not raised:
-        parting = _parting(of_main, made)
     if parting is not None:
         return parting
     involved = set(map(_function, made))
     for step in reversed(own):
         if _function(step) in involved:
             return step
+    of_main = [step for step in main if not is_python(step.file)]
+    if made and point.owner and of_main and started and not raised:
+        return at_fault(Point("", main, 1), evidence)
     if made and (raised or (started and point.owner)):
         return made[-1]
     return next((steps[-1] for steps in (own, made, of_main) if steps), shown(point.stack))
