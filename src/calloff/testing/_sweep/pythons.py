@@ -36,12 +36,19 @@ class Known(NamedTuple):
 
 
 def pythons_own(
-    stack: Stack, oracles: frozenset[str], version: tuple[int, int] = sys.version_info[:2]
+    stack: Stack, oracles: frozenset[str], version: tuple[int, int] = sys.version_info[:2], made: Stack = ()
 ) -> "tuple[Step, Known] | None":
-    """The fault of Python that explains a finding, and the frame that has it."""
+    """The fault of Python that explains a finding, and the frame that has it.
+
+    It explains nothing that the caller of that function has made at another line (`made`).
+    """
     tail = len(stack)
     while tail and is_python(stack[tail - 1].file):
         tail -= 1
+    caller = stack[tail - 1] if tail else None
+    maker = next((step for step in reversed(made) if not is_python(step.file)), None)
+    if caller and maker and (caller.file, caller.function) == (maker.file, maker.function) and caller != maker:
+        return None
     for known in _KNOWN:
         if (known.mended is not None and version >= known.mended) or not oracles <= known.oracles:
             continue

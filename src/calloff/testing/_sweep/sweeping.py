@@ -285,19 +285,23 @@ class Sweeping:
         violations = tuple(Violation(*item) for item in result.violations)
         stack = plan.shown.stack
         fault = result.at_fault
+        oracle, made = next(
+            ((oracle, made) for (oracle, _), made in zip(result.violations, result.made, strict=True) if made),
+            ("", ()),
+        )
         if fault is None:
-            oracle, made = next(
-                ((oracle, made) for (oracle, _), made in zip(result.violations, result.made, strict=True) if made),
-                ("", ()),
-            )
             started = oracle not in HANGS
             fault = at_fault(plan.shown, made, started=started, raised=oracle == "errors", main=result.main_at)
         if result.seen_once:
             violations = (*violations, Violation("repeated", "this was seen in 1 of 3 runs"))
-        self._add(plan, "UNRESOLVED" if result.seen_once else "UNSAFE", fault, violations, stack)
+        verdict = "UNRESOLVED" if result.seen_once else "UNSAFE"
+        self._add(plan, verdict, fault, violations, stack, made if oracle == "files" else ())
 
-    def _add(self, plan: Plan, verdict: str, fault: Step, violations: tuple[Violation, ...], stack: Stack) -> None:
-        own = pythons_own(stack, frozenset(item.oracle for item in violations)) if verdict == "UNSAFE" else None
+    def _add(
+        self, plan: Plan, verdict: str, fault: Step, violations: tuple[Violation, ...], stack: Stack, opened: Stack = ()
+    ) -> None:
+        oracles = frozenset(item.oracle for item in violations)
+        own = pythons_own(stack, oracles, made=opened) if verdict == "UNSAFE" else None
         owner = plan.shown.owner.removesuffix(STARTS)
         step, why = (fault, "") if own is None else (own[0], own[1].label)
         self.findings[plan.id] = Finding(plan.id, plan.phase, verdict, stack, step, violations, owner, python=why)
