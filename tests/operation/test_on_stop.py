@@ -12,7 +12,7 @@ import places.process_bodies as bodies
 import pytest
 
 import calloff
-from calloff._operation.asking import handed
+from calloff._operation.asking import Hook, handed
 
 
 @pytest.fixture(autouse=True)
@@ -304,6 +304,40 @@ def test_what_asks_and_hangs_is_named_and_delays_nothing(arun, caplog, place):
     with caplog.at_level(logging.WARNING, "calloff"):
         arun(main)
     assert "hang, which is to ask it to stop, has not come to its end" in caplog.text
+
+
+async def test_a_block_that_is_left_waits_for_what_is_about_to_begin(monkeypatch):
+    """Between the taking of the ticket and the first step of what asks, another thread may have its turn."""
+    order = []
+    take = Hook.take
+    loops_thread = threading.current_thread()
+
+    def slowly(hook):
+        taken = take(hook)
+        if taken and threading.current_thread() is loops_thread:
+            time.sleep(0.1)
+        return taken
+
+    monkeypatch.setattr(Hook, "take", slowly)
+    waiting = threading.Event()
+
+    def work():
+        with calloff.on_stop(lambda: order.append("asked")):
+            waiting.set()
+            while True:
+                calloff.checkpoint(0.001)
+                time.sleep(0.001)
+
+    def and_then():
+        try:
+            work()
+        finally:
+            order.append("left")
+
+    op = calloff.start(calloff.thread(and_then), grace=30)
+    await until(waiting)
+    assert isinstance(await op.stop(), calloff.Cancelled)
+    assert order == ["asked", "left"]
 
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit, asyncio.CancelledError])

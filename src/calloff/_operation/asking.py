@@ -68,6 +68,7 @@ class Hook:
         "_operation",
         "_ticket",
         "_told",
+        "_withdrawn",
         "begun",
         "ended",
         "loop",
@@ -91,7 +92,7 @@ class Hook:
         self._context = context
         self.loop = loop
         self._bell: SimpleQueue[None] = SimpleQueue()
-        self._told = False
+        self._told = self._withdrawn = False
         self._ticket = [None]
         self.name = _name(ask)
         self.begun = self.on_loop = self.ended = self.pressed = False
@@ -104,6 +105,12 @@ class Hook:
         except IndexError:
             return False
         return True
+
+    def withdraw(self) -> bool:
+        """Have it never begin, for the block that is left; ``False`` when it has, or is about to in another thread."""
+        if not self._withdrawn:
+            self._withdrawn = self.take()
+        return self._withdrawn
 
     def start(self) -> bool:
         """Run `ask`, unless it was run before or the block was left; ``False`` when nothing was begun."""

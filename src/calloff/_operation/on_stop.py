@@ -149,7 +149,7 @@ class Block:
         """Whether the block was asked; one that leaves by a cancel of somebody else's (a scope's) is asked now."""
         if is_a(error, CancelledError) and not self._cleaning:
             hook.start()
-        return not hook.take() and hook.begun
+        return not hook.withdraw()
 
     def _is_over(self, hook: Hook) -> bool:
         """Whether nothing keeps the block any longer."""
