@@ -136,6 +136,13 @@ async def fetch():
     session = Session()
     await session.get()
     session.close()
+
+async def opened():
+    await asyncio.sleep(0.001)
+    return Session()
+
+async def in_a_task(session):
+    await asyncio.create_task(session.get())
 """
 USES_SESSIONS = """
 import sessions
@@ -147,14 +154,29 @@ async def test_its_own():
 
 async def test_that_of_the_project():
     await sessions.fetch()
+
+async def test_one_that_is_handed_out():
+    (await sessions.opened()).close()
+
+async def test_as_a_task_begins():
+    session = sessions.Session()
+    await sessions.in_a_task(session)
+    session.close()
 """
 
 
 def test_what_complains_of_itself_is_held_against_who_had_it(project: Path) -> None:
     (project / "sessions.py").write_text(SESSIONS)
     (project / "tests" / "test_slots.py").write_text(USES_SESSIONS)
-    text = run_pytest(project, "--cancel-sweep", "--cancel-sweep-phases=early", "--cancel-sweep-every-test").stdout
+    text = run_pytest(
+        project, "--cancel-sweep", "--cancel-sweep-phases=before,early", "--cancel-sweep-every-test"
+    ).stdout
     own, _, tests = text.partition("of tests: what a test leaves")
+    assert "test_one_that_is_handed_out: SAFE" in text, text  # what the sweep itself asks for once more is not left
+    assert (
+        "test_slots.py:17 in test_as_a_task_begins: await sessions.in_a_task(session)\n  errors (before, early)"
+        in tests
+    )
     assert "UNSAFE sessions.py:20 in fetch: await session.get()\n  errors (early); 1 test" in own, text
     assert "1 fault of the project" in own, text
     assert "UNSAFE tests/test_slots.py:6 in test_its_own: await session.get()" in tests, text

@@ -61,6 +61,7 @@ class Course:
         self.over = False
         self.meant: list[Step] = []
         self.held_by: dict[int, Step] = {}
+        self.repeats = False
         self.main_at: Stack = ()
         self.ended: dict[Stack, Stack] = {}
         self.ledger: Any = None

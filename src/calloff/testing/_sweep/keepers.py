@@ -56,23 +56,41 @@ def keepers_of(made: Stack) -> dict[Step, Any]:
 
 
 def holders_of(coro: object) -> dict[int, Step]:
-    """For each object that the frames of a suspended coroutine have, by its id: the outermost that has it, or its holder.
+    """For each object that the frames of a coroutine have, by its id: the outermost that has it, or its holder.
 
-    No reference is kept: what complains of itself afterwards was there all the time.
+    No reference is kept: what complains of itself afterwards was there all the time. A coroutine that runs just now (it
+    starts a task) is asked for what its running frames have.
     """
-    frames = [(part, frame) for part, frame in chain(coro) if not is_ours(frame.f_code.co_filename)]
+    running = getattr(coro, "cr_running", False)
+    frames = _running_frames() if running else [(gc.get_referents(part), frame) for part, frame in chain(coro)]
     found: dict[int, Step] = {}
-    parts = {id(part) for part, _ in frames}
-    for part, frame in frames:
-        step = Step(frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name)
-        layer: list[object] = [part]
+    parts = {id(part) for part, _ in chain(coro)}
+    for layer, frame in frames:
+        code = frame.f_code
+        if is_ours(code.co_filename):
+            continue
+        step = Step(code.co_filename, frame.f_lineno or 0, code.co_name)
         for _ in range(_HELD_DEPTH):
-            fresh = {id(held): held for held in gc.get_referents(*layer) if not isinstance(held, _DEAD_ENDS)}
-            layer = [held for number, held in fresh.items() if number not in found and number not in parts]
-            found.update((id(held), step) for held in layer)
-            if not layer or len(layer) > _MOST:
+            fresh = {id(held): held for held in layer if not isinstance(held, _DEAD_ENDS)}
+            held_here = [held for number, held in fresh.items() if number not in found and number not in parts]
+            found.update((id(held), step) for held in held_here)
+            if not held_here or len(held_here) > _MOST:
                 break
+            layer = gc.get_referents(*held_here)
     return found
+
+
+def _running_frames() -> list[tuple[list[Any], FrameType]]:
+    """The frames that run now, outermost first, each with what its variables hold."""
+    found: list[tuple[list[Any], FrameType]] = []
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if not is_ours(frame.f_code.co_filename):
+            found.append((list(frame.f_locals.values()), frame))
+        elif found:
+            break  # what drives the coroutine
+        frame = frame.f_back
+    return found[::-1]
 
 
 def caller_of(made: Stack, ended: Stack, keepers: dict[Step, Any], task: Any) -> Stack:

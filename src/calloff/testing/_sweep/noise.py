@@ -127,6 +127,8 @@ def _from_loop(complaints: list[Complaint], context: dict[str, Any], course: Cou
         return  # the first is asyncio's own noise, the second is told of as a task
     if "open stream object is being garbage collected" in text:
         return  # the writer's ResourceWarning says the same
+    if course.repeats and error is None and _holder(context, course) is None:
+        return  # what the second run returned, and nobody takes
     if "never retrieved" not in text:
         text = f"{text}: {_plain(repr(error))}" if error is not None else text
     elif error is not None:
@@ -148,8 +150,12 @@ def _made_at(context: dict[str, Any], course: Course) -> Stack:
     error = context.get("exception")
     if error is not None:
         return stack_of_error(error)
-    holder = next((course.held_by[id(part)] for part in context.values() if id(part) in course.held_by), None)
+    holder = _holder(context, course)
     return () if holder is None else (holder,)
+
+
+def _holder(context: dict[str, Any], course: Course) -> Step | None:
+    return next((course.held_by[id(part)] for part in context.values() if id(part) in course.held_by), None)
 
 
 def _from_unraisable(complaints: list[Complaint], args: Any) -> None:

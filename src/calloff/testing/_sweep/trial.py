@@ -296,7 +296,7 @@ class Trial:
             took, values = usual.agains.get(plan.again, (0.0, ()))
             result.call_value = comparable(course.call_value)
         del call
-        course.over = True
+        course.over = course.repeats = True
         # it may be the first to warm up, and what was done already when it was tried may now be left to do
         limit = self.far or min(
             self.case.longest, max(_LEAST, 10 * took, 2 * (result if usual is None else usual).took)
