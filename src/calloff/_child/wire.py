@@ -35,7 +35,8 @@ _READONLY = 1 << 63
 _CHUNK = 1 << 16
 #: of marshal: one in which each object stands for itself, which is quicker to write
 _VERSION = 2
-_SMALL = 1 << 18
+#: bytes after which others have their turn: so many take a few milliseconds to receive
+_TURN = 1 << 22
 
 Part = bytes | memoryview
 
@@ -93,10 +94,12 @@ Frame = tuple[tuple[Any, ...], Any, list[Any]]
 class Reader:
     """Reads frames from a socket, one after the other, blocking or not as the socket is."""
 
-    __slots__ = ("_buffers", "_filled", "_head", "_meta", "_pending", "_sizes", "_socket")
+    __slots__ = ("_blocks", "_filled", "_head", "_meta", "_pending", "_socket", "is_last")
 
     def __init__(self, socket: Socket) -> None:
         self._socket = socket
+        #: reads on as long as there is something: nobody calls again for the rest
+        self.is_last: bool = socket.gettimeout() is None
         self._reset()
 
     def _reset(self) -> None:
@@ -107,6 +110,9 @@ class Reader:
 
     def read(self) -> Frame | None:
         """The next frame; ``None`` when a socket that does not block has no more for now.
+
+        Of a large one no more than a part is read from such a socket at a time, so that others have their turn; but for
+        `is_last`.
 
         Raises:
             EOFError: the other side is gone.
@@ -119,13 +125,17 @@ class Reader:
                 found = self._begin(self._head + data if self._head else data)
                 if found is not None:
                     return found
+            turn = _TURN
             while self._filled < len(self._pending):
                 space = self._pending[self._filled]
                 while space.left:
+                    if turn <= 0 and not self.is_last:
+                        return None
                     count = self._socket.recv_into(space.left)
                     if not count:
                         raise EOFError
                     space.left = space.left[count:]
+                    turn -= count
                 self._filled += 1
         except (BlockingIOError, InterruptedError):
             return None
@@ -166,20 +176,22 @@ class Reader:
 
 
 class _Space:
-    """Memory to receive into that becomes the object itself: `bytes` or a `bytearray`."""
+    """Memory to receive into that becomes the object itself: `bytes` or a `bytearray`.
+
+    The memory of large ones is not touched before something comes: the system gives it page by page then.
+    """
 
     __slots__ = ("_memory", "_view", "left")
 
     def __init__(self, size: int, readonly: bool) -> None:
         self._memory: io.BytesIO | bytearray
         if readonly:
-            self._memory = io.BytesIO()
-            if size:
-                self._memory.seek(size - 1)
-                self._memory.write(b"\0")
+            self._memory = io.BytesIO(
+                bytes(size)
+            )  # nobody else has these bytes: they are not copied, here or in the end
             self._view = self._memory.getbuffer()
         else:
-            self._memory = bytearray(size)
+            self._memory = _untouched(size) if size > _TURN else bytearray(size)
             self._view = memoryview(self._memory)
         self.left = self._view
 
@@ -188,3 +200,15 @@ class _Space:
         self.left = memoryview(b"")
         self._view.release()
         return self._memory.getvalue() if isinstance(self._memory, io.BytesIO) else self._memory
+
+
+def _untouched(size: int) -> bytearray:
+    """As long as that, and not filled with zeros, where that can be had."""
+    try:
+        import ctypes
+
+        make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t)
+        found: bytearray = make(("PyByteArray_FromStringAndSize", ctypes.pythonapi))(None, size)
+    except (ImportError, AttributeError, OSError):
+        return bytearray(size)
+    return found

@@ -86,6 +86,12 @@ class Files:
         """Own a copy of it."""
         return self.add(copied(file))
 
+    def output(self, number: int) -> int:
+        """Own a copy of standard output or error (1, 2), or what swallows all where this process has none."""
+        if standard(number):
+            return self.copy(number)
+        return self.add(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
+
     def pipe(self, flags: int = 0) -> "tuple[int, int]":
         """Own both ends of a new pipe."""
         first, second = pipe(flags)

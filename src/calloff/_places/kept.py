@@ -13,17 +13,18 @@ import socket
 from asyncio import AbstractEventLoop
 from contextvars import Context
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 from .._child.wire import Letters, letter
-from .._os import fds, inherit, proc, reaper
+from .._os import fds, inherit, reaper
 from .._words.errors import CalloffError
 from . import keepers
+from .hearing import Listener, see_to_the_end
 from .keeper import QUIET, Keeper
 from .standing import Standing
 from .watching import Watch
 
-__all__ = ["Guarded", "Listener"]
+__all__ = ["Guarded"]
 
 _SPACE = socket.CMSG_SPACE(4 * 4) if hasattr(socket, "CMSG_SPACE") else 0
 _CLOEXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
@@ -31,22 +32,6 @@ _CLOEXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
 _UP, _STOPPED = 5.0, 0.7
 #: how often a start is tried when keepers are killed
 _TRIES = 3
-
-
-class Listener(Protocol):
-    """Who wants to hear of a guard."""
-
-    def heard(self, letter: tuple[Any, ...], handle: int | None, /) -> None:
-        """A letter came, with a pidfd of the work when that was born."""
-
-    def failed(self, error: Exception, /) -> None:
-        """Nothing was started."""
-
-    def lost(self) -> None:
-        """The guard is gone without its last letter, and so is the keeper: nobody else is left to kill the work."""
-
-    def let_go(self) -> None:
-        """The loop was closed: nothing will be heard any more, so nothing is to be kept open."""
 
 
 class Guarded:
@@ -363,16 +348,8 @@ class Guarded:
             with contextlib.suppress(OSError):
                 data, extras, _, _ = self._socket.recvmsg(1 << 12, _SPACE, _CLOEXEC)
                 self._take_note(data, extras)
-        if not self._guard:
-            return
-        parent = proc.parent_of(self._pid) if self._kind == "worker" and self._pid else 0
-        if parent and parent == self._guard and not self.is_alone:
-            with contextlib.suppress(OSError):
-                os.kill(self._pid, signal.SIGKILL)
-        elif parent and proc.name_of(self._pid) == "calloff-worker":
-            reaper.kill_from_outside(self._pid)
-        with contextlib.suppress(OSError):
-            os.kill(self._guard, signal.SIGCONT)
+        if self._guard:
+            see_to_the_end(self._guard, self._pid if self._kind == "worker" else 0, is_alone=self.is_alone)
 
     def _take_note(self, data: bytes, extras: list[tuple[int, int, bytes]]) -> None:
         """Note the numbers of the guard and of its work in letters that nobody will hear any more."""

@@ -21,6 +21,8 @@ __all__ = ["attempt", "blamed", "may_block", "unpickle_aside"]
 
 #: bytes; a pickle that is longer is unpickled in a thread
 _LARGE = 1 << 18
+#: bytes that are copied in one step, during which no other thread of Python code runs
+_PIECE = 1 << 20
 #: the operation code with which pickles name a class or a function
 _NAMES = b"\x93"
 #: seconds for which an idle thread waits for more
@@ -54,10 +56,12 @@ class _Steps:
         return part
 
     def readinto(self, target: Any) -> int:
-        part = self._data[self._at : self._at + len(target)]
-        target[: len(part)] = part
-        self._at += len(part)
-        return len(part)
+        size = min(len(target), len(self._data) - self._at)
+        for begin in range(0, size, _PIECE):
+            end = min(begin + _PIECE, size)
+            target[begin:end] = self._data[self._at + begin : self._at + end]
+        self._at += size
+        return size
 
     def readline(self) -> bytes:
         part = bytes(self._data[self._at :]).partition(b"\n")

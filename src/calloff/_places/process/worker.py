@@ -1,7 +1,6 @@
 """The owner's handle of one worker: gives it work, takes the results, asks and kills through its guard."""
 
 import os
-import pickle
 import signal
 import socket
 from asyncio import TimerHandle
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..._child.wire import ASK, DUMP, SLACK, Reader, frame
 from ..._os import reaper
-from ..._os.fds import Files, is_readable, pair, standard
+from ..._os.fds import Files, is_readable, pair
 from ..._words.frame import RawStack
 from ..._words.place import Sink
 from ..._words.report import Rung
@@ -22,6 +21,7 @@ from ..looking import Looker
 from .facts import OUTERMOST, Stamp, Surroundings, details, of_the_user, why
 from .frames import Frames
 from .limits import Limits
+from .news import News
 
 if TYPE_CHECKING:
     from .body import ProcessBody
@@ -69,12 +69,8 @@ class Worker:
             news, their_news = (ours.enter_context(end) for end in pair(socket.SOCK_SEQPACKET))
             stacks, their_stacks = files.pipe(os.O_NONBLOCK)
             self._looker = Looker(stacks, of_the_user, OUTERMOST)
-            given = [files.copy(theirs.fileno()), files.copy(their_news.fileno()), their_stacks]
-            for file in (1, 2):
-                if standard(file):
-                    given.append(files.copy(file))
-                else:
-                    given.append(files.add(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)))
+            given = [files.copy(end.fileno()) for end in (theirs, their_news)]
+            given += [their_stacks, files.output(1), files.output(2)]
             self.guarded: Guarded = Guarded(pool.loop, "worker", given, self)
             files.give()
             ours.pop_all()
@@ -82,7 +78,7 @@ class Worker:
         their_news.close()
         data.setblocking(False)
         news.setblocking(False)
-        self._data, self._news = data, news
+        self._data, self._news = data, News(news)
         self._files = data.fileno(), news.fileno()
         self._reader = Reader(data)
         self._frames = Frames(data)
@@ -258,38 +254,25 @@ class Worker:
 
     def _read_last(self) -> None:
         """It has ended: the result may have come before, and nothing more is given to it."""
-        self.spoiled = True
+        self.spoiled = self._reader.is_last = True
         self._readable()
 
     def _read_news(self) -> None:
         while not self.dead:
             try:
-                message = self._news.recv(1 << 18)
-            except BlockingIOError:
-                return
-            except OSError:
-                message = b""
-            if not message:
+                packet = self._news.read()
+            except EOFError:
                 self.pool.loop.remove_reader(self._files[1])
                 return
-            if message[:1] == b"R":
-                self.ready, self._told_pid = True, int.from_bytes(message[1:], "little")
+            if packet is None:
+                return
+            if packet.is_ready:
+                self.ready, self._told_pid = True, packet.number
                 if self.body is not None and self._hold_timer is not None:
                     self._begin(self.body)
                 self.pool.prepared()
-                continue
-            if self.body is None or int.from_bytes(message[1:9], "little") != self._number:
-                continue
-            try:
-                value = pickle.loads(message[9:])
-            except Exception:
-                continue
-            if message[:1] == b"P":
-                self.body.sink.progressed(value)
-            elif message[:1] == b"H":
-                self.body.sink.helped(value)
-            else:
-                self.body.sink.cancel(value[0], grace=value[1])
+            elif self.body is not None and packet.number == self._number:
+                packet.pass_on(self.body.sink)
 
     # --- what the guard says
 
