@@ -62,7 +62,7 @@ def block_lock() -> None:
 
 
 def block_run() -> None:
-    subprocess.run(["sleep", "61.125"], check=False)
+    subprocess.run(["sleep", f"61.{os.getpid()}"], check=False)
 
 
 def block_loop() -> None:
@@ -241,7 +241,7 @@ def test_the_child_of_subprocess_run_is_gone(crun: Callable[..., Any]) -> None:
     async def main() -> None:
         await calloff.start(_blocking(block_run), timeout=0.2).outcome()
         commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if os.access(path, os.R_OK)]
-        assert not [command for command in commands if b"61.125" in command]
+        assert not [command for command in commands if f"61.{os.getpid()}".encode() in command]
 
     crun(main())
 
