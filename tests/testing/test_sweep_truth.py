@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from calloff.testing import SweepReport, sweep
-from calloff.testing._sweep import blocked, quiet, sweeping
+from calloff.testing._sweep import blocked, opened, quiet, sweeping
 from calloff.testing._sweep.case import Result
 from calloff.testing._sweep.clock import Clock
-from calloff.testing._sweep.driver import Course
+from calloff.testing._sweep.driver import Course, current_course
 from calloff.testing._sweep.noise import heard
 from calloff.testing._sweep.points import whose
 from calloff.testing._sweep.settling import Leftovers
@@ -123,6 +123,22 @@ WAITS = waits()
 
 
 # --- what the sweep itself has done
+
+
+def test_where_a_suite_lets_nobody_block_what_is_opened_may_be_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_given: object) -> None:
+        raise AssertionError("a blocking call")
+
+    for owner, name in ((os.path, "abspath"), (os, "getcwd"), (os.path, "realpath")):
+        monkeypatch.setattr(owner, name, refused)
+    token = current_course.set(Course(None, print))
+    try:
+        opened._heard("open", ("somewhere", "r", 0))
+        opened._heard("open", ("/else/./where", "r", 0))
+    finally:
+        current_course.reset(token)
+    assert "/else/where" in opened._files
+    assert f"{opened._getcwd()}/somewhere" in opened._files
 
 
 def test_what_a_coroutine_says_that_the_sweep_gave_up_is_no_complaint() -> None:

@@ -17,6 +17,7 @@ from .points import Stack, running_stack
 
 __all__ = ["opened_at", "record_opening", "started_at", "unclosed_at"]
 
+_getcwd = os.getcwd  # as it was when this was imported: blockbuster puts another in its place
 _sockets: list[tuple["weakref.ref[socket.socket]", Stack]] = []
 _files: dict[str, Stack] = {}
 _numbers: dict[int, Stack] = {}
@@ -44,7 +45,7 @@ def unclosed_at(text: str) -> Stack:
     if found := re.search(r"\bfd=(\d+)", text):
         return _numbers.get(int(found[1]), ())
     if found := re.search(r"^unclosed file <.* name='([^']+)'", text):
-        return _files.get(os.path.abspath(found[1]), ())
+        return _files.get(_absolute(found[1]), ())
     return ()
 
 
@@ -58,7 +59,12 @@ def _heard(event: str, args: tuple[Any, ...]) -> None:
         if current_course.get() is not None:
             _sockets.append((weakref.ref(args[0]), running_stack()))
     elif event == "open" and isinstance(args[0], str) and current_course.get() is not None:
-        _files[os.path.abspath(args[0])] = running_stack()
+        _files[_absolute(args[0])] = running_stack()
+
+
+def _absolute(name: str) -> str:
+    """The whole path, without a call that a suite may forbid where an event loop runs."""
+    return os.path.normpath(name if name.startswith("/") else f"{_getcwd()}/{name}")
 
 
 def _numbering(init: Callable[..., None]) -> Callable[..., None]:
