@@ -121,7 +121,13 @@ class Stop:
             _failed(operation, "insists")
             insists = False
         if insists and self.force_at - now > _FIRST_PAUSE:
-            operation.timers.insisting.add(operation, now + _FIRST_PAUSE)
+            insisting = operation.timers.insisting
+            if insisting.entries:  # what FifoTimer.add does, without the call
+                operation.timer_at = now + _FIRST_PAUSE
+                operation.timer_bucket = entries = insisting.entries
+                entries[operation] = None
+            else:
+                insisting.add(operation, now + _FIRST_PAUSE)
         else:
             operation.timers.add(operation, self.force_at)
 

@@ -16,6 +16,7 @@ import types
 from asyncio import CancelledError, get_running_loop
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -147,7 +148,7 @@ class TaskBody(ClimbingBody, Coroutine[Any, Any, None]):
     def _returned_with(self, value: Any, parts: Parts) -> None:
         if not self._given_up:
             self._sink.returned(value, survivors=parts.survivors())
-        elif not self._outlived(lambda: self._sink.returned(value)):
+        elif not self._outlived(partial(self._sink.returned, value)):
             self._sink.returned(value, ())
 
     def _ended(self, error: BaseException) -> None:
@@ -156,14 +157,14 @@ class TaskBody(ClimbingBody, Coroutine[Any, Any, None]):
         plain = type(error) is CancelledError  # the usual case, fast
         if plain or is_a(error, (CancelledError, StopForced)) or is_stopped_group(error):  # no code of its own is run
             rung = Rung.INTERRUPTED if self._interrupted and not is_a(error, StopForced) else None
-            if self._parts is None or not self._outlived(lambda: self._stopped_late(rung)):
+            if self._parts is None or not self._outlived(partial(self._stopped_late, rung)):
                 self._sink.stopped(rung, ())
             return
         if self._parts is None:
             self._sink.raised(error, ())
         elif not self._given_up:
             self._sink.raised(error, survivors=self._parts.survivors())
-        elif not self._outlived(lambda: self._sink.raised(error)):
+        elif not self._outlived(partial(self._sink.raised, error)):
             self._sink.raised(error, ())
         if is_a(error, (KeyboardInterrupt, SystemExit)):
             if task is not None:
@@ -238,7 +239,7 @@ def _drive(self: TaskBody) -> Generator[Any, Any, None]:
     try:
         value = yield from steps
     except BaseException as error:
-        if is_a(error, GeneratorExit) and error.__traceback__ is not None and not error.__traceback__.tb_next:
+        if type(error) is not CancelledError and _is_of_driver(error):
             raise  # the task was destroyed: that is raised here, and does not come from the coroutine
         self._ended(error)
     else:
@@ -247,6 +248,12 @@ def _drive(self: TaskBody) -> Generator[Any, Any, None]:
         else:
             self._returned_with(value, self._parts)
         self.task = None
+
+
+def _is_of_driver(error: BaseException) -> bool:
+    """Return whether it is a `GeneratorExit` that was raised in the driver itself."""
+    trace = error.__traceback__ if is_a(error, GeneratorExit) else None
+    return trace is not None and not trace.tb_next
 
 
 _driver_of: Any = types.coroutine(_drive)
