@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import sys
 from collections.abc import Iterator
 
 __all__ = ["ENVIRONMENT", "EXAMPLES", "Help", "environment", "examples"]
@@ -84,12 +85,14 @@ class Help(argparse.HelpFormatter):
 
         super().__init__(prog, width=min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns))
 
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        """``-t, --timeout D``, as newer Pythons have it: before 3.13 each form had its own D."""
-        if len(action.option_strings) < 2 or action.nargs == 0:
-            return super()._format_action_invocation(action)
-        value = self._format_args(action, self._get_default_metavar_for_optional(action))
-        return f"{', '.join(action.option_strings)} {value}"
+    if sys.version_info < (3, 13):
+
+        def _format_action_invocation(self, action: argparse.Action) -> str:
+            """``-t, --timeout D``, as newer Pythons have it: here each form has its own D."""
+            if len(action.option_strings) < 2 or action.nargs == 0:
+                return super()._format_action_invocation(action)
+            value = self._format_args(action, self._get_default_metavar_for_optional(action))
+            return f"{', '.join(action.option_strings)} {value}"
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n\n".join("\n".join(_filled(block, width)) for block in text.split("\n\n"))
