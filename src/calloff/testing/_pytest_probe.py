@@ -167,6 +167,7 @@ class Wrapper(Protocol):
 
     def wrapped(self, function: Callable[..., Any], /) -> Callable[..., Any]:
         """The function that is run in its place."""
+        ...
 
 
 def put_in(item: pytest.Function, probe: Wrapper) -> Any:
