@@ -115,6 +115,12 @@ def test_a_test_with_nothing_left_to_try_needs_no_run_but_its_own(project: Path)
     assert "not swept: run once more, it fails" in told["test_that_looks_at_what_runs_it"], text
 
 
+def test_a_script_beside_the_tests_is_no_project_of_theirs(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text("print('nobody imports it')\n")
+    (tmp_path / "test_own.py").write_text(TESTS.replace("slots.Slots()", "Slots()").replace("import slots", LIBRARY))
+    assert "1 failed" in run_pytest(tmp_path, "--cancel-sweep", "-k", "one").stdout
+
+
 SESSIONS = """
 import asyncio
 

@@ -6,6 +6,7 @@ that of a package below the root) belongs to it. Where there is nothing but test
 
 import os
 import re
+import sys
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -35,7 +36,7 @@ class Owners:
         self._chosen = bool(sources)
         names = {source for source in sources if not (root / source).is_dir()}
         self._names = names if sources else _packages(root) | _packages(root / "src")
-        self.has_project = self._chosen or bool(self._names) or bool(self._modules(root))
+        self.has_project = self._chosen or bool(self._names) or _any_is_loaded(self._modules(root))
 
     def of(self, file: str) -> str:
         """One of `OWNERS`."""
@@ -78,6 +79,14 @@ class Owners:
         if path in self._tests or _TEST_NAME.search(os.path.basename(path)):
             return True
         return any(part in _TEST_FOLDERS for part in path.removeprefix(self._root).split(os.sep)[:-1])
+
+
+def _any_is_loaded(files: Iterable[str]) -> bool:
+    """Whether the tests have imported one of the files: a script that lies beside them has nothing to do with them."""
+    loaded = {
+        os.path.realpath(file) for file in (getattr(part, "__file__", None) for part in [*sys.modules.values()]) if file
+    }
+    return any(os.path.realpath(file) in loaded for file in files)
 
 
 def _packages(root: Path) -> set[str]:
