@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import io
 import os
 import signal
 import stat
@@ -103,6 +104,8 @@ async def test_what_can_not_be_run_is_told_before_anything_starts(tmp_path):
         (("true",), {"signal": 400}, ValueError, "400"),
         (("true",), {"limit": "1"}, TypeError, "limit"),
         (("true",), {"stdout": 1 << 20}, ValueError, "stdout"),
+        (("true",), {"stdout": io.BytesIO()}, ValueError, "stdout"),
+        (("true",), {"stdin": io.BytesIO(b"x")}, ValueError, "stdin"),
         (("true",), {"env": {"A": 1}}, TypeError, "env"),
         (("true",), {"env": [("A", "1")]}, TypeError, "env"),
         (("true",), {"env": {"A=B": "1"}}, ValueError, "env"),

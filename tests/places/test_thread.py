@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import inspect
 import logging
 import os
 import re
@@ -121,6 +122,14 @@ async def test_stop_iteration_becomes_an_error_that_a_future_can_hold() -> None:
 def test_not_a_function(bad: Any) -> None:
     with pytest.raises(TypeError, match=r"thread\(\) needs a function"):
         calloff.thread(bad)
+
+
+@pytest.mark.parametrize("word", [calloff.thread, calloff.process, lambda work: calloff.map(work, [1])])
+async def test_a_coroutine_in_place_of_a_function_is_closed(word: Callable[[Any], object]) -> None:
+    coro = asyncio.sleep(1)
+    with pytest.raises(TypeError, match="function"):
+        word(coro)
+    assert inspect.getcoroutinestate(coro) == inspect.CORO_CLOSED
 
 
 def test_an_async_function_is_refused_with_advice() -> None:

@@ -11,6 +11,7 @@ from .._map.results import Map
 from .._map.singly import Singly
 from .._map.window import Lane, Window
 from .._operation.operation import Operation
+from .._words.given import need_function
 from .._words.place import Work
 from .start import start
 
@@ -210,8 +211,7 @@ def _of_a_template(line: str | Sequence[str]) -> tuple[Any, ...]:
 
 def _names(fn: Any) -> tuple[Any, str, str]:
     """The function without what is bound to it, what it is called, and what it is in any run."""
-    if not callable(fn):
-        raise TypeError(f"fn must be a function, not {fn!r}")
+    need_function(fn, "fn must be a function")
     inner = fn
     while isinstance(inner, partial):
         inner = inner.func

@@ -1,10 +1,20 @@
-"""What callers give at the door, looked at before anything is started: whole numbers, and what a function is called."""
+"""What callers give at the door, looked at before anything is started: functions and their names, and whole numbers."""
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-__all__ = ["name_of", "whole"]
+__all__ = ["name_of", "need_function", "whole"]
+
+
+def need_function(fn: object, text: str) -> None:
+    """Raise `TypeError` for what can't be called; a coroutine is closed, so that only that error is heard."""
+    if callable(fn):
+        return
+    if inspect.iscoroutine(fn) and inspect.getcoroutinestate(fn) == inspect.CORO_CREATED:
+        fn.close()
+    raise TypeError(f"{text}, not {fn!r}")
 
 
 def name_of(fn: Callable[..., Any]) -> str:

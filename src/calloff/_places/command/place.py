@@ -149,6 +149,8 @@ def _file(given: Any, name: str, allowed: str) -> int:
         number = given if isinstance(given, int) else int(given.fileno())
     except AttributeError:
         raise TypeError(f"{name} must be {allowed}, not {given!r}") from None
+    except (OSError, ValueError):  # it is in memory only, or was closed
+        raise ValueError(f"{name} must be {allowed}, not {given!r}: it has no number of an open file") from None
     if number < 0:
         raise ValueError(f"{name} must be {allowed}, not {given!r}")
     try:

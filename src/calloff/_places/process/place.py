@@ -3,7 +3,7 @@
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, ParamSpec, TypeVar, overload
 
-from ..._words.given import name_of, whole
+from ..._words.given import name_of, need_function, whole
 from .body import ProcessWork
 from .pool import SETTINGS, ProcessCounts, pools
 
@@ -44,8 +44,7 @@ class Processes:
         a call that blocks. After its grace the process and everything below it is killed. Whatever the function has
         started and left behind is killed before its result is told.
         """
-        if not callable(fn):
-            raise TypeError(f"process() needs a function that is not called yet, as in process(fn, 1), not {fn!r}")
+        need_function(fn, "process() needs a function that is not called yet, as in process(fn, 1)")
         return ProcessWork(fn, args, kwargs, name_of(fn))
 
     def configure(

@@ -6,7 +6,7 @@ from functools import partial
 from typing import ParamSpec, TypeVar
 
 from ..._words.duration import delay
-from ..._words.given import name_of, whole
+from ..._words.given import name_of, need_function, whole
 from .body import ThreadWork
 from .pool import POOL, ThreadCounts
 
@@ -40,8 +40,7 @@ class Threads:
         that blocks in C code (`time.sleep`, a socket read, a lock) is not reached before it returns; a second later it
         is abandoned: control comes back, the thread is replaced and never waited for, not even at the program's end.
         """
-        if not callable(fn):
-            raise TypeError(f"thread() needs a function that is not called yet, as in thread(fn, 1), not {fn!r}")
+        need_function(fn, "thread() needs a function that is not called yet, as in thread(fn, 1)")
         name = name_of(fn)
         if inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(type(fn).__call__):
             raise TypeError(f"{name} is an async function, which runs in a task: calloff.start({name}(...))")
