@@ -507,3 +507,53 @@ def test_a_coroutine_that_nobody_awaited_is_held_against_who_made_it() -> None:
     assert text.endswith("part' was never awaited")
     assert {finding.at_fault.function for finding in report.unsafe} == {"makes"}
     assert "closes_late" in {finding.at.function for finding in report.unsafe}
+
+
+def test_an_error_of_a_child_in_a_group_is_held_against_where_the_child_raised_it() -> None:
+    async def child() -> None:
+        napped = False
+        try:
+            await asyncio.sleep(0)
+            napped = True
+        finally:
+            assert napped, "no nap"
+
+    async def inner() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(child())
+
+    async def outer() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(inner())
+            await asyncio.sleep(0)
+
+    report = swept(outer, phases=("early",))
+    assert {finding.at_fault.function for finding in report.unsafe} == {"child"}
+    texts = {violation.text for finding in report.unsafe for violation in finding.violations}
+    assert all("of AssertionError: no nap" in text for text in texts), texts
+
+
+def test_an_error_of_a_child_that_was_not_called_off_is_held_against_the_line_that_raised_it() -> None:
+    async def reads(closed: list[str]) -> None:
+        while not closed:
+            await asyncio.sleep(0)
+        if closed[0] != "done":
+            raise OSError("closed under it")
+
+    async def through() -> None:
+        closed: list[str] = []
+        task = asyncio.ensure_future(reads(closed))
+        try:
+            await asyncio.sleep(0)
+            closed.append("done")
+        except asyncio.CancelledError:
+            closed.append("left")
+            raise
+        finally:
+            results = await asyncio.gather(task, return_exceptions=True)
+            errors = [result for result in results if isinstance(result, Exception)]
+            if errors:
+                raise ExceptionGroup("both", errors)
+
+    report = swept(through, phases=("early",), children=False)
+    assert {finding.at_fault.function for finding in report.unsafe} == {"reads"}

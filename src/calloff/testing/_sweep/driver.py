@@ -237,6 +237,7 @@ class Driver(Coroutine[Any, Any, Any]):
         self.suspended = False
         self.done = False
         self.returned = False
+        self.raised = 0  # the id of the error that it ended with: the error itself would hold every frame
         self.given_up = False
         self.thrown: list[BaseException] = []
         self.caught_by: Step | None = None
@@ -363,6 +364,7 @@ class Driver(Coroutine[Any, Any, Any]):
     def _end(self, error: BaseException) -> None:
         self.done = True
         self.returned = isinstance(error, StopIteration)
+        self.raised = 0 if self.returned else id(error)
         if self is not self.course.main:
             self.course.has_ended(self)
         if self.thrown and not isinstance(error, CancelledError) and self.caught_by is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from .case import Case, Result
 from .driver import Course, Driver
-from .points import Step, shown, stack_of
+from .points import Step, is_python, shown, stack_of, stack_of_error
 from .words import at_line, comparable, named
 
 __all__ = ["Ending"]
@@ -89,8 +89,10 @@ class Ending:
             self._violated("obeyed", "it swallowed the cancel: it returned as if nothing had happened")
             result.at_fault = swallower
         elif error is not None:
-            self._violated("error", f"it ended with {named(error)} in place of the cancel")
-            result.at_fault = self._main.caught_by
+            first = _first_of(error)
+            of = "" if first is error else f", of {named(first)},"
+            self._violated("error", f"it ended with {named(error)}{of} in place of the cancel")
+            result.at_fault = self._raiser(error)
         elif self._case.how in ("cancel", "deadline"):
             self._see_count(course.shots - taken_back)
 
@@ -103,10 +105,28 @@ class Ending:
             text = f"Task.cancelling() is {count} after {expected} cancel(s)"
             self._violated("cancelling", f"{text}: {less if count < expected else more}")
 
+    def _raiser(self, error: BaseException) -> Step | None:
+        """Where the error came in place of the cancel: of a group, where its first one left the task that raised it."""
+        first = _first_of(error)
+        if first is error:
+            return self._main.caught_by
+        child = next((child for child in self._course.children if child.raised == id(first)), None)
+        if child is not None and child.caught_by is not None:
+            return child.caught_by
+        steps = [step for step in stack_of_error(first) if not is_python(step.file)]
+        return steps[-1] if steps else self._main.caught_by
+
     def _swallower(self) -> Step | None:
         if self._main.caught_by is not None:
             return self._main.caught_by
         return next((child.caught_by for child in self._course.children if child.returned and child.caught_by), None)
+
+
+def _first_of(error: BaseException) -> BaseException:
+    """The first error within a group, and within that one, that is no cancel."""
+    while isinstance(error, BaseExceptionGroup):
+        error = next((part for part in error.exceptions if not isinstance(part, CancelledError)), error.exceptions[0])
+    return error
 
 
 def _forget(task: "asyncio.Future[Any]") -> None:
