@@ -20,15 +20,18 @@ async def httpx_hook(request: Any) -> None:
     write(request.headers)
 
 
-async def aiohttp_middleware(request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
+def aiohttp_middleware(request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Awaitable[Any]:
     """Send the time that is left: ``aiohttp.ClientSession(middlewares=[calloff.http.aiohttp_middleware])``.
 
     Args:
         request: the `aiohttp.ClientRequest` (aiohttp 3.12 or later); of a redirect, too.
         handler: sends it.
 
+    Returns:
+        What `handler` returned, to be awaited: a coroutine of our own around it would cost as much as the header.
+
     Raises:
         asyncio.CancelledError: the deadline has passed.
     """
     write(request.headers)
-    return await handler(request)
+    return handler(request)
