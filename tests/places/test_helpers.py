@@ -20,6 +20,7 @@ from places.process_table import below, gone, marked, parent, state, stop_for_go
 import calloff
 from calloff._places import keepers, kept
 from calloff._places.process.pool import SETTINGS, Pool
+from calloff._places.process.worker import Worker
 
 NAP = "1000"
 #: seconds that a busy machine may need; what never ends takes longer
@@ -353,6 +354,23 @@ async def test_killed_while_a_function_is_on_its_way(victim):
     for pid in victims:
         os.kill(pid, signal.SIGKILL)
     assert await op not in (0, worker)
+
+
+async def test_a_worker_tells_its_number_itself_when_its_guard_is_late(monkeypatch):
+    heard, late = Worker.heard, []
+
+    def hold(self, letter, handle):
+        late.append((self, letter, handle)) if letter[0] == "born" else heard(self, letter, handle)
+
+    calloff.process.restart()
+    monkeypatch.setattr(Worker, "heard", hold)
+    worker = await calloff.call(calloff.process(os.getpid))
+    op = calloff.start(calloff.process(time.sleep, 1000))
+    assert op.body.pid == worker
+    monkeypatch.undo()
+    for each in late:
+        heard(*each)
+    assert isinstance(await op.stop(grace=0), calloff.Cancelled)
 
 
 async def test_killed_while_a_function_is_on_its_way_and_no_other_worker_can_be_had(monkeypatch):

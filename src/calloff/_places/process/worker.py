@@ -102,8 +102,8 @@ class Worker:
 
     @property
     def pid(self) -> int | None:
-        """Of the worker, once it runs."""
-        return self._looker.pid
+        """Of the worker, as soon as it has told it itself, or its guard has, who may be the later one."""
+        return self._looker.pid or self._told_pid or None
 
     # --- what the body asks for
 
@@ -325,8 +325,8 @@ class Worker:
     def lost(self) -> None:
         """Guard and keeper were killed, and the worker died with its guard, or was stopped."""
         self._read_news()  # its guard may not have come to tell where it is
-        pid = self.pid or self._told_pid
-        is_whole = not pid or reaper.kill_from_outside(pid)
+        pid = self.pid
+        is_whole = pid is None or reaper.kill_from_outside(pid)
         if not self._killing and not self.dead:
             is_readable(self._files[0], _DYING)  # that end is closed while it dies
             self._read_last()
