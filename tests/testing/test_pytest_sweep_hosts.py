@@ -242,6 +242,13 @@ def test_one_that_fails_is_left_to_pytest_rerunfailures(tmp_path: Path) -> None:
     assert "test_steady: SAFE" in text
 
 
+def test_one_that_fails_does_not_pass_for_a_plugin_that_was_not_asked_to_run_it_again(tmp_path: Path) -> None:
+    pytest.importorskip("pytest_rerunfailures")
+    write(tmp_path, FLAKY)
+    text = run_pytest(tmp_path, "--cancel-sweep", plugins=("pytest_rerunfailures",)).stdout
+    assert "1 failed, 1 passed" in text, text
+
+
 BACKENDS = """
 import anyio
 import pytest

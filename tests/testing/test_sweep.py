@@ -707,6 +707,33 @@ def test_who_only_passes_on_is_not_at_fault_for_what_is_wrong_afterwards() -> No
     assert "ask" not in {finding.at_fault.function for finding in report.unsafe}
 
 
+def test_who_raises_an_error_again_by_its_name_is_not_at_fault_for_what_is_wrong_afterwards() -> None:
+    class Gate:
+        taken = False
+
+    async def setup() -> Gate:
+        return Gate()
+
+    async def takes(gate: Gate) -> None:
+        if gate.taken:
+            raise OSError("it is taken")
+        gate.taken = True
+        await asyncio.sleep(0.001)  # taken, and not given back
+        gate.taken = False
+
+    async def tells(gate: Gate) -> None:
+        try:
+            await takes(gate)
+        except OSError as error:
+            failed = error
+        else:
+            return
+        raise failed  # the frame stands in the traceback twice
+
+    report = swept(tells, setup=setup)
+    assert {finding.at_fault.line for finding in report.unsafe} == {line_of("taken, and not given back")}
+
+
 def test_a_worker_of_anyio_that_waits_for_its_next_job_is_not_left_behind() -> None:
     anyio = pytest.importorskip("anyio")
 

@@ -248,6 +248,28 @@ def test_a_release_that_is_refused_is_one_too_many() -> None:
     assert finding.oracles == {"locks", "error"}
     text = next(item.text for item in finding.violations if item.oracle == "locks")
     assert text.startswith("the BoundedSemaphore was released more often than it was acquired, released at"), text
+    assert text.endswith(": slots.release()"), text
+
+
+async def gives_what_another_has(world: asyncio.BoundedSemaphore) -> None:
+    try:
+        await world.acquire()
+        await asyncio.sleep(0.001)
+    finally:
+        world.release()
+
+
+async def takes_and_gives_away() -> None:
+    world = asyncio.BoundedSemaphore(1)
+    await world.acquire()  # what is told is not who took it
+    asyncio.get_running_loop().call_later(0.004, world.release)
+    await gives_what_another_has(world)
+
+
+def test_who_releases_too_often_is_at_fault_and_not_who_took_it_before() -> None:
+    report = swept(takes_and_gives_away, phases=["early"])
+    faults = {finding.at_fault.function for finding in report.unsafe if "locks" in finding.oracles}
+    assert faults == {"gives_what_another_has"}, str(report)
 
 
 # --- items of a map

@@ -55,7 +55,7 @@ def run_and_sweep(item: pytest.Item, nextitem: pytest.Item | None, options: dict
     ``False`` leaves the test to the other plugins: it failed, and one of them runs such tests again.
     """
     hook = item.ihook
-    rerun = plugin(item.config, "rerunfailures") is not None
+    rerun = _is_tried_again(item)
     if not rerun:
         hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     reports, seen = _run_as_ever(item)
@@ -74,6 +74,13 @@ def run_and_sweep(item: pytest.Item, nextitem: pytest.Item | None, options: dict
         hook.pytest_runtest_logreport(report=report)
     hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
+
+
+def _is_tried_again(item: pytest.Item) -> bool:
+    """Whether pytest-rerunfailures runs the test again when it fails; that it is installed says nothing yet."""
+    found = plugin(item.config, "rerunfailures")
+    tries = getattr(found, "get_reruns_count", None)
+    return found is not None and (tries is None or bool(tries(item)))
 
 
 def _run_as_ever(item: pytest.Item) -> tuple[list[pytest.TestReport], list[Seen] | None]:

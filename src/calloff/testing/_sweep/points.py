@@ -132,14 +132,18 @@ def chain(coro: object) -> Iterator[tuple[object, FrameType]]:
 
 
 def stack_of_error(error: BaseException) -> Stack:
-    """The frames that an exception came through, outermost first."""
+    """The frames that an exception came through, outermost first.
+
+    A frame that caught it and raised it by its name stands in a traceback twice; here it is where it called what failed.
+    """
     found: list[Step] = []
     trace = error.__traceback__
     while trace is not None:
-        code = trace.tb_frame.f_code
-        if not is_ours(code.co_filename):
+        code, inner = trace.tb_frame.f_code, trace.tb_next
+        again = inner is not None and inner.tb_frame is trace.tb_frame
+        if not again and not is_ours(code.co_filename):
             found.append(Step(code.co_filename, trace.tb_lineno, code.co_name))
-        trace = trace.tb_next
+        trace = inner
     return tuple(found)
 
 

@@ -21,7 +21,7 @@ __all__ = ["Ledger", "watched_locks"]
 class _Account:
     """What the function holds of one lock, semaphore or queue."""
 
-    __slots__ = ("by", "done", "held", "number", "taken", "taken_at", "thing")
+    __slots__ = ("by", "done", "given_at", "held", "number", "taken", "taken_at", "thing")
 
     def __init__(self, thing: Any, number: int) -> None:
         self.thing = thing
@@ -30,6 +30,7 @@ class _Account:
         self.taken = 0
         self.done = 0
         self.taken_at: Stack = ()
+        self.given_at: Stack = ()
         self.by: weakref.ref[asyncio.Task[Any]] | None = None
 
     def note_taker(self) -> None:
@@ -80,7 +81,7 @@ class Ledger:
                 found.append((f"the {name} is still held{_at('acquired', account.taken_at)}", account.taken_at))
             elif held < min(0, before):
                 text = f"the {name} was released more often than it was acquired"
-                found.append((f"{text}{_at('released', account.taken_at)}", account.taken_at))
+                found.append((f"{text}{_at('released', account.given_at)}", account.given_at))
         return found
 
 
@@ -157,7 +158,7 @@ def _note_release(thing: Any) -> None:
     account = _account_of(thing)
     if account is not None:
         account.held -= 1
-        account.taken_at = account.taken_at or running_stack()
+        account.given_at = running_stack() or account.given_at
 
 
 def _get_nowait(original: Any) -> Any:
