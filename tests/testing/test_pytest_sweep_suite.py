@@ -371,12 +371,13 @@ def test_a_fault_of_python_is_told_as_pythons_until_it_is_mended(version: tuple[
     assert pythons_own((*stack, Step(__file__, 2, "mine")), frozenset({"restart"}), version) is None
 
 
-def test_what_the_caller_opened_at_another_line_is_no_fault_of_pythons() -> None:
+@pytest.mark.parametrize("name", ["create_server", "create_unix_server"])
+def test_what_the_caller_opened_at_another_line_is_no_fault_of_pythons(name: str) -> None:
     import asyncio
 
-    code = asyncio.BaseEventLoop.create_server.__code__
+    code = getattr(asyncio.SelectorEventLoop, name).__code__
     line = max(line for _, _, line in code.co_lines() if line)
-    stack = (Step(__file__, 2, "mine"), Step(code.co_filename, line, "create_server"))
+    stack = (Step(__file__, 2, "mine"), Step(code.co_filename, line, name))
     files = frozenset({"files"})
     assert pythons_own(stack, files, made=(Step(__file__, 2, "mine"),)) is not None
     assert pythons_own(stack, files, made=(Step(__file__, 1, "mine"),)) is None
