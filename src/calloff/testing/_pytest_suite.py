@@ -12,6 +12,7 @@ from ._suite.claims import Claims
 from ._suite.faults import faults_of, plain, read_baseline, write_baseline
 from ._suite.owners import OWNERS, Owners
 from ._suite.render import FORMATS, Sum, github, page, term, to_json
+from ._sweep.learnt import Learnt
 from ._sweep.plan import Plan
 from ._sweep.report import SweepReport
 
@@ -51,6 +52,7 @@ class Suite:
         self.runners: dict[Any, str] = {}  # decorators that run tests elsewhere, by their code, with the reason
         self._owners: Owners | None = None
         self._claims: Claims | None = None
+        self.learnt = Learnt()
         fault = option(config, "fault") or "project"
         if fault not in ("project", "tests", "all"):
             raise ValueError(f"cancel_sweep_fault must be project, tests or all, not {fault!r}")

@@ -228,6 +228,7 @@ def _swept(
         max_runs=None if max_runs is None else int(max_runs),
         wants=functools.partial(suite_of(config).wants, test=item.nodeid),
         concerns=suite_of(config).concerns,
+        learnt=suite_of(config).learnt,
         known=known,
         replay=replay,
         target=item.nodeid,

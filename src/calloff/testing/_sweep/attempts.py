@@ -1,9 +1,11 @@
 """One plan carried out: again until its point comes by, with a closer look where there may be more to it."""
 
 import dataclasses
+from collections.abc import Callable
 
 from .case import Case, Result
 from .isolate import Died
+from .learnt import alike, without_evidence
 from .places import Place
 from .plan import Plan
 
@@ -20,15 +22,17 @@ class Attempts:
     Args:
         case: what is swept.
         late: whether a cancel is also to be tried with what comes in from the network held back.
+        known: whether a result shows only what was seen for certain elsewhere.
 
     Attributes:
         runs: how many there were.
     """
 
-    def __init__(self, case: Case, late: bool) -> None:
+    def __init__(self, case: Case, late: bool, known: Callable[[Plan, Result], bool]) -> None:
         self.runs = 0
         self._case = case
         self._late = late
+        self._known = known
         self._calls: dict[str, bool] = {}
 
     async def carry_out(self, place: Place, plan: Plan, usual: Result) -> Result:
@@ -50,7 +54,8 @@ class Attempts:
                 found = await self._until_reached(place, other, usual)
                 if found.fired and not found.broken and found.violations:
                     result, wanted = dataclasses.replace(found, cleaning=result.cleaning), other
-        if result.violations:
+        if result.violations and not self._known(plan, result):
+            result = await self._of_one(place, wanted, usual, result)
             result = await self._confirmed(place, wanted, usual, result)
             result.plan = plan
         return result
@@ -91,6 +96,18 @@ class Attempts:
             if result.fired and not result.broken:
                 break
         return result
+
+    async def _of_one(self, place: Place, plan: Plan, usual: Result, result: Result) -> Result:
+        """What nobody can tell the maker of, where other tasks were called off, too: does this one leave it?"""
+        if not plan.point.owner or plan.first == "before" or not result.beside or self._case.how != "cancel":
+            return result
+        if not (found := without_evidence(result)):
+            return result
+        alone = await self._until_reached(place, plan._replace(alone=True), usual)
+        if not alone.fired or alone.broken or alone.died:
+            return result
+        left = set(map(alike, alone.violations))
+        return dataclasses.replace(result, not_alone=all(alike(item) not in left for item in found))
 
     async def _confirmed(self, place: Place, plan: Plan, usual: Result, result: Result) -> Result:
         """What depends on time must be seen twice in three runs: a busy machine is no finding."""

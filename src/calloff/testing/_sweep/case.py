@@ -79,6 +79,10 @@ class Result:
     made: list[Stack] = field(default_factory=list)
     main_at: Stack = ()
     """Where the function itself was when it was called off."""
+    beside: list[Stack] = field(default_factory=list)
+    """Where other tasks were that were called off with the one in question."""
+    not_alone: bool = False
+    """The one in question leaves nothing when it alone is called off."""
     seen: list[Seen] = field(default_factory=list)
     cleaning: list[Point] = field(default_factory=list)
     eager: bool = False

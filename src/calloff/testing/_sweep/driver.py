@@ -36,6 +36,8 @@ __all__ = ["STARTS", "Course", "Driver", "current_course"]
 current_course: "contextvars.ContextVar[Course | None]" = contextvars.ContextVar("calloff_sweep", default=None)
 
 _HELD_TURNS = 12
+#: places of tasks called off beside the one in question that are kept
+_MOST_BESIDE = 20
 #: behind the name of a task whose start is meant
 STARTS = " (start)"
 
@@ -64,6 +66,8 @@ class Course:
         self.repeats = False
         self.main_at: Stack = ()
         self.ended: dict[Stack, Stack] = {}
+        self.target: Driver | None = None
+        self.beside: list[Stack] = []
         self.ledger: Any = None
         self._cancel = cancel
         self._waiting: Driver | None = None
@@ -100,6 +104,7 @@ class Course:
         if plan is None:
             self._note(Seen(point, True, False))
         elif self.shots == 0 and plan.first == "before" and plan.point == point:
+            self.target = driver
             driver.hold = _HELD_TURNS
             self.fire()
 
@@ -119,6 +124,7 @@ class Course:
             driver.waits = future is not None
             driver.calls = name_of(callee(main.coro)) if self._calls else ""
         elif plan.point == point:
+            self.target = driver
             if plan.first == "early":
                 self._early(driver, future, plan)
             elif plan.first == "after":
@@ -127,6 +133,16 @@ class Course:
                 future.add_done_callback(driver.late)
             elif plan.first == "amid":
                 self._waiting, self._turn = driver, 0
+
+    def is_hit(self, driver: "Driver") -> None:
+        """The cancel comes to a task, of which it may be one of several that wait at different lines."""
+        target = self.target
+        if target is None or target is driver or driver is self.main or len(self.beside) == _MOST_BESIDE:
+            return
+        if target is self.main or not (target.is_below(driver) or driver.is_below(target)):
+            stack = stack_of(driver.coro)
+            if self.plan is not None and stack != self.plan.point.stack and stack not in self.beside:
+                self.beside.append(stack)
 
     def has_ended(self, child: "Driver") -> None:
         """A task that the function started has ended: the function waits somewhere meanwhile."""
@@ -296,6 +312,8 @@ class Driver(Coroutine[Any, Any, Any]):
         cancelled = isinstance(error, CancelledError)
         self.course.woke(self, cancelled)
         if cancelled and self.course.shots:
+            if not self.thrown:
+                self.course.is_hit(self)
             self.thrown.append(error)
         self._enter()
         self.first = None
@@ -352,6 +370,11 @@ class Driver(Coroutine[Any, Any, Any]):
         self.course.suspended(self, future)
         self.fresh = False
         return future
+
+    def is_below(self, other: "Driver") -> bool:
+        """Whether the other one started it, or who started it, and so on."""
+        parent = self.parent
+        return parent is not None and (parent is other or parent.is_below(other))
 
     @property
     def left_by(self) -> "Driver":

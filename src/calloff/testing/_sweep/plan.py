@@ -17,7 +17,8 @@ class Plan(NamedTuple):
     from the network until the function runs again. `again` names the call to be repeated, in place of the whole; in
     phase ``after`` that call runs to its end, and the function is left there. `hasty`: it runs again at once, whatever is
     left, and only that says something. `turn`: in phase ``amid``, the moment: 1 just before the first step that the
-    bystander makes meanwhile, 2 just behind that step, and so on.
+    bystander makes meanwhile, 2 just behind that step, and so on. `alone`: only the task that waits there is called off, to
+    see whether what is left is its own.
     """
 
     phase: str
@@ -29,6 +30,7 @@ class Plan(NamedTuple):
     again: str = ""
     hasty: bool = False
     turn: int = 0
+    alone: bool = False
 
     @property
     def is_for_restart(self) -> bool:

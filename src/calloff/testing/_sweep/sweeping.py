@@ -4,7 +4,6 @@ import asyncio
 import dataclasses
 import inspect
 import linecache
-import re
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,6 +15,7 @@ from .case import Case, Result
 from .driver import STARTS
 from .isolate import Died, Lost
 from .journal import Journal
+from .learnt import Learnt, alike
 from .places import Place
 from .plan import PHASES, Plan, Seen, choose, plans_for
 from .points import Point, Stack, Step
@@ -54,6 +54,7 @@ class Sweeping:
         progress: Callable[[int, int], None] | None = None,
         wants: "Wants | None" = None,
         concerns: Callable[[Plan], bool] | None = None,
+        learnt: Learnt | None = None,
     ) -> None:
         if isinstance(phases, str):
             phases = (phases,)
@@ -75,7 +76,8 @@ class Sweeping:
         self.concerns = concerns
         self.elsewhere = 0
         self.lost = False
-        self.attempts = Attempts(case, late="early" in phases)
+        self.learnt = Learnt() if learnt is None else learnt
+        self.attempts = Attempts(case, late="early" in phases, known=self._is_known)
         self.tried = 0
         self.tried_before = 0
         self.skipped = 0
@@ -261,14 +263,14 @@ class Sweeping:
             self.journal.note(plan, result)
         self.resolved.add((plan.phase, plan.point.owner, plan.point.stack))
         if plan.second is None:
-            self.shown[plan.phase, plan.point] = {_alike(item) for item in result.violations}
+            self.shown[plan.phase, plan.point] = {alike(item) for item in result.violations}
         elif result.violations and plan.first in self.phases:
             first = self.shown.get((plan.first, plan.point), set())
-            if all(_alike(item) in first for item in result.violations):
+            if all(alike(item) in first for item in result.violations):
                 return result  # the first cancel alone does that, and was told of
         if plan.phase not in self.phases:
             return result  # an early cancel only for the sake of its doubles
-        if result.violations:
+        if result.violations and not (result.not_alone and self.learnt.explains(result)):
             self._found(plan, result)
         else:
             self.safe.setdefault(plan.shown)
@@ -284,18 +286,32 @@ class Sweeping:
     def _found(self, plan: Plan, result: Result) -> None:
         violations = tuple(Violation(*item) for item in result.violations)
         stack = plan.shown.stack
-        fault = result.at_fault
+        fault, opened = self._fault(plan, result)
+        if not result.seen_once and not result.not_alone:
+            self.learnt.note(result.violations, fault)
+        if result.seen_once:
+            violations = (*violations, Violation("repeated", "this was seen in 1 of 3 runs"))
+        verdict = "UNRESOLVED" if result.seen_once else "UNSAFE"
+        self._add(plan, verdict, fault, violations, stack, opened)
+
+    def _fault(self, plan: Plan, result: Result) -> tuple[Step, Stack]:
+        """The line to mend, and where the file was opened that is left."""
         oracle, made = next(
             ((oracle, made) for (oracle, _), made in zip(result.violations, result.made, strict=True) if made),
             ("", ()),
         )
-        if fault is None:
-            started = oracle not in HANGS
-            fault = at_fault(plan.shown, made, started=started, raised=oracle == "errors", main=result.main_at)
-        if result.seen_once:
-            violations = (*violations, Violation("repeated", "this was seen in 1 of 3 runs"))
-        verdict = "UNRESOLVED" if result.seen_once else "UNSAFE"
-        self._add(plan, verdict, fault, violations, stack, made if oracle == "files" else ())
+        opened = made if oracle == "files" else ()
+        if result.at_fault is not None:
+            return result.at_fault, opened
+        if (result.not_alone or not plan.point.owner) and (beside := self.learnt.explains(result)) is not None:
+            return beside, opened
+        point = Point("", result.main_at, 1) if result.not_alone and result.main_at else plan.shown
+        started = oracle not in HANGS
+        return at_fault(point, made, started=started, raised=oracle == "errors", main=result.main_at), opened
+
+    def _is_known(self, plan: Plan, result: Result) -> bool:
+        """Whether a fault that was seen for certain shows itself once more."""
+        return self.replay is None and self.learnt.knows(result.violations, self._fault(plan, result)[0])
 
     def _add(
         self, plan: Plan, verdict: str, fault: Step, violations: tuple[Violation, ...], stack: Stack, opened: Stack = ()
@@ -342,11 +358,6 @@ class Sweeping:
             not_tried=dict(self.not_tried) if self.attempts.runs > 2 else {},
             elsewhere=self.elsewhere,
         )
-
-
-def _alike(violation: tuple[str, str]) -> tuple[str, str]:
-    """The same from run to run."""
-    return violation[0], re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "#", violation[1])
 
 
 def _def_line(code: Any) -> int:

@@ -176,7 +176,11 @@ class Trial:
             self.quiet.begin()
         elif course.shots == 1:
             self.result.network = self.quiet.has_network()
-        if self.case.hang_up is not None and course.shots == 1:
+        if self.plan is not None and self.plan.alone and course.target is not None:
+            alone = None if course.target.task is None else course.target.task()
+            if alone is not None:
+                alone.cancel()
+        elif self.case.hang_up is not None and course.shots == 1:
             self.case.hang_up(*self.args)
         elif self._scope is not None and course.shots == 1:
             self._scope._on_timeout()
@@ -333,7 +337,7 @@ class Trial:
         result.left = self.leftovers.counted()
         result.seen = self.course.seen
         result.ended, result.meant, result.main_at = self.course.ended, self.course.meant, self.course.main_at
-        result.cleaning = self.course.cleaning
+        result.cleaning, result.beside = self.course.cleaning, self.course.beside
         result.noise = Counter(item.key for item in self._complaints)
         if usual is None or self.plan is None or self.plan.phase == "after":
             return
