@@ -12,7 +12,7 @@ from operation import virtual_time
 
 import calloff
 from calloff import Rung
-from calloff._places.task import TaskBody
+from calloff._places.task import TaskBody, drive
 from calloff._places.task.stack import is_handling, stack_of
 
 
@@ -173,7 +173,7 @@ async def test_asyncios_tools_see_the_coroutine():
 
 async def test_it_forwards_what_it_does_not_know():
     coro: Any = waits()
-    body: Any = TaskBody(coro)
+    body: Any = drive(coro, TaskBody)
     assert body.cr_code is coro.cr_code
     with pytest.raises(AttributeError):
         body.nothing_like_it  # noqa: B018

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from .._operation.beginning import begin
 from .._operation.loops import greeters
 from .._operation.operation import Operation, current_operation
-from .._places.task.body import TaskBody
+from .._places.task.body import TaskBody, drive
 from .._scopes.scope import innermost
 from .._words.bears import bears
 from .._words.duration import delay, limit
@@ -108,15 +108,15 @@ def body_of(work: Any) -> Body:
     if type(work) is CoroutineType:
         if work.cr_suspended or work.cr_running or work.cr_frame is None:
             raise RuntimeError(f"the coroutine {work.__qualname__!r} was already awaited or started")
-        return TaskBody(work)
+        return drive(work, TaskBody)
     opener = getattr(work, "open", None)
     if opener is not None and hasattr(work, "place"):
         body: Body = opener()
         return body
     if asyncio.iscoroutine(work) and _awaitable(work):  # to asyncio of Python 3.11 every generator is a coroutine
-        return TaskBody(work)
+        return drive(work, TaskBody)
     if inspect.isawaitable(work):
-        return TaskBody(_awaited(work))
+        return drive(_awaited(work), TaskBody)
     if callable(work):
         return body_of(_called(work))
     raise TypeError(

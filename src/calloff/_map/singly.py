@@ -10,7 +10,7 @@ from typing import Any
 from .._operation.beginning import begin
 from .._operation.ending import outcome_of
 from .._operation.operation import Operation, current_operation
-from .._places.task.body import TaskBody
+from .._places.task.body import TaskBody, drive
 from .._words.errors import StopForced, ended_error
 from .._words.outcome import Abandoned, Cancelled, Completed, Failed, Outcome
 from .._words.reason import Kind, Reason
@@ -65,7 +65,7 @@ class Singly:
         item = flight.item
         work = self._make(item, flight.number + 1) if self._numbered else self._make(item)
         if type(work) is CoroutineType and not work.cr_suspended:  # what `start` would do, without its questions
-            body = TaskBody(work)
+            body = drive(work, TaskBody)
             return begin(body, body.name, self._window.loop, *self._limits, self.owner, None)
         timeout, stall, grace = self._limits
         if self._window.journal is not None:

@@ -97,6 +97,9 @@ def result_in_the_end(operation: "Operation[T]") -> Generator[Any, None, T]:
                 operation._asyncio_future_blocking = False  # asyncio has refused it, as it belongs to another loop
             elif not is_a(error, CancelledError):  # its own: a future gives the traceback once; or one thrown in here
                 raise
+        else:
+            if operation._phase is _COMPLETED:  # the usual case: nothing is left to be looked at
+                return _result(operation)
         finally:
             operation._awaited_by = None
             if shown is not None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from .._operation.beginning import begin
 from .._operation.operation import Operation, current_operation
-from .._places.task import EagerBody
+from .._places.task import EagerBody, drive
 from .._scopes.timers import timers_of
 from .._words.budget import HEADERS
 from .._words.duration import delay, limit
@@ -142,7 +142,7 @@ class Middleware:
         token = current_channel.set(channel)
         try:
             work: Any = self.app(scope, channel.receive, channel.send)
-            channel.body = body = EagerBody(work if type(work) is CoroutineType else _awaited(work))
+            channel.body = body = drive(work if type(work) is CoroutineType else _awaited(work), EagerBody)
             parent = current_operation.get()
             if parent is not None and parent.done():
                 parent = None

@@ -1,5 +1,5 @@
 """Coroutines in a task of the running loop."""
 
-from .body import EagerBody, TaskBody
+from .body import EagerBody, TaskBody, drive
 
-__all__ = ["EagerBody", "TaskBody"]
+__all__ = ["EagerBody", "TaskBody", "drive"]

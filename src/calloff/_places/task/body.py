@@ -17,7 +17,8 @@ from asyncio import CancelledError, get_running_loop
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from types import CoroutineType
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from ..._words.errors import StopForced
@@ -30,8 +31,9 @@ from .objects import is_a
 from .parts import Parts
 from .stack import arrived_at, coro_of, is_suspended
 
-__all__ = ["DRIVING", "EagerBody", "TaskBody", "body_of"]
+__all__ = ["DRIVING", "EagerBody", "TaskBody", "body_of", "drive"]
 
+B = TypeVar("B", bound="TaskBody")
 _logger = logging.getLogger("calloff")
 
 
@@ -42,17 +44,6 @@ class TaskBody(ClimbingBody, Coroutine[Any, Any, None]):
     __next__: Callable[[], Any]  # the one of `_driver`
     _driver: Generator[Any, Any, None]
 
-    def __init__(self, coro: Coroutine[Any, Any, Any]) -> None:
-        self.coro: Any = coro
-        self.name: str = getattr(coro, "__qualname__", "coroutine")
-        self._started = False
-        self._forcing = False
-        self._given_up = False
-        self._interrupted = False
-        self._asked_with = None
-        self._parts = None
-        self.task = None
-
     # --- what the operation asks for
 
     def begin(self, sink: Sink) -> None:
@@ -60,14 +51,21 @@ class TaskBody(ClimbingBody, Coroutine[Any, Any, None]):
         self._sink = sink
         self._driver = driver = _driver_of(self)
         self.__next__ = driver.__next__
-        task: asyncio.Task[None] = get_running_loop().create_task(self)
-        if not task.done():
+        loop: Any = get_running_loop()
+        if (
+            type(loop).create_task is _create_task and loop._task_factory is None and "create_task" not in loop.__dict__
+        ):  # what that does, without two calls
+            self.task = asyncio.tasks.Task(self, loop=loop)
+        else:
+            task: asyncio.Task[None] = loop.create_task(self)
+            if task.done():
+                return
             self.task = task
             if task.get_coro() is not self:  # a task factory has wrapped it
                 _wrapped[task] = self
                 task.add_done_callback(self._wrapper_ended)
-            if _waits_for is not None:
-                self._show(task, _waits_for)
+        if _waits_for is not None:
+            self._show(self.task, _waits_for)
 
     def _show(self, task: "asyncio.Task[None]", waits_for: Callable[[Any, Any], None]) -> None:
         """Tell the inspectors of Python 3.14 the name, and that the parent waits for it."""
@@ -226,6 +224,19 @@ class TaskBody(ClimbingBody, Coroutine[Any, Any, None]):
         return self.coro.cr_await
 
 
+def drive(coro: Coroutine[Any, Any, Any], kind: type[B]) -> B:
+    """Return a body that drives a coroutine.
+
+    A function does it, not a constructor: CPython calls that by way of C, which takes as long as all that is done here.
+    """
+    body = kind()
+    body.coro = coro
+    body.name = coro.__qualname__ if type(coro) is CoroutineType else getattr(coro, "__qualname__", "coroutine")
+    body._started = body._forcing = body._given_up = body._interrupted = False
+    body._asked_with = body._parts = body.task = None
+    return body
+
+
 def _drive(self: TaskBody) -> Generator[Any, Any, None]:
     """Run the coroutine of a body, and tell its operation of the first step and of the end, in the very step."""
     self._started = True
@@ -234,8 +245,9 @@ def _drive(self: TaskBody) -> Generator[Any, Any, None]:
         if coro_of(task) is not self:
             _wrapped[task] = self
     self._sink.entered()
-    kind: object = type(self.coro)
-    steps: Any = self.coro if kind is types.CoroutineType else _Steps(self.coro)
+    steps: Any = self.coro
+    if type(steps) is not CoroutineType:
+        steps = _Steps(steps)
     try:
         value = yield from steps
     except BaseException as error:
@@ -305,6 +317,7 @@ def body_of(task: "asyncio.Task[Any]") -> TaskBody | None:
     return coro if isinstance(coro, TaskBody) else _wrapped.get(task)
 
 
+_create_task: Any = asyncio.BaseEventLoop.create_task
 _eager_task: Any = asyncio.Task
 _HAS_EAGER = sys.version_info >= (3, 12)
 #: tells inspectors which task waits for which, from Python 3.14 on
