@@ -53,7 +53,12 @@ def close(operation: "Operation[Any]", state: State, error: BaseException | None
     _unlist(operation, None)
     if handed:
         handed.pop(operation, None)
-    if operation.timer_at != NEVER:
+    bucket = operation.timer_bucket
+    if bucket is not None:  # what `Timers.remove` does, without the call
+        del bucket[operation]
+        operation.timer_bucket = None
+        operation.timer_at = NEVER
+    elif operation.timer_at != NEVER:
         timers.remove(operation)
     parent = operation._parent
     if parent is not None and parent._children is not None:

@@ -227,14 +227,16 @@ class Operation(Future[T_co]):  # type: ignore[type-var]  # pyright: ignore[repo
         """
         if self._ended_at is not None:
             return False
-        if self._loop.is_closed():
-            forget(self._loop, live)
+        loop = self._loop
+        is_here = _get_running_loop() is loop
+        if not is_here and loop.is_closed():
+            forget(loop, live)
             return False
         if grace is None and self._awaited_by is not None and wakes_caller(self, reason if msg is UNSET else msg):
             return True
         grace = self._grace if grace is None else min(delay(grace, "grace"), self.policy.longest_grace)
         kind, text, by = words_of(reason, msg)
-        if _get_running_loop() is self._loop:
+        if is_here:
             requesting.request(self, kind, text, by, grace)
         else:
             self.timers.call(self.request, kind, text, by, grace)

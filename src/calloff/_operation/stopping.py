@@ -84,6 +84,7 @@ class Stop:
     insisted_at: float | None = None  # last; a body that was let alone in its clean-up was not asked again
     _torn_at: float | None = None
     _climb: Climb | None = None
+    _again: Due | None = None  # the asking that the timer was set for
     _reason: Reason | None = None
 
     def __init__(
@@ -152,6 +153,7 @@ class Stop:
             self.force_at = now + grace
             if self._climb is not None:
                 self._climb = self._climb.hastened(self.force_at)
+            self._again = None
             if operation.timer_at > self.force_at:
                 operation.timers.remove(operation)
                 operation.timers.add(operation, self.force_at)
@@ -177,13 +179,20 @@ class Stop:
 
     def _carry_out(self, operation: Stoppable, now: float) -> None:
         while (body := operation.body) is not None and not operation.done():
-            step, at = self._next(operation)
+            due, self._again = self._again or self._next(operation), None
+            step, at = due
             climb = self._climb
             if at > now or climb is None:
                 if operation.timer_at == NEVER:
                     operation.timers.add(operation, at)
+                if step is Step.INSIST:
+                    self._again = due
                 return
-            reached = self._attempt(operation, _reached, body, default=False)
+            try:  # as `_attempt` does, written out: a thousand may refuse at once
+                reached = bool(body.reached)
+            except _RAISED:
+                _failed(operation, "reached")
+                reached = False
             if step is Step.INSIST:
                 self._climb = climb.asked_again(now)  # first, so that the ladder goes on whatever comes of it
                 if self._attempt(operation, body.insist, default=False):
@@ -296,10 +305,6 @@ def survivors_of(body: Body) -> tuple[str, ...]:
     except (Exception, CancelledError, StopForced):
         _logger.exception("a body could not tell what goes on of it")
         return ()
-
-
-def _reached(body: Body) -> bool:
-    return bool(body.reached)
 
 
 def _failed(operation: Stoppable, method: str) -> None:

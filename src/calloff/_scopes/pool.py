@@ -65,7 +65,8 @@ class Pool:
                 scope.timer_at = NEVER
                 due.append(scope)
         self.scopes.clear()
-        self.scopes.update(dict.fromkeys(endless))
+        if endless:
+            self.scopes.update(dict.fromkeys(endless))
         ahead = iter(due)
         try:
             for scope in ahead:

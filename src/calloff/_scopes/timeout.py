@@ -64,7 +64,7 @@ class Timeout(Scope):
     def _ended(self, error: BaseException | None, ours: bool) -> None:
         if error is None or not ours:
             return
-        if is_a(error, CancelledError):
+        if type(error) is CancelledError or is_a(error, CancelledError):
             raise self._timed_out(error) from error
         # an error of the clean-up: it was raised while the block was ended by the deadline, and says so
         self._put_behind(error)

@@ -81,8 +81,7 @@ def _locate(code: CodeType, offset: int) -> Frame:
 
 def raised_at(error: BaseException) -> RawStack:
     """The frames that an exception has come through, outermost first; of one from another process, those there."""
-    told = remote_traceback(error)
-    if told:
+    if error.__cause__ is not None and (told := remote_traceback(error)):
         return _frames_in(told)
     found: list[object] = []
     trace = error.__traceback__

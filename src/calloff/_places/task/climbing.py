@@ -82,7 +82,10 @@ class ClimbingBody(Body):
             return self.known_where()
         task = self.task
         assert task is not None
-        waiter = getattr(task, "_fut_waiter", None)  # `waiter_of`, written out
+        try:
+            waiter: Any = task._fut_waiter  # type: ignore[attr-defined]  # as every task of asyncio has
+        except AttributeError:
+            waiter = None
         where = None
         if waiter is not None:
             is_plain = type(waiter) is Future

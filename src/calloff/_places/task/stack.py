@@ -58,6 +58,8 @@ _OUR_WAITS = frozenset({"__await__", "outcome", "result_in_the_end", "see_to_the
 kinds: dict[int, int] = {}
 _known: list[CodeType] = []
 _PLAIN, _OPENS, _WAITS = 0, 1, 2
+#: what a future is awaited by; C does not tell it before the first one is seen
+_ITERATORS: set[type] = set()
 _OPENINGS = frozenset(opmap[name] for name in ("BEFORE_ASYNC_WITH", "LOAD_SPECIAL") if name in opmap)
 
 
@@ -100,7 +102,10 @@ def arrived_at(coro: object) -> tuple[RawStack, bool]:
             behind = True
         found += (code, frame.f_lasti)
         current = current.cr_await
-    if current is None or type(current).__name__ == "FutureIter":
+    if current is None or type(current) in _ITERATORS:
+        return found, behind
+    if type(current).__name__ == "FutureIter":
+        _ITERATORS.add(type(current))
         return found, behind
     return found + stack_of(current, ask=False), True
 
