@@ -137,6 +137,7 @@ map.__signature__ = SIGNATURE  # type: ignore[attr-defined]  # what `help` shows
 def _lane(window: Window, start: Callable[..., Operation[Any]]) -> Lane:
     """One by one, or for a blocking function, unless its ends are waited for singly, in batches."""
     plan = window.plan
+    sent = None
     singly = plan.batch == 1 or plan.stall is not None or plan.within is not None
     if plan.place == "process":
         from .._map.in_processes import InProcesses
@@ -145,7 +146,6 @@ def _lane(window: Window, start: Callable[..., Operation[Any]]) -> Lane:
         sent = Sent(plan.function, plan.name, plan.memory)
         if not singly and not is_async(plan.function):
             return InProcesses(window, start, sent, plan.batch)
-        plan.make = sent.one
     elif plan.place == "thread" and not singly:
         from .._map.in_threads import InThreads
 
@@ -155,7 +155,7 @@ def _lane(window: Window, start: Callable[..., Operation[Any]]) -> Lane:
         if lane is not None:
             made: Lane = lane(window, start)
             return made
-    return Singly(window, start)
+    return Singly(window, start, sent)
 
 
 def _work(fn: Any, place: Any) -> tuple[Any, ...]:

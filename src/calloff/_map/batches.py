@@ -87,31 +87,24 @@ class Batches:
         window = self.window
         window.width = self.size
         items, who = window.draw_many(window.width)
-        if not items:
-            return False
+        if items:
+            self.launch_these(items, who)
+        return bool(items)
+
+    def launch_these(self, items: list[Any], who: list[Any]) -> None:
+        """Start these."""
         try:
             batch = self._make(self, items, who)
         except Exception as error:
-            self._apart(items, who, error)
+            self.not_started(items, who, error)
         else:
             self._running[batch.operation] = batch
-            batch.operation.add_done_callback(self._landed, context=window.context)
-        return True
+            batch.operation.add_done_callback(self._landed, context=self.window.context)
 
-    def refused(self, item: Any) -> Exception | None:
-        """Why this item can't be sent, if it can't."""
-        return None
-
-    def _apart(self, items: list[Any], who: list[Any], error: Exception) -> None:
-        """They could not be sent: those that can't fail, the others are to be sent without them."""
-        reasons = [self.refused(item) for item in items]
-        if not any(reasons):
-            reasons[0] = error
-        for item, known, reason in zip(items, who, reasons, strict=True):
-            if reason is not None:
-                self.window.ended(flight_of(item, known), Failed(reason))
-        good = [index for index, reason in enumerate(reasons) if reason is None]
-        self.window.back([items[index] for index in good], [who[index] for index in good])
+    def not_started(self, items: list[Any], who: list[Any], error: Exception) -> None:
+        """They could not be started: the first of them fails, the others are tried without it."""
+        self.window.ended(flight_of(items[0], who[0]), Failed(error))
+        self.window.back(items[1:], who[1:])
         self.window.loop.call_soon(self.window.landed, context=self.window.context)
 
     def _landed(self, operation: "Future[Any]") -> None:

@@ -19,9 +19,10 @@ class Flight:
         key: under which its ending is written; ``None`` without an output.
         since: when the attempt was started, on the clock of the loop.
         seconds: how long the last attempt took.
+        packed: its pickle, when it took a thread to make it.
     """
 
-    __slots__ = ("attempt", "item", "key", "number", "place", "seconds", "since")
+    __slots__ = ("attempt", "item", "key", "number", "packed", "place", "seconds", "since")
 
     def __init__(self, item: Any, number: int, place: int) -> None:
         self.item: Any = item
@@ -31,6 +32,7 @@ class Flight:
         self.key: str | None = None
         self.since: float = 0.0
         self.seconds: float = 0.0
+        self.packed: Any = None
 
 
 def flight_of(item: Any, who: "int | Flight") -> Flight:

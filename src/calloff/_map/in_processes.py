@@ -3,19 +3,22 @@
 import pickle
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from .._child.batch import MOST, one, run
+from .._child.batch import MOST, run
 from .._operation.operation import Operation
-from .._places.process.packing import Packed, pack, unpack_error
+from .._places.process.packing import Packed, unpack_error
 from .._places.process.unpickling import blamed, may_block, unpickle_aside
 from .._words.errors import CalloffError
 from .._words.outcome import Abandoned, Completed, Failed, Outcome, completed
 from .batches import Batch, Batches
 from .flight import Flight
-from .sent import Call, Sent
+from .sent import Call, Sent, Unsealed
 from .spool import Spool, has_children
 from .window import Window
+
+if TYPE_CHECKING:
+    from .sealing import Sealing
 
 __all__ = ["InProcesses", "ProcessBatch"]
 
@@ -35,16 +38,37 @@ class InProcesses(Batches):
         self.limit = window.plan.timeout
         self.sent = sent
         self.spools: list[Spool] = []
+        self._sealing: Sealing | None = None
         if window.journal is not None:
             window.journal.hold()
 
-    def refused(self, item: Any) -> Exception | None:
-        """Why this item can't be pickled, if it can't."""
-        try:
-            pack(one, (b"", item), {}, self.sent.name)
-        except Exception as reason:
-            return reason
-        return None
+    def not_started(self, items: list[Any], who: list[Any], error: Exception) -> None:
+        """Those that run code of the program when they are pickled are pickled aside, and the others go on without them."""
+        if not isinstance(error, Unsealed):
+            super().not_started(items, who, error)
+            return
+        odd = set(error.numbers)
+        good = [number for number in range(len(items)) if number not in odd]
+        self.window.back([items[number] for number in good], [who[number] for number in good])
+        if self._sealing is None:
+            from .sealing import Sealing
+
+            self._sealing = Sealing(self.window, self.start, self.sent.name, self.sent.seal)
+        self._sealing.launch_these(
+            [items[number] for number in error.numbers], [who[number] for number in error.numbers]
+        )
+
+    def stop(self, text: str, grace: float | None = None) -> None:
+        """Call off every operation that is in flight."""
+        super().stop(text, grace)
+        if self._sealing is not None:
+            self._sealing.owner = self.owner
+            self._sealing.stop(text, grace)
+
+    def running(self) -> tuple[Operation[Any], ...]:
+        """Those of the batches that run."""
+        own = super().running()
+        return own if self._sealing is None else own + self._sealing.running()
 
     def close(self) -> None:
         """Give back the memory."""
@@ -152,12 +176,13 @@ class _SpooledBatch(ProcessBatch):
         super().__init__(lane, items, who)
         assert isinstance(lane, InProcesses)
         sent = lane.sent
+        sealed = sent.sealed(items, who)
         self._spools = lane.spools
         self._spool = lane.spools.pop() if lane.spools else Spool()
         self.results = self._spool
         self._spool.clear()
         try:
-            args = sent.data, sent.sealed(items), self._spool.path, lane.limit, sent.name, sent.memory
+            args = sent.data, sealed, self._spool.path, lane.limit, sent.name, sent.memory
             work = Call(sent, partial(_packed, args), self.heard)
             self.operation = lane.start(work, grace=lane.grace, patience=lane.window.plan.patience)
         except BaseException:

@@ -28,7 +28,7 @@ from .batches import QUIET, Batch, Batches
 from .flight import Flight
 from .window import Window
 
-__all__ = ["InThreads"]
+__all__ = ["InThreads", "ThreadBatch"]
 
 #: seconds between two words of the thread
 _SILENCE = 0.01
@@ -37,8 +37,16 @@ _SILENCE = 0.01
 class InThreads(Batches):
     """The lane of a blocking function in threads."""
 
-    def __init__(self, window: Window, start: Callable[..., Operation[Any]], batch: int | Literal["auto"]) -> None:
-        super().__init__(window, start, batch, _Batch)
+    def __init__(
+        self,
+        window: Window,
+        start: Callable[..., Operation[Any]],
+        batch: int | Literal["auto"],
+        make: Callable[[Batches, list[Any], list[Any]], Batch] | None = None,
+    ) -> None:
+        super().__init__(window, start, batch, make or ThreadBatch)
+        self.name = window.plan.name
+        self.function = window.plan.function
 
 
 class _Raised:
@@ -54,12 +62,15 @@ class _Raised:
 _ODD = {_Raised, CoroutineType}
 
 
-class _Batch(Batch):
+class ThreadBatch(Batch):
+    """A batch in a thread."""
+
     def __init__(self, lane: Batches, items: list[Any], who: list[Any]) -> None:
         super().__init__(lane, items, who)
+        assert isinstance(lane, InThreads)
         plan = lane.window.plan
-        self._name = plan.name
-        self._function = plan.function
+        self._name = lane.name
+        self._function = lane.function
         self._loop: AbstractEventLoop = lane.window.loop
         self._context = lane.window.context
         self._timeout = plan.timeout
@@ -71,7 +82,7 @@ class _Batch(Batch):
         self._run = 0, 0.0
         self._first = 0.0
         self._made = monotonic()
-        work: ThreadWork[None] = ThreadWork(self._call_each, plan.name, POOL)
+        work: ThreadWork[None] = ThreadWork(self._call_each, lane.name, POOL)
         self.operation = lane.start(work, timeout=plan.timeout, grace=lane.grace, patience=plan.patience)
         self.look_at(self._loop.time() + QUIET)
 
@@ -158,7 +169,7 @@ class _Batch(Batch):
         values = [value for value, _ in found]
         return [ended for _, ended in found], values, _ODD.isdisjoint(map(type, values))
 
-    def outcome_of(self, flight: Flight, found: Any, report: Any) -> Outcome[Any]:
+    def outcome_of(self, flight: Flight, found: Any, report: Any) -> Outcome[Any] | None:
         if type(found) is _Raised:
             return Failed(found.error, report)
         if type(found) is CoroutineType:
@@ -179,4 +190,4 @@ class _Batch(Batch):
         super().land(outcome)
 
 
-HIDDEN.update((_Batch._call_each.__code__, _Batch._steps.__code__))
+HIDDEN.update((ThreadBatch._call_each.__code__, ThreadBatch._steps.__code__))

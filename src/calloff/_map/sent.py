@@ -7,17 +7,26 @@ from functools import partial
 from typing import Any
 
 from .._child.batch import MARK, one
+from .._places.process import codeless
 from .._places.process.body import ProcessBody, _first_line
 from .._places.process.facts import stamp_of
-from .._places.process.packing import Packed, pack
+from .._places.process.packing import Packed, pack, pack_quickly
 from .._places.process.unpickling import may_block
 from .._words.place import Sink, Work
+from .flight import Flight
 
-__all__ = ["Call", "Sent"]
-
+__all__ = ["Call", "Sent", "Unsealed"]
 
 #: values of these run nothing when they are unpickled
 _PLAIN = frozenset({bool, bytes, complex, float, int, str, type(None)})
+
+
+class Unsealed(Exception):
+    """Items run code of the program when they are pickled: those of these numbers."""
+
+    def __init__(self, numbers: list[int]) -> None:
+        super().__init__(numbers)
+        self.numbers = numbers
 
 
 class Sent:
@@ -33,26 +42,61 @@ class Sent:
         self.first_line = _first_line(function)
         self.stamp = stamp_of(function)
 
-    def sealed(self, items: list[Any]) -> bytes | list[Packed]:
+    def sealed(self, items: list[Any], who: list[Any]) -> bytes | list[Packed]:
         """The items of a batch: in one pickle where that runs no code of theirs, else each in one of its own.
 
         Raises:
-            TypeError: one of them can't be pickled.
+            Unsealed: some of them run code of the program when they are pickled.
         """
         if _PLAIN.issuperset(map(type, items)):
             return pickle.dumps(items, 5)
         try:
-            whole = pickle.dumps(items, 5)
+            whole = codeless.dumps(items)
         except Exception:
             pass
         else:
             if not may_block(whole):
                 return whole
-        return [pack(one, (b"", item), {}, self.name) for item in items]
+        found = [self._known(item, known) for item, known in zip(items, who, strict=True)]
+        if None in found:
+            raise Unsealed([number for number, packed in enumerate(found) if packed is None])
+        for known in who:
+            if type(known) is Flight:
+                known.packed = None  # it is on its way
+        return found  # type: ignore[return-value]  # there is no None in it
 
-    def one(self, item: Any) -> "Call":
+    def _known(self, item: Any, known: Any) -> Packed | None:
+        if type(known) is Flight and known.packed is not None:
+            packed: Packed = known.packed
+            return packed
+        return pack_quickly(one, (b"", item))
+
+    def seal(self, item: Any) -> Packed:
+        """One item of a batch, whatever has to run for it.
+
+        Raises:
+            TypeError: it can't be pickled.
+        """
+        return pack(one, (b"", item), {}, self.name)
+
+    def one(self, item: Any, packed: Packed | None = None) -> "Call":
         """Work that calls it with one item."""
-        return Call(self, partial(pack, one, (self.data, item, self.memory), {}, self.name))
+        return Call(self, partial(self.pack_one, item) if packed is None else lambda: packed)
+
+    def pack_one(self, item: Any) -> Packed:
+        """The call with one item, whatever has to run for it.
+
+        Raises:
+            TypeError: it can't be pickled.
+        """
+        return pack(one, (self.data, item, self.memory), {}, self.name)
+
+    def is_sealed(self, flight: Flight) -> bool:
+        """Whether it can be sent without running code of the program."""
+        if flight.packed is None and type(flight.item) not in _PLAIN:
+            flight.packed = pack_quickly(one, (self.data, flight.item, self.memory))
+            return flight.packed is not None
+        return True
 
 
 class Call(Work[Any]):

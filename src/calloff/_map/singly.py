@@ -5,7 +5,7 @@ from asyncio import CancelledError, Future
 from collections.abc import Callable
 from functools import partial
 from types import CoroutineType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._operation.beginning import begin
 from .._operation.ending import outcome_of
@@ -19,6 +19,10 @@ from .flight import Flight, error_of
 from .plan import Within
 from .window import Window
 
+if TYPE_CHECKING:
+    from .sealing import Sealing
+    from .sent import Sent
+
 __all__ = ["Singly"]
 
 _logger = logging.getLogger("calloff")
@@ -27,7 +31,7 @@ _logger = logging.getLogger("calloff")
 class Singly:
     """A lane: every item in an operation of its own."""
 
-    def __init__(self, window: Window, start: Callable[..., Operation[Any]]) -> None:
+    def __init__(self, window: Window, start: Callable[..., Operation[Any]], sent: "Sent | None" = None) -> None:
         self._window = window
         self._start = start
         self._flying: dict[Future[Any], Flight] = {}
@@ -36,6 +40,8 @@ class Singly:
         plan = window.plan
         self._make = plan.make
         self._numbered = plan.place == "command"
+        self._sent = sent
+        self._sealing: Sealing | None = None
         self._limits = plan.timeout, plan.stall, min(plan.grace, Operation.policy.longest_grace)
         self._now = window.loop.time
         #: the operation that the items belong to, known before the first is started
@@ -47,6 +53,9 @@ class Singly:
         flight = window.draw()
         if flight is None:
             return False
+        if self._sent is not None and not self._sent.is_sealed(flight):
+            self._seal(self._sent, flight)
+            return True
         if window.plan.within is not None:
             self._hold(flight, window.plan.within)
             return True
@@ -63,7 +72,11 @@ class Singly:
     def _begin(self, flight: Flight) -> Operation[Any]:
         flight.since = self._now()
         item = flight.item
-        work = self._make(item, flight.number + 1) if self._numbered else self._make(item)
+        if self._sent is not None:
+            work: Any = self._sent.one(item, flight.packed)
+            flight.packed = None
+        else:
+            work = self._make(item, flight.number + 1) if self._numbered else self._make(item)
         if type(work) is CoroutineType and not work.cr_suspended:  # what `start` would do, without its questions
             body = drive(work, TaskBody)
             return begin(body, body.name, self._window.loop, *self._limits, self.owner, None)
@@ -82,6 +95,14 @@ class Singly:
         window = self._window
         window.ended(flight, outcome_of(operation))  # type: ignore[arg-type]  # it is an operation
         window.landed()
+
+    def _seal(self, sent: "Sent", flight: Flight) -> None:
+        """Have its own code run in a thread."""
+        if self._sealing is None:
+            from .sealing import Sealing
+
+            self._sealing = Sealing(self._window, self._start, sent.name, sent.pack_one)
+        self._sealing.launch_these([flight.item], [flight])
 
     # --- with something that is held around each item
 
@@ -189,10 +210,14 @@ class Singly:
             else:  # not before the item is sure to have ended, else it would let go too early
                 patience = (self._limits[2] if grace is None else grace) + Operation.policy.last
                 self._window.loop.call_later(patience, self._call_off, holder, text, 0, context=self._window.context)
+        if self._sealing is not None:
+            self._sealing.owner = self.owner
+            self._sealing.stop(text, grace)
 
     def running(self) -> tuple[Operation[Any], ...]:
         """Those of the items."""
-        return tuple(operation for operation in self._flying if isinstance(operation, Operation))
+        own = tuple(operation for operation in self._flying if isinstance(operation, Operation))
+        return own if self._sealing is None else own + self._sealing.running()
 
     def close(self) -> None:
         """Everything has ended."""

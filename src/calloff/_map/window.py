@@ -220,6 +220,7 @@ class Window(Drawing):
 
     def try_again(self, flight: Flight) -> None:
         """The time of its next attempt has come."""
+        flight.packed = None  # it may have changed meanwhile
         self._again.append(flight)
         self.fill()
 

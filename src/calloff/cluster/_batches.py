@@ -96,7 +96,7 @@ class _NodeBatch(ProcessBatch):
         assert isinstance(lane, OnNodes)
         self.mirror: _Mirror = _Mirror()
         self.results = self.mirror
-        self._work = _BatchWork(lane, items, self)
+        self._work = _BatchWork(lane, lane.sent.sealed(items, who), self)
         self.operation = lane.start(self._work, grace=lane.grace, patience=lane.window.plan.patience)
         self.look_if_it_begins()
 
@@ -163,10 +163,10 @@ class _BatchWork(Work[Any]):
     __slots__ = ("_batch", "_data", "_lane", "body", "name")
     place = "cluster"
 
-    def __init__(self, lane: OnNodes, items: list[Any], batch: _NodeBatch) -> None:
+    def __init__(self, lane: OnNodes, sealed: Any, batch: _NodeBatch) -> None:
         sent = lane.sent
         self._lane, self._batch = lane, batch
-        self._data = pickle.dumps((sent.data, sent.sealed(items), lane.limit, sent.name), 5)
+        self._data = pickle.dumps((sent.data, sealed, lane.limit, sent.name), 5)
         self.name: str = sent.name
         self.body: _BatchBody | None = None
 

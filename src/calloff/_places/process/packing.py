@@ -6,25 +6,32 @@ import os
 import pickle
 import sys
 from asyncio import CancelledError
+from collections import Counter
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from importlib.machinery import PathFinder
 from pickle import PickleBuffer
+from threading import Lock
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from ..._child.by_value import dumps
 from ..._words.bears import bears
 from ..._words.errors import WorkerDied
+from . import codeless
 from .culprits import culprit
 
 bears(dumps)
-__all__ = ["RemoteTraceback", "by_value", "out_of_reach", "pack", "unpack_error"]
+__all__ = ["RemoteTraceback", "by_value", "out_of_reach", "pack", "pack_quickly", "unpack_error"]
 
 #: from how many bytes on a `bytes` object is sent as it is, not as a part of the pickle
 _LARGE = 1 << 16
 
 Packed = tuple[bytes, list[PickleBuffer]]
+
+#: modules that are pickled by value for now, and by how many threads; held for a few steps only
+_registered: Counter[str] = Counter()
+_registering = Lock()
 
 
 class RemoteTraceback(Exception):
@@ -61,6 +68,19 @@ def pack(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
         raise TypeError(culprit(function, args, kwargs, name, error)) from error
 
 
+def pack_quickly(function: Callable[..., Any], args: tuple[Any, ...]) -> Packed | None:
+    """The same where no code of the program has to run for it; ``None`` where some might, or where it can't be sent."""
+    args = tuple([PickleBuffer(arg) if type(arg) is bytes and len(arg) > _LARGE else arg for arg in args])
+    try:
+        buffers: list[PickleBuffer] = []
+        data = codeless.dumps((function, args, {}), lambda buffer: _apart(buffer, buffers))
+        if b"__main__" in data or any(out_of_reach(arg) is not None for arg in args):
+            return None
+    except Exception:
+        return None
+    return data, buffers
+
+
 def _apart(buffer: PickleBuffer, buffers: list[PickleBuffer]) -> bool:
     """Only what can't change until it is sent is sent from where it is; the rest is copied now."""
     if buffer.raw().readonly:
@@ -75,14 +95,21 @@ def by_value(value: Any, buffers: list[PickleBuffer], apart: Iterable[ModuleType
     cloudpickle: Any = import_module("cloudpickle")
     registered = []
     for module in apart:
-        if module.__name__ not in cloudpickle.list_registry_pickle_by_value():
-            cloudpickle.register_pickle_by_value(module)
-            registered.append(module)
+        with _registering:
+            if module.__name__ in _registered or module.__name__ not in cloudpickle.list_registry_pickle_by_value():
+                if not _registered[module.__name__]:
+                    cloudpickle.register_pickle_by_value(module)
+                _registered[module.__name__] += 1
+                registered.append(module)
     try:
         return dumps(value, lambda buffer: _apart(buffer, buffers))
     finally:
         for module in registered:
-            cloudpickle.unregister_pickle_by_value(module)
+            with _registering:
+                _registered[module.__name__] -= 1
+                if not _registered[module.__name__]:
+                    del _registered[module.__name__]
+                    cloudpickle.unregister_pickle_by_value(module)
 
 
 def out_of_reach(part: object) -> ModuleType | None:
