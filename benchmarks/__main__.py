@@ -22,6 +22,7 @@ NAMES = (
     "processes",
     "mapping",
     "fanning",
+    "bad_items",
     "killing",
     "commands",
     "clusters",

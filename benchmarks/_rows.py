@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-__all__ = ["AtMost", "Below", "Figure", "Row", "as_json", "as_table", "compare"]
+__all__ = ["AtLeast", "AtMost", "Below", "Figure", "Row", "as_json", "as_table", "compare"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,20 @@ class Below:
         return value < self.limit
 
 
-Goal = AtMost | Below
+@dataclass(frozen=True)
+class AtLeast:
+    """The goal: at least `limit` times the peer's figure."""
+
+    limit: float = 1.0
+
+    def __str__(self) -> str:
+        return f">= {self.limit:g}"
+
+    def met(self, value: float) -> bool:
+        return value >= self.limit
+
+
+Goal = AtMost | Below | AtLeast
 
 
 @dataclass(frozen=True)
@@ -76,7 +89,7 @@ class Row:
     @property
     def ratio(self) -> float | None:
         """Ours by theirs: the median over the rounds, in each of which both had their turn; else that of the medians."""
-        if self.theirs is None:
+        if self.theirs is None or not all(self.theirs.samples):
             return None
         if len(self.ours.samples) != len(self.theirs.samples):
             return self.ours.median / self.theirs.median
@@ -85,7 +98,7 @@ class Row:
     @property
     def least_ratio(self) -> float | None:
         """Ours by theirs, of the best rounds: what is left when the rest of the machine is out of the way."""
-        return None if self.theirs is None else self.ours.least / self.theirs.least
+        return None if self.theirs is None or not self.theirs.least else self.ours.least / self.theirs.least
 
     @property
     def verdict(self) -> str:

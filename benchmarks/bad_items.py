@@ -2,18 +2,21 @@
 
     python -m benchmarks.bad_items
 
-Every case runs in an interpreter of its own, two workers, a limit of a second for an item where the library has one, and
-is killed after 20 s. Then item 23 hangs in each, and after a hundred results the program leaves the loop, or is sent
-SIGINT or SIGKILL: how long until it has ended, and how many of its processes are there two seconds later.
+as two tables in Markdown, and as rows of ``python -m benchmarks --only bad_items``.
 
-The page `explanation/bad-items.md` shows a run. It is not one of the benchmarks of ``python -m benchmarks``: what hangs
-takes its 20 s.
+Every case runs in an interpreter of its own, two workers, a limit of a second for an item where the library has one, and
+is killed after 40 s. Then item 23 hangs in each, and after a hundred results the program leaves the loop, or is sent
+SIGINT or SIGKILL: how long until it has ended, and how many of its processes are there two seconds later. GNU parallel runs
+commands that do the same as far as a shell can; so does calloff beside it.
+
+The page `explanation/bad-items.md` shows a run.
 """
 
 import contextlib
 import ctypes
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +28,9 @@ from typing import Any
 
 import psutil
 
-BAD, COUNT, WORKERS, LIMIT, PATIENCE = 23, 400, 2, 1.0, 20.0
+from ._rows import AtLeast, AtMost, Figure, Row
+
+BAD, COUNT, WORKERS, LIMIT, PATIENCE = 23, 400, 2, 1.0, 40.0
 KINDS = ("raises", "hangs", "loops in C", "crashes", "refuses", "os._exit")
 #: ways to leave a map early, in which item 23 hangs; after so many results
 WAYS = ("break", "SIGINT", "SIGKILL")
@@ -56,6 +61,20 @@ def work(item: int, kind: str) -> int:
         case "os._exit":
             os._exit(3)
     return item
+
+
+#: the same as a command: a dot says that it was a good one
+SHELL = f"""
+if [ "$1" != {BAD} ]; then sleep 0.001; printf .; exit; fi
+case $2 in
+raises) exit 1 ;;
+hangs) exec sleep 3600 ;;
+"loops in C") exec {sys.executable} -c 'sum(range(1 << 40))' ;;
+crashes) kill -SEGV $$ ;;
+refuses) trap '' INT TERM HUP; while :; do sleep 1; done ;;
+os._exit) exit 3 ;;
+esac
+"""
 
 
 class Work:
@@ -144,6 +163,40 @@ def by_pool(fn: Work, good: Callable[[], object]) -> None:
             result.wait()
 
 
+def by_calloff_commands(fn: Work, good: Callable[[], object]) -> None:
+    import calloff
+
+    async def main() -> None:
+        words = ["sh", "-c", SHELL, "sh", "{}", fn.kind]
+        results = calloff.map(
+            words, range(COUNT), jobs=WORKERS, place=calloff.command, timeout=LIMIT, grace=0.5
+        )  # what they print is in their outcome
+        async with results:
+            async for _, outcome in results:
+                if isinstance(outcome, calloff.Completed):
+                    good()
+
+    calloff.run(main())
+
+
+def by_parallel(fn: Work, good: Callable[[], object]) -> None:  # the good ones print their dots themselves
+    words = [
+        "parallel",
+        "--will-cite",
+        f"-j{WORKERS}",
+        "--timeout",
+        f"{LIMIT:g}",
+        "-q",
+        "sh",
+        "-c",
+        SHELL,
+        "sh",
+        "{}",
+        fn.kind,
+    ]
+    os.execvp(words[0], [*words, ":::", *map(str, range(COUNT))])
+
+
 CONTENDERS: dict[str, Callable[[Work, Callable[[], object]], None]] = {
     "calloff": by_calloff,
     "pebble": by_pebble,
@@ -152,7 +205,10 @@ CONTENDERS: dict[str, Callable[[Work, Callable[[], object]], None]] = {
     "joblib": by_joblib,
     "mpire": by_mpire,
     "multiprocessing.Pool": by_pool,
+    "calloff, commands": by_calloff_commands,
 }
+if shutil.which("parallel"):
+    CONTENDERS["GNU parallel"] = by_parallel
 
 
 def alone(contender: str, kind: str) -> None:
@@ -223,7 +279,7 @@ def _is_of(process: psutil.Process, mark: str) -> bool:
         return False
 
 
-def case(contender: str, kind: str) -> tuple[int, float, str]:
+def case(contender: str, kind: str, patience: float = PATIENCE) -> tuple[int, float, str]:
     """Good results, seconds, and how it ended."""
     code = f"from benchmarks.bad_items import alone; alone({contender!r}, {kind!r})"
     began = time.monotonic()
@@ -236,7 +292,7 @@ def case(contender: str, kind: str) -> tuple[int, float, str]:
         )
         end = ""
         try:
-            process.wait(PATIENCE)
+            process.wait(patience)
         except subprocess.TimeoutExpired:
             end = "hangs"
         took = time.monotonic() - began
@@ -245,7 +301,27 @@ def case(contender: str, kind: str) -> tuple[int, float, str]:
         process.wait()
         output.seek(0)
         text = output.read()
-    return text.count(b"."), took, end or text.decode().rpartition(" ")[2].strip() or f"status {process.returncode}"
+    end = end or text.decode().rpartition(" ")[2].strip(" .\n")
+    return text.count(b"."), took, end or ("done" if process.returncode in {0, 1} else f"status {process.returncode}")
+
+
+def run(quick: bool) -> list[Row]:
+    """The good results, and what is left of a program that was left or killed."""
+    rows: list[Row] = []
+    peers = [name for name in CONTENDERS if not name.startswith("calloff")]
+    for kind in ("hangs", "crashes") if quick else KINDS:
+        good = {name: Figure((case(name, kind, 8.0 if quick else PATIENCE)[0],)) for name in CONTENDERS}
+        name = f"one of {COUNT} {kind}: good ones"
+        rows += [
+            Row(f"{name}, {ours}", "", good[ours], goal=AtLeast(COUNT - 1)) for ours in CONTENDERS if ours not in peers
+        ]
+        rows += [Row(f"{name}, calloff", "", good["calloff"], peer, good[peer], AtLeast(1)) for peer in peers]
+    for way in ("SIGKILL",) if quick else WAYS:
+        there = {name: Figure((left(name, way)[1],)) for name in CONTENDERS if (name, way) != ("GNU parallel", "break")}
+        name = f"left by {way}: processes still there"
+        rows += [Row(f"{name}, {ours}", "", there[ours], goal=AtMost(0)) for ours in there if ours not in peers]
+        rows += [Row(f"{name}, calloff", "", there["calloff"], peer, there[peer]) for peer in peers if peer in there]
+    return rows
 
 
 def main() -> None:
@@ -265,6 +341,9 @@ def main() -> None:
     for contender in CONTENDERS:
         cells = []
         for way in WAYS:
+            if (contender, way) == ("GNU parallel", "break"):  # nobody reads it
+                cells.append("")
+                continue
             took, remain = found[f"{contender}, {way}"] = left(contender, way)
             cells.append("hangs" if took is None else f"ends in {took:.1f} s")
             cells[-1] += f", {remain} processes left" if remain else ""

@@ -98,6 +98,13 @@ def test_standard_input(folder):
     assert [line["value"] for line in lines(out)] == ["1", "text"]
 
 
+def test_a_standard_input_that_is_closed_is_refused_in_a_sentence(tmp_path):
+    (tmp_path / "work.py").write_text(WORK)
+    words = ["sh", "-c", '"$@" <&-', "sh", *MAP, "work.py:square", "--input", "-"]
+    ended = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (2, "calloff map: --input: standard input is closed\n")
+
+
 def test_rows_of_a_csv_file(folder):
     (folder / "people.csv").write_text('name,age\n"A, B",4\nonly-one\nC,5\n')
     status, out, err = run(folder, "work.py:echo", "--input", "people.csv", "--ordered")

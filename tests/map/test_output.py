@@ -112,6 +112,43 @@ def test_a_torn_last_line_is_cut_off(tmp_path, caplog):
     assert "cut off in the middle" in caplog.text
 
 
+@pytest.mark.parametrize("end", [b"text", b'{"name": 1}', b"x\0\0"])
+def test_what_is_no_line_of_a_map_is_not_cut_off(end, tmp_path):
+    """Somebody has given the wrong file."""
+    path = tmp_path / "notes.txt"
+    path.write_bytes(b"the first line\n" + end)
+    with pytest.raises(ValueError, match="that no map has written"):
+        run([1], path, resume=True)
+    assert path.read_bytes() == b"the first line\n" + end
+    assert not ran
+
+
+@pytest.mark.parametrize("end", [b"{", b'{"n', b'{"n":1,"key', b'{"n"\0\0\0', b"\0" * 70_000])
+def test_what_is_left_of_a_line_is(end, tmp_path):
+    path = tmp_path / "out.jsonl"
+    run([1], path)
+    whole = path.read_bytes()
+    path.write_bytes(whole + end)
+    assert run([1], path, resume=True) == []
+    assert path.read_bytes() == whole
+
+
+def test_results_of_two_functions_in_one_file(tmp_path):
+    """Each of the two knows its own."""
+
+    async def other(item):
+        return await one(item)
+
+    path = tmp_path / "out.jsonl"
+    run([1, 2, 3], path)
+    for items in ([1, 2, 3], [4, 2, 3], [1, 2, 3]):
+        calloff.run(calloff.map(other, items, output=path, resume=True))
+    assert ran == {1: 2, 2: 2, 3: 2, 4: 1}
+    run([1, 2, 3], path, resume=True)
+    assert sum(ran.values()) == 7
+    assert len(lines(path)) == 7
+
+
 def test_a_torn_only_line(tmp_path):
     path = tmp_path / "out.jsonl"
     path.write_bytes(b'{"n":' + b" " * 200_000)

@@ -35,6 +35,8 @@ __all__ = ["Journal", "line_of"]
 
 _logger = logging.getLogger("calloff")
 _CHUNK = 1 << 16
+#: of every line
+_BEGIN = b'{"n":'
 #: bytes that are read in a few milliseconds
 _LARGE = 1 << 21
 #: more items than can be in flight
@@ -87,6 +89,8 @@ class Journal:
         self.written: int = 0
         self._held: Callable[[], None] | None = None
         self._by_number = array("Q")
+        #: and what stands further up in the file for a number that other items have had since, of another function, say
+        self._others: set[tuple[int, int]] = set()
         self._by_key: set[bytes] = set()
 
     # --- the file
@@ -97,7 +101,7 @@ class Journal:
         Raises:
             FileExistsError: it holds something, and nobody asked to go on with it.
             CalloffError: another map writes it.
-            ValueError: it is no regular file.
+            ValueError: it is no regular file, or ends in what is none of ours.
             OSError: it can't be opened for reading and writing.
         """
         self._file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -164,6 +168,11 @@ class Journal:
                 break
             end = start
         if end < size:
+            torn = os.pread(self._file, len(_BEGIN), end)
+            if torn.strip(b"\0") and not _BEGIN.startswith(torn.rstrip(b"\0")):
+                raise ValueError(
+                    f"{self._path!r} ends in the middle of a line that no map has written: give another output"
+                )
             _logger.warning("%s: the last line was cut off in the middle and is removed", self._path)
             os.ftruncate(self._file, end)
 
@@ -197,7 +206,9 @@ class Journal:
         if line.n >= len(seen):
             seen.frombytes(bytes(8 * (line.n + 1 - len(seen))))
         if done:
-            seen[line.n] = known & 0xFFFF_FFFF_FFFF_FFFF
+            before, seen[line.n] = seen[line.n], known & 0xFFFF_FFFF_FFFF_FFFF
+            if before and before != seen[line.n]:
+                self._others.add((line.n, before))
 
     # --- its items
 
@@ -229,7 +240,8 @@ class Journal:
         """Whether an earlier run has done it."""
         if self._key is not None:
             return _digest(key) in self._by_key
-        return number < len(self._by_number) and self._by_number[number] == int(key, 16)
+        known = int(key, 16)
+        return number < len(self._by_number) and (self._by_number[number] == known or (number, known) in self._others)
 
     def write(self, flight: Flight, outcome: Outcome[Any]) -> None:
         """Append its ending.

@@ -35,6 +35,8 @@ def items_of(path: str, form: str | None, *, as_text: bool) -> Iterator[Any]:
     """
     ending = os.path.splitext(path)[1].lower()
     form = form or _BY_ENDING.get(ending)
+    if path == "-" and sys.stdin is None:
+        raise Refused("--input: standard input is closed")
     try:
         source = sys.stdin.fileno() if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         file = os.fdopen(source, encoding="utf-8-sig", errors="surrogateescape", newline="", closefd=path != "-")
