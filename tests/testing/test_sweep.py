@@ -1,6 +1,7 @@
 """The sweep itself: its phases, verdicts, ids, and what it must not complain of."""
 
 import asyncio
+import contextlib
 import os
 import re
 import socket
@@ -116,6 +117,39 @@ def test_good_code_is_safe(arun: Run, how: str, isolate: bool) -> None:
 
     report: SweepReport = arun(sweep(good, how=how, isolate=isolate))
     assert report.verdict == "SAFE", str(report)
+
+
+async def leaves_a_cancel_behind() -> None:
+    """As a scope of anyio 4.3.0 did, with another in it, when its time was over."""
+    await cancels_itself()
+    await asyncio.sleep(0.001)  # a deadline here comes out as a cancel
+
+
+async def cancels_itself() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)
+
+
+async def takes_its_cancel_back() -> None:
+    await cancels_itself()
+    task = asyncio.current_task()
+    assert task is not None
+    task.uncancel()
+    await asyncio.sleep(0.001)  # a deadline here comes out as it is
+
+
+def test_a_deadline_that_comes_out_as_a_cancel_is_found() -> None:
+    report = swept(leaves_a_cancel_behind, how="deadline")
+    found = {finding.at.line for finding in report.unsafe if finding.oracles == {"cancelling"}}
+    assert line_of("a deadline here comes out as a cancel") in found, str(report)
+    assert "its deadline came out as CancelledError" in str(report)
+    after = swept(takes_its_cancel_back, how="deadline")
+    assert line_of("a deadline here comes out as it is") not in {finding.at.line for finding in after.unsafe}, str(
+        after
+    )
 
 
 def test_the_json_document_is_as_documented() -> None:
