@@ -290,26 +290,23 @@ async def test_the_childrens_grace_is_the_groups_unless_they_have_their_own():
 
 
 @pytest.mark.parametrize("when", ["before", "stopping", "after"])
-def test_nothing_can_be_started_outside_its_time(arun, when, recwarn):
-    async def main():
-        g = calloff.group()
-        match when:
-            case "before":
-                with pytest.raises(RuntimeError, match="^the group was not entered: nothing can be started"):
-                    g.start(value(1))
-            case "stopping":
-                async with g:
-                    g.cancel()
-                    with pytest.raises(RuntimeError, match="^the group is over"):
-                        g.start(value(1))
-            case "after":
-                async with g:
-                    pass
+async def test_nothing_can_be_started_outside_its_time(when, recwarn):
+    g = calloff.group()
+    match when:
+        case "before":
+            with pytest.raises(RuntimeError, match="^the group was not entered: nothing can be started"):
+                g.start(value(1))
+        case "stopping":
+            async with g:
+                g.cancel()
                 with pytest.raises(RuntimeError, match="^the group is over"):
                     g.start(value(1))
-        assert g.operations == ()
-
-    arun(main)
+        case "after":
+            async with g:
+                pass
+            with pytest.raises(RuntimeError, match="^the group is over"):
+                g.start(value(1))
+    assert g.operations == ()
     gc.collect()
     assert not [warning for warning in recwarn if "never awaited" in str(warning.message)]
 

@@ -197,18 +197,15 @@ async def test_why_the_losers_were_stopped():
         ({"grace": True}, TypeError, "^grace must be"),
     ],
 )
-def test_bad_input_starts_nothing(arun, recwarn, options, error, text):
-    async def main():
-        log = []
+async def test_bad_input_starts_nothing(recwarn, options, error, text):
+    log = []
 
-        async def body():
-            log.append(True)
+    async def body():
+        log.append(True)
 
-        with pytest.raises(error, match=text):
-            await calloff.race(body(), body(), **options)
-        assert log == []
-
-    arun(main)
+    with pytest.raises(error, match=text):
+        await calloff.race(body(), body(), **options)
+    assert log == []
     gc.collect()
     assert not [warning for warning in recwarn if "never awaited" in str(warning.message)]
 
@@ -218,20 +215,17 @@ async def test_no_contenders():
         await calloff.race()
 
 
-def test_something_that_is_no_work_among_them(arun, recwarn):
-    async def main():
-        started = []
+async def test_something_that_is_no_work_among_them(recwarn):
+    started = []
 
-        async def body():
-            started.append(calloff.current())
-            await asyncio.sleep(3600)
+    async def body():
+        started.append(calloff.current())
+        await asyncio.sleep(3600)
 
-        before = calloff.operations()
-        with pytest.raises((TypeError, ExceptionGroup)):
-            await calloff.race(body(), print, body())  # type: ignore[arg-type]  # no work
-        assert calloff.operations() == before
-        assert all(op.done() for op in started)
-
-    arun(main)
+    before = calloff.operations()
+    with pytest.raises((TypeError, ExceptionGroup)):
+        await calloff.race(body(), print, body())  # type: ignore[arg-type]  # no work
+    assert calloff.operations() == before
+    assert all(op.done() for op in started)
     gc.collect()
     assert not [warning for warning in recwarn if "never awaited" in str(warning.message)]

@@ -153,14 +153,7 @@ WRONG: dict[type[Exception], list[Any]] = {
 
 
 @pytest.mark.parametrize("verb", ["start", "call", "group.start", "race", "group"])
-def test_a_wrong_duration_is_refused_by_name_before_anything_starts(arun, verb, recwarn):
-    async def main():
-        for option in ("timeout", "stall", "grace") if verb not in ("race", "group") else ("timeout", "grace"):
-            for error, values in WRONG.items():
-                for bad in values:
-                    await attempt(option, bad, error)
-        await attempt("grace", None, TypeError)
-
+async def test_a_wrong_duration_is_refused_by_name_before_anything_starts(verb, recwarn):
     async def attempt(option, bad, error):
         started = []
 
@@ -191,7 +184,11 @@ def test_a_wrong_duration_is_refused_by_name_before_anything_starts(arun, verb, 
         await asyncio.sleep(0)
         assert started == []
 
-    arun(main)
+    for option in ("timeout", "stall", "grace") if verb not in ("race", "group") else ("timeout", "grace"):
+        for error, values in WRONG.items():
+            for bad in values:
+                await attempt(option, bad, error)
+    await attempt("grace", None, TypeError)
     gc.collect()
     assert not [warning for warning in recwarn if "never awaited" in str(warning.message)]
 
@@ -290,16 +287,13 @@ def old_coroutine():
     return 3
 
 
-def test_generators_are_refused(arun):
+async def test_generators_are_refused():
     """To asyncio of Python 3.11 a generator is a coroutine, which then fails at its first value."""
 
-    async def main():
-        for work in (generates, generates_async):
-            with pytest.raises(TypeError, match=f"^{work.__name__} is a generator function: it yields values"):
-                calloff.start(work)
-        for work in (generates(), generates_async()):
-            with pytest.raises(TypeError, match="^work must be a coroutine"):
-                calloff.start(work)
-        assert await calloff.start(old_coroutine()) == 3
-
-    arun(main())
+    for work in (generates, generates_async):
+        with pytest.raises(TypeError, match=f"^{work.__name__} is a generator function: it yields values"):
+            calloff.start(work)
+    for work in (generates(), generates_async()):
+        with pytest.raises(TypeError, match="^work must be a coroutine"):
+            calloff.start(work)
+    assert await calloff.start(old_coroutine()) == 3

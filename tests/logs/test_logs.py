@@ -37,18 +37,15 @@ async def refuses():
         return 1
 
 
-def test_the_endings(arun, logged):
-    async def main():
-        await calloff.call(asyncio.sleep(0), name="good")
-        await calloff.start(fails(), name="bad").outcome()
-        await calloff.start(waits(), name="late", timeout=0.3).outcome()  # it has begun by then
-        for work, name in ((waits(), "stopped"), (refuses(), "stubborn")):
-            operation = calloff.start(work, name=name)
-            await asyncio.sleep(0)
-            await operation.stop("enough")
-        await calloff.start(calloff.thread(print), name="never begun").stop()
-
-    arun(main)
+async def test_the_endings(logged):
+    await calloff.call(asyncio.sleep(0), name="good")
+    await calloff.start(fails(), name="bad").outcome()
+    await calloff.start(waits(), name="late", timeout=0.3).outcome()  # it has begun by then
+    for work, name in ((waits(), "stopped"), (refuses(), "stubborn")):
+        operation = calloff.start(work, name=name)
+        await asyncio.sleep(0)
+        await operation.stop("enough")
+    await calloff.start(calloff.thread(print), name="never begun").stop()
     good = logged("good")
     assert set(vars(good)) >= FIELDS
     assert (good.levelno, good.name, good.outcome, good.place) == (10, "calloff.operations", "completed", "task")

@@ -67,7 +67,7 @@ def test_a_program_that_is_not_asynchronous():
     assert [o.unwrap() for o in calloff.run(calloff.map(same, "abc"))] == ["a", "b", "c"]
 
 
-def test_never_more_than_jobs_at_a_time(arun):
+async def test_never_more_than_jobs_at_a_time():
     now = most = 0
 
     async def one(item):
@@ -77,12 +77,9 @@ def test_never_more_than_jobs_at_a_time(arun):
         await asyncio.sleep(0)
         now -= 1
 
-    async def main():
-        async with calloff.map(one, range(100), jobs=7) as results:
-            async for _ in results:
-                pass
-
-    arun(main)
+    async with calloff.map(one, range(100), jobs=7) as results:
+        async for _ in results:
+            pass
     assert most == 7
 
 
@@ -184,19 +181,16 @@ async def test_leaving_the_block_stops_what_is_in_flight_before_the_next_line_ru
     assert not running()
 
 
-def test_without_its_block_it_is_refused(arun):
-    async def main():
-        with pytest.raises(RuntimeError, match="write `async with calloff.map"):
-            async for _ in calloff.map(same, [1]):
-                pass
-        results = calloff.map(same, [1])
+async def test_without_its_block_it_is_refused():
+    with pytest.raises(RuntimeError, match="write `async with calloff.map"):
+        async for _ in calloff.map(same, [1]):
+            pass
+    results = calloff.map(same, [1])
+    async with results:
+        assert await values(results) == [(1, 1)]
+    with pytest.raises(RuntimeError, match="only once"):
         async with results:
-            assert await values(results) == [(1, 1)]
-        with pytest.raises(RuntimeError, match="only once"):
-            async with results:
-                pass
-
-    arun(main)
+            pass
     with pytest.raises(RuntimeError, match="write `with calloff.map"):
         list(calloff.map(same, [1]))
 
@@ -217,7 +211,7 @@ async def test_items_are_drawn_as_there_is_room():
                 break
 
 
-def test_an_asynchronous_source_is_held_back_and_closed(arun):
+async def test_an_asynchronous_source_is_held_back_and_closed():
     drawn, closed = 0, False
 
     async def source():
@@ -229,25 +223,22 @@ def test_an_asynchronous_source_is_held_back_and_closed(arun):
         finally:
             closed = True
 
-    async def main():
-        async with calloff.map(same, source(), jobs=5) as results:
-            seen = 0
-            async for _ in results:
-                seen += 1
-                if seen == 50:
-                    await asyncio.sleep(0.05)
-                    assert drawn <= 50 + 3 * 5
-                if seen == 100:
-                    break
-        assert closed
-        assert [o.unwrap() for o in await calloff.map(same, slow_letters())] == ["a", "b", "c"]
-
     async def slow_letters():
         for letter in "abc":
             await asyncio.sleep(0.01)
             yield letter
 
-    arun(main)
+    async with calloff.map(same, source(), jobs=5) as results:
+        seen = 0
+        async for _ in results:
+            seen += 1
+            if seen == 50:
+                await asyncio.sleep(0.05)
+                assert drawn <= 50 + 3 * 5
+            if seen == 100:
+                break
+    assert closed
+    assert [o.unwrap() for o in await calloff.map(same, slow_letters())] == ["a", "b", "c"]
 
 
 async def test_an_error_of_the_source_comes_after_what_was_in_flight():
@@ -348,7 +339,7 @@ async def test_a_retry_that_waits_takes_nobodys_turn():
     assert order == [*range(1, 20), 0]
 
 
-def test_within_is_held_from_before_the_start_to_the_confirmed_end(arun):
+async def test_within_is_held_from_before_the_start_to_the_confirmed_end():
     held, most, left = set(), 0, []
 
     class Slot:
@@ -375,17 +366,14 @@ def test_within_is_held_from_before_the_start_to_the_confirmed_end(arun):
             assert item in held
             raise
 
-    async def main():
-        outcomes = await calloff.map(one, range(12), jobs=8, timeout=0.1, within=Slot)
-        assert [type(o) for o in outcomes] == [Cancelled if i == 2 else Completed for i in range(12)]
-        assert not held
-        assert sorted(left) == list(range(12))
-        async with calloff.map(waits, itertools.count(), jobs=8, within=Slot) as results:
-            await asyncio.sleep(0.02)
-        assert not held
-        assert results.counts.running == 0
-
-    arun(main)
+    outcomes = await calloff.map(one, range(12), jobs=8, timeout=0.1, within=Slot)
+    assert [type(o) for o in outcomes] == [Cancelled if i == 2 else Completed for i in range(12)]
+    assert not held
+    assert sorted(left) == list(range(12))
+    async with calloff.map(waits, itertools.count(), jobs=8, within=Slot) as results:
+        await asyncio.sleep(0.02)
+    assert not held
+    assert results.counts.running == 0
     assert most == 3
 
 
@@ -435,19 +423,16 @@ async def test_it_is_one_operation_with_the_items_below_it():
     assert not row.children
 
 
-def test_the_caller_is_cancelled_while_it_awaits_the_whole(arun):
-    async def main():
-        task = asyncio.create_task(run())
-        await asyncio.sleep(0.02)
-        task.cancel("away")
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert not running()
-
+async def test_the_caller_is_cancelled_while_it_awaits_the_whole():
     async def run():
         return await calloff.map(waits, itertools.count(), jobs=3)
 
-    arun(main)
+    task = asyncio.create_task(run())
+    await asyncio.sleep(0.02)
+    task.cancel("away")
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not running()
 
 
 async def test_a_context_variable_of_one_item_is_not_seen_by_the_next():

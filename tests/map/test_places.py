@@ -25,16 +25,13 @@ async def test_a_blocking_function(place):
     assert str(outcome.error) == "item 7"
 
 
-def test_an_async_function_in_a_process(arun):
-    async def main():
-        outcomes = await calloff.map(one, range(3), place=calloff.process)
-        assert [o.unwrap() for o in outcomes] == [0, 1, 2]
-
+async def test_an_async_function_in_a_process():
     async def one(item):
         await asyncio.sleep(0)
         return item
 
-    arun(main)
+    outcomes = await calloff.map(one, range(3), place=calloff.process)
+    assert [o.unwrap() for o in outcomes] == [0, 1, 2]
 
 
 async def test_a_command():

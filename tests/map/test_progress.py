@@ -21,29 +21,26 @@ async def short(item):
     return item
 
 
-def test_a_function_is_called_meanwhile_and_at_the_end(arun):
+async def test_a_function_is_called_meanwhile_and_at_the_end():
     async def one(item):
         await asyncio.sleep(3600 if item == 3 else 0.01)
 
-    async def main():
-        async with calloff.map(one, range(20), jobs=4, progress=seen.append) as results:
-            for _ in range(19):
-                await anext(results)
-            while not (seen and seen[-1].counts.completed == 19):
-                await asyncio.sleep(0.01)
-            assert [op.name for op in results.running()] == ["one"]
-        *_, meanwhile, last = seen
-        assert meanwhile.counts == (19, 0, 1, 0, 0)
-        assert (meanwhile.total, meanwhile.ended, meanwhile.share) == (20, 19, 0.95)
-        assert meanwhile.slowest.name == "one"
-        assert meanwhile.rate > 0
-        assert 0 < meanwhile.left < 60
-        assert last.counts == (19, 1, 0, 0, 0)
-        assert "20 of" not in str(last)
-        seen.clear()
-
     seen = []
-    arun(main)
+    async with calloff.map(one, range(20), jobs=4, progress=seen.append) as results:
+        for _ in range(19):
+            await anext(results)
+        while not (seen and seen[-1].counts.completed == 19):
+            await asyncio.sleep(0.01)
+        assert [op.name for op in results.running()] == ["one"]
+    *_, meanwhile, last = seen
+    assert meanwhile.counts == (19, 0, 1, 0, 0)
+    assert (meanwhile.total, meanwhile.ended, meanwhile.share) == (20, 19, 0.95)
+    assert meanwhile.slowest.name == "one"
+    assert meanwhile.rate > 0
+    assert 0 < meanwhile.left < 60
+    assert last.counts == (19, 1, 0, 0, 0)
+    assert "20 of" not in str(last)
+    seen.clear()
 
 
 async def test_its_errors_cost_nothing(caplog):
@@ -163,7 +160,7 @@ async def test_elsewhere_it_is_a_line_now_and_then(monkeypatch):
     assert "\r" not in stream.getvalue()
 
 
-def test_in_a_notebook_it_is_one_line_that_is_written_anew(arun, monkeypatch):
+async def test_in_a_notebook_it_is_one_line_that_is_written_anew(monkeypatch):
     class Handle:
         def update(self, data, *, raw):
             shown.append(data["text/plain"])
@@ -172,12 +169,6 @@ def test_in_a_notebook_it_is_one_line_that_is_written_anew(arun, monkeypatch):
         shown.append(data["text/plain"])
         return Handle()
 
-    async def main():
-        await calloff.map(short, range(100), jobs=2, progress=True)
-        assert shown[0] == ""
-        assert shown[-1].startswith("map short: [####################] 100% of 100")
-        shown.clear()
-
     shown = []
     notebook: Any = types.ModuleType("IPython.display")
     notebook.display = display
@@ -185,4 +176,7 @@ def test_in_a_notebook_it_is_one_line_that_is_written_anew(arun, monkeypatch):
     monkeypatch.setitem(sys.modules, "IPython.display", notebook)
     monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    arun(main)
+    await calloff.map(short, range(100), jobs=2, progress=True)
+    assert shown[0] == ""
+    assert shown[-1].startswith("map short: [####################] 100% of 100")
+    shown.clear()

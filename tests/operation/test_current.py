@@ -93,15 +93,12 @@ def test_remaining_is_never_below_zero():
 # --- checkpoint
 
 
-def test_a_checkpoint_outside_any_operation_lets_the_loop_turn(arun):
-    async def main():
-        turned = []
-        asyncio.get_running_loop().call_soon(turned.append, 1)
-        await calloff.checkpoint()
-        assert turned == [1]
-        calloff.checkpoint()
-
-    arun(main)
+async def test_a_checkpoint_outside_any_operation_lets_the_loop_turn():
+    turned = []
+    asyncio.get_running_loop().call_soon(turned.append, 1)
+    await calloff.checkpoint()
+    assert turned == [1]
+    calloff.checkpoint()
     calloff.checkpoint()
 
 

@@ -118,27 +118,24 @@ async def test_states(loop_kind):
 
 
 @pytest.mark.filterwarnings("error")
-def test_called_off_before_its_first_step_the_body_never_runs(arun, loop_kind, recwarn):
-    async def main():
-        steps = []
+async def test_called_off_before_its_first_step_the_body_never_runs(loop_kind, recwarn):
+    steps = []
 
-        async def body():
-            steps.append("ran")
-            await asyncio.sleep(3600)
+    async def body():
+        steps.append("ran")
+        await asyncio.sleep(3600)
 
-        op = calloff.start(body())
-        op.cancel("never mind")
-        with pytest.raises(calloff.OperationCancelled, match="never mind"):
-            await op
-        if loop_kind == "eager":
-            assert (steps, op.report.started) == (["ran"], True)
-        else:
-            assert (steps, op.report.started) == ([], False)
-            assert op.report.where == ()
-            assert op.report.rung is calloff.Rung.ASKED
-        assert op.report.refusals == 0
-
-    arun(main)
+    op = calloff.start(body())
+    op.cancel("never mind")
+    with pytest.raises(calloff.OperationCancelled, match="never mind"):
+        await op
+    if loop_kind == "eager":
+        assert (steps, op.report.started) == (["ran"], True)
+    else:
+        assert (steps, op.report.started) == ([], False)
+        assert op.report.where == ()
+        assert op.report.rung is calloff.Rung.ASKED
+    assert op.report.refusals == 0
     gc.collect()
     assert not [warning for warning in recwarn if "never awaited" in str(warning.message)]
 

@@ -55,26 +55,23 @@ def ears():
     ignore(observer)
 
 
-def test_every_step_of_a_life(arun, ears):
+async def test_every_step_of_a_life(ears):
     async def body():
         return note.get()
 
     async def fails():
         raise ValueError("no")
 
-    async def main():
-        assert await calloff.call(body(), name="good") == "mine", "what `entered` sets is seen by the body"
-        assert note.get() == "unset", "and by nobody else"
-        bad = calloff.start(fails(), name="bad")
-        assert (await bad.outcome()).error is failure(bad)
-        stopped = calloff.start(asyncio.sleep(3600), name="stopped")
-        await asyncio.sleep(0)
-        await stopped.stop("enough")
-        assert failure(stopped) is None
-        with pytest.raises(calloff.TimedOut):
-            await calloff.call(asyncio.sleep(3600), name="late", timeout=0.01)
-
-    arun(main)
+    assert await calloff.call(body(), name="good") == "mine", "what `entered` sets is seen by the body"
+    assert note.get() == "unset", "and by nobody else"
+    bad = calloff.start(fails(), name="bad")
+    assert (await bad.outcome()).error is failure(bad)
+    stopped = calloff.start(asyncio.sleep(3600), name="stopped")
+    await asyncio.sleep(0)
+    await stopped.stop("enough")
+    assert failure(stopped) is None
+    with pytest.raises(calloff.TimedOut):
+        await calloff.call(asyncio.sleep(3600), name="late", timeout=0.01)
     assert ears.threads == {threading.current_thread()}
     lives = {}
     for event, name, *more in ears.heard:
@@ -105,38 +102,32 @@ def test_stopped_before_its_first_step(ears):
     assert [event for event, *_ in ears.heard] == ["started", "asked", "ended"]
 
 
-def test_threads_and_commands(arun, ears):
-    async def main():
-        assert await calloff.call(calloff.thread(note.get), name="thread") == "mine"
-        await calloff.call(calloff.command("true"), name="command")
-
-    arun(main)
+async def test_threads_and_commands(ears):
+    assert await calloff.call(calloff.thread(note.get), name="thread") == "mine"
+    await calloff.call(calloff.command("true"), name="command")
     for name in ("thread", "command"):
         assert [event for event, its_name, *_ in ears.heard if its_name == name] == ["started", "entered", "ended"]
     assert ears.threads == {threading.current_thread()}
 
 
-def test_an_abandoned_one_that_ends_late(arun, ears, short_last):
-    async def main():
-        lock = threading.Lock()
-        lock.acquire()
-        operation = calloff.start(calloff.thread(lock.acquire), name="stubborn")  # a call in C, which nothing ends
-        while not operation.where():
-            await asyncio.sleep(0.001)
-        outcome = await operation.stop(grace=0)
-        assert isinstance(outcome, calloff.Abandoned)
-        lock.release()
-        while calloff.operations():
-            await asyncio.sleep(0.001)
-
-    arun(main)
+async def test_an_abandoned_one_that_ends_late(ears, short_last):
+    lock = threading.Lock()
+    lock.acquire()
+    operation = calloff.start(calloff.thread(lock.acquire), name="stubborn")  # a call in C, which nothing ends
+    while not operation.where():
+        await asyncio.sleep(0.001)
+    outcome = await operation.stop(grace=0)
+    assert isinstance(outcome, calloff.Abandoned)
+    lock.release()
+    while calloff.operations():
+        await asyncio.sleep(0.001)
     assert [heard for heard in ears.heard if heard[0].startswith("ended")] == [
         ("ended", "stubborn", "abandoned"),
         ("ended late", "stubborn", "abandoned", "returned True"),
     ]
 
 
-def test_what_could_not_begin(arun, ears):
+async def test_what_could_not_begin(ears):
     class Broken(Body):
         place, name, insists = "nowhere", "broken", False
 
@@ -146,11 +137,8 @@ def test_what_could_not_begin(arun, ears):
         def begin(self, sink):
             raise OSError("no room")
 
-    async def main():
-        with pytest.raises(OSError, match="no room"):
-            calloff.start(cast(Work[None], Broken()))
-
-    arun(main)
+    with pytest.raises(OSError, match="no room"):
+        calloff.start(cast(Work[None], Broken()))
     assert ears.heard == [("started", "broken", "pending"), ("ended", "broken", "failed")]
 
 

@@ -274,7 +274,7 @@ async def test_force_runs_at_the_end_of_the_grace():
 
 
 @pytest.mark.parametrize("place", ["thread", "task"])
-def test_what_asks_and_hangs_is_named_and_delays_nothing(arun, caplog, place):
+async def test_what_asks_and_hangs_is_named_and_delays_nothing(caplog, place):
     never, waiting = threading.Event(), threading.Event()
 
     def hang():
@@ -294,15 +294,12 @@ def test_what_asks_and_hangs_is_named_and_delays_nothing(arun, caplog, place):
             waiting.set()
             await asyncio.sleep(60)
 
-    async def main():
+    with caplog.at_level(logging.WARNING, "calloff"):
         op = calloff.start(calloff.thread(work) if place == "thread" else work_too(), grace=0.3)
         await until(waiting)
         outcome = await op.stop()
         never.set()
         assert isinstance(outcome, calloff.Cancelled)
-
-    with caplog.at_level(logging.WARNING, "calloff"):
-        arun(main)
     assert "hang, which is to ask it to stop, has not come to its end" in caplog.text
 
 
@@ -341,7 +338,7 @@ async def test_a_block_that_is_left_waits_for_what_is_about_to_begin(monkeypatch
 
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit, asyncio.CancelledError])
-def test_what_asks_and_raises_is_named_and_harms_nothing(arun, caplog, error):
+async def test_what_asks_and_raises_is_named_and_harms_nothing(caplog, error):
     plug = Plug()
 
     def fail():
@@ -354,15 +351,12 @@ def test_what_asks_and_raises_is_named_and_harms_nothing(arun, caplog, error):
         with calloff.on_stop(plug.pull), calloff.on_stop(fail), calloff.on_stop(fail_too):
             plug.wait()
 
-    async def main():
-        op = calloff.start(calloff.thread(work), grace=20)
-        await until(plug.waiting)
-        assert isinstance(await op.stop(), calloff.Cancelled)
-
     if error is SystemExit:
         fail_too = fail  # what a task raises then is asyncio's to pass on
     with caplog.at_level(logging.WARNING, "calloff"):
-        arun(main)
+        op = calloff.start(calloff.thread(work), grace=20)
+        await until(plug.waiting)
+        assert isinstance(await op.stop(), calloff.Cancelled)
     assert "fail, which is to ask it to stop, failed" in caplog.text
 
 

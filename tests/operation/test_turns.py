@@ -54,30 +54,27 @@ async def test_what_waits_in_a_group_keeps_its_context_and_its_place():
     assert blocking.result() != threading.get_ident()
 
 
-def test_a_group_that_is_called_off_never_starts_what_waits(arun):
+async def test_a_group_that_is_called_off_never_starts_what_waits():
     ran = []
 
     async def one(item):
         ran.append(item)
         await asyncio.sleep(3600)
 
-    async def main():
-        with pytest.raises(calloff.TimedOut):
-            async with calloff.group(jobs=2, timeout=0.05) as group:
-                for item in range(10):
-                    group.start(one(item))
-        assert ran == [0, 1]
-        with pytest.raises(ExceptionGroup):
-            async with calloff.group(jobs=2) as group:
-                group.start(one(2))
-                group.start(fails())
-                group.start(one(3))
-        assert ran == [0, 1, 2]
-
     async def fails():
         raise ValueError
 
-    arun(main)
+    with pytest.raises(calloff.TimedOut):
+        async with calloff.group(jobs=2, timeout=0.05) as group:
+            for item in range(10):
+                group.start(one(item))
+    assert ran == [0, 1]
+    with pytest.raises(ExceptionGroup):
+        async with calloff.group(jobs=2) as group:
+            group.start(one(2))
+            group.start(fails())
+            group.start(one(3))
+    assert ran == [0, 1, 2]
 
 
 @pytest.mark.parametrize(("jobs", "error"), [(0, ValueError), (True, TypeError), (1.5, TypeError)])

@@ -88,7 +88,7 @@ def test_an_async_for_over_an_async_generator(arun):
     assert arun(where_of, outer()) == [("outer", "async for _ in generate():"), ("generate", "await nested()"), *NESTED]
 
 
-def test_anext_asend_and_aclose_of_an_async_generator(arun):
+async def test_anext_asend_and_aclose_of_an_async_generator():
     async def generate():
         yield 1
         await nested()
@@ -114,10 +114,7 @@ def test_anext_asend_and_aclose_of_an_async_generator(arun):
         await anext(generator)
         await generator.aclose()
 
-    async def main():
-        return [await where_of(work()) for work in (by_anext, by_asend, by_aclose)]
-
-    by_next, by_send, by_close = arun(main)
+    by_next, by_send, by_close = [await where_of(work()) for work in (by_anext, by_asend, by_aclose)]
     assert by_next == [("by_anext", "await anext(generator)"), ("generate", "await nested()"), *NESTED]
     assert by_send == [("by_asend", "await generator.asend(2)"), ("generate", "await nested()"), *NESTED]
     assert by_close == [("by_aclose", "await generator.aclose()"), ("cleans_up", "await holds()"), HELD]

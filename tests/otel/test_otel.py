@@ -92,16 +92,13 @@ async def begun(work, **options):
     return operation
 
 
-def test_success_and_failure(arun, telemetry):
+async def test_success_and_failure(telemetry):
     async def fails():
         raise LookupError("no such luck")
 
-    async def main():
+    with instrument(**telemetry.providers()):
         await calloff.call(asyncio.sleep(0), name="good")
         await calloff.start(fails(), name="bad").outcome()
-
-    with instrument(**telemetry.providers()):
-        arun(main)
     good, bad = telemetry.spans()["good"], telemetry.spans()["bad"]
     assert good.status.status_code is StatusCode.UNSET
     assert set(good.attributes) == {"calloff.operation.id", "calloff.place", "calloff.outcome"}
@@ -114,17 +111,14 @@ def test_success_and_failure(arun, telemetry):
     assert [event.name for event in bad.events] == ["exception"]
 
 
-def test_called_off_is_not_success(arun, telemetry, short_last):
-    async def main():
+async def test_called_off_is_not_success(telemetry, short_last):
+    with instrument(**telemetry.providers()):
         await calloff.start(waits(), name="late", timeout=0.01).outcome()
         await calloff.start(waits(), name="silent", stall=0.01).outcome()
         await (await begun(waits(), name="stopped")).stop("enough")
         await (await begun(refuses(), name="refused")).stop("enough")
         abandoned = await begun(stubborn(), name="stuck")
         await abandoned.stop("enough", grace=0)
-
-    with instrument(**telemetry.providers()):
-        arun(main)
     spans = telemetry.spans()
     told = {
         name: (
@@ -165,14 +159,11 @@ def test_who_asked(arun, telemetry):
     assert telemetry.spans()["asked"].attributes["calloff.reason.by"] == str(ref)
 
 
-def test_expected_cancels(arun, telemetry, short_last):
-    async def main():
+async def test_expected_cancels(telemetry, short_last):
+    with instrument(**telemetry.providers(), expected=["requested"]):
         await (await begun(waits(), name="expected")).stop("enough")
         await calloff.start(waits(), name="late", timeout=0.01).outcome()
         await (await begun(stubborn(), name="stuck")).stop("enough", grace=0)
-
-    with instrument(**telemetry.providers(), expected=["requested"]):
-        arun(main)
     expected, late, stuck = (telemetry.spans()[name] for name in ("expected", "late", "stuck"))
     assert expected.status.status_code is StatusCode.UNSET
     assert "error.type" not in expected.attributes
@@ -186,7 +177,7 @@ def test_an_unknown_kind_is_refused(telemetry):
         instrument(expected=["timeout"])
 
 
-def test_spans_nest_across_tasks_and_threads(arun, telemetry):
+async def test_spans_nest_across_tasks_and_threads(telemetry):
     tracer = telemetry.tracers.get_tracer("test")
     seen = {}
 
@@ -205,13 +196,10 @@ def test_spans_nest_across_tasks_and_threads(arun, telemetry):
             group.start(child(), name="child")
         await calloff.call(calloff.command("true"), name="command")
 
-    async def main():
+    with instrument(**telemetry.providers()):
         with tracer.start_as_current_span("request") as request:
             await calloff.call(parent(), name="parent")
             assert trace.get_current_span() is request, "the code that starts it keeps its own"
-
-    with instrument(**telemetry.providers()):
-        arun(main)
     spans = telemetry.spans()
     ids = {span.context.span_id: name for name, span in spans.items()}
     parents = {name: None if span.parent is None else ids[span.parent.span_id] for name, span in spans.items()}

@@ -379,8 +379,14 @@ def open_files():
     return sorted(found)
 
 
-def test_nothing_is_left_open(arun):
-    async def main():
+async def test_nothing_is_left_open():
+    def __file_that_is_no_program():
+        path = Path(os.environ.get("TMPDIR", "/tmp")) / f"calloff-{os.getpid()}-noprogram"
+        path.write_bytes(b"\x01\x02")
+        path.chmod(stat.S_IRWXU)
+        return path
+
+    try:
         await calloff.call(command("true"))
         before, threads = open_files(), threading.active_count()
         for _ in range(5):
@@ -391,15 +397,6 @@ def test_nothing_is_left_open(arun):
                 await calloff.call(command(__file_that_is_no_program()))
         assert set(open_files()) - set(before) == set()
         assert threading.active_count() <= threads
-
-    def __file_that_is_no_program():
-        path = Path(os.environ.get("TMPDIR", "/tmp")) / f"calloff-{os.getpid()}-noprogram"
-        path.write_bytes(b"\x01\x02")
-        path.chmod(stat.S_IRWXU)
-        return path
-
-    try:
-        arun(main)
     finally:
         __file_that_is_no_program().unlink()
 

@@ -144,18 +144,15 @@ def test_when_idle(pool: DaemonExecutor) -> None:
     assert not wait(jobs, 10).not_done
 
 
-def test_names_of_what_asyncio_hands_in(arun: object) -> None:
-    async def main() -> list[str]:
-        pool = DaemonExecutor(1)
-        asyncio.get_running_loop().set_default_executor(pool)
-        task = asyncio.create_task(asyncio.to_thread(time.sleep, 0.2))
-        await asyncio.sleep(0.05)
-        names = [job.name for job in pool.leave()]
-        task.cancel()
-        await asyncio.wait([task])
-        return names
-
-    assert arun(main) == ["time.sleep"]  # type: ignore[operator]
+async def test_names_of_what_asyncio_hands_in() -> None:
+    pool = DaemonExecutor(1)
+    asyncio.get_running_loop().set_default_executor(pool)
+    task = asyncio.create_task(asyncio.to_thread(time.sleep, 0.2))
+    await asyncio.sleep(0.05)
+    names = [job.name for job in pool.leave()]
+    task.cancel()
+    await asyncio.wait([task])
+    assert names == ["time.sleep"]  # type: ignore[operator]
 
 
 def test_a_job_that_has_ended_just_now_is_not_told_as_one_that_runs(pool: DaemonExecutor) -> None:

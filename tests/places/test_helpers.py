@@ -107,8 +107,8 @@ async def test_a_guard_that_is_killed_while_its_work_is_called_off(tmp_path, mar
 
 
 @pytest.mark.parametrize("place", ["command", "process"])
-def test_keeper_and_guard_killed(arun, tmp_path, marker, place):
-    async def main():
+async def test_keeper_and_guard_killed(tmp_path, marker, place):
+    try:
         op, pids = await running(place, marker, tmp_path)
         files = len(os.listdir("/proc/self/fd"))
         for victim in ("keeper", "guard"):
@@ -120,9 +120,6 @@ def test_keeper_and_guard_killed(arun, tmp_path, marker, place):
             assert all_dead(marker, outcome.error)
         assert len(os.listdir("/proc/self/fd")) < files
         await next_starts_work()
-
-    try:
-        arun(main)
     finally:  # what was detached has no guard any more: that is what the error says
         for pid in marked(marker):
             os.kill(pid, signal.SIGKILL)
@@ -275,7 +272,7 @@ async def test_nothing_survives_an_owner_that_is_killed_while_its_helpers_are_st
 
 
 @pytest.mark.parametrize("place", ["command", "process"])
-def test_it_is_asked_in_place_of_an_owner_that_is_held_up(arun, tmp_path, place):
+async def test_it_is_asked_in_place_of_an_owner_that_is_held_up(tmp_path, place):
     """From before the deadline until after the grace nothing of the owner runs."""
 
     def polite(path):
@@ -288,18 +285,15 @@ def test_it_is_asked_in_place_of_an_owner_that_is_held_up(arun, tmp_path, place)
 
     line = f"trap 'touch {tmp_path}/asked; exit 0' TERM; touch {tmp_path}/begun; while :; do sleep 0.02; done"
 
-    async def main():
-        work: Any = calloff.command("sh", "-c", line) if place == "command" else calloff.process(polite, str(tmp_path))
-        op = calloff.start(work, timeout=1.5, grace=0.5)
-        while not (tmp_path / "begun").exists():
-            await asyncio.sleep(0.01)
-        time.sleep((op.remaining or 0.0) + 0.5 + 0.4)
-        outcome = await op.outcome()
-        assert isinstance(outcome, calloff.Cancelled)
-        assert str(outcome.report.reason.kind) == "deadline"
-        assert (tmp_path / "asked").exists()
-
-    arun(main, timeout=60)
+    work: Any = calloff.command("sh", "-c", line) if place == "command" else calloff.process(polite, str(tmp_path))
+    op = calloff.start(work, timeout=1.5, grace=0.5)
+    while not (tmp_path / "begun").exists():
+        await asyncio.sleep(0.01)
+    time.sleep((op.remaining or 0.0) + 0.5 + 0.4)
+    outcome = await op.outcome()
+    assert isinstance(outcome, calloff.Cancelled)
+    assert str(outcome.report.reason.kind) == "deadline"
+    assert (tmp_path / "asked").exists()
 
 
 # --- whose guard ends before anything has begun

@@ -344,10 +344,10 @@ async def with_an_error_of_its_own() -> None:
 @pytest.mark.parametrize(
     "odd", [in_an_exit, in_a_block, in_methods, at_a_future, in_a_group_that_lies, with_an_error_of_its_own]
 )
-def test_an_odd_object_takes_the_ladder_from_nobody(
-    arun: Callable[..., Any], odd: Callable[[], Any], caplog: pytest.LogCaptureFixture
+async def test_an_odd_object_takes_the_ladder_from_nobody(
+    odd: Callable[[], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def main() -> None:
+    with caplog.at_level(logging.WARNING):
         complaints: list[Any] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
 
@@ -370,9 +370,6 @@ def test_an_odd_object_takes_the_ladder_from_nobody(
         assert outcomes[0].report.where
         assert [outcome.report.rung for outcome in outcomes[1:]] == [Rung.FORCED] * 4
         assert complaints == []
-
-    with caplog.at_level(logging.WARNING):
-        arun(main)
     assert not caplog.records
 
 

@@ -223,10 +223,10 @@ def test_loops_of_two_threads_share_the_threads() -> None:
     assert results == [list(range(200))] * 3
 
 
-def test_abandoned_threads_are_counted_replaced_and_capped(arun: Run, caplog: pytest.LogCaptureFixture) -> None:
+async def test_abandoned_threads_are_counted_replaced_and_capped(caplog: pytest.LogCaptureFixture) -> None:
     inside, release = threading.Event(), threading.Event()
 
-    async def main() -> None:
+    with caplog.at_level(logging.WARNING, "calloff"):
         calloff.thread.configure(size=1, max_abandoned=2)
         ops = []
         for count in (1, 2):
@@ -248,9 +248,6 @@ def test_abandoned_threads_are_counted_replaced_and_capped(arun: Run, caplog: py
         release.set()
         await until(lambda: calloff.thread.counts().abandoned == 0)
         await until(lambda: not set(ops) & set(calloff.operations()))
-
-    with caplog.at_level(logging.WARNING, "calloff"):
-        arun(main)
     assert "threads with work that could not be stopped: 2, at most 2" in caplog.text
     assert len(re.findall(r"'hold', abandoned .* ago, ended: it returned 'late'", caplog.text)) == 2
 
@@ -424,36 +421,33 @@ async def test_a_refused_thread_makes_a_call_wait_for_another_one(monkeypatch: p
     assert order == [0, 1, 2]
 
 
-def test_limits_are_not_used_up_by_waiting_for_a_free_thread(arun: Run) -> None:
-    async def main() -> None:
-        calloff.thread.configure(size=1)
-        gate = threading.Event()
-        first = calloff.start(calloff.thread(gate.wait))
-        await until(lambda: str(first.state) == "running")
-        second = calloff.start(calloff.thread(time.sleep, 0.1), timeout=0.2)
-        stalls = calloff.start(calloff.thread(time.sleep, 0.1), stall=0.2)
-        limited = calloff.start(calloff.thread(checks), timeout=0.2)
-        await asyncio.sleep(0.4)
-        waiting = (second, stalls, limited)
-        assert [(str(each.state), each.deadline, each.reason) for each in waiting] == [("pending", None, None)] * 3
-        gate.set()
-        await first
-        await second
-        await stalls
-        with pytest.raises(calloff.TimedOut):  # and from its start on the limit holds
-            await limited
-
+async def test_limits_are_not_used_up_by_waiting_for_a_free_thread() -> None:
     def checks() -> None:
         while True:
             calloff.checkpoint(0.01)
 
-    arun(main)
+    calloff.thread.configure(size=1)
+    gate = threading.Event()
+    first = calloff.start(calloff.thread(gate.wait))
+    await until(lambda: str(first.state) == "running")
+    second = calloff.start(calloff.thread(time.sleep, 0.1), timeout=0.2)
+    stalls = calloff.start(calloff.thread(time.sleep, 0.1), stall=0.2)
+    limited = calloff.start(calloff.thread(checks), timeout=0.2)
+    await asyncio.sleep(0.4)
+    waiting = (second, stalls, limited)
+    assert [(str(each.state), each.deadline, each.reason) for each in waiting] == [("pending", None, None)] * 3
+    gate.set()
+    await first
+    await second
+    await stalls
+    with pytest.raises(calloff.TimedOut):  # and from its start on the limit holds
+        await limited
 
 
 # --- coroutines
 
 
-def test_a_call_that_returns_a_coroutine_is_no_success(arun: Run) -> None:
+async def test_a_call_that_returns_a_coroutine_is_no_success() -> None:
     ran: list[int] = []
 
     async def work() -> None:
@@ -466,17 +460,14 @@ def test_a_call_that_returns_a_coroutine_is_no_success(arun: Run) -> None:
         async def __call__(self) -> None:
             ran.append(1)
 
-    async def main() -> None:
-        with pytest.raises(TypeError, match=r"decorated returned a coroutine.*calloff\.start\(.*decorated"):
-            await calloff.call(calloff.thread(decorated))
-        with pytest.raises(TypeError, match="returned a coroutine"):
-            await calloff.call(calloff.thread(lambda: work()))  # type: ignore[unused-coroutine]  # on purpose
-        with pytest.raises(TypeError, match="async function"):
-            calloff.thread(Service())
-        with pytest.raises(TypeError, match="async function"):
-            calloff.thread(partial(partial(work)))
-
-    arun(main)
+    with pytest.raises(TypeError, match=r"decorated returned a coroutine.*calloff\.start\(.*decorated"):
+        await calloff.call(calloff.thread(decorated))
+    with pytest.raises(TypeError, match="returned a coroutine"):
+        await calloff.call(calloff.thread(lambda: work()))  # type: ignore[unused-coroutine]  # on purpose
+    with pytest.raises(TypeError, match="async function"):
+        calloff.thread(Service())
+    with pytest.raises(TypeError, match="async function"):
+        calloff.thread(partial(partial(work)))
     assert ran == []
 
 

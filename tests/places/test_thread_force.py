@@ -110,11 +110,13 @@ def test_thousands_of_forces_at_random_moments(function: Callable[[int], Any]) -
     assert sum(endings.values()) - endings["forced"] > 30, endings
 
 
-def test_operations_forced_at_random_moments(arun: Callable[..., Any]) -> None:
+async def test_operations_forced_at_random_moments() -> None:
     chance = random.Random(11)
     rounds = 700
 
-    async def main() -> None:
+    failed: list[Any] = []
+    hook, threading.excepthook = threading.excepthook, failed.append
+    try:
         endings: dict[str, int] = {"Completed": 0, "Cancelled": 0}
         for _ in range(rounds):
             body, seen = witnessed(spin, chance.randrange(400))
@@ -131,11 +133,6 @@ def test_operations_forced_at_random_moments(arun: Callable[..., Any]) -> None:
         before = threading.active_count()
         assert await calloff.call(calloff.thread(spin, 4)) == 6  # the threads are as good as new
         assert threading.active_count() <= before + 1
-
-    failed: list[Any] = []
-    hook, threading.excepthook = threading.excepthook, failed.append
-    try:
-        arun(main)
     finally:
         threading.excepthook = hook
     assert not failed

@@ -4,7 +4,6 @@ import asyncio
 import sys
 import threading
 from math import inf, nan
-from typing import Any
 
 import pytest
 from scopes.steps import cancelling, stubborn, turns
@@ -68,7 +67,7 @@ async def test_by_hand_and_left_without_an_await_leaves_nothing_behind() -> None
     await turns(3)
 
 
-def test_by_hand_inside_the_clean_up_of_a_cancelled_task(arun: Any) -> None:
+async def test_by_hand_inside_the_clean_up_of_a_cancelled_task() -> None:
     async def body() -> None:
         try:
             await asyncio.sleep(60)
@@ -83,15 +82,12 @@ def test_by_hand_inside_the_clean_up_of_a_cancelled_task(arun: Any) -> None:
             await turns(2)
             cleaned.append(cancelling())
 
-    async def main() -> None:
-        task = asyncio.create_task(body())
-        await asyncio.sleep(0.01)
-        task.cancel()
-        await asyncio.wait([task])
-        assert task.cancelled()
-
     cleaned: list[int] = []
-    arun(main)
+    task = asyncio.create_task(body())
+    await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
     assert cleaned == [1]
 
 

@@ -188,7 +188,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("work", CASES, ids=lambda work: work.__name__)
-def test_at_every_turn(arun: Any, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+async def test_at_every_turn(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     async def body() -> None:
         before = cancelling()
         try:
@@ -200,35 +200,22 @@ def test_at_every_turn(arun: Any, work: Callable[[], Coroutine[Any, Any, None]])
         # asked in time and not heard by now: it has to be heard here
         await turns(3)
 
-    async def main() -> None:
-        for turn in range(TURNS):
-            counts.clear()
-            task, asked = await cancelled_at(turn, body)
-            if not asked:
-                assert not task.cancelled()
-                break
-            assert task.cancelled(), f"the cancel at turn {turn} was lost"
-            assert task.cancelling() == 1
-            assert all(count in (0, 1) for count in counts), counts
-        else:
-            raise AssertionError("the work is longer than the test: nothing was cancelled as it ended")
-
     counts: list[int] = []
-    arun(main)
+    for turn in range(TURNS):
+        counts.clear()
+        task, asked = await cancelled_at(turn, body)
+        if not asked:
+            assert not task.cancelled()
+            break
+        assert task.cancelled(), f"the cancel at turn {turn} was lost"
+        assert task.cancelling() == 1
+        assert all(count in (0, 1) for count in counts), counts
+    else:
+        raise AssertionError("the work is longer than the test: nothing was cancelled as it ended")
 
 
 @pytest.mark.parametrize("work", CASES, ids=lambda work: work.__name__)
-def test_counts_balance_without_a_cancel(arun: Any, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    async def main() -> None:
-        for before in (0, 1):  # the second time in the clean-up of a cancelled task
-            task = asyncio.create_task(body(before))
-            await turns(2)
-            if before:
-                task.cancel()
-            await asyncio.wait([task])
-            assert task.cancelled() == bool(before), task
-            assert not task.cancelled() or heard[-1] == before
-
+async def test_counts_balance_without_a_cancel(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     async def body(before: int) -> None:
         try:
             await (asyncio.sleep(60) if before else turns(3))
@@ -243,7 +230,14 @@ def test_counts_balance_without_a_cancel(arun: Any, work: Callable[[], Coroutine
             heard.append(cancelling())
 
     heard: list[int] = []
-    arun(main)
+    for before in (0, 1):  # the second time in the clean-up of a cancelled task
+        task = asyncio.create_task(body(before))
+        await turns(2)
+        if before:
+            task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled() == bool(before), task
+        assert not task.cancelled() or heard[-1] == before
 
 
 async def test_a_cancel_before_the_first_step_of_the_work() -> None:

@@ -34,7 +34,7 @@ async def test_value_error_and_bad_input() -> None:
 
 
 @pytest.mark.parametrize("cancels", [1, 3])
-def test_cancels_of_the_caller_wait_for_the_end(arun: Any, cancels: int) -> None:
+async def test_cancels_of_the_caller_wait_for_the_end(cancels: int) -> None:
     order: list[str] = []
 
     async def clean_up() -> None:
@@ -52,17 +52,14 @@ def test_cancels_of_the_caller_wait_for_the_end(arun: Any, cancels: int) -> None
         finally:
             order.append("left")
 
-    async def main() -> None:
-        task = asyncio.create_task(caller())
-        await turns(2)
-        for number in range(cancels):
-            asyncio.Task.cancel(task, f"cancel {number}")
-            await asyncio.sleep(0.005)
-            assert not task.done()
-        await asyncio.wait([task])
-        assert task.cancelled()
-
-    arun(main)
+    task = asyncio.create_task(caller())
+    await turns(2)
+    for number in range(cancels):
+        asyncio.Task.cancel(task, f"cancel {number}")
+        await asyncio.sleep(0.005)
+        assert not task.done()
+    await asyncio.wait([task])
+    assert task.cancelled()
     assert order == [*(f"step {step}" for step in range(5)), "cancelled ('cancel 0',)", "left"]
 
 
@@ -107,7 +104,7 @@ async def test_it_keeps_context_variables_both_ways() -> None:
     assert variable.get() == "cleaned"
 
 
-def test_limits_of_the_caller_do_not_count_inside(arun: Any) -> None:
+async def test_limits_of_the_caller_do_not_count_inside() -> None:
     seen: list[float] = []
 
     async def clean_up() -> None:
@@ -117,17 +114,14 @@ def test_limits_of_the_caller_do_not_count_inside(arun: Any) -> None:
         await asyncio.sleep(0.05)
         seen.append(0)
 
-    async def main() -> None:
-        with pytest.raises(calloff.TimedOut):
-            with calloff.timeout(0.01):
-                await calloff.shield(clean_up(), timeout=5)
-        assert cancelling() == 0
-        with calloff.move_on_after(0.01) as scope:
-            await calloff.shield(clean_up(), timeout=None)
-        assert scope.cancelled_caught
-        assert calloff.current_deadline() == inf
-
-    arun(main)
+    with pytest.raises(calloff.TimedOut):
+        with calloff.timeout(0.01):
+            await calloff.shield(clean_up(), timeout=5)
+    assert cancelling() == 0
+    with calloff.move_on_after(0.01) as scope:
+        await calloff.shield(clean_up(), timeout=None)
+    assert scope.cancelled_caught
+    assert calloff.current_deadline() == inf
     assert 4 < seen[0] <= 5
     assert 0 < seen[1] <= 1
     assert seen[2] == 0
@@ -144,7 +138,7 @@ async def test_it_ends_at_its_limit() -> None:
         await calloff.shield(stubborn(1), timeout=0.02)
 
 
-def test_what_refuses_is_given_up(arun: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_refuses_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
     release: Any = None
 
     async def refuse() -> None:
@@ -157,8 +151,7 @@ def test_what_refuses_is_given_up(arun: Any, caplog: pytest.LogCaptureFixture) -
     async def caller() -> None:
         await calloff.shield(refuse(), timeout=0.05)
 
-    async def main() -> None:
-        nonlocal release
+    with caplog.at_level(logging.WARNING, "calloff"):
         release = asyncio.Event()
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -172,15 +165,12 @@ def test_what_refuses_is_given_up(arun: Any, caplog: pytest.LogCaptureFixture) -
         assert task.cancelled()
         release.set()
         await turns(5)
-
-    with caplog.at_level(logging.WARNING, "calloff"):
-        arun(main)
     texts = [record.getMessage() for record in caplog.records]
     assert sum("could not be stopped: stuck at" in text for text in texts) == 2
     assert sum("has ended: " in text for text in texts) == 2
 
 
-def test_force_passes_through(arun: Any) -> None:
+async def test_force_passes_through() -> None:
     """An operation that is forced is not held up by its shields."""
     ended: list[str] = []
 
@@ -196,15 +186,12 @@ def test_force_passes_through(arun: Any) -> None:
         finally:
             ended.append("body")
 
-    async def main() -> None:
-        op = calloff.start(body())
-        await turns(3)
-        outcome = await op.stop(grace=0.05)
-        assert isinstance(outcome, calloff.Cancelled)
-        assert outcome.report.rung is calloff.Rung.FORCED
-        await turns(3)
-
-    arun(main)
+    op = calloff.start(body())
+    await turns(3)
+    outcome = await op.stop(grace=0.05)
+    assert isinstance(outcome, calloff.Cancelled)
+    assert outcome.report.rung is calloff.Rung.FORCED
+    await turns(3)
     assert sorted(ended) == ["body", "clean-up"]
 
 

@@ -261,7 +261,7 @@ async def test_generator_exit_stays_one() -> None:
     await iterator.aclose()
 
 
-def test_force_does_not_leave_the_tasks_alone(arun: Any) -> None:
+async def test_force_does_not_leave_the_tasks_alone() -> None:
     async def refuse_once() -> None:
         await stubborn(refusals=1)
 
@@ -269,16 +269,13 @@ def test_force_does_not_leave_the_tasks_alone(arun: Any) -> None:
         async with calloff.TaskGroup() as group:
             tasks.append(group.create_task(refuse_once()))
 
-    async def main() -> None:
-        op = calloff.start(body())
-        await turns(3)
-        outcome = await op.stop(grace=0.05)
-        assert isinstance(outcome, (calloff.Cancelled, calloff.Abandoned))
-        tasks[0].cancel()
-        await asyncio.wait(tasks)
-
     tasks: list[asyncio.Task[None]] = []
-    arun(main)
+    op = calloff.start(body())
+    await turns(3)
+    outcome = await op.stop(grace=0.05)
+    assert isinstance(outcome, (calloff.Cancelled, calloff.Abandoned))
+    tasks[0].cancel()
+    await asyncio.wait(tasks)
 
 
 async def test_where_looks_into_it() -> None:

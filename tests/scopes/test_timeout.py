@@ -28,24 +28,21 @@ async def test_with_and_async_with_are_the_same() -> None:
         assert cancelling() == 0
 
 
-def test_the_error_names_the_limit_and_the_line(arun: Any) -> None:
+async def test_the_error_names_the_limit_and_the_line() -> None:
     async def inner() -> None:
         await asyncio.sleep(60)  # it hangs here
 
-    async def main() -> calloff.TimedOut:
-        with pytest.raises(calloff.TimedOut) as caught:
-            with calloff.timeout(0.02):
-                await asyncio.create_task(inner())
-        return caught.value
-
-    error = arun(main)
+    with pytest.raises(calloff.TimedOut) as caught:
+        with calloff.timeout(0.02):
+            await asyncio.create_task(inner())
+    error = caught.value
     text = str(error)
     assert text.startswith("the block did not end within 0.02 s: at inner (")
     assert "test_timeout.py:" in text
     assert text.endswith("await asyncio.sleep(60)  # it hangs here")
     assert error.operation is None
     assert error.reason.kind == "deadline"
-    assert [frame.function for frame in error.where][:1] == ["main"]
+    assert [frame.function for frame in error.where][:1] == ["test_the_error_names_the_limit_and_the_line"]
     again = pickle.loads(pickle.dumps(error))
     assert str(again) == text
     assert again.where == error.where
@@ -116,7 +113,7 @@ async def test_zero_does_not_eat_an_earlier_cancel(delay: float) -> None:
     assert task.cancelled()
 
 
-def test_a_foreign_cancel_at_the_same_time_wins(arun: Any) -> None:
+async def test_a_foreign_cancel_at_the_same_time_wins() -> None:
     task: Any = None
 
     async def body() -> None:
@@ -128,17 +125,13 @@ def test_a_foreign_cancel_at_the_same_time_wins(arun: Any) -> None:
                 task.cancel()
                 raise
 
-    async def main() -> None:
-        nonlocal task
-        task = asyncio.create_task(body())
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert task.cancelling() == 1
-
-    arun(main)
+    task = asyncio.create_task(body())
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert task.cancelling() == 1
 
 
-def test_it_works_in_the_clean_up_of_a_cancelled_task(arun: Any) -> None:
+async def test_it_works_in_the_clean_up_of_a_cancelled_task() -> None:
     seen: list[str] = []
 
     async def body() -> None:
@@ -163,14 +156,11 @@ def test_it_works_in_the_clean_up_of_a_cancelled_task(arun: Any) -> None:
             await asyncio.sleep(0)  # nothing is left that could arrive here
             seen.append("done")
 
-    async def main() -> None:
-        task = asyncio.create_task(body())
-        await asyncio.sleep(0.01)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    arun(main)
+    task = asyncio.create_task(body())
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
     assert seen == ["timeout", "caught True", "group", "done"]
 
 
