@@ -117,6 +117,11 @@ class Suite:
             return True
         return self.claims.take(plan, test) if take else self.claims.is_free(plan, test)
 
+    def give_back(self, plan: Plan) -> None:
+        """What was claimed is not tried after all."""
+        if self.shares:
+            self.claims.give_back(plan)
+
     def judged(self, report: SweepReport) -> tuple[dict[str, Any], bool]:
         """What the summary needs of one test, and whether the test fails."""
         findings = [plain(finding, self.owners, report.target, report.replay) for finding in report.findings]
@@ -158,6 +163,22 @@ class Suite:
     def falls_short(self, notes: list[tuple[str, dict[str, Any]]]) -> bool:
         """Whether less is safe than `fail_under` wants."""
         return self.fail_under is not None and self.summed(notes).table.percent < self.fail_under
+
+
+class Wants:
+    """What one test may try."""
+
+    def __init__(self, suite: Suite, test: str) -> None:
+        self._suite = suite
+        self._test = test
+
+    def __call__(self, plan: Plan, /, *, take: bool) -> bool:
+        """Whether a cancel is to be tried; with `take`, it is claimed."""
+        return self._suite.wants(plan, self._test, take=take)
+
+    def give_back(self, plan: Plan, /) -> None:
+        """It was claimed, and is not tried after all."""
+        self._suite.give_back(plan)
 
 
 def _listed(value: Any) -> list[str]:

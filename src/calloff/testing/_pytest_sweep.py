@@ -23,7 +23,7 @@ from _pytest.runner import CallInfo, runtestprotocol
 from ._pytest import NOTES, known_key
 from ._pytest_noting import noted
 from ._pytest_probe import Sibling, carry_out, plugin
-from ._pytest_suite import option, suite_of
+from ._pytest_suite import Wants, option, suite_of
 from ._sweep.case import Case, Result
 from ._sweep.isolate import Server
 from ._sweep.journal import Journal
@@ -226,7 +226,7 @@ def _swept(
         case,
         phases=phases,
         max_runs=None if max_runs is None else int(max_runs),
-        wants=functools.partial(suite_of(config).wants, test=item.nodeid),
+        wants=Wants(suite_of(config), item.nodeid),
         concerns=suite_of(config).concerns,
         learnt=suite_of(config).learnt,
         known=known,

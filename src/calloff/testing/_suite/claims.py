@@ -1,6 +1,8 @@
 """Each await of the project is called off once over the whole suite, not once in each test that comes by.
 
-Who is first claims it. The workers of pytest-xdist share their claims through a folder: a file that can be made only once.
+Who is first claims it. What is claimed of a way through the project is each step of it, from one line to the next: a way
+all of whose steps were called off as parts of others shows nothing new, and a library that combines what it is given has
+very many. The workers of pytest-xdist share their claims through a folder: a file that can be made only once.
 """
 
 import hashlib
@@ -27,21 +29,27 @@ class Claims:
     def __init__(self, owner_of: Callable[[str], str], shared: str = "") -> None:
         self._owner_of = owner_of
         self._mine: set[str] = set()
-        self._theirs: set[str] = set()
+        self._new: dict[Plan, list[str]] = {}
         self._folder = Path(tempfile.gettempdir(), f"calloff-sweep-{shared}") if shared else None
         if self._folder is not None:
             self._folder.mkdir(exist_ok=True)
 
     def is_free(self, plan: Plan, test: str) -> bool:
         """Whether nobody has tried it."""
-        name = self._name(plan, test)
-        return name not in self._mine and not (self._folder is not None and (self._folder / name).exists())
+        folder = self._folder
+        return any(
+            name not in self._mine and not (folder is not None and (folder / name).exists())
+            for name in self._names(plan, test)
+        )
 
     def take(self, plan: Plan, test: str) -> bool:
         """Claim it; ``False`` when somebody has."""
-        name = self._name(plan, test)
-        if name in self._mine:
-            return False
+        new = [name for name in self._names(plan, test) if name not in self._mine and self._is_first(name)]
+        if new:
+            self._new[plan] = new
+        return bool(new)
+
+    def _is_first(self, name: str) -> bool:
         self._mine.add(name)
         if self._folder is None:
             return True
@@ -51,24 +59,33 @@ class Claims:
             return False
         return True
 
-    def _name(self, plan: Plan, test: str) -> str:
-        parts = [plan.first, plan.phase, str(plan.turn)]
-        for point in (plan.point, plan.second):
-            if point is not None:
-                parts += self._way(point, test)
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+    def give_back(self, plan: Plan) -> None:
+        """It was claimed, and there is no room for it: another test may try it."""
+        for name in self._new.pop(plan, ()):
+            self._mine.discard(name)
+            if self._folder is not None:
+                (self._folder / name).unlink(missing_ok=True)
 
-    def _way(self, point: Point, test: str) -> list[str]:
-        """The stack without the tests; of a point in a test alone, the test's own, whatever its parameters.
+    def _names(self, plan: Plan, test: str) -> list[str]:
+        kind = [plan.first, plan.phase, str(plan.turn)]
+        if plan.second is None:
+            parts = self._parts(plan.point, test)
+        else:  # where the clean-up is called off, and what had called for it
+            at = self._parts(plan.point, test)[-1][-1].rpartition(":")[2]
+            parts = [[*part, at] for part in self._parts(plan.second, test)]
+        return [hashlib.sha256("\n".join([*kind, *part]).encode()).hexdigest()[:24] for part in parts]
+
+    def _parts(self, point: Point, test: str) -> list[list[str]]:
+        """The steps of the way without the tests; of a point in a test alone, its whole, whatever its parameters.
 
         Of the task it matters only that it is one: the project may run a coroutine of each test.
         """
         steps = [step for step in point.stack if self._owner_of(step.file) in ("project", "library")]
         if not any(self._owner_of(step.file) == "project" for step in steps):
-            steps = list(point.stack)
-            return [test.partition("[")[0], point.owner, *map(_text, steps)]
+            return [[test.partition("[")[0], point.owner, *map(_text, point.stack)]]
         task = f"task {point.owner.endswith(STARTS)}" if point.owner else ""
-        return [task, *map(_text, steps)]
+        texts = list(map(_text, steps))
+        return [[task, *pair] for pair in zip(["", *texts], texts, strict=False)]
 
 
 def _text(step: Step) -> str:

@@ -34,12 +34,13 @@ class Attempts:
         self._late = late
         self._known = known
         self._calls: dict[str, bool] = {}
+        self._sure: set[str] = set()
 
     async def carry_out(self, place: Place, plan: Plan, usual: Result) -> Result:
         """The result of a plan, as far as one run shows it."""
         if plan.again and not await self._may_call_again(place, plan, usual):
             plan = plan._replace(again="")
-        return await self._until_reached(place, plan, usual)
+        return await self._made_sure(place, plan, usual)
 
     async def look_into(self, place: Place, plan: Plan, usual: Result, result: Result) -> Result:
         """Ask again where there may be more to it, and where a result may come of a busy machine."""
@@ -51,7 +52,7 @@ class Attempts:
             more.append(plan._replace(quiet=True))
         for other in more:
             if not result.violations:
-                found = await self._until_reached(place, other, usual)
+                found = await self._made_sure(place, other, usual)
                 if found.fired and not found.broken and found.violations:
                     result, wanted = dataclasses.replace(found, cleaning=result.cleaning), other
         if result.violations and not self._known(plan, result):
@@ -67,22 +68,46 @@ class Attempts:
             return False
         if name not in self._calls:
             self._calls[name] = False
-            values: set[tuple[str, str]] = set()
-            took = 0.0
-            for _ in range(2):
-                self.runs += 1
-                try:
-                    result = await place.ask((Plan("after", plan.point, again=name), usual))
-                except Died:
-                    return False
-                if result.restart != "ok":
-                    return False
-                values.add((result.call_value, result.restart_value))
-                took = max(took, result.restart_took)
-            same = values.pop() if len(values) == 1 else ()
-            usual.agains[name] = took, same if all(same) else ()
-            self._calls[name] = True
+            if (values := await self._called_again(place, plan, usual)) is not None:
+                usual.agains[name] = values
+                self._calls[name] = True
         return self._calls[name]
+
+    async def _called_again(self, place: Place, plan: Plan, usual: Result) -> tuple[float, tuple[str, ...]] | None:
+        """How long the call takes when it is made once more, and what it may return; ``None`` when that fails."""
+        self.runs += 1
+        try:
+            result = await place.ask((Plan("after", plan.point, again=plan.again), usual))
+        except Died:
+            return None
+        if result.restart != "ok":
+            return None
+        values = (result.call_value, result.restart_value)
+        return result.restart_took, values if all(values) else ()
+
+    async def _made_sure(self, place: Place, plan: Plan, usual: Result) -> Result:
+        """The result of a plan.
+
+        Before a call that does otherwise than before is held against it, it is made without a cancel for a second time: it
+        may fail now and then, or return another value each time.
+        """
+        result = await self._until_reached(place, plan, usual)
+        name = plan.again
+        if not name or name in self._sure or all(oracle != "restart" for oracle, _ in result.violations):
+            return result
+        self._sure.add(name)
+        took, values = usual.agains[name]
+        if (second := await self._called_again(place, plan, usual)) is None:
+            self._calls[name] = False
+            return (
+                Result(plan)
+                if plan.is_for_restart
+                else await self._until_reached(place, plan._replace(again=""), usual)
+            )
+        usual.agains[name] = max(took, second[0]), values if values == second[1] else ()
+        if usual.agains[name][1] == values:
+            return result
+        return await self._until_reached(place, plan, usual)
 
     async def _until_reached(self, place: Place, plan: Plan, usual: Result) -> Result:
         """Until the point comes by."""
@@ -105,9 +130,10 @@ class Attempts:
             return result
         alone = await self._until_reached(place, plan._replace(alone=True), usual)
         if not alone.fired or alone.broken or alone.died:
-            return result
+            return dataclasses.replace(result, doubtful=True)
         left = set(map(alike, alone.violations))
-        return dataclasses.replace(result, not_alone=all(alike(item) not in left for item in found))
+        not_alone = all(alike(item) not in left for item in found)
+        return dataclasses.replace(result, not_alone=not_alone, doubtful=not_alone or bool(alone.beside))
 
     async def _confirmed(self, place: Place, plan: Plan, usual: Result, result: Result) -> Result:
         """What depends on time must be seen twice in three runs: a busy machine is no finding."""

@@ -83,6 +83,8 @@ class Result:
     """Where other tasks were that were called off with the one in question."""
     not_alone: bool = False
     """The one in question leaves nothing when it alone is called off."""
+    doubtful: bool = False
+    """It could not be called off alone, or others were called off even then: one of them may have left it."""
     seen: list[Seen] = field(default_factory=list)
     cleaning: list[Point] = field(default_factory=list)
     eager: bool = False

@@ -25,7 +25,7 @@ from .opened import opened_at, started_at
 from .points import Stack, Step, is_ours, is_python, shown, stack_of
 from .quiet import watched
 
-__all__ = ["CLOSING", "Left", "Snapshot"]
+__all__ = ["CLOSING", "Left", "Snapshot", "is_idle"]
 
 
 class Left(NamedTuple):
@@ -62,7 +62,7 @@ class Snapshot:
         self.oracles = oracles
         self.tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet(asyncio.all_tasks(loop))
         self.threads = set(threading.enumerate())
-        self.busy = {thread for thread in self.threads if not _is_idle(thread)}
+        self.busy = {thread for thread in self.threads if not is_idle(thread)}
         self.files = _open_files()
         self.processes = _child_processes()
         self.timers = set(map(id, getattr(loop, "_scheduled", ())))
@@ -127,7 +127,7 @@ class Snapshot:
 
     def _threads(self) -> Iterator[Left]:
         for thread in threading.enumerate():
-            if thread in self.busy or _is_idle(thread) or thread.name.startswith(_WAITING):
+            if thread in self.busy or is_idle(thread) or thread.name.startswith(_WAITING):
                 continue
             at = _thread_line(thread)
             if at is not None and at.function in _RESOLVING:
@@ -139,7 +139,7 @@ class Snapshot:
             if made:
                 text += f", started at {_line(shown(made))}"
             key = getattr(getattr(thread, "_target", None), "__qualname__", type(thread).__name__)
-            yield Left("threads", key, text, _SHORT, partial(_is_idle, thread), made)
+            yield Left("threads", key, text, _SHORT, partial(is_idle, thread), made)
 
     def _processes(self) -> Iterator[Left]:
         for pid, name in _child_processes().items():
@@ -183,7 +183,7 @@ class Snapshot:
 # --- threads
 
 
-def _is_idle(thread: threading.Thread) -> bool:
+def is_idle(thread: threading.Thread) -> bool:
     """Whether it is a worker of a pool that waits for its next job."""
     if thread.ident is None or not thread.is_alive():
         return True

@@ -16,6 +16,7 @@ from typing import Any
 from .case import Result
 from .driver import Course
 from .leftovers import CLOSING, Left, Snapshot
+from .still import is_still
 
 __all__ = ["Leftovers"]
 
@@ -57,8 +58,11 @@ class Leftovers:
         for _ in range(2):
             await asyncio.sleep(0)
         began = loop.time()
-        turns = 0
+        turns = still = 0
         while self._look_again(course) and (turns < _TURNS or self._is_on_its_way(loop.time() - began)):
+            still = still + 1 if turns >= _TURNS and is_still(loop) else 0
+            if still > _STILL:
+                break
             if turns < _TURNS:
                 for _ in range(_AT_ONCE):
                     await asyncio.sleep(0)
@@ -89,7 +93,11 @@ class Leftovers:
         loop = asyncio.get_running_loop()
         began = loop.time()
         self.kept = self.snapshot.still_open()
+        still = 0
         while (spent := loop.time() - began) < _LETTING_GO and self._is_there():
+            still = still + 1 if is_still(loop) else 0
+            if still > _STILL:
+                break
             await asyncio.sleep(_pause(spent))
             self.kept = self.snapshot.still_open()
 
@@ -142,4 +150,6 @@ _SOCKET = "files socket"
 #: turns of the loop without a pause, and how many of them between two looks
 _TURNS, _AT_ONCE = 12, 3
 _LETTING_GO = 0.1
+#: looks in a row at which nothing can happen any more, before nobody waits
+_STILL = 2
 _SLOWEST = 5.0

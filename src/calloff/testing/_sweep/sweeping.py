@@ -28,9 +28,14 @@ __all__ = ["NotForUs", "Sweeping", "known_words"]
 
 
 class Wants(Protocol):
-    """Says whether a cancel is to be tried, or was already elsewhere; with `take`, it is claimed."""
+    """What others have tried already."""
 
-    def __call__(self, plan: Plan, /, *, take: bool) -> bool: ...
+    def __call__(self, plan: Plan, /, *, take: bool) -> bool:
+        """Whether a cancel is to be tried; with `take`, it is claimed."""
+        ...
+
+    def give_back(self, plan: Plan, /) -> None:
+        """It was claimed, and is not tried after all."""
 
 
 class NotForUs(Exception):
@@ -142,6 +147,9 @@ class Sweeping:
         self.tried_before += len(plans) - len(fresh)
         self.skipped += len(fresh) - len(chosen)
         left_out = set(fresh) - set(chosen)
+        if self.wants is not None:
+            for plan in left_out:
+                self.wants.give_back(plan)
         return [plan for plan in plans if plan not in left_out]
 
     def _before(self, plan: Plan) -> Result | None:
@@ -270,7 +278,7 @@ class Sweeping:
                 return result  # the first cancel alone does that, and was told of
         if plan.phase not in self.phases:
             return result  # an early cancel only for the sake of its doubles
-        if result.violations and not (result.not_alone and self.learnt.explains(result)):
+        if result.violations and not (result.doubtful and self.learnt.explains(result)):
             self._found(plan, result)
         else:
             self.safe.setdefault(plan.shown)
@@ -303,7 +311,7 @@ class Sweeping:
         opened = made if oracle == "files" else ()
         if result.at_fault is not None:
             return result.at_fault, opened
-        if (result.not_alone or not plan.point.owner) and (beside := self.learnt.explains(result)) is not None:
+        if (result.doubtful or not plan.point.owner) and (beside := self.learnt.explains(result)) is not None:
             return beside, opened
         point = Point("", result.main_at, 1) if result.not_alone and result.main_at else plan.shown
         started = oracle not in HANGS
