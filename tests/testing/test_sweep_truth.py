@@ -395,6 +395,29 @@ class Scripted:
     def close(self) -> None: ...
 
 
+@pytest.mark.parametrize(("second", "verdict"), [("hangs", "UNRESOLVED"), ("ok", "UNSAFE")])
+def test_a_second_run_that_fails_without_a_cancel_too_is_not_held_against_it(second: str, verdict: str) -> None:
+    from calloff.testing._sweep.plan import Plan
+    from calloff.testing._sweep.points import Point, Step
+    from calloff.testing._sweep.whole import make_case
+
+    async def fn() -> None: ...
+
+    class Late(Scripted):
+        async def ask(self, order: Any, /) -> Result:
+            if order[0] is None:
+                return Result(None, ending="returned", restart=second)
+            return await super().ask(order)
+
+    found = sweeping.Sweeping(make_case(fn, None, None, None, None, 1, True, "cancel", ()))
+    plan = Plan("early", Point("", (Step(__file__, 1, "fn"),), 1))
+    asyncio.run(found._carry_out([Late([("restart", "it hangs")], [("restart", "it hangs")])], [plan], Result()))
+    report = found._report()
+    assert report.verdict == verdict
+    if verdict == "UNRESOLVED":
+        assert "without any cancel, too: it hangs" in report.findings[0].violations[-1].text
+
+
 @pytest.mark.parametrize(("oracle", "verdict"), [("restart", "UNRESOLVED"), ("threads", "SAFE")])
 def test_a_hang_seen_once_in_three_runs_is_kept_with_its_evidence(oracle: str, verdict: str) -> None:
     from calloff.testing._sweep.plan import Plan

@@ -123,8 +123,8 @@ class Result:
     """Oracles that see nothing on this event loop."""
     network: bool = False
     """A connection was open at the cancel."""
-    seen_once: bool = False
-    """The violations were seen in one run of three."""
+    unsure: str = ""
+    """Why the violations are not enough to say that it is unsafe, nor that it is safe."""
 
 
 class GivenFailed(Exception):

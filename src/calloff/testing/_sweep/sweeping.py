@@ -295,11 +295,11 @@ class Sweeping:
         violations = tuple(Violation(*item) for item in result.violations)
         stack = plan.shown.stack
         fault, opened = self._fault(plan, result)
-        if not result.seen_once and not result.not_alone:
+        if not result.unsure and not result.not_alone:
             self.learnt.note(result.violations, fault)
-        if result.seen_once:
-            violations = (*violations, Violation("repeated", "this was seen in 1 of 3 runs"))
-        verdict = "UNRESOLVED" if result.seen_once else "UNSAFE"
+        if result.unsure:
+            violations = (*violations, Violation("repeated", result.unsure))
+        verdict = "UNRESOLVED" if result.unsure else "UNSAFE"
         self._add(plan, verdict, fault, violations, stack, opened)
 
     def _fault(self, plan: Plan, result: Result) -> tuple[Step, Stack]:
