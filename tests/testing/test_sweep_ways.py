@@ -227,6 +227,28 @@ def test_what_a_cancel_alone_does_is_not_told_again_beside_another_task() -> Non
     assert phases_of(report) == {"early"}, str(report)
 
 
+# --- who is asked twice
+
+
+async def tries_again() -> None:
+    try:
+        await asyncio.sleep(0.001)
+    except asyncio.CancelledError:
+        pass
+    else:
+        return
+    await asyncio.sleep(30)  # until the ladder asks again
+
+
+def test_who_ends_only_when_asked_again_has_swallowed_the_first_cancel() -> None:
+    report = swept(tries_again, how="operation")
+    assert phases_of(report) == {"early", "late"}, str(report)
+    assert oracles_of(report) == {"obeyed"}
+    assert {finding.at_fault.function for finding in report.unsafe} == {"tries_again"}
+    assert "it ended only when it was asked again" in str(report)
+    assert swept(releases_for_sure, setup=lock_of_asyncio, how="operation").verdict == "SAFE"
+
+
 # --- what is given back once too often
 
 

@@ -257,6 +257,7 @@ class Driver(Coroutine[Any, Any, Any]):
         self.given_up = False
         self.thrown: list[BaseException] = []
         self.caught_by: Step | None = None
+        self.asked_again = False
         self.put_up_with: Step | None = None
         self.for_clean_up_of: Driver | None = None
         self.parent: Driver | None = None
@@ -314,6 +315,7 @@ class Driver(Coroutine[Any, Any, Any]):
         if cancelled and self.course.shots:
             if not self.thrown:
                 self.course.is_hit(self)
+            self.asked_again |= self.caught_by is not None
             self.thrown.append(error)
         self._enter()
         self.first = None

@@ -93,6 +93,9 @@ class Ending:
             of = "" if first is error else f", of {named(first)},"
             self._violated("error", f"it ended with {named(error)}{of} in place of the cancel")
             result.at_fault = self._raiser(error)
+        elif self._main.asked_again and self._case.how == "operation" and course.shots == 1:
+            self._violated("obeyed", "it swallowed the cancel and went on: it ended only when it was asked again")
+            result.at_fault = self._main.caught_by
         elif taken_back and task.cancelled() and course.shots == 1:
             came = "its deadline came out as CancelledError, not as TimeoutError"
             self._violated("cancelling", f"{came}: the Task was cancelling() before, and nobody had cancelled it")
