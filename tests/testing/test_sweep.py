@@ -802,7 +802,10 @@ def test_who_uses_a_package_with_async_with_is_not_at_fault_for_what_it_keeps() 
     entered = (step("app.py", 6, "job"), step("pool/client.py", 20, "watch"))
     assert at_fault(point, entered) == leaves[1]
     assert at_fault(point, (step("app.py", 5, "job"), step("pool/client.py", 20, "__aenter__"))) == leaves[1]
+    closes = (step("app.py", 7, "job"), step("pool/client.py", 60, "close"), step("pool/wire.py", 3, "read"))
+    assert at_fault(Point("", closes, 1), entered) == closes[1]
     of_another = (step("app.py", 4, "job"), step("other/slots.py", 9, "take"))
+    assert at_fault(Point("", closes, 1), of_another) == closes[0]
     assert at_fault(point, of_another) == leaves[0]  # taken by the caller, who does not give it back
     own = (leaves[0], step("app.py", 30, "__aexit__"))
     assert at_fault(Point("", own, 1), (step("app.py", 4, "job"), step("app.py", 9, "take"))) == own[0]

@@ -86,13 +86,13 @@ def _parting(own: Sequence[Step], made: Sequence[Step]) -> Step | None:
         if step.line != other.line:
             break  # what follows was called from here and from there
     inner = own[last + 1] if last + 1 < len(own) else None
-    if inner is not None and inner.function in _MANAGED and (package := _package(inner.file)):
+    if inner is not None and inner.function in _GIVES_BACK and (package := _package(inner.file)):
         if any(_package(step.file) == package for step in made[last - start + 1 :]):
-            return inner  # ``async with`` is all that a caller can do for what a package keeps
+            return inner  # ``async with``, or to close it, is all that a caller can do for what a package keeps
     return own[last]
 
 
-_MANAGED = frozenset({"__aenter__", "__aexit__"})
+_GIVES_BACK = frozenset({"__aenter__", "__aexit__", "aclose", "close", "disconnect", "shutdown"})
 
 
 def _package(file: str) -> str:
