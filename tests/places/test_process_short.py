@@ -4,6 +4,7 @@ import enum
 import functools
 import json
 import math
+import os
 import pickle
 import sys
 
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import calloff
+from calloff._child import short
 from calloff._child.short import SHORT, load_call, load_value, short_call, short_value
 
 PLAIN = st.one_of(
@@ -76,6 +78,26 @@ def test_nothing_else_has_a_short_form(value):
 )
 def test_a_function_that_its_name_does_not_lead_to_has_none(function):
     assert short_call(function, (), {}) is None
+
+
+def test_one_that_was_called_before_has_none_once_its_name_leads_elsewhere(monkeypatch):
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    import colorsys
+
+    function = colorsys.rgb_to_hsv
+    assert short_call(function, (1, 2, 3), {})
+    with monkeypatch.context() as patch:
+        patch.setattr(colorsys, "rgb_to_hsv", lambda r, g, b: None)
+        assert short_call(function, (1, 2, 3), {}) is None
+    assert short_call(function, (1, 2, 3), {})
+    monkeypatch.delitem(sys.modules, "colorsys")
+    assert short_call(function, (1, 2, 3), {}) is None
+
+
+def test_of_many_functions_only_the_last_ones_are_remembered():
+    functions = [function for function in vars(os).values() if short_call(function, (), {})]
+    assert len(functions) > len(short._known)
+    assert all(short_call(function, (), {}) for function in functions)
 
 
 def test_no_pickle_begins_like_it():

@@ -30,7 +30,12 @@ _getsignal: Callable[[int], object] = _signals.getsignal
 _set_handler: Callable[[int, Any], Any] = _signals.signal
 _set_mask: Callable[[int, set[int]], object] = _signals.pthread_sigmask
 _SETMASK = int(signal.SIG_SETMASK)
-_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+#: the third one is that of `alarm`
+_TIMERS = (signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+_set_timer, _alarm = signal.setitimer, signal.alarm
+#: those that run, and those about to: what `active_count` counts under a lock
+_active: dict[int, object] = vars(threading)["_active"]
+_limbo: dict[object, object] = vars(threading)["_limbo"]
 
 
 class Home:
@@ -51,7 +56,7 @@ class Home:
         self._is_touched = False
         self._mask: set[int] = set()
         self._threads: set[threading.Thread] = set()
-        self._marks: tuple[Any, ...] = ()
+        self._is_like_then: Callable[[], bool] = bool
         self._limits: tuple[Any, ...] = ()
         self._looked_at = 0.0
 
@@ -61,7 +66,7 @@ class Home:
         self._handlers = {int(number): _getsignal(number) for number in numbers}
         self._mask = {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
         self._threads = set(threading.enumerate())
-        self._marks = inherit.marks(self._umask)
+        self._is_like_then = inherit.watcher()
         self._limits = (inherit.limits(), inherit.capabilities())
         _signals.signal = self._set_handler
 
@@ -80,7 +85,8 @@ class Home:
     def restore(self) -> None:
         """Put everything back after a job."""
         for timer in _TIMERS:
-            signal.setitimer(timer, 0)
+            _set_timer(timer, 0)
+        _alarm(0)
         if self._is_touched:
             for number, handler in self._handlers.items():
                 if _getsignal(number) is not handler and handler is not None:
@@ -92,7 +98,7 @@ class Home:
 
     def has_threads(self) -> bool:
         """Whether the function has left a thread behind."""
-        return threading.active_count() > 1 and self._left_threads()
+        return (len(_active) > 1 or len(_limbo) > 0) and self._left_threads()
 
     def is_changed(self, lasted: float) -> bool:
         """Whether a function has changed what can't always be put back: users, limits, niceness, processors.
@@ -101,7 +107,7 @@ class Home:
             lasted: seconds that it took. C code that a short one calls may change limits, or drop capabilities, unseen, for
                 a moment.
         """
-        if inherit.marks(self._umask) != self._marks:
+        if not self._is_like_then():
             return True
         now = time.monotonic()
         if not inherit.may_set_limits() and lasted < _SHORT and now - self._looked_at < _FRESH:
@@ -111,8 +117,7 @@ class Home:
 
     def _settle(self) -> None:
         wanted = self._details
-        env = _raw()
-        if env != self._env:  # mostly the same objects, which are compared in no time
+        if self._env != _raw():  # mostly the same objects, which are compared in no time
             os.environ.clear()
             os.environ.update(wanted["env"])
             self._env = dict(_raw())

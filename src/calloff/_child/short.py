@@ -20,25 +20,59 @@ SHORT = b"\0"
 _PLAIN = frozenset({bool, bytes, complex, float, int, str, type(None)})
 #: bytes or characters; what is longer is sent apart, without a copy
 _LONG = 1 << 12
-#: a version of marshal in which each object stands for itself
+#: a version of marshal in which each object stands for itself, so that a tuple is its parts one after the other
 _VERSION = 2
+_dumps, _modules, _reducers = marshal.dumps, sys.modules, copyreg.dispatch_table
+#: how a tuple of four begins, and what ends a call without keywords
+_FOUR, _NO_KEYWORDS = _dumps((None,) * 4, _VERSION)[:5], _dumps({}, _VERSION)
+#: of a function: module, name, and with what its calls begin
+_Known = tuple[str, ModuleType, dict[str, Any], str, bytes]
+#: the functions that were called last; it is looked each time whether they are still found where they were
+_known: dict[Any, _Known] = {}
+_MANY = 64
 
 
 def short_call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | None:
     """A call in short form; ``None`` where it has none."""
     kind = type(function)
     if kind is BuiltinFunctionType:
-        if type(function.__self__) is not ModuleType or BuiltinFunctionType in copyreg.dispatch_table:
+        if kind in _reducers:
             return None
     elif kind is not FunctionType:
         return None
+    known = _known.get(function) or _know(function)
+    if known is None:
+        return None
+    module, home, names, name, start = known
+    if _modules.get(module) is not home or names.get(name) is not function:
+        _known.pop(function, None)
+        return None
+    for value in args:
+        kind = type(value)
+        if kind not in _PLAIN or ((kind is str or kind is bytes) and len(value) > _LONG):
+            return None
+    if not kwargs:
+        return start + _dumps(args, _VERSION) + _NO_KEYWORDS
+    if not _are_plain(tuple(kwargs.values())):
+        return None
+    return start + _dumps(args, _VERSION) + _dumps(kwargs, _VERSION)
+
+
+def _know(function: Any) -> _Known | None:
+    """Where a function is found under its name, and how each call of it begins; ``None`` where it is not."""
+    if type(function) is BuiltinFunctionType and type(function.__self__) is not ModuleType:
+        return None
     module, name = function.__module__, function.__qualname__
-    home = sys.modules.get(module)
-    if type(home) is not ModuleType or home.__dict__.get(name) is not function or module == "__main__":
+    if type(module) is not str or module == "__main__":
         return None
-    if not _are_plain(args) or (kwargs and not _are_plain(tuple(kwargs.values()))):
+    home = _modules.get(module)
+    if type(home) is not ModuleType or home.__dict__.get(name) is not function:
         return None
-    return SHORT + marshal.dumps((module, name, args, kwargs), _VERSION)
+    if len(_known) >= _MANY:
+        _known.clear()
+    start = SHORT + _FOUR + _dumps(module, _VERSION) + _dumps(name, _VERSION)
+    found = _known[function] = (module, home, home.__dict__, name, start)
+    return found
 
 
 def _are_plain(values: tuple[Any, ...]) -> bool:

@@ -33,6 +33,8 @@ _HEAD = Struct("<IIQ")  # bytes of the tuple, number of buffers, bytes of the pi
 _SIZES = Struct("<Q")
 _READONLY = 1 << 63
 _CHUNK = 1 << 16
+#: bytes that are copied in less time than a view of them is made
+_SMALL = 1 << 12
 #: of marshal: one in which each object stands for itself, which is quicker to write
 _VERSION = 2
 #: bytes after which others have their turn: so many take a few milliseconds to receive
@@ -120,6 +122,11 @@ class Reader:
         try:
             while self._meta is None:
                 data = self._socket.recv(_CHUNK)
+                if not self._head and len(data) >= _HEAD.size:  # mostly it is a small one, and all there
+                    size, count, body_size = _HEAD.unpack_from(data)
+                    start = _HEAD.size + size
+                    if not count and body_size < _SMALL and len(data) == start + body_size:
+                        return marshal.loads(data[_HEAD.size : start]), data[start:], []
                 if not data:
                     raise EOFError
                 found = self._begin(self._head + data if self._head else data)

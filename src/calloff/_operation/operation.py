@@ -6,7 +6,8 @@ frames with source lines, reports, exceptions) is made when it is asked for, so 
 """
 
 from asyncio import CancelledError, Future, _get_running_loop
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
 from .._scopes.timers import NEVER, Entry, Timers
@@ -37,6 +38,8 @@ __all__ = ["Operation", "current_operation", "live"]
 T_co = TypeVar("T_co", covariant=True)
 _future_result = Future.result
 _future_exception = Future.exception
+#: what the constructor of a named tuple does, without its call
+_ref: Callable[[tuple[str, str]], Ref] = partial(tuple.__new__, Ref)
 _PENDING, _RUNNING, _COMPLETED = State.PENDING, State.RUNNING, State.COMPLETED
 
 
@@ -123,7 +126,7 @@ class Operation(Future[T_co]):  # type: ignore[type-var]  # pyright: ignore[repo
     @property
     def ref(self) -> Ref:
         """Id and name as plain data."""
-        return Ref(self.id, self.name)
+        return _ref((str(self._number), self._name.rpartition("<locals>.")[2]))
 
     @property
     def parent(self) -> "Operation[Any] | None":

@@ -25,18 +25,17 @@ __all__ = [
     "Settings",
     "assume",
     "capabilities",
-    "capability_reader",
     "credentials",
     "dispositions",
     "here",
     "is_like",
     "limits",
-    "marks",
     "may_set_limits",
     "resource",
     "standing",
     "take_over",
     "users",
+    "watcher",
 ]
 
 Credentials = tuple["Any", ...]
@@ -99,11 +98,10 @@ _capget: "list[Callable[[], bytes]]" = []
 
 def capabilities() -> bytes:
     """The capabilities of this thread, in 2 microseconds; empty where the system has none or can't tell."""
-    return capability_reader()()
+    return _capability_reader()()
 
 
-def capability_reader() -> "Callable[[], bytes]":
-    """What `capabilities` calls, for those who ask often."""
+def _capability_reader() -> "Callable[[], bytes]":
     return (_capget or _find_capget())[0]
 
 
@@ -116,7 +114,7 @@ def _find_capget() -> "list[Callable[[], bytes]]":
             call = ctypes.PyDLL(None).capget  # one that does not let go of the lock of Python for so short a time
             found = (ctypes.c_char * 24)()
             header, place = ctypes.byref((ctypes.c_uint32 * 2)(0x20080522, 0)), ctypes.byref(found)
-            found_here = lambda: bytes(found.raw) if call(header, place) == 0 else b""  # noqa: E731
+            found_here = lambda: found.raw if call(header, place) == 0 else b""  # noqa: E731
         except (ImportError, AttributeError, OSError):
             pass
     _capget.append(found_here)
@@ -142,34 +140,56 @@ def _settings(status: bytes) -> "Settings":
     return found
 
 
-def marks(umask: int) -> "tuple[Any, ...]":
-    """What a warm worker must have been started under, in 3 microseconds; compared with what it was then.
+def watcher(umask: "int | None" = None, *, powers: bool = False) -> "Callable[[], bool]":
+    """What tells, in 2 microseconds, whether this thread still has the users, groups, niceness and processors of now.
 
-    Neither `capabilities` are among it nor the limits, which take ten times as long: see `may_set_limits`.
+    A warm worker has what it was started under: this is asked before each job of it, and after. Limits, which take ten
+    times as long, are not among it: see `may_set_limits`.
 
     Args:
-        umask: what the umask is thought to be. It can only be read by being set; where it is that, nothing changes.
+        umask: what the umask is thought to be, if that is to be compared, too. It can only be read by being set; where it
+            is that, nothing changes.
+        powers: compare the capabilities, too.
     """
-    found = os.umask(umask)
-    if found != umask:
-        os.umask(found)
     if not _ALL_THERE:
+        return _slow_watcher(umask)
+    getresuid, getresgid, getgroups, getpriority = os.getresuid, os.getresgid, os.getgroups, os.getpriority
+    getaffinity, set_umask, process = os.sched_getaffinity, os.umask, os.PRIO_PROCESS
+    user, group, groups = getresuid(), getresgid(), getgroups()
+    nice, cpus = getpriority(process, 0), getaffinity(0)
+    read: Callable[[], bytes] = bytes
+    may = b""
+    if powers and any(capabilities()):  # who has none gets none, unless by another program, or in a namespace of users
+        read, may = _capability_reader(), capabilities()
+
+    def is_same() -> bool:
+        if umask is not None and (found := set_umask(umask)) != umask:
+            set_umask(found)
+            return False
+        return (
+            getresuid() == user
+            and getresgid() == group
+            and getgroups() == groups
+            and getpriority(process, 0) == nice
+            and getaffinity(0) == cpus
+            and (not may or read() == may)
+        )
+
+    return is_same
+
+
+def _slow_watcher(umask: "int | None") -> "Callable[[], bool]":
+    """The same, where the system tells less."""
+
+    def marks() -> "tuple[Any, ...]":
         cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
-        return (users(), os.getpriority(os.PRIO_PROCESS, 0), cpus, found)
-    return (
-        _getresuid(),
-        _getresgid(),
-        _getgroups(),
-        _getpriority(_PROCESS, 0),
-        _getaffinity(0),
-        found,
-    )
+        return users(), os.getpriority(os.PRIO_PROCESS, 0), cpus
+
+    was = marks()
+    return lambda: marks() == was and (umask is None or _umask() == umask)
 
 
 _ALL_THERE = all(hasattr(os, name) for name in ("getresuid", "getresgid", "sched_getaffinity"))
-if _ALL_THERE:
-    _getresuid, _getresgid, _getgroups, _getaffinity = os.getresuid, os.getresgid, os.getgroups, os.sched_getaffinity
-    _getpriority, _PROCESS = os.getpriority, os.PRIO_PROCESS
 
 
 def here() -> "tuple[int, int]":

@@ -88,7 +88,8 @@ class Looker:
         self._user = user
         self._outermost = outermost
         self._handle: int | None = None
-        self._text = ""
+        #: what has come from it and was not forgotten
+        self.text: str = ""
         self._stacked: RawStack | None = None
         self._looked_at = self._ran = 0.0
 
@@ -152,7 +153,7 @@ class Looker:
             until = time.monotonic() + _PATIENCE
             while (state := proc.state_of(self.pid or 0)) != "T" and state and time.monotonic() < until:
                 time.sleep(0.0005)
-            if state == "T" and self.stack() is None and not self._text:
+            if state == "T" and self.stack() is None and not self.text:
                 self.signal(DUMP)
         finally:
             self.signal(signal.SIGCONT)
@@ -166,17 +167,12 @@ class Looker:
                 while chunk := os.read(self.stacks, 1 << 16):
                     text += chunk
             if text:
-                self._text += text.decode(errors="replace")
-                self._stacked = last_stack(self._text, self._user, self._outermost)
+                self.text += text.decode(errors="replace")
+                self._stacked = last_stack(self.text, self._user, self._outermost)
             return self._stacked
-
-    def forget_if_any(self) -> None:
-        """The same, where something has come."""
-        if self._text:
-            self.forget()
 
     def forget(self) -> None:
         """What has come is of no use any more."""
         with self.lock:
             self.stack()
-            self._text, self._stacked = "", None
+            self.text, self._stacked = "", None

@@ -1,5 +1,6 @@
 """What a worker was started under, compared with what the program has now: a warm one is used where that is the same."""
 
+import sys
 from time import monotonic
 
 from .._os import inherit
@@ -28,7 +29,7 @@ class _Seen:
 
 
 _seen = _Seen()
-_marks = inherit.marks
+_modules = sys.modules
 
 
 class Standing:
@@ -39,15 +40,12 @@ class Standing:
         settings: what it was given.
     """
 
-    __slots__ = ("_capabilities", "_credentials", "_limits", "_marks", "_read_capabilities", "_umask")
+    __slots__ = ("_credentials", "_limits", "_looks_the_same")
 
     def __init__(self, credentials: inherit.Credentials, settings: inherit.Settings) -> None:
         self._credentials = credentials
         self._limits: list[tuple[int, int]] = settings["limits"]
-        self._umask: int = settings["umask"]
-        self._marks = inherit.marks(self._umask)
-        self._read_capabilities = inherit.capability_reader()
-        self._capabilities = self._read_capabilities()
+        self._looks_the_same = inherit.watcher(settings["umask"], powers=True)
         _seen.note(credentials, self._limits)
 
     def is_ours(self) -> bool:
@@ -57,11 +55,11 @@ class Standing:
         takes to be sent and back: what was read of it counts for a moment. So do limits, as long as no code of Python's
         can have changed them.
         """
-        if _marks(self._umask) != self._marks or self._read_capabilities() != self._capabilities:
+        if not self._looks_the_same():
             return False
         seen = _seen
         if monotonic() - seen.at > _FRESH:
             seen.note(inherit.credentials(), inherit.limits())
-        elif inherit.may_set_limits() and inherit.limits() != self._limits:
+        elif "resource" in _modules and inherit.limits() != self._limits:  # `may_set_limits`, without a call
             return False
         return seen.credentials == self._credentials and seen.limits == self._limits

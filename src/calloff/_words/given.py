@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 from functools import partial
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 __all__ = ["name_of", "need_function", "whole"]
@@ -19,6 +20,8 @@ def need_function(fn: object, text: str) -> None:
 
 def name_of(fn: Callable[..., Any]) -> str:
     """What a function is called in lists, errors and reports."""
+    if type(fn) is FunctionType or type(fn) is BuiltinFunctionType:
+        return fn.__qualname__
     while isinstance(fn, partial):
         fn = fn.func
     return getattr(fn, "__qualname__", None) or type(fn).__qualname__

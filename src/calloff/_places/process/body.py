@@ -5,6 +5,7 @@ import pickle
 from asyncio import CancelledError, get_running_loop
 from collections.abc import Callable
 from functools import partial
+from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..._child.short import SHORT, load_value, short_call
@@ -15,7 +16,7 @@ from ..._words.luggage import Luggage, luggage_of
 from ..._words.place import Body, Sink, Work
 from ..._words.report import Rung
 from .facts import Stamp, stamp_of
-from .packing import Packed, out_of_reach, pack, unpack_error
+from .packing import FOUND, Packed, out_of_reach, pack, unpack_error
 from .pool import Pool, pool_of
 from .unpickling import attempt, blamed, may_block, unpickle_aside
 
@@ -48,7 +49,7 @@ class ProcessWork(Work[T]):
         """The body; `TypeError` when something can't be sent."""
         function = self._function
         short = short_call(function, self._args, self._kwargs)
-        if short is not None and out_of_reach(function) is None:
+        if short is not None and (function.__module__ in FOUND or out_of_reach(function) is None):
             packed: Packed = (short, [])
         else:
             packed = pack(function, self._args, self._kwargs, self.name)
@@ -60,8 +61,12 @@ class ProcessWork(Work[T]):
 
 def _first_line(function: Any) -> RawStack:
     """Where the function is, for when nothing nearer can be known."""
-    while isinstance(function, partial):
-        function = function.func
+    kind = type(function)
+    if kind is BuiltinFunctionType:
+        return (("<built-in>", 0, function.__qualname__),)
+    if kind is not FunctionType:
+        while isinstance(function, partial):
+            function = function.func
     code = getattr(function, "__code__", None)
     if code is None:
         return (("<built-in>", 0, getattr(function, "__qualname__", type(function).__qualname__)),)

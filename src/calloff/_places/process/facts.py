@@ -3,6 +3,7 @@
 import os
 import sys
 from functools import partial
+from types import FunctionType
 from typing import Any
 
 from ..._os.reaper import ended
@@ -44,30 +45,45 @@ def why(status: int | None) -> str:
 class Surroundings:
     """What a worker was told of environment, directory, search path and arguments here, and what has changed since."""
 
-    __slots__ = ("_seen",)
+    __slots__ = ("_argv", "_cwd", "_env", "_path")
 
     def __init__(self) -> None:
-        self._seen = _surroundings()
+        self._note(_environment(), _cwd(), sys.path[:], _argv())
+
+    def _note(self, env: dict[Any, Any], cwd: str, path: list[str], argv: list[str]) -> None:
+        self._env, self._cwd, self._path, self._argv = dict(env), cwd, path, argv
 
     def all(self) -> dict[str, Any]:
         """Everything, for a worker that starts."""
-        return {name: _plain(value) for name, value in self._seen.items()}
+        return {"env": dict(os.environ), "cwd": self._cwd, "path": _plain(self._path), "argv": _plain(self._argv)}
 
     def changes(self) -> dict[str, Any] | None:
         """What has changed since this was asked last; ``None`` for nothing."""
-        seen = self._seen
         try:  # each call here would cost as much as what it calls
             if (
-                seen["path"] == sys.path
-                and seen["cwd"] == os.getcwd()
-                and seen["env"] == os.environ._data  # type: ignore[attr-defined]  # where there is none, see below
-                and seen["argv"] == sys.argv
+                self._path == sys.path
+                and self._argv == sys.argv
+                and self._env == os.environ._data  # type: ignore[attr-defined]  # where there is none, see below
+                and self._cwd == os.getcwd()
             ):
                 return None
         except (AttributeError, OSError):
             pass
-        self._seen = _surroundings()
-        return {name: _plain(value) for name, value in self._seen.items() if value != seen[name]} or None
+        return self._changes()
+
+    def _changes(self) -> dict[str, Any] | None:
+        env, cwd, path, argv = self._env, self._cwd, self._path, self._argv
+        self._note(_environment(), _cwd(), sys.path[:], _argv())
+        found: dict[str, Any] = {}
+        if self._env != env:
+            found["env"] = dict(os.environ)
+        if self._cwd != cwd:
+            found["cwd"] = self._cwd
+        if self._path != path:
+            found["path"] = _plain(self._path)
+        if self._argv != argv:
+            found["argv"] = _plain(self._argv)
+        return found or None
 
 
 _NO_ARGV = [""]
@@ -86,20 +102,13 @@ def _environment() -> dict[Any, Any]:
     return dict(os.environ) if found is None else found
 
 
-def _surroundings() -> dict[str, Any]:
-    return {
-        "env": dict(_environment()),
-        "cwd": _cwd(),
-        "path": sys.path[:],
-        "argv": list(getattr(sys, "argv", _NO_ARGV)),
-    }
+def _argv() -> list[str]:
+    return list(getattr(sys, "argv", _NO_ARGV))
 
 
-def _plain(value: Any) -> Any:
-    """As it is sent: plain texts, whatever somebody has put on the search path."""
-    if isinstance(value, dict):
-        return dict(os.environ)
-    return [str(entry) for entry in value] if isinstance(value, list) else value
+def _plain(values: list[str]) -> list[str]:
+    """As they are sent: plain texts, whatever somebody has put on the search path."""
+    return [str(entry) for entry in values]
 
 
 def details(preload: tuple[str, ...]) -> dict[str, Any]:
@@ -114,8 +123,9 @@ def details(preload: tuple[str, ...]) -> dict[str, Any]:
 
 def stamp_of(function: Any) -> Stamp | None:
     """The state of the file that a function is imported from; ``None`` where there is none, or Python's own."""
-    while isinstance(function, partial):
-        function = function.func
+    if type(function) is not FunctionType:
+        while isinstance(function, partial):
+            function = function.func
     name = getattr(function, "__module__", None)
     if name == "builtins":
         return None

@@ -32,8 +32,8 @@ class Limits:
 
     def plan(self, number: int, sink: Sink, loop: AbstractEventLoop) -> tuple[float, float] | None:
         """What goes with a job that begins: when force is due at the latest, and its deadline; ``None`` without one."""
-        deadline, force_at = sink.deadline, sink.force_at
-        if deadline is None or force_at is None:
+        deadline = sink.deadline
+        if deadline is None or (force_at := sink.force_at) is None:
             return None
         now = monotonic()
         here = now - loop.time()

@@ -22,7 +22,7 @@ from . import codeless
 from .culprits import culprit
 
 bears(dumps)
-__all__ = ["RemoteTraceback", "by_value", "out_of_reach", "pack", "pack_quickly", "unpack_error"]
+__all__ = ["FOUND", "RemoteTraceback", "by_value", "out_of_reach", "pack", "pack_quickly", "unpack_error"]
 
 #: from how many bytes on a `bytes` object is sent as it is, not as a part of the pickle
 _LARGE = 1 << 16
@@ -119,12 +119,12 @@ def out_of_reach(part: object) -> ModuleType | None:
     while isinstance(part, functools.partial):
         part = part.func
     name = getattr(part, "__module__", None) if isinstance(part, _NAMED) else type(part).__module__
-    if name in _FOUND:
+    if name in FOUND:
         return None
     module = sys.modules.get(name) if isinstance(name, str) else None
     if module is None or name == "__main__" or _can_import(module):
         if isinstance(name, str):
-            _FOUND.add(name)
+            FOUND.add(name)
         return None
     return module
 
@@ -156,7 +156,7 @@ def _can_import(module: ModuleType) -> bool:
 _NAMED = (FunctionType, BuiltinFunctionType, MethodType, type)
 _PLAIN = frozenset({bool, bytes, complex, dict, float, int, list, set, str, tuple, type(None)})
 #: names of modules that a worker can import
-_FOUND = {"builtins"}
+FOUND = {"builtins"}
 
 
 def unpack_error(data: Any, name: str) -> BaseException:

@@ -75,12 +75,12 @@ class Pool:
 
     def submit(self, body: "ProcessBody") -> None:
         """Run it now or when it is its turn."""
-        if self.waiting or self.busy >= SETTINGS.size:
+        if self.waiting or len(self.workers) - len(self.idle) >= SETTINGS.size:
             self.waiting.append(body)
             return
         worker = self._idle(body) or self._spawn()
         worker.take(body)
-        if worker.ready:
+        if worker.ready and self._refill_timer is None:
             self._refill_later()
 
     def prepared(self) -> None:
@@ -102,7 +102,8 @@ class Pool:
             worker.take(self.waiting.popleft())
         else:
             self.idle.append(worker)
-            self._feed()
+            if self.waiting:
+                self._feed()
 
     def _is_fit(self, worker: Worker, body: "ProcessBody") -> bool:
         """Whether a worker that is started now would be the same, as far as this function is concerned."""

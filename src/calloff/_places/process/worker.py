@@ -145,7 +145,8 @@ class Worker:
         number = self._number
         if body.stamp is not None:
             self._modules[body.stamp[0]] = body.stamp
-        self._looker.forget_if_any()
+        if self._looker.text:
+            self._looker.forget()
         sink = body.sink
         id, name = sink.ref
         loop = self.pool.loop
