@@ -377,3 +377,25 @@ def test_limits_that_c_code_changes_are_noticed():
 def test_resource_can_be_imported_afterwards():
     code = "import calloff; calloff.run(calloff.call(calloff.process(abs, -1))); import resource; resource.getrlimit(7)"
     assert run(code).returncode == 0
+
+
+ALL_LIMITS = """
+import sys, calloff
+
+def are_looked_at(_):
+    return "resource" in sys.modules
+
+async def main():
+    for batch in (1, 4):
+        async with calloff.map(are_looked_at, range(4), place=calloff.process, batch=batch) as results:
+            async for _, outcome in results:
+                assert outcome.value is False, batch
+    print(are_looked_at(None))
+
+calloff.run(main())
+"""
+
+
+def test_nothing_of_ours_makes_each_start_look_at_all_limits():
+    done = run(ALL_LIMITS)
+    assert done.stdout == "False\n", done.stderr[-2000:]

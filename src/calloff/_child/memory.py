@@ -7,13 +7,16 @@ sees as `MemoryError`; so nothing else of the machine is short of memory, and no
 
 import inspect
 import os
-import resource
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from .._os import inherit
+
 __all__ = ["bounded"]
 
-_WHICH = resource.RLIMIT_DATA
+#: not by an import: whoever finds that module loaded looks at all limits before and after each job
+resource: Any = inherit.resource()
+_WHICH: int = resource.RLIMIT_DATA
 _PAGE = os.sysconf("SC_PAGESIZE")
 
 
@@ -47,7 +50,7 @@ async def _awaited(coro: Coroutine[Any, Any, Any], most: int) -> Any:
 
 def _lower(most: int) -> tuple[int, int]:
     """Set the limit; returned is the one before."""
-    before = resource.getrlimit(_WHICH)
+    before: tuple[int, int] = resource.getrlimit(_WHICH)
     bounds = [each for each in before if each != resource.RLIM_INFINITY]
     resource.setrlimit(_WHICH, (min([_used() + most, *bounds]), before[1]))
     return before

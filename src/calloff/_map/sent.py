@@ -7,10 +7,11 @@ from functools import partial
 from typing import Any
 
 from .._child.batch import MARK, one
+from .._child.short import short_call
 from .._places.process import codeless
 from .._places.process.body import ProcessBody, _first_line
 from .._places.process.facts import stamp_of
-from .._places.process.packing import Packed, pack, pack_quickly
+from .._places.process.packing import Packed, out_of_reach, pack, pack_quickly
 from .._places.process.unpickling import may_block
 from .._words.place import Sink, Work
 from .flight import Flight
@@ -35,6 +36,8 @@ class Sent:
     def __init__(self, function: Callable[[Any], Any], name: str, memory: int | None) -> None:
         self.memory = memory
         data, _ = pack(function, (), {}, name)
+        #: if workers find it by its name
+        self.function = function if out_of_reach(function) is None else None
         self.data = zlib.compress(
             data, 1
         )  # also hides the name of the main script, for which the whole is pickled anew
@@ -89,7 +92,20 @@ class Sent:
         Raises:
             TypeError: it can't be pickled.
         """
+        if type(item) in _PLAIN:
+            short = self._short_one(item)
+            if short is not None:
+                return short, []
         return pack(one, (self.data, item, self.memory), {}, self.name)
+
+    def _short_one(self, item: Any) -> bytes | None:
+        """The call in short form, where it has one: of the function itself, if its name leads to it, or by way of `one`."""
+        function = self.function
+        if self.memory is None and function is not None:
+            short = short_call(function, (item,), {})
+            if short is not None:
+                return short
+        return short_call(one, (self.data, item, self.memory), {})
 
     def is_sealed(self, flight: Flight) -> bool:
         """Whether it can be sent without running code of the program."""
