@@ -10,7 +10,7 @@ import calloff
 from calloff._operation.snapshot import History
 from calloff._words.text import in_words, plain, short, text_of
 
-ERRORS = [ValueError, asyncio.CancelledError, SystemExit, calloff.StopForced]
+ERRORS = [ValueError, asyncio.CancelledError, SystemExit, KeyboardInterrupt, calloff.StopForced]
 
 
 def hostile(error):
@@ -45,6 +45,15 @@ def test_plain_data_of_a_program_never_runs_its_code():
 
     assert plain(Text("x")) == "<Text>"
     assert plain({"done": 3, "name": "x"}) == "{'done': 3, 'name': 'x'}"
+
+
+async def test_a_value_whose_class_fails_wherever_it_is_touched():
+    def fail(*args):
+        raise KeyboardInterrupt
+
+    kind = type("Kind", (type,), {"__hash__": fail, "__eq__": fail, "__instancecheck__": fail, "__repr__": fail})
+    value = kind("Value", (), {})()
+    assert await calloff.call(calloff.thread(lambda: value)) is value
 
 
 async def test_a_group_whose_child_fails_with_it_stops_the_others(Hostile):

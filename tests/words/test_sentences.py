@@ -1,7 +1,9 @@
 """What an ending says of itself: the sentence that the command line prints."""
 
+import linecache
 import os
 import re
+import threading
 from asyncio import CancelledError
 
 import pytest
@@ -102,6 +104,32 @@ def test_source_is_read_from_plain_files_only(tmp_path):
     code = compile("def body():\n    return 1\n", str(pipe), "exec")
     (frame,) = develop(((code.co_consts[0], 0),))
     assert (frame.file, frame.source) == (str(pipe), "")
+
+
+def test_a_file_that_hangs_is_waited_for_once_and_not_for_long(tmp_path, monkeypatch):
+    """A file system that does not answer must not hold up the loop; when the file was read after all, it is known."""
+    read, go = linecache.getlines, threading.Event()
+    hangs, answers = tmp_path / "hangs.py", tmp_path / "answers.py"
+    for file in (hangs, answers):
+        file.write_text("def body():\n    return 1\n")
+
+    def getlines(file, *rest):
+        if file == str(hangs):
+            go.wait()
+        return read(file, *rest)
+
+    def source(file):
+        code = compile(file.read_text(), str(file), "exec").co_consts[0]
+        (frame,) = develop(((code, len(code.co_code) - 2),))
+        return frame.source
+
+    monkeypatch.setattr(linecache, "getlines", getlines)
+    assert [source(hangs) for _ in range(100)] == [""] * 100
+    assert source(answers) == "return 1"
+    go.set()
+    while not source(hangs):
+        pass
+    assert source(hangs) == "return 1"
 
 
 def test_the_kinds_are_public():

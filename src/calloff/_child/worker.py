@@ -190,7 +190,7 @@ class Worker:
         except BaseException as error:
             self._running = 0
             self._leave_if_forked(error)
-            if operation.asked is not None and isinstance(error, asyncio.CancelledError):
+            if operation.asked is not None and issubclass(type(error), asyncio.CancelledError):
                 return "cancelled", None
             return "error", error
         if not self._box:  # to `extend` that error means the end

@@ -3,12 +3,12 @@
 import pickle
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from .._child.batch import MOST, run
 from .._operation.operation import Operation
-from .._places.process.packing import Packed, unpack_error
-from .._places.process.unpickling import blamed, may_block, unpickle_aside
+from .._places.process.packing import Packed, error_may_block, unpack_error
+from .._places.process.unpickling import blamed, load, may_block, unpickle_aside
 from .._words.errors import CalloffError
 from .._words.outcome import Abandoned, Completed, Failed, Outcome, completed
 from .batches import Batch, Batches
@@ -96,6 +96,12 @@ class Results(Protocol):
         ...
 
 
+class _Raised(NamedTuple):
+    """What an item has raised, unpickled in a thread."""
+
+    error: BaseException
+
+
 class ProcessBatch(Batch):
     """A batch in a worker, here or elsewhere: what its results mean."""
 
@@ -126,16 +132,19 @@ class ProcessBatch(Batch):
             return completed(found, report)
         is_value, data = found
         try:
+            if (may_block if is_value else error_may_block)(data):
+                self._unpickle_aside(flight, partial(self._unpickle, is_value, data), report)
+                return None
             if not is_value:
                 return Failed(unpack_error(data, self._sent.name), report)
-            if may_block(data):
-                self._unpickle_aside(flight, data, report)
-                return None
             return completed(pickle.loads(data), report)
         except BaseException as problem:  # a pickle runs what it likes
             return Failed(blamed(problem, self._sent.name), report)
 
-    def _unpickle_aside(self, flight: Flight, data: bytes, report: Any) -> None:
+    def _unpickle(self, is_value: bool, data: bytes) -> Any:
+        return load(data) if is_value else _Raised(unpack_error(data, self._sent.name))
+
+    def _unpickle_aside(self, flight: Flight, unpickle: Callable[[], Any], report: Any) -> None:
         """In a thread: a pickle that names classes runs their code, and nobody else is to wait for that."""
         lane = self._lane
         loop = lane.window.loop
@@ -144,7 +153,7 @@ class ProcessBatch(Batch):
         def told(value: Any, problem: BaseException | None) -> None:
             loop.call_soon(self._unpickled, flight, value, problem, context=lane.window.context)
 
-        unpickle_aside(data, [], loop, told)
+        unpickle_aside(unpickle, loop, told)
         if lane.limit is not None:
             patience = lane.limit + lane.grace + 1
             text = f"its result was not unpickled within {patience:g} s"
@@ -154,7 +163,9 @@ class ProcessBatch(Batch):
         if flight not in self._aside:
             return
         report = self._aside.pop(flight)
-        if problem is None:
+        if type(value) is _Raised:
+            self._lane.window.ended(flight, Failed(value.error, report))
+        elif problem is None:
             self._lane.window.ended(flight, Completed(value, report))
         else:
             self._lane.window.ended(flight, Failed(blamed(problem, self._sent.name), report))

@@ -54,12 +54,13 @@ def words_of(reason: object, message: object) -> tuple[Kind, str, str | Ref | No
         reason: a `Reason` that is handed on, or words.
         message: what asyncio gives in its place.
     """
-    if isinstance(reason, Reason):
+    if is_a(reason, Reason):
+        assert isinstance(reason, Reason)
         return reason.kind, reason.text, reason.by
     if reason is None and message is not UNSET:
         reason = message
     caller = _current()
-    return Kind.REQUESTED, text_of(reason) if reason else "", None if caller is None else caller.ref
+    return Kind.REQUESTED, "" if reason is None else text_of(reason), None if caller is None else caller.ref
 
 
 def result_in_the_end(operation: "Operation[T]") -> Generator[Any, None, T]:

@@ -4,6 +4,7 @@ import linecache
 import os
 import stat
 import sysconfig
+from _thread import LockType, allocate_lock, start_new_thread
 from types import CodeType
 from typing import NamedTuple, cast
 
@@ -15,6 +16,13 @@ __all__ = ["OURS", "Frame", "RawFrame", "RawStack", "at_line", "culprit", "devel
 RawFrame = tuple[CodeType, int] | tuple[str, int, str] | tuple[str, int, str, str]
 #: A stack, outermost first: frames, or flat (code, offset, code, offset, ...), which is one object to allocate.
 RawStack = tuple[RawFrame | CodeType | int, ...]
+
+#: seconds for which the loop may wait for a file, and for one while another keeps it waiting
+_MOMENT, _SHORT_MOMENT = 0.25, 0.02
+#: the files that are being read
+_reading: set[str] = set()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reading.clear)
 
 #: characters at the end of a traceback from another process that are read
 _TOLD = 8000
@@ -62,14 +70,39 @@ def develop(stack: RawStack) -> tuple[Frame, ...]:
 
 
 def _source(file: str, line: int) -> str:
-    """The text of a line. Read only from what is known, or is a plain file: a pipe or a device could hold up the loop."""
-    if file not in linecache.cache and not file.startswith("<"):
-        try:
-            if not stat.S_ISREG(os.stat(file).st_mode):
-                return ""
-        except (OSError, ValueError):
-            pass  # it may lie in an archive, or below the search path
-    return linecache.getline(file, line).strip()
+    """The text of a line, or nothing where the file does not say it soon: it may lie on a file system that hangs."""
+    return linecache.getline(file, line).strip() if file.startswith("<") or _is_known(file) or _is_read(file) else ""
+
+
+def _is_known(file: str) -> bool:
+    return len(linecache.cache.get(file, ())) > 1  # else it is a function that would read it
+
+
+def _is_read(file: str) -> bool:
+    """Read the lines of that file, in a thread, for which no loop waits for long; ``False`` where they are not there."""
+    if file in _reading:
+        return False
+    moment = _SHORT_MOMENT if _reading else _MOMENT
+    read = allocate_lock()
+    read.acquire()
+    _reading.add(file)
+    try:
+        start_new_thread(_read, (file, read))
+    except RuntimeError:  # none is to be had, or the interpreter ends
+        _read(file, read)
+    return read.acquire(timeout=moment) and _is_known(file)
+
+
+def _read(file: str, read: LockType) -> None:
+    """Only from a plain file: a pipe or a device may never end."""
+    try:
+        if _may_be_plain(file):
+            linecache.getlines(file)
+    except Exception:  # a loader of the program's may raise anything
+        pass
+    finally:
+        _reading.discard(file)
+        read.release()
 
 
 def _locate(code: CodeType, offset: int) -> Frame:
@@ -77,6 +110,13 @@ def _locate(code: CodeType, offset: int) -> Frame:
         if start <= offset < end and line is not None:
             return Frame(code.co_filename, line, code.co_name)
     return Frame(code.co_filename, code.co_firstlineno, code.co_name)
+
+
+def _may_be_plain(file: str) -> bool:
+    try:
+        return stat.S_ISREG(os.stat(file).st_mode)
+    except (OSError, ValueError):
+        return True  # it may lie in an archive, or below the search path
 
 
 def raised_at(error: BaseException) -> RawStack:

@@ -51,9 +51,7 @@ def short(value: object) -> str:
     """The repr of an object, cut; never raises."""
     try:
         text = repr(value)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # a cancel, too, that its own code raises there
+    except BaseException:  # a cancel or KeyboardInterrupt, too, that its own code raises there
         return f"<{type(value).__name__}>"
     return text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…"
 
@@ -62,8 +60,6 @@ def text_of(value: object) -> str:
     """The text of an object, cut; never raises."""
     try:
         return (value if type(value) is str else str(value))[:_LONGEST]
-    except KeyboardInterrupt:
-        raise
     except BaseException:
         return f"<{type(value).__name__}>"
 
@@ -73,8 +69,6 @@ def in_words(error: BaseException) -> str:
     name = type(error).__name__
     try:
         text = str(error)
-    except KeyboardInterrupt:
-        raise
     except BaseException:
         text = ""
     return f"{name}: {text}"[:_LONGEST] if text else name

@@ -18,7 +18,7 @@ def is_a(thing: object, kinds: type | tuple[type, ...]) -> bool:
     """Return whether the type of `thing` is one of `kinds`, whatever `thing` says its ``__class__`` is."""
     try:
         return issubclass(type(thing), kinds)
-    except Exception:  # an abstract class looks at the type, whose own type may raise
+    except BaseException:  # an abstract class looks at the type, whose own type may raise
         return False
 
 

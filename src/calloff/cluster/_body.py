@@ -12,7 +12,7 @@ from .._child.wire import frame
 from .._places.process.body import ProcessBody, _first_line
 from .._places.process.facts import Stamp, stamp_of
 from .._places.process.packing import Packed, pack
-from .._places.process.unpickling import attempt
+from .._places.process.unpickling import attempt, report_progress
 from .._words.frame import RawStack
 from .._words.luggage import Luggage, luggage_of
 from .._words.place import Sink, Work
@@ -218,7 +218,7 @@ class ClusterBody(ProcessBody):
         elif kind == "refused":
             sink.refused()
         elif kind == "progressed":
-            sink.progressed(pickle.loads(data))
+            report_progress(data, sink)
         elif kind == "helped":
             sink.helped(parts[0])
         elif kind == "cancel":

@@ -15,10 +15,11 @@ from ..._words.frame import RawStack
 from ..._words.luggage import Luggage, luggage_of
 from ..._words.place import Body, Sink, Work
 from ..._words.report import Rung
+from ..._words.untouched import is_a
 from .facts import Stamp, stamp_of
-from .packing import FOUND, Packed, out_of_reach, pack, unpack_error
+from .packing import FOUND, Packed, error_may_block, out_of_reach, pack, unpack_error
 from .pool import Pool, pool_of
-from .unpickling import attempt, blamed, may_block, unpickle_aside
+from .unpickling import attempt, blamed, load, may_block, unpickle_aside
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -212,12 +213,14 @@ class ProcessBody(Body):
         if survivors:
             self._warn(survivors)
         if kind != "value":
-            self._deliver(kind, *attempt(partial(unpack_error, name=self.name), data))
+            if error_may_block(data):
+                self._unpickle_aside(partial(unpack_error, data, self.name), kind)
+            else:
+                self._deliver(kind, *attempt(unpack_error, data, self.name))
         elif data[:1] == SHORT:
             sink.returned(load_value(data))
         elif may_block(data):
-            self.unpickling = True
-            unpickle_aside(data, buffers, get_running_loop(), self._unpickled)
+            self._unpickle_aside(partial(load, data, buffers), kind)
         else:
             try:
                 value = pickle.loads(data, buffers=buffers)
@@ -226,9 +229,13 @@ class ProcessBody(Body):
             else:
                 sink.returned(value)
 
-    def _unpickled(self, found: Any, problem: BaseException | None) -> None:
+    def _unpickle_aside(self, unpickle: Callable[[], Any], kind: str) -> None:
+        self.unpickling = True
+        unpickle_aside(unpickle, get_running_loop(), partial(self._unpickled, kind))
+
+    def _unpickled(self, kind: str, found: Any, problem: BaseException | None) -> None:
         self.unpickling = False
-        self._deliver("value", found, problem)
+        self._deliver(kind, found, problem)
 
     def _deliver(self, kind: str, found: Any, problem: BaseException | None) -> None:
         sink = self.sink
@@ -236,7 +243,7 @@ class ProcessBody(Body):
             sink.raised(blamed(problem, self.name))
         elif kind == "value":
             sink.returned(found)
-        elif isinstance(found, CancelledError):  # it raised that by itself
+        elif is_a(found, CancelledError):  # it raised that by itself
             sink.stopped()
         else:
             sink.raised(found)

@@ -5,6 +5,7 @@ import socket
 from typing import NamedTuple
 
 from ..._words.place import Sink
+from .unpickling import report_progress
 
 __all__ = ["News", "Packet"]
 
@@ -33,13 +34,14 @@ class Packet(NamedTuple):
 
     def pass_on(self, sink: Sink) -> None:
         """Tell what the function reports; what can't be unpickled here is left out."""
+        if self.kind == _PROGRESSED:
+            report_progress(self.data, sink)
+            return
         try:
             value = pickle.loads(self.data)
         except Exception:
             return
-        if self.kind == _PROGRESSED:
-            sink.progressed(value)
-        elif self.kind == _HELPED:
+        if self.kind == _HELPED:
             sink.helped(value)
         else:
             text, grace = value

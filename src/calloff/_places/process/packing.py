@@ -18,11 +18,22 @@ from typing import Any
 from ..._child.by_value import dumps
 from ..._words.bears import bears
 from ..._words.errors import WorkerDied
+from ..._words.untouched import is_a
 from . import codeless
 from .culprits import culprit
+from .unpickling import attempt, load, may_block, parts_may_block
 
 bears(dumps)
-__all__ = ["FOUND", "RemoteTraceback", "by_value", "out_of_reach", "pack", "pack_quickly", "unpack_error"]
+__all__ = [
+    "FOUND",
+    "RemoteTraceback",
+    "by_value",
+    "error_may_block",
+    "out_of_reach",
+    "pack",
+    "pack_quickly",
+    "unpack_error",
+]
 
 #: from how many bytes on a `bytes` object is sent as it is, not as a part of the pickle
 _LARGE = 1 << 16
@@ -159,15 +170,20 @@ _PLAIN = frozenset({bool, bytes, complex, dict, float, int, list, set, str, tupl
 FOUND = {"builtins"}
 
 
+def error_may_block(data: Any) -> bool:
+    """Whether unpacking that error may take long: it is large, or runs code that is not Python's own."""
+    return may_block(data) or parts_may_block(attempt(pickle.loads, data)[0])
+
+
 def unpack_error(data: Any, name: str) -> BaseException:
     """The error that the function raised, with its traceback there as the cause."""
     form, text = pickle.loads(data)
     error = _rebuilt(form)
-    if isinstance(error, StopIteration):  # a future can't hold it
+    if is_a(error, StopIteration):  # a future can't hold it
         error = RuntimeError(f"{name} raised StopIteration")
-    if isinstance(error, (SystemExit, KeyboardInterrupt)):  # meant for the process that it ran in, not for ours
+    if is_a(error, (SystemExit, KeyboardInterrupt)):  # meant for the process that it ran in, not for ours
         error = WorkerDied(f"{name} ended its process: it raised {error!r}", status=_status(error))
-    if not isinstance(error, CancelledError):
+    if not is_a(error, CancelledError):
         error.__cause__ = RemoteTraceback(text)
     return error
 
@@ -183,7 +199,7 @@ def _rebuilt(form: tuple[Any, ...]) -> BaseException:
     sort, *rest = form
     if sort == "whole":
         try:
-            found = pickle.loads(rest[0])
+            found = load(rest[0])
         except Exception as problem:
             return RuntimeError(f"an error that can't be unpickled here: {problem}")
         return found if isinstance(found, BaseException) else RuntimeError(repr(found))
