@@ -37,6 +37,12 @@ def stop(*pids):
         assert until(lambda: state(pid) == "T")
 
 
+def turns(pid):
+    """How often it has given up the processor by itself."""
+    with open(f"/proc/{pid}/status") as file:
+        return int(file.read().partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+
 async def is_known_to_be_alone(guard):
     """Until the owner has heard that nobody else looks after this guard."""
     while not any(isinstance(each, kept.Guarded) and each._guard == guard for each in keepers.opened):
@@ -203,6 +209,22 @@ async def test_a_worker_is_let_go_whose_guard_is_alone_and_dies_of_something_els
     calloff.process.restart()
     assert until(lambda: gone(worker))
     os.kill(guard, signal.SIGKILL)
+
+
+async def test_a_guard_that_has_nobody_but_its_owner_is_continued_by_the_system(monkeypatch):
+    """Its owner may be killed just before it is stopped."""
+    worker = await calloff.call(calloff.process(os.getpid))
+    guard = parent(worker)
+    os.kill(parent(guard), signal.SIGKILL)
+    await is_known_to_be_alone(guard)
+    with monkeypatch.context() as unable:
+        unable.setattr(signal, "SIGCONT", 0)  # the owner does nothing for it
+        for _ in range(3):
+            before = turns(guard)
+            os.kill(guard, signal.SIGSTOP)
+            assert until(lambda: turns(guard) > before + 4, SLACK)  # one of them is that it was stopped
+    assert await calloff.call(calloff.process(os.getpid)) == worker
+    calloff.process.restart()  # what comes next has a keeper
 
 
 async def test_a_stopped_worker_outlives_both_until_its_owner_has_killed_what_is_below_it(tmp_path, marker):

@@ -249,7 +249,8 @@ class Mix:
             wrong += judge_inside(case, record, operation, outcome)
             if self.database is not None and case.body in chaos_database.BODIES:
                 wrong += await self.database.judge(case.token, outcome)
-        if self.outside in outside_of.SHORT and isinstance(outcome, calloff.Failed) and self._is_short(outcome, seen):
+        ended = isinstance(outcome, (calloff.Failed, calloff.Completed))
+        if self.outside in outside_of.SHORT and ended and self._is_short(outcome, seen):
             wrong.clear()
         if isinstance(outcome, (calloff.Cancelled, calloff.Abandoned)):
             wrong += judge_stop(case, outcome)
@@ -259,7 +260,9 @@ class Mix:
             self.blame("false verdict", text, case, operation)
 
     def _is_short(self, outcome: Any, seen: dict[str, Any]) -> bool:
-        """Whether it failed, and nothing of it runs, because the system had no more to give to it."""
+        """Whether it came to nothing, and nothing of it runs, because the system had no more to give to it."""
+        if isinstance(outcome, calloff.Completed):  # a shell says so, waits for nobody, and ends well
+            return b"Cannot fork" in getattr(outcome.value, "stderr", b"")
         return outside_of.is_short(outcome.error) and (not seen["workers"] or "out" in seen["notes"])
 
     # --- all of them

@@ -45,6 +45,8 @@ _HELD = 0.003
 _ON_ITS_WAY, _LOOKS = 1.0, 3
 #: seconds of trying to kill before the survivors are told; and between two attempts afterwards, at most
 _PATIENCE, _LONG_PAUSE = 0.7, 1.0
+#: seconds for which a guard is stopped at most when its owner or its keeper is gone
+_STOPPED = 0.5
 #: no signal for a socket that nobody reads any more
 _QUIET = int(getattr(_socket, "MSG_NOSIGNAL", 0))
 
@@ -148,6 +150,7 @@ class Guard:
         if self._gone and self._keeper:  # it may have been stopped, and nobody else would let it go on
             with contextlib.suppress(OSError):
                 os.kill(self._keeper, signal.SIGCONT)
+            reaper.go_on_every(_STOPPED)  # and it may be killed meanwhile
         survivors = reaper.kill_all(self._reaper, self._pause, _PATIENCE)
         how = {"status": self._reaper.status, "cause": cause, "asked": self._asked, "survivors": survivors}
         self._tell("ended", {**how, "begun": self.page.begun, "refused": self.page.refused})
@@ -230,6 +233,7 @@ class Guard:
         if self._keeper and os.getppid() != self._keeper:
             self._keeper = 0
             self._tell("alone", os.getpid())
+            reaper.go_on_every(_STOPPED)  # the owner may be killed, too
 
     def _go_on(self) -> None:
         """Continue a worker that was stopped while it waits for a function: the next one would wait for ever."""
