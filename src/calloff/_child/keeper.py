@@ -207,10 +207,13 @@ class _Keeper:
             for file in files:
                 os.close(file)
             return
+        page = None
         try:
             page = Page()
             pid = os.fork()
         except OSError as error:
+            if page is not None:
+                page.leave_bell()
             control = Socket(fileno=files[0])
             send(control, letter("failed", error.errno, error.strerror))
             control.close()
@@ -230,6 +233,7 @@ class _Keeper:
                 os._exit(status)
         for file in files:
             os.close(file)
+        page.leave_bell()
         self._guards[pid] = number
         self._pages[number] = page
         self._first = self._first or pid

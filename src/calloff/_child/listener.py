@@ -4,7 +4,6 @@ The guard rings the bell of the page whenever it asks. Here a thread waits for t
 wants to know (`on_stop`) to the end of the job.
 """
 
-import os
 import select
 import signal
 from collections.abc import Callable
@@ -44,7 +43,4 @@ class Listener:
                 self._tell()
                 return
             bell.poll()
-            try:
-                os.eventfd_read(self._page.bell)
-            except BlockingIOError:
-                continue
+            self._page.hush()

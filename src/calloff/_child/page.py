@@ -10,14 +10,16 @@ The limits of a job stand there, too, from its begin: a guard whose clock rings 
 """
 
 import contextlib
+import errno
 import marshal
 import mmap
 import os
+import sys
 from math import inf
 from struct import Struct
 from typing import Any
 
-from .._os.fds import raised
+from .._os.fds import pipe, raised
 
 __all__ = ["Page"]
 
@@ -30,6 +32,8 @@ _SIZE = _PLAN + _PAIR.size
 _REASON = _SIZE + 8
 #: what is added to a status, which may be the number of a signal below zero: 0 means none
 _ENDED = 1 << 16
+#: what is written to ring: eight bytes, as files for events want it
+_RING = (1).to_bytes(8, sys.byteorder)
 #: bytes of the reason and of who gave it: both fit on the page, whatever they are written in
 _TEXT, _NAME = 2000, 1000
 
@@ -37,14 +41,19 @@ _TEXT, _NAME = 2000, 1000
 class Page:
     """Numbers of jobs grow from 1; 0 means none."""
 
-    __slots__ = ("_memory", "_planned", "bell")
+    __slots__ = ("_memory", "_planned", "_rope", "bell")
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)
         self._planned: tuple[float, float] | None = None
         _PAIR.pack_into(self._memory, _PLAN, inf, inf)
         #: rings when a job is asked: for a thread of the worker, as its signals are heard in the main thread alone
-        self.bell: int = raised(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+        self.bell, self._rope = _bell()
+
+    def leave_bell(self) -> None:
+        """The keeper: the guard that was forked has it, and whoever that forks."""
+        for file in {self.bell, self._rope}:
+            os.close(file)
 
     def ask(self, number: int, reason: tuple[Any, ...]) -> None:
         """The guard: job `number` is asked to stop."""
@@ -63,7 +72,12 @@ class Page:
     def ring(self) -> None:
         """Wake whoever waits for the bell."""
         with contextlib.suppress(OSError):
-            os.eventfd_write(self.bell, 1)
+            os.write(self._rope, _RING)
+
+    def hush(self) -> None:
+        """Until it rings again."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.bell, len(_RING))
 
     @property
     def asked(self) -> int:
@@ -176,6 +190,17 @@ class Page:
     def deadline(self) -> float:
         """The worker: that deadline, on the monotonic clock; infinity for none."""
         return float(_TIME.unpack_from(self._memory, _DEADLINE)[0])
+
+
+def _bell() -> tuple[int, int]:
+    """A file that can be read once it was rung, and the one to ring it by: the same where the system has such files."""
+    try:
+        bell = raised(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+    except (OSError, AttributeError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.ENOSYS, errno.EPERM):
+            raise
+        return pipe(os.O_NONBLOCK)
+    return bell, bell
 
 
 def _cut(text: object, size: int) -> str:
