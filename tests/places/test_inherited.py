@@ -57,6 +57,8 @@ CHANGES = {
 }
 DROPS = {
     "user": "os.setgroups([7, 9]); os.setgid(65534); os.setuid(65534)",
+    "user, with root saved": "os.setgroups([]); os.setresgid(65534, 65534, 0); os.setresuid(65534, 65534, 0)",
+    "two users, with root saved": "os.setgroups([]); os.setresuid(65533, 65534, 0)",
     "effective user": "os.setegid(65534); os.seteuid(65534)",
     "a capability": "import ctypes; assert not ctypes.CDLL(None).prctl(24, 5, 0, 0, 0)",
     "no new privileges": "import ctypes; assert not ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)",

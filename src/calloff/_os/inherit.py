@@ -273,15 +273,31 @@ def dispositions(wanted: "Settings") -> None:
 def assume(wanted: "Credentials") -> bool:
     """Have the users and groups of a process that may do less; whether all credentials are those of that process then.
 
-    The saved ones become the effective ones, as when a program is executed: there is no way back.
+    The saved ones become the effective ones, as when a program is executed: there is no way back. Who could only have got
+    capabilities back by a saved user of root has none then, as in a program.
     """
     sys.modules.setdefault("resource", resource())  # afterwards its file may be out of reach
     (real, effective, _), (real_group, effective_group, _), more, capabilities = wanted[0]
     os.setgroups(more)
     os.setresgid(real_group, effective_group, effective_group)
     os.setresuid(real, effective, effective)
+    told = wanted[1]
+    if real and effective:
+        capabilities, told = _without_root(capabilities, told)
     users = (real, effective, effective), (real_group, effective_group, effective_group), more, capabilities
-    return credentials() == (users, *wanted[1:])
+    return credentials() == (users, told, *wanted[2:])
+
+
+def _without_root(capabilities: bytes, told: bytes) -> "tuple[bytes, bytes]":
+    """What is left of capabilities, and of what `/proc` tells of them, when no user of a process is root any more."""
+    words = [capabilities[at : at + 4] for at in range(0, len(capabilities), 4)]
+    left = b"".join(word if number % 3 == 2 else bytes(4) for number, word in enumerate(words))  # what can be inherited
+    lines = told.split(b"\n")
+    for number, line in enumerate(lines):
+        name, tab, value = line.partition(b"\t")
+        if name in (b"CapPrm:", b"CapEff:", b"CapAmb:"):
+            lines[number] = name + tab + b"0" * len(value)
+    return left, b"\n".join(lines)
 
 
 def take_over(wanted: "Settings", own: "Settings") -> None:
