@@ -423,6 +423,22 @@ async def test_it_is_one_operation_with_the_items_below_it():
     assert not row.children
 
 
+async def test_the_cancel_of_who_awaits_the_whole_is_its_own():
+    """`asyncio.timeout` of Python 3.11 knows only that."""
+    with pytest.raises(TimeoutError) as caught:
+        async with asyncio.timeout(0.01):
+            await calloff.map(waits, range(3), grace=0.2)
+    assert type(caught.value) is TimeoutError
+    assert type(caught.value.__cause__) is asyncio.CancelledError
+    assert not asyncio.current_task().cancelling()
+    task = asyncio.ensure_future(calloff.map(waits, range(3), grace=0.2))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    assert type(caught.value) is asyncio.CancelledError
+
+
 async def test_the_caller_is_cancelled_while_it_awaits_the_whole():
     async def run():
         return await calloff.map(waits, itertools.count(), jobs=3)

@@ -303,7 +303,9 @@ class Map(Generic[Item, T]):
             window, driver = self._window, self._driver
             assert window is not None
             assert driver is not None
-            await settled(lambda: (driver,), self._called_off)
+            held = await settled(lambda: (driver,), self._called_off)
+            if held is not None:  # it is the caller who was called off, which must not look like the map
+                raise held
             if window.error is not None:
                 raise window.error
             driver.result()
