@@ -22,6 +22,9 @@ import asyncio, os, time
 def square(n):
     return n * n
 
+def size(text):
+    return len(text)
+
 async def echo(item):
     await asyncio.sleep(0)
     return item
@@ -96,6 +99,18 @@ def test_standard_input(folder):
     assert [line["value"] for line in lines(out)] == [1, "text", {"a": [2]}, "q"]
     _, out, _ = run(folder, "work.py:echo", "--input", "-", "--ordered", "--format", "lines", stdin="1\ntext\n")
     assert [line["value"] for line in lines(out)] == ["1", "text"]
+
+
+def test_items_that_end_with_zero_bytes(tmp_path):
+    text = "a\0b\nc\0\0 d"
+    words = ["--input", "-", "--format", "null", "--ordered"]
+    _, out, _ = run(tmp_path, *words, "--", "printf", "[%s]", stdin=text)
+    assert out == "[a][b\nc][ d]"
+    (tmp_path / "work.py").write_text(WORK)
+    (tmp_path / "names").write_bytes(text.encode() + b"\xff\0" + b"x" * 200_000)
+    words[1] = "names"
+    _, out, _ = run(tmp_path, "work.py:size", *words)
+    assert [json.loads(line)["value"] for line in out.splitlines()] == [1, 3, 3, 200_000]
 
 
 def test_a_standard_input_that_is_closed_is_refused_in_a_sentence(tmp_path):

@@ -10,7 +10,8 @@ import os
 import re
 import sys
 from collections.abc import AsyncIterable, Iterable, Iterator
-from typing import Any
+from io import BufferedReader, TextIOWrapper
+from typing import Any, cast
 
 from .._map.aside import Aside
 from .._map.flight import Wrong
@@ -18,7 +19,7 @@ from ._refusal import Refused
 
 __all__ = ["FORMATS", "as_they_come", "items_of", "split_words", "total_of"]
 
-FORMATS = ("jsonl", "lines", "csv")
+FORMATS = ("jsonl", "lines", "csv", "null")
 _BY_ENDING = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv"}
 
 
@@ -47,6 +48,8 @@ def items_of(path: str, form: str | None, *, as_text: bool) -> Iterator[Any]:
         return _rows(file, name, "\t" if ending == ".tsv" else ",")
     if form == "jsonl":
         return _documents(file, name)
+    if form == "null":
+        return _ended_by_zeros(file)
     return _lines(file, as_text or form == "lines")
 
 
@@ -57,12 +60,13 @@ def as_they_come(path: str | None, items: Iterable[Any]) -> Iterable[Any] | Asyn
     return Aside(iter(items))
 
 
-def total_of(path: str) -> int | None:
-    """How many lines a file has; ``None`` where that can't be known beforehand."""
+def total_of(path: str, form: str | None = None) -> int | None:
+    """How many lines, or for `null` how many zero bytes, a file has; ``None`` where that can't be known beforehand."""
     if path == "-" or not os.path.isfile(path):
         return None
+    end = b"\0" if form == "null" else b"\n"
     with open(path, "rb") as file:
-        return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b"")) or None
+        return sum(chunk.count(end) for chunk in iter(lambda: file.read(1 << 20), b"")) or None
 
 
 def _lines(file: Iterable[str], as_text: bool) -> Iterator[Any]:
@@ -77,6 +81,16 @@ def _lines(file: Iterable[str], as_text: bool) -> Iterator[Any]:
             yield json.loads(text)
         except (ValueError, RecursionError):
             yield text
+
+
+def _ended_by_zeros(file: TextIOWrapper) -> Iterator[str]:
+    """Texts, each ended by a zero byte, as ``find -print0`` writes names: there may be ends of lines in them."""
+    rest = b""
+    while more := cast("BufferedReader", file.buffer).read1(1 << 16):
+        *whole, rest = (rest + more).split(b"\0")
+        yield from (text.decode(errors="surrogateescape") for text in whole if text)
+    if rest:
+        yield rest.decode(errors="surrogateescape")
 
 
 def _documents(file: Iterable[str], name: str) -> Iterator[Any]:

@@ -138,7 +138,7 @@ def _read(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         if options.output is not None and _is_same(options.input, options.output):
             raise Refused(f"--input and --output are the same file, {options.output!r}: give another output")
         options.items = items_of(options.input, options.format, as_text=is_program)
-        options.total = total_of(options.input)
+        options.total = total_of(options.input, options.format)
     return options, words
 
 
