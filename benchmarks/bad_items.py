@@ -248,6 +248,8 @@ def left(contender: str, way: str) -> tuple[float | None, int]:
     code = f"from benchmarks.bad_items import leave; leave({contender!r}, {way!r})"
     mark = f"{os.getpid()}.{time.monotonic()}"
     command = [sys.executable, "-W", "ignore", "-c", code]
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell; they would inherit that
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.DEVNULL, start_new_session=True, env={**os.environ, _MARK: mark}
