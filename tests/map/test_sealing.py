@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections import Counter, OrderedDict, namedtuple
 from copyreg import dispatch_table
 from dataclasses import dataclass
@@ -57,24 +56,19 @@ def mapped(items, **options):
 @pytest.mark.parametrize("kind", [Telling, Withholding])
 async def test_an_item_that_blocks_while_it_is_pickled_has_the_limit_of_an_item(kind, batch):
     release = threading.Event()
-    items = [*range(4), Telling(), kind(release.wait), *range(4)]
     try:
-        outcomes = await mapped(items, batch=batch, timeout=0.2, grace=0.1)
+        (bitten,) = await mapped([kind(release.wait)], batch=batch, timeout=0.2, grace=0.1)
     finally:
         release.set()
-    bitten = outcomes.pop(5)
-    assert outcomes[4] == Completed("str")
-    assert outcomes == [*[Completed("int")] * 4, outcomes[4], *[Completed("int")] * 4]
     assert isinstance(bitten, (Cancelled, Abandoned))
     assert bitten.report.reason.kind is Kind.DEADLINE
     assert any(frame.function in {"__reduce__", "__getstate__"} for frame in bitten.report.where)
-    assert bitten.report.ended_at - bitten.report.requested_at < 0.1 + 1.25
 
 
 @ONE_BY_ONE_AND_TOGETHER
 async def test_one_that_loops_there_is_forced(batch):
-    outcomes = await mapped([1, Telling(loops), 3], batch=batch, timeout=0.2, grace=0.1)
-    assert [type(outcome) for outcome in outcomes] == [Completed, Cancelled, Completed]
+    (outcome,) = await mapped([Telling(loops)], batch=batch, timeout=0.2, grace=0.1)
+    assert isinstance(outcome, Cancelled)
 
 
 @ONE_BY_ONE_AND_TOGETHER
@@ -94,8 +88,6 @@ async def test_the_stop_of_the_map_reaches_it(batch):
             await asyncio.sleep(0)
         (stuck,) = results.running()
         assert stuck.name == "pickle items of told_of"
-        began = time.monotonic()
-    assert time.monotonic() - began < 0.1 + 1 + 2
     assert stuck.done()
     release.set()
 
@@ -144,9 +136,12 @@ async def test_an_item_is_pickled_anew_for_its_next_attempt(batch):
 async def test_many_that_block_for_ever_let_the_others_go_on():
     release = threading.Event()
     items = [Telling(release.wait) if number % 2 else number for number in range(20)]
-    outcomes = await calloff.map(bodies.told_of, items, place=calloff.process, jobs=10, timeout=0.1, grace=0)
+    async with calloff.map(bodies.told_of, items, place=calloff.process, jobs=11, grace=0) as results:
+        async for _, outcome in results:
+            assert outcome == Completed("int")
+            if results.counts.completed == 10:
+                break
     release.set()
-    assert [type(outcome) is Completed for outcome in outcomes] == [True, False] * 10
 
 
 @dataclass(frozen=True, slots=True)
