@@ -27,7 +27,6 @@ from .._places.daemon_executor import DaemonExecutor, stack_of_frame
 from .._places.task.body import body_of
 from .._places.task.immortal import keep_alive_forever
 from .._places.task.stack import is_handling, stack_of
-from .._places.thread.pool import POOL, Worker
 from .._scopes.timers import NEVER, Entry, timers_of
 from .._words.errors import StopForced
 from .._words.frame import RawStack, at_line, develop
@@ -274,7 +273,9 @@ class _Asked:
 
 def log_threads(before: Iterable[threading.Thread]) -> None:
     """Tell which threads of the program, started in the meantime, will hold up the exit of the interpreter."""
-    known = {*before, *POOL.idle_threads()}
+    known = {*before}
+    if (pool := sys.modules.get(_OURS)) is not None:
+        known.update(pool.POOL.idle_threads())
     leave_executors(known)
     frames = sys._current_frames()
     del frames[threading.get_ident()]  # it holds `frames`, and the two would keep what all threads have in their frames
@@ -292,7 +293,7 @@ def log_threads(before: Iterable[threading.Thread]) -> None:
 
 def _has_nothing_to_do(frame: FrameType | None) -> bool:
     """Whether this is where a thread of a pool waits for work: it goes when it is told so."""
-    return frame is not None and frame.f_code.co_filename in _POOLS
+    return frame is not None and frame.f_globals.get("__name__") in _POOLS
 
 
 def _is_driver(task: "asyncio.Task[Any]") -> bool:
@@ -315,4 +316,6 @@ def _generator_name(closing: object) -> str:
     return repr(closing)
 
 
-_POOLS = frozenset({sys.modules[ThreadPoolExecutor.__module__].__file__, sys.modules[Worker.__module__].__file__})
+#: not imported for this: most programs have no thread of ours
+_OURS = "calloff._places.thread.pool"
+_POOLS = frozenset({ThreadPoolExecutor.__module__, _OURS})

@@ -48,9 +48,9 @@ def main(argv: "list[str] | None" = None) -> int:
                 sys.stderr.flush()
             os._exit(status)  # to take the interpreter down as well would be a tenth of what this verb costs
         return status
-    from ._told import told
+    from ._told import Told
 
-    with told():
+    with Told():
         return _main(argv)
 
 

@@ -1,28 +1,31 @@
 """Standard error for what is told to people: that nobody can read it changes nothing of what is done."""
 
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
-from typing import Any, TextIO, cast
 
-__all__ = ["told"]
+TYPE_CHECKING = (
+    False  # known to type checkers: every verb comes by here, and typing takes as long to import as Python to start
+)
+if TYPE_CHECKING:
+    from typing import Any, TextIO
+
+__all__ = ["Told"]
 
 
-@contextmanager
-def told() -> Generator[None]:
+class Told:
     """Have nothing fail for ``sys.stderr``, which may be closed, full, or a pipe that nobody reads any more."""
-    former = sys.stderr
-    stream = _Told(former)
-    sys.stderr = cast(TextIO, stream)
-    try:
-        yield
-    finally:
-        if not stream.failed:  # else the interpreter is not to try again at its exit
-            sys.stderr = former
+
+    def __enter__(self) -> None:
+        self._former = sys.stderr
+        self._stream = stream = _Stream(self._former)
+        sys.stderr = stream  # what is written there needs no more of a stream
+
+    def __exit__(self, *error: object) -> None:
+        if not self._stream.failed:  # else the interpreter is not to try again at its exit
+            sys.stderr = self._former
 
 
-class _Told:
-    def __init__(self, stream: TextIO | None) -> None:
+class _Stream:
+    def __init__(self, stream: "TextIO | None") -> None:
         self._stream = stream
         self.failed = False
 
@@ -46,5 +49,5 @@ class _Told:
         """Whether it is a terminal."""
         return self._stream is not None and self._stream.isatty()
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> "Any":
         return getattr(self._stream, name)
