@@ -493,7 +493,7 @@ async def test_a_thread_on_its_way_back_to_its_pool_will_hold_nothing_up(
 
     pool = HeldUp(size=1, max_abandoned=1, idle=0.01)
     monkeypatch.setattr("calloff._places.thread.pool.may_leave_threads", lambda: False)
-    monkeypatch.setattr("calloff._api.ending.POOL", pool)
+    monkeypatch.setattr("calloff._places.thread.pool.POOL", pool)
     before = threading.enumerate()
     pool.submit(Job(), asyncio.get_running_loop())
     assert back.wait(30)

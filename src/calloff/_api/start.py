@@ -74,10 +74,13 @@ def start(
         if detached and innermost.get() is not None:  # it is not bound by the scopes of whoever starts it either
             context = copy_context()
             context.run(innermost.set, None)
-            body = context.run(body_of, work)
+            body: Body = context.run(body_of, work)
         else:
             context = None
-            body = body_of(work)
+            if type(work) is CoroutineType and not (work.cr_suspended or work.cr_running or work.cr_frame is None):
+                body = drive(work, TaskBody)  # as `body_of` does, without the call
+            else:
+                body = body_of(work)
     except BaseException:
         give_back(work)
         raise

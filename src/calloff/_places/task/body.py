@@ -244,7 +244,7 @@ def _drive(self: TaskBody) -> Generator[Any, Any, None]:
         self.task = task
         if coro_of(task) is not self:
             _wrapped[task] = self
-    self._sink.entered()
+    self._sink.entered(0.0)
     steps: Any = self.coro
     if type(steps) is not CoroutineType:
         steps = _Steps(steps)
