@@ -80,7 +80,8 @@ def due(operation: "Operation[Any]", now: float) -> None:
     if operation._stop is not None:
         operation._stop.advance(operation, now)
         return
-    overdue = operation.overdue(now)
+    limits = operation._limits
+    overdue = None if limits is None else limits.overdue(now)
     if overdue is None:
         arm(operation)
     else:
