@@ -29,6 +29,24 @@ async def waits():
     await asyncio.get_running_loop().create_future()
 
 
+# --- its task
+
+
+async def test_a_loop_that_makes_tasks_its_own_way_makes_those_of_operations(monkeypatch):
+    """One whose `create_task` was replaced, by a tracer, say, which may happen at any time."""
+    loop = asyncio.get_running_loop()
+    before, made = loop.create_task, []
+
+    def create_task(coro, **options):
+        made.append(coro)
+        return before(coro, **options)
+
+    monkeypatch.setattr(loop, "create_task", create_task)
+    op = calloff.start(waits())
+    assert made == [op.body]
+    await op.stop()
+
+
 # --- passing on
 
 
