@@ -986,3 +986,43 @@ def test_a_signal_that_came_to_nothing_comes_again(crun: Callable[..., Any], mon
 
     crun(main())
     assert len(lost) == 3
+
+
+class Tracer:
+    """As debuggers are made: a function for calls, and another one for lines."""
+
+    lines = 0
+
+    def calls(self, frame: FrameType, event: str, arg: object) -> Any:
+        return self.each
+
+    def each(self, frame: FrameType, event: str, arg: object) -> Any:
+        self.lines += 1
+        return self.each
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_trace_function_goes_on_tracing(crun: Callable[..., Any], whole: bool) -> None:
+    """What it raises would end all tracing, and most of the time of what is traced is its own."""
+
+    async def counts() -> None:
+        number = 0
+        while True:
+            number += 1
+            number -= 1
+
+    async def main() -> None:
+        interrupted = 0
+        while interrupted < 5:
+            outcome = await calloff.start(counts(), timeout=0.02, grace=20).outcome()
+            assert isinstance(outcome, Cancelled)
+            assert sys.gettrace() == tracer
+            interrupted += outcome.report.started  # a busy machine may be late with its first step
+
+    former = sys.gettrace()
+    tracer = Tracer().each if whole else Tracer().calls
+    sys.settrace(tracer)
+    try:
+        crun(main)
+    finally:
+        sys.settrace(former)

@@ -23,8 +23,8 @@ Whoever waits in C (for a lock, say) stands at the same instruction whenever one
 from collections.abc import Callable
 from functools import partial
 from opcode import opname
-from sys import version_info
-from types import CodeType, FrameType
+from sys import gettrace, version_info
+from types import CodeType, FrameType, FunctionType, MethodType
 from typing import Any
 
 from .._os import inherit
@@ -73,6 +73,8 @@ _ENTRIES = frozenset({"acquire", "get", "get_nowait", "join", "put", "put_nowait
 _BETWEEN_THREADS = frozenset({"_weakrefset", "asyncio", "queue", "threading"})
 
 _FURTHEST = 500
+#: so far below the frame on top a trace function is looked for
+_DEEP = 50
 _LATE = version_info >= (3, 13)
 
 
@@ -117,6 +119,8 @@ def is_fit(frame: FrameType, *, waits: bool = False, hasty: bool = False, before
     code = frame.f_code
     if hasty:
         return not _is_fragile(frame)
+    if _is_tracing(frame):
+        return False
     if _is_fragile(frame):
         if not (waits and (code.co_name in _WAITS or _is_ours(frame))) and not (
             code.co_name in _ENTRIES and _begins(frame)
@@ -168,6 +172,28 @@ def _is_fragile(frame: FrameType) -> bool:
     if frame.f_code.co_filename in _IMPORTERS:
         return True
     return type(name) is str and (name in _FRAGILE or name.startswith(_FRAGILE_PACKAGES) or _is_ours(frame))
+
+
+def _is_tracing(frame: FrameType) -> bool:
+    """Whether `frame` is in a trace function of the calling thread: what that raises ends all tracing."""
+    hook = gettrace()
+    if hook is None:
+        return False
+    whole = _code_of(hook)
+    inner: FrameType | None = frame
+    for _ in range(_DEEP):
+        if inner is None or (outer := inner.f_back) is None:
+            return False
+        if inner.f_code is whole or (outer.f_trace is not None and inner.f_code is _code_of(outer.f_trace)):
+            return True
+        inner = outer
+    return False
+
+
+def _code_of(hook: Any) -> CodeType | None:
+    kind = type(hook)
+    function = hook.__func__ if kind is MethodType else hook if kind is FunctionType else kind.__call__
+    return getattr(function, "__code__", None)
 
 
 def _is_ours(frame: FrameType) -> bool:
