@@ -1,6 +1,7 @@
 """What is listed: which operations, in which order, and what is told of each. Server and client are in one process here."""
 
 import asyncio
+import contextlib
 import gc
 import re
 import threading
@@ -243,8 +244,34 @@ async def test_plain_tasks() -> None:
         detail = await client.show(row.id.rpartition(".")[2])
         assert [frame.function for frame in detail.stack] == ["inner", "sleep"]
         async for stopped in client.cancel(Query(ids=(row.id,)), reason="enough"):
-            assert (stopped.outcome, stopped.row and stopped.row.id) == ("cancelled", row.id)
+            assert stopped.row is not None
+            assert (stopped.outcome, stopped.row.id) == ("cancelled", row.id)
+            assert (stopped.row.rung, stopped.row.refusals) == ("ASKED", 0)
         assert isinstance(await op.outcome(), calloff.Cancelled)
+
+
+async def test_a_plain_task_has_refused_what_it_went_on_after() -> None:
+    async def refuses(times: int) -> None:
+        for _ in range(times):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+        if times < 2:
+            await asyncio.sleep(60)
+
+    told = []
+    async with looking() as client:
+        beside = calloff.start(waits())
+        for times in (1, 2):
+            task = asyncio.create_task(refuses(times), name=f"plain {times}")
+            await asyncio.sleep(0)
+            (row,) = (await client.list(Query(tasks=True, name=f"plain {times}*"))).rows
+            for wait in (0.1, 10.0):
+                async for stopped in client.cancel(Query(ids=(row.id,)), wait=wait):
+                    assert stopped.row is not None
+                    told.append((stopped.outcome, stopped.row.rung, stopped.row.refusals))
+            await asyncio.wait([task])
+        await beside.stop()
+    assert told == [(None, None, 1), ("cancelled", "INSISTED", 1), (None, None, 1), ("completed", None, 2)]
 
 
 # --- ids

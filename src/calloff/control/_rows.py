@@ -26,6 +26,7 @@ from .._operation.registry import live
 from .._operation.snapshot import Facts, History, clock_of, facts_of, snatch
 from .._operation.stopping import where_of
 from .._places.task.body import body_of
+from .._words.report import Rung
 from .._words.state import State
 from .._words.text import in_words
 from ._attributes import (
@@ -291,6 +292,8 @@ class Registry:
         parent = parent_number_of(task)
         age = time.monotonic() - seen_at
         outcome = phase_of(task) if task.done() else None
+        asked = task.cancelling()
+        obeyed = asked > 0 and outcome is State.CANCELLED  # the last time that it was asked
         return Row(
             id=f"{self.pid}.t{number}",
             pid=self.pid,
@@ -302,9 +305,10 @@ class Registry:
             parent=None if parent is None else f"{self.pid}.{parent}",
             depth=depth_of(task),
             where=innermost(stack_of_task(task)) if where and not task.done() else None,
-            refusals=task.cancelling(),
+            refusals=asked - obeyed,
             outcome=None if outcome is None else str(outcome),
             ended_at=None if outcome is None else time.time(),
+            rung=None if not obeyed else str(Rung.ASKED if asked == 1 else Rung.INSISTED),
         )
 
     def details(self, each: Any, argv: tuple[str, ...]) -> Detail:
