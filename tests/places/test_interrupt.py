@@ -834,6 +834,36 @@ def test_a_signal_that_comes_while_the_timer_is_set_anew_is_known_as_ours(
     assert not interrupter._fired, "it was handled already"
 
 
+def test_a_signal_that_is_handled_at_any_line_of_the_setting_is_known_as_ours(interrupter: Interrupter) -> None:
+    """Where a program is traced each line enters a function, where signals are handled."""
+    given_back: list[int] = []
+    lines: set[int] = set()
+
+    def trace(frame: FrameType, event: str, arg: object) -> Any:
+        if frame.f_code is not Interrupter._set.__code__:
+            return None
+        if event == "line" and frame.f_lineno not in lines and signal.getitimer(signal.ITIMER_REAL)[0] > 20:
+            lines.add(frame.f_lineno)
+            sys.settrace(None)
+            interrupter._handler(signal.SIGALRM, frame)
+            given_back.extend([frame.f_lineno] * (signal.getsignal(signal.SIGALRM) is not interrupter._handler))
+        return trace
+
+    former = sys.gettrace()
+    interrupter._former = signal.SIG_IGN
+    try:
+        for _ in range(20):
+            interrupter._arm(interrupter._now() + 30)
+            interrupter._fires_at = interrupter._now() - 1  # its time was over, and the signal has come
+            sys.settrace(trace)
+            interrupter._arm(interrupter._now() + 10)
+            sys.settrace(None)
+    finally:
+        sys.settrace(former)
+    assert not given_back
+    assert len(lines) > 4
+
+
 def test_a_signal_that_came_before_and_arrives_late_is_known_as_ours(
     interrupter: Interrupter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -177,8 +177,9 @@ class Interrupter:
             return
         now = self._now()
         after = 0.0 if at == inf else min(max(at - now, 1e-4), _LONGEST)
+        # the signal of the former setting may be handled before that is known to have fired: with tracing at any line
+        self._setting = True
         due, self._fires_at = self._fires_at, now + after if after else inf
-        self._setting = True  # the signal of the former setting may be handled before that is known to have fired
         found, interval = signal.setitimer(signal.ITIMER_REAL, after, _INTERVAL)
         handled, self._setting = not self._setting, False
         if found and interval != _INTERVAL:
