@@ -152,7 +152,7 @@ async def test_names_of_what_asyncio_hands_in() -> None:
     names = [job.name for job in pool.leave()]
     task.cancel()
     await asyncio.wait([task])
-    assert names == ["time.sleep"]  # type: ignore[operator]
+    assert names == ["time.sleep"]
 
 
 def test_a_job_that_has_ended_just_now_is_not_told_as_one_that_runs(pool: DaemonExecutor) -> None:
