@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from typing import Any
 
 import pytest
 
@@ -217,7 +218,7 @@ async def test_its_deadline_stops_everything_and_is_told():
             ops.append(g.start(waits()))
             await asyncio.sleep(3600)
 
-    ops = []
+    ops: list[Any] = []
     op = calloff.start(body(), name="host")
     with pytest.raises(calloff.TimedOut, match=r"^the group did not end within 0.02 s$") as caught:
         await op

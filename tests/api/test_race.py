@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from typing import Any
 
 import pytest
 from operation import virtual_time
@@ -35,7 +36,7 @@ def contender(name, log, lasts, *, fails=False, clean_up=0.0):
 
 def test_the_first_success_wins_and_the_rest_is_gone():
     async def main():
-        log = []
+        log: list[Any] = []
         before = calloff.operations()
         won = await calloff.race(contender("slow", log, 5), contender("quick", log, 1), contender("slower", log, 9))
         assert won == "quick"
@@ -53,7 +54,7 @@ def test_the_first_success_wins_and_the_rest_is_gone():
 
 def test_losers_are_awaited():
     async def main():
-        log = []
+        log: list[Any] = []
         assert await calloff.race(contender("a", log, 1), contender("b", log, 5, clean_up=2)) == "a"
         return now(), log[-1]
 
@@ -62,7 +63,7 @@ def test_losers_are_awaited():
 
 def test_a_failure_is_no_success():
     async def main():
-        log = []
+        log: list[Any] = []
         assert await calloff.race(contender("a", log, 1, fails=True), contender("b", log, 2)) == "b"
 
     virtual_time.run(main)
@@ -70,7 +71,7 @@ def test_a_failure_is_no_success():
 
 def test_all_fail():
     async def main():
-        log = []
+        log: list[Any] = []
         with pytest.raises(ExceptionGroup, match="every contender of the race failed") as caught:
             await calloff.race(contender("a", log, 2, fails=True), contender("b", log, 1, fails=True))
         assert [str(error) for error in caught.value.exceptions] == ["a", "b"], "in order of preference"
@@ -80,7 +81,7 @@ def test_all_fail():
 
 def test_a_stagger_gives_a_head_start():
     async def main():
-        log = []
+        log: list[Any] = []
         assert await calloff.race(*(contender(name, log, 0.5) for name in "abc"), stagger=0.2) == "a"
         return log
 
@@ -95,7 +96,7 @@ def test_a_stagger_gives_a_head_start():
 
 def test_the_next_one_starts_at_once_when_one_fails():
     async def main():
-        log = []
+        log: list[Any] = []
         won = await calloff.race(
             contender("a", log, 0.1, fails=True),
             contender("b", log, 0.1, fails=True),
@@ -116,7 +117,7 @@ def test_the_next_one_starts_at_once_when_one_fails():
 
 def test_one_that_was_never_needed_is_never_started(recwarn):
     async def main():
-        log = []
+        log: list[Any] = []
         assert await calloff.race(contender("a", log, 0.1), contender("b", log, 0.1), stagger=5) == "a"
         return log
 
@@ -138,7 +139,7 @@ def test_alone():
 
 def test_a_deadline():
     async def main():
-        log = []
+        log: list[Any] = []
         with pytest.raises(calloff.TimedOut, match="within 3 s"):
             await calloff.race(contender("a", log, 10), contender("b", log, 10), timeout=3)
         return now(), [entry[1] for entry in log]
@@ -148,7 +149,7 @@ def test_a_deadline():
 
 def test_a_winner_in_time_wins_even_if_the_losers_take_longer_to_go():
     async def main():
-        log = []
+        log: list[Any] = []
         return await calloff.race(contender("a", log, 2.9), contender("b", log, 10, clean_up=2), timeout=3)
 
     assert virtual_time.run(main) == "a"

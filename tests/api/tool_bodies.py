@@ -6,12 +6,12 @@ import asyncio
 import os
 import subprocess
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import calloff
 
 State = dict[str, int]
-seen = []
+seen: list[Any] = []
 
 
 @calloff.tool(timeout=30)

@@ -11,6 +11,7 @@ import asyncio
 import gc
 import os
 import random
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ from calloff.asgi._count import requests
 ABORTS = int(os.environ.get("CALLOFF_ABORTS", "300"))
 AT_ONCE = 50
 LIMIT = 600
-open_now = set()
+open_now: set[Any] = set()
 
 
 async def busy(request):

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 from asgi.wire import Wire
@@ -15,7 +16,7 @@ import calloff
 import calloff._operation.observers
 from calloff.asgi import Middleware, install
 
-seen = []
+seen: list[Any] = []
 
 
 class Base(BaseHTTPMiddleware):

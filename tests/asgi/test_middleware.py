@@ -305,7 +305,7 @@ def test_keep_outside_a_request_does_nothing():
 
 
 async def test_what_can_not_be_stopped_is_abandoned_and_can_send_no_more():
-    stop, said = asyncio.Event(), []
+    stop, said = asyncio.Event(), list[Any]()
 
     async def stubborn(scope, receive, send):
         while not stop.is_set():

@@ -33,7 +33,7 @@ class Program:
         argv = argv or [sys.executable, str(HERE / "shutting.py"), *map(str, phases)]
         env = {**os.environ, "PYTHONUNBUFFERED": "1", "LIFESPAN": lifespan}
         self.process = subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.out, self.err = [], []
+        self.out, self.err = list[Any](), list[Any]()
         self.connections = []
         self.changed = threading.Condition()
         self._readers = [
@@ -55,7 +55,7 @@ class Program:
 
     @property
     def port(self):
-        found = []
+        found: list[Any] = []
 
         def look():
             found[:] = re.findall(r"Serving on http://[\w.]+:(\d+)", "\n".join(self.err))

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import threading
 from concurrent.futures import Future
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ class Server:
         self.seen = []
         self.entered = threading.Event()
         self.left = threading.Event()
-        started = Future()
+        started: Future[Any] = Future()
         threading.Thread(target=asyncio.run, args=(self._serve(started),), daemon=True).start()
         self.loop, self._over, self.url = started.result(30)
 

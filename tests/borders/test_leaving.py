@@ -13,6 +13,7 @@ import contextlib
 import os
 import random
 from functools import cache, partial
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ def in_the_pool(dsn, which, seconds, number):
             assert connection.execute(NEXT, (number,)).fetchone() == (number,)
 
 
-kept = {}
+kept: dict[Any, Any] = {}
 
 
 def in_a_process(dsn, which, seconds, number):
@@ -112,7 +113,7 @@ async def leave(which, make, told):
 @pytest.mark.parametrize("place", ["thread", "task", "process"])
 def test_the_next_statement_survives(postgres, place):
     dsn = f"host=127.0.0.1 port={postgres.port} user=calloff dbname=postgres"
-    told = []
+    told: list[Any] = []
 
     async def main():
         async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as group:

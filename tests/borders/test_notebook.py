@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ class Notebook:
         """Run a cell to its end; call a function when it prints BEGUN. Returns what it shows as (kind, content)."""
         cell = self.client.execute(code)
         until = time.monotonic() + LONGEST
-        said = []
+        said: list[Any] = []
         while time.monotonic() < until:
             try:
                 message = self.client.get_iopub_msg(timeout=0.2)

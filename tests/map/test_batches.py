@@ -22,7 +22,7 @@ from calloff._words.errors import ended_error
 
 
 def effects(folder):
-    found = collections.Counter()
+    found: collections.Counter[Any] = collections.Counter()
     for file in folder.iterdir():
         found.update(map(int, file.read_text().split()))
     return found
@@ -57,7 +57,7 @@ def test_only_what_took_longer_than_its_limit_is_stopped(tmp_path):
     begins.write_bytes(bytes(8 * count))
 
     async def main():
-        ends = collections.Counter()
+        ends: collections.Counter[Any] = collections.Counter()
         options: dict[str, Any] = {"place": calloff.process, "jobs": 2, "batch": 30, "timeout": limit, "grace": 1}
         async with calloff.map(around, range(count), **options) as results:
             async for item, outcome in results:

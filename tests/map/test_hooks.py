@@ -5,6 +5,7 @@ import contextlib
 import logging
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ class Blocks:
 
 @pytest.mark.parametrize("name", ["retry", "key", "progress"])
 def test_one_that_blocks_the_loop_can_be_called_off(name, tmp_path):
-    mains = []
+    mains: list[Any] = []
     hook = Blocks(lambda: mains[0].cancel("enough"))
     hooks = {name: hook, **({"output": tmp_path / "out.jsonl"} if name == "key" else {})}
 
@@ -95,7 +96,7 @@ class Held:
 
 
 async def test_what_is_held_hears_how_its_item_has_ended():
-    heard = {}
+    heard: dict[Any, Any] = {}
 
     async def one(item):
         if item == 2:

@@ -118,7 +118,7 @@ async def test_the_limit_of_an_item_ends_only_that_item():
         await asyncio.sleep(3600 if item % 10 == 0 else 0)
         return item
 
-    ends = collections.Counter()
+    ends: collections.Counter[Any] = collections.Counter()
     async with calloff.map(one, range(100), jobs=20, timeout=0.1) as results:
         async for item, outcome in results:
             ends[type(outcome)] += 1
@@ -306,7 +306,7 @@ async def test_a_consumer_that_is_slow_is_waited_for():
 
 
 async def test_retry():
-    tries = collections.Counter()
+    tries: collections.Counter[Any] = collections.Counter()
 
     async def one(item):
         tries[item] += 1
@@ -340,7 +340,8 @@ async def test_a_retry_that_waits_takes_nobodys_turn():
 
 
 async def test_within_is_held_from_before_the_start_to_the_confirmed_end():
-    held, most, left = set(), 0, []
+    held: set[Any] = set()
+    most, left = 0, list[Any]()
 
     class Slot:
         def __init__(self, item):

@@ -29,7 +29,7 @@ def keeps(item):
     kept.append(bytearray(24 * MIB))
 
 
-kept = []
+kept: list[Any] = []
 
 
 @pytest.mark.parametrize("batch", [1, 8])

@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 import os
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ async def one(item):
     return {"item": item}
 
 
-ran = collections.Counter()
+ran: collections.Counter[Any] = collections.Counter()
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,7 @@ async def test_a_function_is_called_meanwhile_and_at_the_end():
     async def one(item):
         await asyncio.sleep(3600 if item == 3 else 0.01)
 
-    seen = []
+    seen: list[Any] = []
     async with calloff.map(one, range(20), jobs=4, progress=seen.append) as results:
         for _ in range(19):
             await anext(results)
@@ -169,7 +169,7 @@ async def test_in_a_notebook_it_is_one_line_that_is_written_anew(monkeypatch):
         shown.append(data["text/plain"])
         return Handle()
 
-    shown = []
+    shown: list[Any] = []
     notebook: Any = types.ModuleType("IPython.display")
     notebook.display = display
     monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))

@@ -119,7 +119,7 @@ async def test_what_is_raised_there_fails_that_item(error, batch):
 
 @ONE_BY_ONE_AND_TOGETHER
 async def test_an_item_is_pickled_anew_for_its_next_attempt(batch):
-    times = Counter()
+    times: Counter[Any] = Counter()
     item = Telling(lambda: times.update("x"))
     async with calloff.map(
         bodies.fails,

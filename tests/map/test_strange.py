@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -124,7 +125,7 @@ async def test_a_source_that_hangs_is_closed_before_the_next_line_runs():
             finally:
                 closed.append(True)
 
-    closed = []
+    closed: list[Any] = []
     async with calloff.map(same, source()) as results:
         async for _ in results:
             break
@@ -247,7 +248,7 @@ def test_a_source_that_blocks_can_be_called_off(at, how, as_a_whole):
             async for _ in results:
                 pass
 
-    blocks = []
+    blocks: list[Any] = []
     began = time.monotonic()
     with pytest.raises(calloff.TimedOut if how == "limit" else KeyboardInterrupt):
         calloff.run(main(), timeout=0.2 if how == "limit" else None)

@@ -58,7 +58,7 @@ KINDS = {
 @pytest.mark.usefixtures("patient")
 def test_nothing_else_of_its_batch_is_lost_or_runs_twice(kind):
     bad, ending, text = KINDS[kind]
-    ran = collections.deque()
+    ran: collections.deque[Any] = collections.deque()
 
     def work(item):
         ran.append(item)
@@ -131,7 +131,7 @@ def test_the_traceback_of_an_error_begins_in_the_function():
 
 
 def test_leaving_the_block_stops_what_runs_and_begins_nothing_more():
-    ran = collections.deque()
+    ran: collections.deque[Any] = collections.deque()
 
     def work(item):
         ran.append(item)

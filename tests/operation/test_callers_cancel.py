@@ -6,6 +6,7 @@ of it, in the very turn in which the awaited thing ends, and after.
 
 import asyncio
 import itertools
+from typing import Any
 
 import pytest
 from operation import virtual_time
@@ -352,7 +353,7 @@ def test_in_the_turn_of_a_deadline_and_those_after(caller, body, first):
     async def main():
         for turn in range(MOST):
             loop = asyncio.get_running_loop()
-            outcome = []
+            outcome: list[Any] = []
 
             async def watched(outcome=outcome):
                 me = asyncio.current_task()
@@ -418,7 +419,7 @@ async def test_two_cancels_of_the_caller():
             counts.append(asyncio.current_task().cancelling())
 
     for verb in (caller,):
-        counts = []
+        counts: list[Any] = []
         task = asyncio.create_task(verb())
         await turns(3)
         task.cancel("one")

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from math import inf
+from typing import Any
 
 import pytest
 from operation import virtual_time
@@ -94,7 +95,7 @@ def test_remaining_is_never_below_zero():
 
 
 async def test_a_checkpoint_outside_any_operation_lets_the_loop_turn():
-    turned = []
+    turned: list[Any] = []
     asyncio.get_running_loop().call_soon(turned.append, 1)
     await calloff.checkpoint()
     assert turned == [1]

@@ -5,7 +5,7 @@ import contextvars
 import gc
 import logging
 import threading
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -73,7 +73,7 @@ async def test_every_step_of_a_life(ears):
     with pytest.raises(calloff.TimedOut):
         await calloff.call(asyncio.sleep(3600), name="late", timeout=0.01)
     assert ears.threads == {threading.current_thread()}
-    lives = {}
+    lives: dict[Any, Any] = {}
     for event, name, *more in ears.heard:
         lives.setdefault(name, []).append((event, *more))
     assert lives == {

@@ -15,7 +15,7 @@ async def waits():
 
 
 async def test_parent_and_children():
-    children = []
+    children: list[Any] = []
 
     async def parent():
         me = calloff.current()

@@ -275,7 +275,7 @@ async def test_a_body_that_is_running_as_another_thread_sees_it():
 
 
 async def test_two_that_wait_for_each_other_end_the_walk():
-    ops = []
+    ops: list[Any] = []
 
     async def waits_for(other):
         while len(ops) < 2:

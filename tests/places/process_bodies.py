@@ -424,7 +424,7 @@ def ask_slowly():
         calloff.operations()
         order.append("asked")
 
-    order = []
+    order: list[Any] = []
     try:
         with calloff.on_stop(ask):
             calloff.progress("waiting")
@@ -459,7 +459,7 @@ async def ask_slowly_by_a_task():
         await asyncio.sleep(0.1)
         order.append("asked")
 
-    order = []
+    order: list[Any] = []
     try:
         async with calloff.on_stop(ask):
             calloff.progress("waiting")

@@ -165,7 +165,7 @@ async def _over_closing(steps):
 
 @pytest.mark.parametrize(("body", "steps"), [(_over, _steps), (_over, _steps_of_steps), (_over_closing, _steps)])
 async def test_the_clean_up_of_an_asynchronous_generator_is_let_alone(body, steps):
-    log = []
+    log: list[Any] = []
     op = calloff.start(body(steps(log)), grace=30)
     await asyncio.sleep(0)
     outcome = await op.stop()

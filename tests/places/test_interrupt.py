@@ -777,7 +777,7 @@ def test_a_signal_that_comes_at_the_very_end_orders_no_other_one(monkeypatch: py
     """Which would find no handler, and end the program."""
     loop = asyncio.new_event_loop()
     interrupter = Interrupter(loop, lambda: None)
-    setitimer, came = signal.setitimer, []
+    setitimer, came = signal.setitimer, list[Any]()
 
     def with_a_signal_on_its_way(which: int, after: float, interval: float = 0.0) -> tuple[float, float]:
         found = setitimer(which, after, interval)
@@ -996,7 +996,7 @@ def test_a_checkpoint_inside_the_work_of_another_one() -> None:
 
 def test_a_signal_that_came_to_nothing_comes_again(crun: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """As when it falls between the interpreter's last look for signals and a call of the system that waits."""
-    hear, lost = Interrupter._on_alarm, []
+    hear, lost = Interrupter._on_alarm, list[Any]()
 
     def loses_the_first(self: Interrupter, frame: Any) -> None:
         if len(lost) < 3:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 
@@ -83,7 +84,7 @@ def test_signs_of_life_from_a_loop_that_turns_and_none_while_it_is_blocked(manag
     monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
 
     async def main():
-        counts = []
+        counts: list[Any] = []
         async with asyncio.timeout(60):
             while len(counts) < 4:  # however slow the machine is, they go on coming
                 await asyncio.sleep(0.005)

@@ -2,6 +2,7 @@
 
 import asyncio
 from fnmatch import fnmatch
+from typing import Any
 
 from calloff.control import Cause, Detail, Frame, NotFound, Overview, Process, Row, Stopped
 
@@ -57,7 +58,7 @@ class Fake:
             found.sort(key=KEYS[query.sort], reverse=query.reverse)
         elif query.reverse:
             found.reverse()
-        counts = {}
+        counts: dict[Any, Any] = {}
         for each in found:
             counts[each.state] = counts.get(each.state, 0) + 1
         page = tuple(found[query.offset : query.offset + query.limit])
