@@ -246,7 +246,8 @@ def _drive(self: TaskBody) -> Generator[Any, Any, None]:
             _wrapped[task] = self
     self._sink.entered(0.0)
     steps: Any = self.coro
-    if type(steps) is not CoroutineType:
+    kind = type(steps)  # by a name of its own: type checkers take what is tested in place for no generator
+    if kind is not CoroutineType:
         steps = _Steps(steps)
     try:
         value = yield from steps
