@@ -299,7 +299,7 @@ async def test_where_it_is_before_our_loop_has_heard_of_the_worker(tmp_path):
     async with asyncio.timeout(20):
         while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
             await asyncio.sleep(0.005)
-    assert op.body.pid is None
+    assert new._looker.pid is None
     seen = []
     looking = threading.Thread(target=lambda: seen.extend(op.where()))
     looking.start()

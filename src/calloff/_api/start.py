@@ -77,8 +77,10 @@ def start(
             body: Body = context.run(body_of, work)
         else:
             context = None
-            if type(work) is CoroutineType and not (work.cr_suspended or work.cr_running or work.cr_frame is None):
-                body = drive(work, TaskBody)  # as `body_of` does, without the call
+            given: Any = work
+            kind = type(given)
+            if kind is CoroutineType and not (given.cr_suspended or given.cr_running or given.cr_frame is None):
+                body = drive(given, TaskBody)  # as `body_of` does, without the call
             else:
                 body = body_of(work)
     except BaseException:
