@@ -435,9 +435,9 @@ async def test_the_cancel_of_who_awaits_the_whole_is_its_own():
     task = asyncio.ensure_future(calloff.map(waits, range(3), grace=0.2))
     await asyncio.sleep(0.01)
     task.cancel()
-    with pytest.raises(asyncio.CancelledError) as caught:
+    with pytest.raises(asyncio.CancelledError) as called_off:
         await task
-    assert type(caught.value) is asyncio.CancelledError
+    assert type(called_off.value) is asyncio.CancelledError
 
 
 async def test_the_caller_is_cancelled_while_it_awaits_the_whole():
