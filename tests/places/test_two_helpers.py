@@ -213,6 +213,8 @@ async def test_a_worker_is_let_go_whose_guard_is_alone_and_dies_of_something_els
 
 async def test_a_guard_that_has_nobody_but_its_owner_is_continued_by_the_system(monkeypatch):
     """Its owner may be killed just before it is stopped."""
+    await next_starts_work()
+    calloff.process.restart()
     worker = await calloff.call(calloff.process(os.getpid))
     guard = parent(worker)
     os.kill(parent(guard), signal.SIGKILL)
