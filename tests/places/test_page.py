@@ -10,6 +10,7 @@ import calloff
 from calloff._child.page import Page
 from calloff._os import fds
 from calloff._places import keepers
+from calloff._places.process.pool import SETTINGS
 
 
 @pytest.fixture
@@ -22,9 +23,10 @@ def files_of(pid):
 
 
 @pytest.mark.parametrize("place", ["command", "process"])
-async def test_a_keeper_keeps_no_file_for_what_it_has_forked(place):
+async def test_a_keeper_keeps_no_file_for_what_it_has_forked(monkeypatch, place):
     """It is one process for the whole life of a program: one file for each start, and soon there are no more."""
-    calloff.process.configure(max_jobs=1, spares=0)
+    monkeypatch.setattr(SETTINGS, "max_jobs", 1)
+    monkeypatch.setattr(SETTINGS, "spares", 0)
     for number in range(8):
         await calloff.call(calloff.command("true") if place == "command" else calloff.process(len, "abc"))
         if number == 2:
