@@ -400,7 +400,7 @@ async def test_an_application_that_listens_itself_hears_it_and_has_a_while():
     for heard_for, stopped in ((0.02, True), (60, False)):
         heard.clear()
         handler, wire = Handler(before=listen), Wire()
-        serving = serve(Middleware(handler, lazy=0, heard=heard_for), wire)
+        serving = serve(Middleware(handler, lazy=60, heard=heard_for), wire)  # else another listener may be the first
         await asyncio.sleep(0)
         wire.leave()
         await within(heard.wait())
