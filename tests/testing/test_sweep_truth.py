@@ -7,16 +7,19 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from calloff.testing import SweepReport, sweep
 from calloff.testing._sweep import blocked, opened, quiet, sweeping
+from calloff.testing._sweep.attempts import Attempts
 from calloff.testing._sweep.case import Result
 from calloff.testing._sweep.clock import Clock
 from calloff.testing._sweep.driver import Course, current_course
 from calloff.testing._sweep.noise import heard
+from calloff.testing._sweep.plan import Plan
 from calloff.testing._sweep.points import whose
 from calloff.testing._sweep.settling import Leftovers
 
@@ -580,3 +583,18 @@ def test_an_error_of_a_child_that_was_not_called_off_is_held_against_the_line_th
 
     report = swept(through, phases=("early",), children=False)
     assert {finding.at_fault.function for finding in report.unsafe} == {"reads"}
+
+
+@pytest.mark.parametrize(("said", "may"), [(["hung", "ok"], True), (["hung", "hung", "ok"], False)])
+async def test_a_call_that_a_busy_machine_spoils_once_is_still_made_again(said: list[str], may: bool) -> None:
+    answers = iter(said)
+
+    class Place:
+        async def ask(self, asked: Any) -> Result:
+            return Result(asked[0], restart=next(answers))
+
+    attempts: Any = Attempts(SimpleNamespace(oracles={"restart"}), late=False, known=lambda *_: False)  # type: ignore[arg-type]
+    plan = Plan("early", None, again="get")  # type: ignore[arg-type]
+    for _ in range(2):  # the second answer is the first one's
+        assert await attempts._may_call_again(Place(), plan, Result(None)) is may
+    assert attempts.runs == 2
