@@ -375,7 +375,7 @@ def test_force_reaches_a_clean_up_that_blocks(crun: Callable[..., Any]) -> None:
     async def main() -> None:
         since = time.monotonic()
         outcome = await calloff.start(body(), timeout=0.1, grace=0.4).outcome()
-        assert 0.5 <= time.monotonic() - since < 0.5 + LATE
+        assert 0.499 <= time.monotonic() - since < 0.5 + LATE  # the clock of libuv counts milliseconds
         assert isinstance(outcome, Cancelled)
         assert outcome.report.rung is Rung.FORCED
 

@@ -172,6 +172,34 @@ async def test_a_later_limit_does_not_cut_a_wait_short() -> None:
     assert await op >= 0.3
 
 
+def test_a_clean_up_that_begins_before_the_loop_has_asked_is_not_cut_short() -> None:
+    """The limit was raised by `checkpoint` itself, since the loop was late for it."""
+    inside, ended, lasted = threading.Event(), threading.Event(), list[float]()
+
+    def work() -> None:
+        inside.set()
+        try:
+            calloff.checkpoint(wait=600)
+        finally:
+            began = time.monotonic()
+            try:
+                calloff.checkpoint()
+                calloff.checkpoint(wait=0.2)
+                lasted.append(time.monotonic() - began)
+            finally:
+                ended.set()
+
+    async def main() -> None:
+        op = calloff.start(calloff.thread(work), timeout=0.01)
+        await until(inside.is_set)
+        assert ended.wait(30), "the loop is blocked"
+        with pytest.raises(calloff.TimedOut):
+            await op
+
+    asyncio.run(main())
+    assert lasted[0] >= 0.2
+
+
 async def test_a_wait_of_the_clean_up_lasts_as_long_as_it_says() -> None:
     lasted: list[float] = []
 

@@ -59,8 +59,10 @@ def _check(operation: Operation[Any]) -> None:
     now = operation.timers.now()
     on_loop = asyncio._get_running_loop() is operation.get_loop()
     if operation.reason is None:
-        # in another thread the loop is let go first: it asks for the stop, and notes where it found the body
-        if not _overdue(operation, now if on_loop else now - operation.policy.slack):
+        # in another thread the loop is let go first: it asks for the stop, and notes where it found the body; while it
+        # does not come to that, the limit was raised there all the same, and the clean-up is not cut short by it
+        late = now if on_loop else now - operation.policy.slack
+        if not _overdue(operation, late, obeys=not on_loop and is_obeying()):
             return
     body = _own_body(operation)
     error: BaseException | None = None
@@ -86,11 +88,14 @@ def _own_body(operation: Operation[Any]) -> Body | None:
     return body if body is not None and body.is_here() else None
 
 
-def _overdue(operation: Operation[Any] | None, now: float) -> bool:
-    """Whether it, or one above it, is late; one above that was asked may be in its clean-up, of which this is a part."""
+def _overdue(operation: Operation[Any] | None, now: float, *, obeys: bool) -> bool:
+    """Whether it, or one above it, is late; one above that was asked may be in its clean-up, of which this is a part.
+
+    Who obeys already does not hear of limits, only of the end of its grace.
+    """
     while operation is not None and not operation.done():
         stop = operation._stop
-        if operation.overdue(now) is not None if stop is None else stop.force_at <= now:
+        if (not obeys and operation.overdue(now) is not None) if stop is None else stop.force_at <= now:
             return True
         operation = operation.parent
     return False
