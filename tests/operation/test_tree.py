@@ -155,6 +155,41 @@ async def test_grandchildren():
     assert {one.reason.text for one in ops} == {"top down"}
 
 
+async def test_a_caller_that_is_cancelled_twice_before_it_runs_hands_down_one_request():
+    """On a busy machine a body is asked again before it has had a turn."""
+    op = calloff.start(asyncio.sleep(3600))
+
+    async def waits():
+        await op
+
+    task = asyncio.create_task(waits())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    task.cancel("first")
+    task.cancel("again")
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert op.reason.kind == "parent"
+    assert task.cancelling() == 2
+
+
+async def test_a_call_is_called_off_itself_while_its_caller_is_on_its_way():
+    """The caller was cancelled and has not run yet: who calls off the operation by its handle means that."""
+    op = calloff.start(asyncio.sleep(3600))
+
+    async def waits():
+        await op
+
+    task = asyncio.create_task(waits())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    task.cancel()
+    op.cancel("by its handle")
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (op.reason.kind, op.reason.text) == ("requested", "by its handle")
+
+
 async def test_a_parent_that_waits_for_its_child_when_it_is_stopped():
     """The wait for a child hands the request down, sees the child to its end, and the parent's own cancel goes on."""
     order: list[object] = []

@@ -40,11 +40,19 @@ _exception = Future.exception
 _result = Future.result
 _COMPLETED = State.COMPLETED
 _current = current_operation.get
-#: stands for the task that awaits an operation, once it was woken by a cancel of its own
-_WOKEN: Any = object()
+
 #: tell the inspectors of Python 3.14 and newer which task waits for which
 _waits_for: Any = getattr(asyncio, "future_add_to_awaited_by", None)
 _waits_no_more_for: Any = getattr(asyncio, "future_discard_from_awaited_by", None)
+
+
+class _Woken:
+    """Stands for the task that awaits an operation, once it was woken by a cancel of its own."""
+
+    __slots__ = ("task",)
+
+    def __init__(self, task: Any) -> None:
+        self.task = task
 
 
 def words_of(reason: object, message: object) -> tuple[Kind, str, str | Ref | None]:
@@ -89,7 +97,7 @@ def result_in_the_end(operation: "Operation[T]") -> Generator[Any, None, T]:
             yield operation
         except BaseException as error:
             if is_a(error, CancelledError) and (
-                operation._awaited_by is _WOKEN or task.cancelling() > level or operation._ended_at is None
+                type(operation._awaited_by) is _Woken or task.cancelling() > level or operation._ended_at is None
             ):
                 held = CancelledError() if is_a(error, OperationCancelled) else error
             elif is_a(error, StopForced) and goes_along(operation):
@@ -176,13 +184,18 @@ def wakes_caller(operation: "Operation[Any]", message: Any) -> bool:
     """Return whether the task that awaits the operation is what is being cancelled: then that task is woken with it."""
     task = operation._awaited_by
     loop = operation._loop
-    if task is None or task is _WOKEN or _get_running_loop() is not loop:
+    if task is None or _get_running_loop() is not loop:
         return False
+    if type(task) is _Woken:  # it has not run since; who asks it once more does not ask the operation
+        requests = task.task.cancelling()
+        is_again: bool = requests > operation._awaited_level
+        operation._awaited_level = requests
+        return is_again
     requests = task.cancelling()
     if requests <= operation._awaited_level and not task._must_cancel:  # one that arrives only as the task waits
         operation._awaited_level = requests
         return False
-    operation._awaited_by = _WOKEN
+    operation._awaited_by, operation._awaited_level = _Woken(task), requests
     callbacks: Any = operation._callbacks or ()
     for callback, context in tuple(callbacks):
         if getattr(callback, "__self__", None) is task:
