@@ -430,7 +430,7 @@ async def test_the_cancel_of_who_awaits_the_whole_is_its_own():
         async with asyncio.timeout(0.01):
             await calloff.map(waits, range(3), grace=0.2)
     assert type(caught.value) is TimeoutError
-    assert type(caught.value.__cause__) is asyncio.CancelledError
+    assert type(caught.value.__context__) is asyncio.CancelledError  # from 3.11.3 on its cause, too
     assert not asyncio.current_task().cancelling()
     task = asyncio.ensure_future(calloff.map(waits, range(3), grace=0.2))
     await asyncio.sleep(0.01)
