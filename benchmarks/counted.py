@@ -17,8 +17,8 @@ LINES = {
     "one round trip": ("trips", 300),
     "one of 500 at once": ("many", 1000),
     "an item of a map, one by one": ("singly", 300),
+    "a command": ("commands", 60),
 }
-LINES["a command"] = ("commands", 60)
 PROGRAM = """
 import asyncio, sys, time, calloff
 
@@ -42,10 +42,11 @@ async def commands(times):
 async def main(what, times):
     calloff.process.configure(size=2, spares=0)
     try:
-        standing = __import__("calloff._places.standing", fromlist="x")
-        standing.monotonic = lambda: time.monotonic() / 60
+        from calloff._places import standing
     except ImportError:  # a tree of before
         pass
+    else:
+        standing.monotonic = lambda: time.monotonic() / 60
     if what != commands:
         await trips(60)
     await what(times)

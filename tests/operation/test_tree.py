@@ -155,8 +155,8 @@ async def test_grandchildren():
     assert {one.reason.text for one in ops} == {"top down"}
 
 
-async def test_a_caller_that_is_cancelled_twice_before_it_runs_hands_down_one_request():
-    """On a busy machine a body is asked again before it has had a turn."""
+async def awaited():
+    """An operation, and the task that awaits it."""
     op = calloff.start(asyncio.sleep(3600))
 
     async def waits():
@@ -165,6 +165,12 @@ async def test_a_caller_that_is_cancelled_twice_before_it_runs_hands_down_one_re
     task = asyncio.create_task(waits())
     for _ in range(3):
         await asyncio.sleep(0)
+    return op, task
+
+
+async def test_a_caller_that_is_cancelled_twice_before_it_runs_hands_down_one_request():
+    """On a busy machine a body is asked again before it has had a turn."""
+    op, task = await awaited()
     task.cancel("first")
     task.cancel("again")
     with pytest.raises(asyncio.CancelledError):
@@ -175,14 +181,7 @@ async def test_a_caller_that_is_cancelled_twice_before_it_runs_hands_down_one_re
 
 async def test_a_call_is_called_off_itself_while_its_caller_is_on_its_way():
     """The caller was cancelled and has not run yet: who calls off the operation by its handle means that."""
-    op = calloff.start(asyncio.sleep(3600))
-
-    async def waits():
-        await op
-
-    task = asyncio.create_task(waits())
-    for _ in range(3):
-        await asyncio.sleep(0)
+    op, task = await awaited()
     task.cancel()
     op.cancel("by its handle")
     with pytest.raises(asyncio.CancelledError):

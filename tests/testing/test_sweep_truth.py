@@ -17,7 +17,7 @@ from calloff.testing._sweep import blocked, opened, quiet, sweeping
 from calloff.testing._sweep.attempts import Attempts
 from calloff.testing._sweep.case import Result
 from calloff.testing._sweep.clock import Clock
-from calloff.testing._sweep.driver import Course, current_course
+from calloff.testing._sweep.course import Course, current_course
 from calloff.testing._sweep.noise import heard
 from calloff.testing._sweep.plan import Plan
 from calloff.testing._sweep.points import whose

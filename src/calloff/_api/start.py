@@ -74,15 +74,10 @@ def start(
         if detached and innermost.get() is not None:  # it is not bound by the scopes of whoever starts it either
             context = copy_context()
             context.run(innermost.set, None)
-            body: Body = context.run(body_of, work)
+            body = context.run(body_of, work)
         else:
             context = None
-            given: Any = work
-            kind = type(given)
-            if kind is CoroutineType and not (given.cr_suspended or given.cr_running or given.cr_frame is None):
-                body = drive(given, TaskBody)  # as `body_of` does, without the call
-            else:
-                body = body_of(work)
+            body = body_of(work)
     except BaseException:
         give_back(work)
         raise

@@ -40,7 +40,6 @@ _exception = Future.exception
 _result = Future.result
 _COMPLETED = State.COMPLETED
 _current = current_operation.get
-
 #: tell the inspectors of Python 3.14 and newer which task waits for which
 _waits_for: Any = getattr(asyncio, "future_add_to_awaited_by", None)
 _waits_no_more_for: Any = getattr(asyncio, "future_discard_from_awaited_by", None)

@@ -2,9 +2,8 @@
 
 import sys
 
-TYPE_CHECKING = (
-    False  # known to type checkers: every verb comes by here, and typing takes as long to import as Python to start
-)
+#: known to type checkers: every verb comes by here, and `typing` takes as long to import as Python to start
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TextIO
 

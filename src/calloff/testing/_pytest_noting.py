@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from ._pytest_probe import foreign_loop, put_in
-from ._sweep.driver import Course, Driver, current_course
+from ._sweep.course import Course, current_course
+from ._sweep.driver import Driver
 from ._sweep.factory import factory_like
 from ._sweep.plan import Seen
 

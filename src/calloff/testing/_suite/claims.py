@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from .._sweep.driver import STARTS
+from .._sweep.course import STARTS
 from .._sweep.plan import Plan
 from .._sweep.points import Point, Step
 

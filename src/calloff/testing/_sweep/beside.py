@@ -9,7 +9,7 @@ import contextvars
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from .driver import Course
+from .course import Course
 
 __all__ = ["Beside", "current_beside"]
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from .case import Case, Result
-from .driver import Course, Driver
+from .course import Course
+from .driver import Driver
 from .points import Step, is_python, shown, stack_of, stack_of_error
 from .words import at_line, comparable, named
 

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 from ..._os import proc
 from ...freezing import MARK
-from .driver import Course, Driver, current_course
+from .course import Course, current_course
+from .driver import Driver
 from .keepers import caller_of
 from .opened import opened_at, started_at
 from .points import Stack, Step, is_ours, is_python, shown, stack_of

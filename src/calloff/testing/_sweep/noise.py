@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NamedTuple
 
-from .driver import Course, Driver, current_course
+from .course import Course, current_course
+from .driver import Driver
 from .opened import unclosed_at
 from .points import Stack, Step, is_ours, stack_of_error
 

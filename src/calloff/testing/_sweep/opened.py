@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from .driver import current_course
+from .course import current_course
 from .points import Stack, running_stack
 
 __all__ = ["opened_at", "record_opening", "started_at", "unclosed_at"]

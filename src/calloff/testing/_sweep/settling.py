@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .case import Result
-from .driver import Course
+from .course import Course
 from .leftovers import CLOSING, Left, Snapshot
 from .still import is_still
 

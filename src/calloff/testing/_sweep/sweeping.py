@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from .attempts import ATTEMPTS, HANGS, Attempts
 from .case import Case, Result
-from .driver import STARTS
+from .course import STARTS
 from .isolate import Died, Lost
 from .journal import Journal
 from .learnt import Learnt, alike

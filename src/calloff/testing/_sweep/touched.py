@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
-from .driver import Course, current_course
+from .course import Course, current_course
 from .points import Stack, running_stack, shown
 from .words import at_line
 

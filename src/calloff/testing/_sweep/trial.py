@@ -15,7 +15,8 @@ from .beside import Beside, current_beside
 from .blocked import within
 from .case import Case, Result
 from .clock import Clock
-from .driver import Course, Driver, current_course
+from .course import Course, current_course
+from .driver import Driver
 from .ending import Ending
 from .factory import awaited, factory_like
 from .interrupt import Interrupts
