@@ -187,7 +187,10 @@ def test_going_on(folder):
     assert "holds results of an earlier run" in err
     with open(folder / "in", "a") as file:
         file.write("7\n")
-    assert run(folder, *words, "--resume")[0] == 0
+    status, _, err = run(folder, *words, "--resume")
+    assert status == 1  # not all have completed, though nothing of this run failed
+    assert "1 completed, 0 did not, 6 were done before (3 of them did not complete), in " in err
+    assert "to go on: calloff map --resume=failed work.py:odd" in err
     status, _, err = run(folder, *words, "--resume=failed")
     assert status == 1
     assert "0 completed, 3 did not, 4 were done before" in err

@@ -71,6 +71,47 @@ def test_going_on_runs_what_is_missing(tmp_path):
     assert [line["n"] for line in lines(path)][-2:] == [3, 1]
 
 
+@pytest.mark.parametrize("key", [None, str])
+def test_what_did_not_complete_in_an_earlier_run_is_counted(key, tmp_path):
+    path = tmp_path / "out.jsonl"
+
+    def fails(item):
+        raise ValueError(item)
+
+    async def counts(fn, items, resume):
+        async with calloff.map(fn, items, place=calloff.thread, output=path, resume=resume, key=key) as results:
+            async for _ in results:
+                pass
+        return results.counts
+
+    calloff.run(counts(fails, [1, 2, 3], False))
+    before = calloff.run(counts(fails, [1, 2, 3, 4], True))
+    assert (before.failed, before.skipped, before.failed_before) == (1, 3, 3)
+    assert str(before) == "0 done, 1 failed, 0 running, 3 done before, of which 3 did not complete"
+
+
+@pytest.mark.parametrize("key", [None, str])
+def test_what_a_later_run_has_completed_is_not(key, tmp_path):
+    path = tmp_path / "out.jsonl"
+
+    def by_day(item):
+        if day == "bad":
+            raise ValueError(item)
+
+    async def counts(resume):
+        async with calloff.map(by_day, [1, 2], place=calloff.thread, output=path, resume=resume, key=key) as results:
+            async for _ in results:
+                pass
+        return results.counts
+
+    day = "bad"
+    calloff.run(counts(False))
+    day = "good"
+    calloff.run(counts("failed"))
+    again = calloff.run(counts(True))
+    assert (again.skipped, again.failed_before) == (2, 0)
+
+
 def test_an_item_that_was_changed_runs_again(tmp_path):
     path = tmp_path / "out.jsonl"
     run([1, 2], path)

@@ -38,7 +38,7 @@ class Drawing:
         self._again: deque[Flight] = deque()
         self._drawn = 0
         self._number = 0
-        self._running = self._skipped = 0
+        self._running = self._skipped = self._failed_before = 0
 
     def ended(self, flight: Flight, outcome: Outcome[Any]) -> None:
         """An item has ended."""
@@ -60,6 +60,7 @@ class Drawing:
         flight.key = journal.key_of(flight.item, number)
         if journal.has(flight.key, number):
             self._skipped += 1
+            self._failed_before += journal.failed(flight.key, number)
         elif type(item) is Wrong:
             item.flight = flight
             self.offered.append(item)

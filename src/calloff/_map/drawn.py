@@ -50,6 +50,8 @@ def _by_rich(name: str, progress: "Progress", width: int) -> list[str] | None:
         text.append(f"  {counts.waiting:,} to be tried again", "yellow")
     if counts.skipped:
         text.append(f"  {counts.skipped:,} done before", "bright_black")
+    if counts.failed_before:
+        text.append(f"  {counts.failed_before:,} of them did not complete", "red")
     text.append(f"  {progress.rate:,.3g}/s" if progress.rate < 100 else f"  {progress.rate:,.0f}/s")
     if left:
         text.append(f"  {spoken(left)} left")

@@ -65,6 +65,7 @@ class Counts(NamedTuple):
         running: items in flight, those that wait for a worker included.
         waiting: items that wait for their next attempt.
         skipped: items that an earlier run has done.
+        failed_before: those of them that did not complete, and are not run again.
     """
 
     completed: int = 0
@@ -72,13 +73,15 @@ class Counts(NamedTuple):
     running: int = 0
     waiting: int = 0
     skipped: int = 0
+    failed_before: int = 0
 
     def __str__(self) -> str:
         parts = [f"{self.completed} done", f"{self.failed} failed", f"{self.running} running"]
         if self.waiting:
             parts.append(f"{self.waiting} wait to be tried again")
         if self.skipped:
-            parts.append(f"{self.skipped} done before")
+            failed = f", of which {self.failed_before} did not complete" if self.failed_before else ""
+            parts.append(f"{self.skipped} done before{failed}")
         return ", ".join(parts)
 
 

@@ -92,6 +92,8 @@ class Journal:
         #: and what stands further up in the file for a number that other items have had since, of another function, say
         self._others: set[tuple[int, int]] = set()
         self._by_key: set[bytes] = set()
+        #: those that are not run again although they did not complete
+        self._failed: set[bytes | tuple[int, int]] = set()
 
     # --- the file
 
@@ -193,10 +195,13 @@ class Journal:
                 self._note(line)
 
     def _note(self, line: _Line) -> None:
-        done = line.state == "completed" or self._resume is True
+        completed = line.state == "completed"
+        done = completed or self._resume is True
         if self._key is not None:
             if done:
-                self._by_key.add(_digest(line.key))
+                digest = _digest(line.key)
+                self._by_key.add(digest)
+                self._note_end(digest, completed)
             return
         try:
             known = int(line.key, 16)
@@ -207,8 +212,15 @@ class Journal:
             seen.frombytes(bytes(8 * (line.n + 1 - len(seen))))
         if done:
             before, seen[line.n] = seen[line.n], known & 0xFFFF_FFFF_FFFF_FFFF
+            self._note_end((line.n, seen[line.n]), completed)
             if before and before != seen[line.n]:
                 self._others.add((line.n, before))
+
+    def _note_end(self, item: bytes | tuple[int, int], completed: bool) -> None:
+        if not completed:
+            self._failed.add(item)
+        elif self._failed:
+            self._failed.discard(item)  # a later run has completed it
 
     # --- its items
 
@@ -242,6 +254,10 @@ class Journal:
             return _digest(key) in self._by_key
         known = int(key, 16)
         return number < len(self._by_number) and (self._by_number[number] == known or (number, known) in self._others)
+
+    def failed(self, key: str, number: int) -> bool:
+        """Whether an earlier run has done it, and it did not complete."""
+        return (_digest(key) if self._key is not None else (number, int(key, 16))) in self._failed
 
     def write(self, flight: Flight, outcome: Outcome[Any]) -> None:
         """Append its ending.

@@ -103,7 +103,8 @@ class Window(Drawing):
     @property
     def counts(self) -> Counts:
         """How far it is."""
-        return Counts(self._completed, self._failed, self._running, self.waiting, self._skipped)
+        before = self._skipped, self._failed_before
+        return Counts(self._completed, self._failed, self._running, self.waiting, *before)
 
     # --- from the source
 

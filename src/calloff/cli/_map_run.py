@@ -228,11 +228,14 @@ class _Run:
         in_words = f"{counts.completed} completed, {counts.failed} did not"
         if counts.skipped:
             in_words += f", {counts.skipped} were done before"
+        if counts.failed_before:
+            in_words += f" ({counts.failed_before} of them did not complete)"
         in_words += f", in {spoken(time.monotonic() - self._began)}"
         stopped = was_stopped or broken is not None
-        if stopped or counts.failed or self._live is not None or self._lines:
+        failed = counts.failed + counts.failed_before
+        if stopped or failed or self._live is not None or self._lines:
             self._say(("stopped: " if stopped else "") + in_words)
-        if self._output is not None and (stopped or counts.failed):
+        if self._output is not None and (stopped or failed):
             if isinstance(broken, OSError) and self._map._journal is not None:
                 self._say(f"{self._map._journal.written} of them are in {self._output}, the others are to run again")
             if self._options.input == "-":
@@ -243,7 +246,7 @@ class _Run:
             return 125
         if was_stopped:
             return 128 + (signum or 2)
-        return 1 if counts.failed or broken is not None else 0
+        return 1 if failed or broken is not None else 0
 
     def _unwritable(self, error: OSError) -> str:
         if self._output is None or error.strerror is None:
