@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections import Counter, OrderedDict, namedtuple
+from contextlib import asynccontextmanager
 from copyreg import dispatch_table
 from dataclasses import dataclass
 from enum import Enum
@@ -131,6 +132,27 @@ async def test_an_item_is_pickled_anew_for_its_next_attempt(batch):
         async for _, outcome in results:
             assert isinstance(outcome, Failed)
     assert times["x"] == 3
+
+
+async def test_an_item_that_was_not_let_in_is_pickled_anew_for_its_next_attempt():
+    times: Counter[Any] = Counter()
+    tries = iter((False, True))
+
+    @asynccontextmanager
+    async def within(_):
+        if not next(tries):
+            raise ValueError("no room")
+        yield
+
+    outcomes = await calloff.map(
+        bodies.told_of,
+        [Telling(lambda: times.update("x"))],
+        place=calloff.process,
+        batch=1,
+        within=within,
+        retry=lambda outcome, attempt: 0,
+    )
+    assert (outcomes, times["x"]) == ([Completed("str")], 2)
 
 
 async def test_many_that_block_for_ever_let_the_others_go_on():
