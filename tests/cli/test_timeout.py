@@ -265,6 +265,43 @@ def test_the_heir_is_hit(number: int, marked: Callable[[], list[int]]) -> None:
     assert marked() == []
 
 
+BEFORE_IT_TELLS = """
+import os, sys
+from calloff.cli import _tree, main
+
+tell, started = _tree._say, _tree._spawn
+
+def killed_once(work):
+    def instead(*args):
+        if not os.path.exists(sys.argv[1]):
+            open(sys.argv[1], "w").close()
+            os.kill(os.getpid(), 9)
+        return work(*args)
+    return instead
+
+if sys.argv[2] == "started":
+    _tree._say = killed_once(tell)
+else:
+    _tree._spawn = killed_once(started)
+sys.exit(main(["timeout", *sys.argv[3:]]))
+"""
+
+
+@pytest.mark.parametrize("when", ["started", "not started"])
+@pytest.mark.parametrize(
+    ("limit", "program", "status"), [("0.5", "setsid sleep 300 & sleep 300", 124), ("100", "sleep 0.3 & exit 3", 3)]
+)
+def test_the_heir_is_killed_before_it_could_tell(
+    tmp_path: Path, when: str, limit: str, program: str, status: int, marked: Callable[[], list[int]]
+) -> None:
+    ran, words = tmp_path / "ran", [str(tmp_path / "killed"), when, limit, "sh", "-c"]
+    ours = subprocess.Popen([sys.executable, "-c", BEFORE_IT_TELLS, *words, f"echo >>{ran}; {program}"])
+    assert ours.wait(30) == status
+    assert (tmp_path / "killed").exists()
+    assert ran.read_text() == "\n", "it was started once"
+    assert marked() == []
+
+
 def test_the_heir_is_stopped_before_it_could_tell(marked: Callable[[], list[int]]) -> None:
     ours = subprocess.Popen([*OURS, "2", "sh", "-c", "setsid sleep 300 & sleep 300"])
     until(lambda: proc.descendants(ours.pid), "it did not come up")

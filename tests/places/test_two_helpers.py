@@ -44,8 +44,8 @@ def turns(pid):
 
 
 async def is_known_to_be_alone(guard):
-    """Until the owner has heard that nobody else looks after this guard."""
-    while not any(isinstance(each, kept.Guarded) and each._guard == guard for each in keepers.opened):
+    """Until the owner has heard that nobody else looks after this guard, which has seen to itself by then."""
+    while not any(isinstance(each, kept.Guarded) and each._guard == guard and each.is_alone for each in keepers.opened):
         await asyncio.sleep(0.01)
 
 
@@ -202,8 +202,7 @@ async def test_a_worker_is_let_go_whose_guard_is_alone_and_dies_of_something_els
     worker = await calloff.call(calloff.process(os.getpid))
     guard = parent(worker)
     os.kill(parent(guard), signal.SIGKILL)
-    while not any(isinstance(each, kept.Guarded) and each._guard == guard and each.is_alone for each in keepers.opened):
-        await asyncio.sleep(0.01)
+    await is_known_to_be_alone(guard)
     stop(guard)
     monkeypatch.setattr(signal, "SIGCONT", 0)  # it does not come to anything any more
     calloff.process.restart()

@@ -742,6 +742,14 @@ async def test_with_a_task_of_its_own():
     await asyncio.sleep(0.002)
     enough.set()
     await task
+
+async def test_whose_task_is_called_off_with_it():
+    async def work():
+        mine = scheduler.Scheduler()
+        await mine.spawn()
+        await mine.close()
+
+    await asyncio.create_task(work())
 """
 
 
@@ -753,6 +761,9 @@ def test_a_task_that_an_object_keeps_is_for_who_has_the_object_to_end(tmp_path: 
     assert "of the project:" not in text, text
     assert "in test_that_has_it: await mine.spawn()" in text
     assert "in test_with_a_task_of_its_own: await " in text
+    text = run_pytest(tmp_path, *options, "-k", "with_it").stdout
+    assert "of the project:" not in text, text
+    assert "in work: await mine.spawn()" in text
     text = run_pytest(tmp_path, *options, "-k", "given_nothing").stdout
     assert "of the project:" in text, text
     assert "UNSAFE scheduler.py:11 in spawn: await asyncio.sleep(0.001)" in text

@@ -232,8 +232,8 @@ class Guard:
         """Nobody continues this process any more, should it be stopped, when its keeper is gone: then its owner has to."""
         if self._keeper and os.getppid() != self._keeper:
             self._keeper = 0
-            self._tell("alone", os.getpid())
             reaper.go_on_every(_STOPPED)  # the owner may be killed, too
+            self._tell("alone", os.getpid())
 
     def _go_on(self) -> None:
         """Continue a worker that was stopped while it waits for a function: the next one would wait for ever."""

@@ -5,7 +5,8 @@ the whole tree is gone. What is listed of the tree is only used to know whom to 
 
 One that is to end the whole tree after us must be an ancestor of the program, too: a fork of ours starts the program, tells
 how that ended, and does nothing else, unless we die. It is in a process group of its own, where nothing reaches it that is
-meant for the program. Should it be killed, the program becomes our child, as we are a subreaper ourselves.
+meant for the program. Should it be killed, the program becomes our child, as we are a subreaper ourselves: the first of
+them, also when its number was not told yet. Without any child nothing was started, and another fork can do it.
 """
 
 import os
@@ -27,8 +28,10 @@ __all__ = ["Heir", "become_reaper", "descendants", "found", "in_our_group", "kil
 _RESTORED = tuple(
     int(getattr(_signal, name)) for name in ("SIGPIPE", "SIGXFSZ", "SIGTTIN", "SIGTTOU") if hasattr(_signal, name)
 )
-#: the error (ECHILD, which no start of a program has) for a fork that was killed before it could tell
-_LOST = 10
+#: the error (ECHILD, which no start of a program has) for forks that were killed before they could tell
+_LOST, _KILLED = 10, "its parent was killed"
+#: how many forks are tried
+_TRIES = 3
 _WAKES = tuple(int(getattr(_signal, name)) for name in ("SIGCHLD", "SIGTERM") if hasattr(_signal, name))
 
 
@@ -44,6 +47,22 @@ class Heir:
     """
 
     def __init__(self, command: "list[str]", mask: "Collection[int]") -> None:
+        self._rest: list[bytes] = []
+        #: the process of the program
+        self.program: int = 0
+        for _ in range(_TRIES):
+            self._start(command, mask)
+            if self._rest or self.program:
+                break
+        if len(self._rest) < 2 and not self.program:
+            number = int(self._rest[0]) if self._rest else _LOST
+            raise OSError(number, _KILLED if number == _LOST else os.strerror(number))
+        if not self.program:
+            self.program = int(self._rest[0])
+            del self._rest[:2]
+
+    def _start(self, command: "list[str]", mask: "Collection[int]") -> None:
+        """Fork, and hear what became of the program."""
         self._told, tell = os.pipe()
         parent, group = os.getpid(), os.getpgrp()
         #: its own process
@@ -52,18 +71,22 @@ class Heir:
             _watch(command, mask, parent, group, tell)
         os.close(tell)
         os.set_blocking(self._told, False)
-        self._rest: list[bytes] = []
         self._ended = False
         while not self._hears() and not self._ended:
             _signal.sigtimedwait(_WAKES[:1], 1.0)
             self._look_after()
-        if len(self._rest) < 2:
-            kill_all(Reaper(self.pid), _pause, 1.0)  # killed before it could tell: what it started is ours
-            number = int(self._rest[0]) if self._rest else _LOST
-            raise OSError(number, "its parent was killed" if number == _LOST else os.strerror(number))
-        #: the process of the program
-        self.program: int = int(self._rest[0])
-        del self._rest[:2]
+        if self._rest:
+            return
+        while not self._ended:  # it is on its way out
+            _signal.sigtimedwait(_WAKES[:1], 1.0)
+            self._look_after()
+        if _has_no_children():
+            os.close(self._told)
+        elif proc.believed():
+            self.program = next(pid for pid, above in proc.descendants(parent) if above == parent)
+        else:
+            kill_all(Reaper(self.pid), _pause, 1.0)
+            raise OSError(_LOST, _KILLED)
 
     def _hears(self) -> bool:
         """Read what it has told; whether that is all of its first word, or no more will come."""
@@ -87,6 +110,14 @@ class Heir:
         """How the program ended, as `waitpid` tells it; ``None`` as long as that is not known."""
         self._hears()
         return int(self._rest[0]) if self._rest else None
+
+
+def _has_no_children() -> bool:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False
 
 
 def _watch(command: "list[str]", mask: "Collection[int]", parent: int, group: int, tell: int) -> "NoReturn":

@@ -25,7 +25,7 @@ from typing import Any
 
 from .again import Call, callee, name_of
 from .driver import HELD_TURNS, Driver
-from .keepers import holders_of, keepers_of
+from .keepers import had_by, holders_of, keepers_of
 from .plan import Plan, Seen
 from .points import Point, Stack, Step, is_python, running_stack, stack_of
 
@@ -82,9 +82,16 @@ class Course:
             self.fired_at = asyncio.get_running_loop().time()
             self.caught_running = not main.suspended
             self.held_by, self.main_at = holders_of(main.coro), stack_of(main.coro)
+            self._note_keepers()
             self._note_call()
         self.shots += 1
         self._cancel(self)
+
+    def _note_keepers(self) -> None:
+        """Who has the objects that the tasks belong to: they may be gone with the one that has them."""
+        for child in self.children:
+            if child.keepers and child.parent is not None and child.task is not None and not child.done:
+                child.had = had_by(child.parent.coro, child.keepers, child.task())
 
     def _note_call(self) -> Any:
         """Keep the call that is to be made again."""

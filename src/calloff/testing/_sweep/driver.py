@@ -49,6 +49,7 @@ class Driver(Coroutine[Any, Any, Any]):
         self.for_clean_up_of: Driver | None = None
         self.parent: Driver | None = None
         self.keepers: dict[Step, Any] = {}
+        self.had: frozenset[Step] = frozenset()
         self._send = coro.send
 
     def late(self, _future: Any) -> None:

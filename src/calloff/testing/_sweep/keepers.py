@@ -2,7 +2,8 @@
 
 A task that an object starts for its whole life (a scheduler, a connection) outlives the call that started it, and is
 ended by another, as by ``close``. When the function is called off in between, it is for the caller to close what it has.
-An object that nobody has any more, or that does not know the task, keeps nothing: then the call is at fault.
+An object that nobody has any more, or that does not know the task, keeps nothing: then the call is at fault. One that
+the function of a task had when it was called off is gone with that task; it was for that function to close it.
 
 An object that complains of itself when it is garbage (a session that was not closed) was there for the outermost frame
 that had it to close, not for the await below it.
@@ -17,7 +18,7 @@ from typing import Any
 
 from .points import Stack, Step, chain, is_ours
 
-__all__ = ["caller_of", "holders_of", "keepers_of"]
+__all__ = ["caller_of", "had_by", "holders_of", "keepers_of"]
 
 _DEPTH, _MOST = 6, 3000
 _HELD_DEPTH = 3
@@ -53,6 +54,16 @@ def keepers_of(made: Stack) -> dict[Step, Any]:
                     pass
         frame = caller
     return found
+
+
+def had_by(coro: object, keepers: dict[Step, Any], task: Any) -> frozenset[Step]:
+    """Those of `keepers` that know the task, and that the outermost function of a coroutine has in a variable now."""
+    frames = (frame for _, frame in chain(coro) if not is_ours(frame.f_code.co_filename))
+    if not keepers or (outermost := next(frames, None)) is None:
+        return frozenset()
+    known = {id(value) for value in outermost.f_locals.values()}
+    alive = {step: own for step, reference in keepers.items() if (own := reference()) is not None}
+    return frozenset(step for step, own in alive.items() if id(own) in known and _knows(own, task))
 
 
 def holders_of(coro: object) -> dict[int, Step]:
@@ -93,13 +104,14 @@ def _running_frames() -> list[tuple[list[Any], FrameType]]:
     return found[::-1]
 
 
-def caller_of(made: Stack, ended: Stack, keepers: dict[Step, Any], task: Any) -> Stack:
+def caller_of(made: Stack, ended: Stack, keepers: dict[Step, Any], had: frozenset[Step], task: Any) -> Stack:
     """The part of `made` that answers for a task.
 
     Args:
         made: where it was started.
         ended: where the function waits when the task ends, in a run without a cancel; empty where that is not known.
         keepers: the objects whose methods started it.
+        had: those of them that the function which started it had, and could close, when all was called off.
         task: the task that is left.
     """
     together = 0
@@ -110,7 +122,7 @@ def caller_of(made: Stack, ended: Stack, keepers: dict[Step, Any], task: Any) ->
     while ended and len(made) > max(together, 1):
         reference = keepers.get(made[-1])
         own = None if reference is None else reference()
-        if own is None or not _knows(own, task):
+        if made[-1] not in had and (own is None or not _knows(own, task)):
             break
         made = made[:-1]
     return made

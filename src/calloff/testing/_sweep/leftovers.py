@@ -114,7 +114,8 @@ class Snapshot:
             if isinstance(coro, Driver):
                 if coro is course.main or coro.course is not course or coro.left_by is not coro:
                     continue
-                made, by = coro.made_at, caller_of(coro.made_at, ended.get(coro.made_at, ()), coro.keepers, task)
+                made = coro.made_at
+                by = caller_of(made, ended.get(made, ()), coro.keepers, coro.had, task)
                 coro = coro.coro
             name = getattr(coro, "__qualname__", type(coro).__name__)
             closing = name.endswith(".aclose") or type(coro).__name__ == "async_generator_athrow"
