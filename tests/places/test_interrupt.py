@@ -174,7 +174,7 @@ def test_it_is_interrupted_where_it_is(crun: Callable[..., Any], way: Callable[[
         await asyncio.sleep(0.02)
         since = time.monotonic()
         outcome = await calloff.start(body(), timeout=0.2).outcome()
-        assert 0.2 <= time.monotonic() - since < 0.2 + LATE
+        assert 0.199 <= time.monotonic() - since < 0.2 + LATE  # the clock of libuv counts milliseconds
         assert isinstance(outcome, Cancelled)
         assert outcome.report.rung is Rung.INTERRUPTED
         assert outcome.report.refusals == 0
@@ -545,7 +545,7 @@ def test_a_task_that_an_operation_waits_for_and_that_refuses(crun: Callable[...,
     async def main() -> None:
         since = time.monotonic()
         outcome = await calloff.start(body(), timeout=0.1, grace=0.4).outcome()
-        assert 0.5 <= time.monotonic() - since < 0.5 + 1 + LATE
+        assert 0.499 <= time.monotonic() - since < 0.5 + 1 + LATE  # as above
         assert isinstance(outcome, Cancelled)
         assert outcome.report.rung is Rung.FORCED
 

@@ -30,8 +30,8 @@ def loop_factory():
 
 def say(*words):
     # in one piece: what is interrupted meanwhile has said the whole line or nothing of it; and in no buffer, for a
-    # handler of signals may speak while another line is flushed
-    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+    # handler of signals may speak while another line is flushed. With the moment: who listens may have no turn for long
+    os.write(1, (f"\\x1f{time.monotonic()}\\x1f" + " ".join(map(str, words)) + "\\n").encode())
 
 logging.basicConfig(format="LOG %(message)s")
 def run(main, **options):
@@ -57,7 +57,7 @@ class Program:
         self.pid = self._process.pid
         self.out: list[str] = []
         self.err: list[str] = []
-        self._lines: queue.Queue[str] = queue.Queue()
+        self._lines: queue.Queue[tuple[str, float]] = queue.Queue()
         self._readers = [
             threading.Thread(target=self._read, args=(self._process.stdout, self.out, True), daemon=True),
             threading.Thread(target=self._read, args=(self._process.stderr, self.err, False), daemon=True),
@@ -68,17 +68,21 @@ class Program:
     def _read(self, stream: object, into: list[str], tell: bool) -> None:
         with stream:  # type: ignore[attr-defined]
             for line in stream:  # type: ignore[attr-defined]
-                into.append(line.rstrip("\n"))
+                _, moment, text = (
+                    line.rstrip("\n").split("\x1f", 2) if line[0] == "\x1f" else ("", "", line.rstrip("\n"))
+                )
+                into.append(text)
                 if tell:
-                    self._lines.put(line.rstrip("\n"))
+                    self._lines.put((text, float(moment or time.monotonic())))
 
     def wait_for(self, line: str, seconds: float = 20) -> float:
-        """Wait until it has said `line`; returns the moment."""
+        """Wait until it has said `line`; returns the moment at which it did."""
         until = time.monotonic() + seconds
         while True:
             try:
-                if self._lines.get(timeout=max(0.01, until - time.monotonic())) == line:
-                    return time.monotonic()
+                said, moment = self._lines.get(timeout=max(0.01, until - time.monotonic()))
+                if said == line:
+                    return moment
             except queue.Empty:
                 raise AssertionError(f"it never said {line!r}: {self.out} {self.err}") from None
 
