@@ -10,7 +10,6 @@ import sys
 import threading
 import zlib
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -137,7 +136,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is forced has a minute, not a second: a busy machine may give its thread no turn for that long."""
-    monkeypatch.setattr(calloff.Operation, "policy", replace(calloff.Operation.policy, last=60.0))
+    monkeypatch.setattr(calloff.Operation, "policy", calloff.Operation.policy._replace(last=60.0))
 
 
 @pytest.fixture(autouse=True)

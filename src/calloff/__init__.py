@@ -3,7 +3,7 @@
 Names are loaded when they are first used, so that ``import calloff`` and the command line cost next to nothing.
 """
 
-import os as _os_module
+from os import environ as _environ
 
 from ._door import lazy
 
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from ._words.report import Rung as Rung
     from ._words.report import StopReport as StopReport
 
-if "CALLOFF_KEEPER_OF" in _os_module.environ:  # see `calloff.freezing`
+if "CALLOFF_KEEPER_OF" in _environ:  # see `calloff.freezing`
     from .freezing import started_by_mistake
 
     started_by_mistake()

@@ -22,12 +22,12 @@ def lazy(
         door: the full name of its module; of what is loaded, tracebacks and pickles show this public path.
         homes: for each module below it the names that are found there.
     """
-    home_of = {name: home for home, those in homes.items() for name in those}
+    names = sorted([name for those in homes.values() for name in those])
 
     def load(name: str) -> object:
         from importlib import import_module
 
-        home = home_of.get(name)
+        home = next((home for home, those in homes.items() if name in those), None)
         if home is None:
             raise AttributeError(f"module {door!r} has no attribute {name!r}")
         value = getattr(import_module(f"{door}.{home}"), name)
@@ -36,5 +36,4 @@ def lazy(
         setattr(sys.modules[door], name, value)
         return value
 
-    names = sorted(home_of)
     return names, load, names.copy

@@ -74,9 +74,7 @@ async def test_the_endings(logged):
 
 
 def test_an_abandoned_one_and_parents(arun, logged, monkeypatch):
-    from dataclasses import replace
-
-    monkeypatch.setattr(calloff.Operation, "policy", replace(calloff.Operation.policy, last=0.1))
+    monkeypatch.setattr(calloff.Operation, "policy", calloff.Operation.policy._replace(last=0.1))
 
     async def stubborn():
         while True:

@@ -5,7 +5,7 @@ Every stubborn body meets every way to wait. (Bodies that block the event loop n
 
 import asyncio
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 from conftest import loop_factory
@@ -242,7 +242,7 @@ async def test_all_of_them_side_by_side_on_real_loops(monkeypatch):
         b_swallows_three_times: 30,
         d_cleans_up_for_a_while: 2,
     }  # what ends before has time for it on a busy machine
-    monkeypatch.setattr(Operation, "policy", replace(DEFAULT, last=last))
+    monkeypatch.setattr(Operation, "policy", DEFAULT._replace(last=last))
 
     async def attempt(body, way):
         try:
@@ -261,7 +261,7 @@ async def test_all_of_them_side_by_side_on_real_loops(monkeypatch):
 def test_run_with_a_timeout(loop_kind, body, monkeypatch):
     last = 0.3
     grace = {b_swallows_three_times: 30, d_cleans_up_for_a_while: 1.5}.get(body, 0.3)
-    monkeypatch.setattr(Operation, "policy", replace(DEFAULT, last=last))
+    monkeypatch.setattr(Operation, "policy", DEFAULT._replace(last=last))
     expected = expected_of(body, grace, last)
     log = Log(grace)
     began = time.monotonic()

@@ -4,7 +4,6 @@ import asyncio
 import subprocess
 import sys
 import threading
-from dataclasses import replace
 
 import pytest
 from opentelemetry import trace
@@ -61,7 +60,7 @@ def telemetry():
 
 @pytest.fixture
 def short_last(monkeypatch):
-    monkeypatch.setattr(calloff.Operation, "policy", replace(calloff.Operation.policy, last=0.1))
+    monkeypatch.setattr(calloff.Operation, "policy", calloff.Operation.policy._replace(last=0.1))
 
 
 async def waits():

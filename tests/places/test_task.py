@@ -18,11 +18,9 @@ from calloff._places.task.stack import is_handling, stack_of
 
 @pytest.fixture(autouse=True)
 def short_last(monkeypatch):
-    from dataclasses import replace
-
     from calloff._operation.operation import Operation
 
-    monkeypatch.setattr(Operation, "policy", replace(Operation.policy, last=0.4))
+    monkeypatch.setattr(Operation, "policy", Operation.policy._replace(last=0.4))
 
 
 async def waits():

@@ -223,11 +223,9 @@ async def immortal() -> None:
 
 @factories
 def test_the_ladder_behind_a_task_factory(factory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataclasses import replace
-
     from calloff._operation.operation import Operation
 
-    monkeypatch.setattr(Operation, "policy", replace(Operation.policy, last=0.2))
+    monkeypatch.setattr(Operation, "policy", Operation.policy._replace(last=0.2))
 
     async def main() -> None:
         asyncio.get_running_loop().set_task_factory(factory)

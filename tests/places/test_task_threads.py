@@ -19,11 +19,9 @@ from calloff import Abandoned, Cancelled, Rung
 
 @pytest.fixture(autouse=True)
 def short_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataclasses import replace
-
     from calloff._operation.operation import Operation
 
-    monkeypatch.setattr(Operation, "policy", replace(Operation.policy, last=0.2))
+    monkeypatch.setattr(Operation, "policy", Operation.policy._replace(last=0.2))
 
 
 class Call:

@@ -19,7 +19,7 @@ DEAF = """
 import contextlib, dataclasses, os, signal, time
 import calloff
 
-calloff.Operation.policy = dataclasses.replace(calloff.Operation.policy, last=60)  # else it would be ended by then
+calloff.Operation.policy = calloff.Operation.policy._replace(last=60)  # else it would be ended by then
 
 async def main():
     print("ready", os.getpid(), flush=True)

@@ -246,7 +246,7 @@ def test_the_third_signal_ends_what_can_not_be_ended(tmp_path: Path, loop_kind: 
     source = """
     import dataclasses
 
-    calloff.Operation.policy = dataclasses.replace(calloff.Operation.policy, last=60)  # else it would be ended by then
+    calloff.Operation.policy = calloff.Operation.policy._replace(last=60)  # else it would be ended by then
 
     async def main():
         say("ready")

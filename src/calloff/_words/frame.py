@@ -3,8 +3,8 @@
 import linecache
 import os
 import stat
-import sysconfig
 from _thread import LockType, allocate_lock, start_new_thread
+from functools import cache
 from types import CodeType
 from typing import NamedTuple, cast
 
@@ -153,7 +153,7 @@ def _frames_in(traceback: str) -> RawStack:
 def culprit(frames: tuple[Frame, ...]) -> Frame | None:
     """The frame a person wants to see: the innermost of their own code, else the innermost of all."""
     for frame in reversed(frames):
-        if not frame.file.startswith(_FOREIGN):
+        if not frame.file.startswith(_foreign()):
             return frame
     return frames[-1] if frames else None
 
@@ -175,9 +175,12 @@ def _short(file: str) -> str:
 
 #: where calloff's own code lies
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_PATHS = sysconfig.get_paths()
-_FOREIGN = (
-    *(_PATHS[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")),
-    OURS,
-    "<frozen",
-)
+
+
+@cache
+def _foreign() -> tuple[str, ...]:
+    """Return how the files begin whose code is nobody's own: Python's, what is installed, calloff's."""
+    import sysconfig  # loads what a Python was built with, which takes longer than most of calloff
+
+    paths = sysconfig.get_paths()
+    return (*(paths[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")), OURS, "<frozen")

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import repeat
 from typing import Generic, NoReturn, TypeAlias, TypeVar
 
@@ -11,6 +10,7 @@ from .reason import Reason, why
 from .ref import Ref
 from .report import StopReport, how, places
 from .text import clean, short
+from .value import Value, dataclass, put
 
 __all__ = ["Abandoned", "Cancelled", "Completed", "Failed", "Outcome", "completed", "completed_each", "verdict"]
 
@@ -18,12 +18,17 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Completed(Generic[T_co]):
+@dataclass(frozen=True)
+class Completed(Value, Generic[T_co]):
     """The body returned. With a `report`, a stop was asked and the body returned all the same."""
 
+    __slots__ = __match_args__ = ("value", "report")
     value: T_co
-    report: StopReport | None = None
+    report: StopReport | None
+
+    def __init__(self, value: T_co, report: StopReport | None = None) -> None:
+        put(self, "value", value)
+        put(self, "report", report)
 
     def unwrap(self) -> T_co:
         """The value."""
@@ -56,12 +61,17 @@ def completed_each(values: Sequence[T]) -> list[Completed[T]]:
     return made
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+@dataclass(frozen=True)
+class Failed(Value):
     """The body raised `error` itself. With a `report`, it did so after a stop was asked."""
 
+    __slots__ = __match_args__ = ("error", "report")
     error: BaseException
-    report: StopReport | None = None
+    report: StopReport | None
+
+    def __init__(self, error: BaseException, report: StopReport | None = None) -> None:
+        put(self, "error", error)
+        put(self, "report", report)
 
     def unwrap(self) -> NoReturn:
         """Raise the body's error."""
@@ -74,12 +84,17 @@ class Failed:
         return _table("failed", clean(short(self.error)), self.report)
 
 
-@dataclass(frozen=True, slots=True)
-class Cancelled:
+@dataclass(frozen=True)
+class Cancelled(Value):
     """The body was stopped and is known to be gone; the report says by whom, why and how."""
 
+    __slots__ = __match_args__ = ("operation", "report")
     operation: Ref
     report: StopReport
+
+    def __init__(self, operation: Ref, report: StopReport) -> None:
+        put(self, "operation", operation)
+        put(self, "report", report)
 
     @property
     def reason(self) -> Reason:
@@ -97,12 +112,17 @@ class Cancelled:
         return _table("cancelled", "", self.report, self.operation.name)
 
 
-@dataclass(frozen=True, slots=True)
-class Abandoned:
+@dataclass(frozen=True)
+class Abandoned(Value):
     """The body could not be stopped: control was taken back, the report says where the body is stuck."""
 
+    __slots__ = __match_args__ = ("operation", "report")
     operation: Ref
     report: StopReport
+
+    def __init__(self, operation: Ref, report: StopReport) -> None:
+        put(self, "operation", operation)
+        put(self, "report", report)
 
     @property
     def reason(self) -> Reason:

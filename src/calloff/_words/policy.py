@@ -1,13 +1,12 @@
 """How hard and how soon: every number of the ladder in one frozen object."""
 
 import signal
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["DEFAULT", "Policy"]
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """The timing of a stop, all durations in seconds.
 
     Attributes:

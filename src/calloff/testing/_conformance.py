@@ -9,7 +9,6 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +122,7 @@ class Place:
     @pytest.fixture
     def patience(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """What can be forced has half a minute for it, not a second: a busy machine may give it no turn for that long."""
-        monkeypatch.setattr(Operation, "policy", replace(DEFAULT, last=30.0))
+        monkeypatch.setattr(Operation, "policy", DEFAULT._replace(last=30.0))
 
     # --- tools
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ __all__ = ["GlassTests"]
 _GRACE = 0.2
 
 
-_PATIENT = replace(DEFAULT, last=30.0)
+_PATIENT = DEFAULT._replace(last=30.0)
 
 
 class _PolicyOfEach:
