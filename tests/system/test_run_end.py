@@ -187,6 +187,36 @@ def test_the_refusing_are_never_destroyed(tmp_path: Path, loop_kind: str) -> Non
         assert not [line for line in program.err if not line.startswith("LOG")], program.errors
 
 
+def test_a_loop_that_is_slow_to_begin_is_not_interrupted_there(tmp_path: Path, loop_kind: str) -> None:
+    """Nothing of the program runs then, though the stack looks like that of a callback: it has no frame of the loop's."""
+    source = (
+        LEFTOVERS
+        + """
+    import _socket
+
+    pair = _socket.socketpair
+
+    def slow(*args):
+        until = time.monotonic() + 0.8
+        while time.monotonic() < until:
+            time.sleep(0.01)
+        return pair(*args)
+
+    async def main():
+        calloff.start(stubborn(), detached=True)
+        await asyncio.sleep(0)
+
+    _socket.socketpair = slow
+    run(main(), grace=0.1)
+    say(calloff.operations())
+    """
+    )
+    with Program(tmp_path, loop_kind, source) as program:
+        program.end()
+        assert program.out == ["()", "atexit ran"], program.errors
+        assert not [line for line in program.err if not line.startswith("LOG")], program.errors
+
+
 def test_a_leftover_that_blocks_the_loop(tmp_path: Path, loop_kind: str) -> None:
     source = """
     async def plain():

@@ -89,7 +89,12 @@ def task_on_top(frame: FrameType | None, task: "asyncio.Task[Any]") -> Blocker |
 
 
 def callback_on_top(frame: FrameType | None, loop: asyncio.AbstractEventLoop) -> Blocker | None:
-    """Return the callback of the loop that runs, if it is one in whose frames nothing but code of the program is."""
+    """Return the callback of the loop that runs, if it is one in whose frames nothing but code of the program is.
+
+    Before and after it runs, uvloop calls Python's sockets: an exception there would leave it neither running nor closed.
+    """
+    if asyncio._get_running_loop() is not loop:
+        return None
     frames: list[FrameType] = []
     step = frame
     while step is not None and not step.f_code.co_filename.startswith(_FRAGILE):
