@@ -150,6 +150,26 @@ def test_a_process_and_a_thread_end_with_their_loop(closing: Callable[[Main], No
     taken.release()
 
 
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_an_operation_that_ends_by_itself_as_its_loop_is_closed(new_loop: Callable[[], Any]) -> None:
+    """Nothing is left to be stopped when the loop comes to that."""
+    loop = new_loop()
+    go = loop.create_future()
+
+    async def waits() -> str:
+        return str(await go)
+
+    async def main() -> Operation[str]:
+        operation = calloff.start(waits(), detached=True)
+        await asyncio.sleep(0.01)
+        return operation
+
+    operation = loop.run_until_complete(main())
+    go.set_result("by itself")
+    loop.close()
+    assert operation.result() == "by itself"
+
+
 @every_closer
 def test_a_coroutine_cleans_up_as_its_loop_ends(closing: Callable[[Main], None]) -> None:
     clean: list[str] = []

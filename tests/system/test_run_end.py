@@ -217,6 +217,33 @@ def test_a_loop_that_is_slow_to_begin_is_not_interrupted_there(tmp_path: Path, l
         assert not [line for line in program.err if not line.startswith("LOG")], program.errors
 
 
+def test_a_log_that_is_slow_is_no_callback_of_the_program(tmp_path: Path, loop_kind: str) -> None:
+    """It is called by what ends the others, which has more to do after it."""
+    source = (
+        LEFTOVERS
+        + """
+    class Slow(logging.Handler):
+        def emit(self, record):
+            until = time.monotonic() + 0.8
+            while time.monotonic() < until:
+                time.sleep(0.01)
+
+    async def main():
+        for _ in range(3):
+            calloff.start(stubborn(), detached=True)
+        await asyncio.sleep(0)
+
+    logging.getLogger("calloff").addHandler(Slow())
+    run(main(), grace=0.1)
+    say(calloff.operations())
+    """
+    )
+    with Program(tmp_path, loop_kind, source) as program:
+        program.end()
+        assert program.out == ["()", "atexit ran"], program.errors
+        assert not [line for line in program.err if not line.startswith("LOG")], program.errors
+
+
 def test_a_leftover_that_blocks_the_loop(tmp_path: Path, loop_kind: str) -> None:
     source = """
     async def plain():

@@ -188,7 +188,8 @@ def test_other_signals_of_the_loop_are_heard(tmp_path: Path, loop_kind: str) -> 
         loop.add_signal_handler(signal.SIGUSR1, heard.put_nowait, "one")
         loop.add_signal_handler(signal.SIGUSR2, heard.put_nowait, "two")
         say("ready")
-        say(await heard.get(), await heard.get())
+        say(await heard.get())
+        say(await heard.get())
         loop.remove_signal_handler(signal.SIGUSR1)
         loop.remove_signal_handler(signal.SIGUSR2)
         signal.raise_signal(signal.SIGTERM)
@@ -199,10 +200,10 @@ def test_other_signals_of_the_loop_are_heard(tmp_path: Path, loop_kind: str) -> 
     with Program(tmp_path, loop_kind, source) as program:
         program.wait_for("ready")
         program.signal(signal.SIGUSR1)
-        time.sleep(0.1)
+        program.wait_for("one")
         program.signal(signal.SIGUSR2)
         program.end(15)
-        assert program.out[1:] == ["one two"]
+        assert program.out[1:] == ["one", "two"]
         assert program.status == 143
 
 

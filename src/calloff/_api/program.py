@@ -67,7 +67,8 @@ class Program(Generic[T]):
         self._begin = begin
         self._on_start = on_start
         self._grace = grace
-        self._interrupter = Interrupter(loop, current_operation.get) if interrupt else None
+        caller = SignalWatch.run_loop.__code__
+        self._interrupter = Interrupter(loop, current_operation.get, caller=caller) if interrupt else None
         self._executor = DaemonExecutor()
         self._operation: Operation[T] | None = None
         self._ending: Ending | None = None

@@ -158,7 +158,7 @@ def _of(loop: AbstractEventLoop, live: dict[Any, None]) -> list[Hosted]:
 
 
 async def _end(loop: AbstractEventLoop, live: dict[Any, None]) -> None:
-    until = loop.time() + max(min(operation._grace, DEFAULT.grace) for operation in _of(loop, live))
+    until = loop.time() + max((min(operation._grace, DEFAULT.grace) for operation in _of(loop, live)), default=0.0)
     asked: set[Hosted] = set()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout_at(until + DEFAULT.last + _GUARD):

@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import os
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from ..._words.bears import bearing
@@ -88,9 +88,12 @@ def task_on_top(frame: FrameType | None, task: "asyncio.Task[Any]") -> Blocker |
     return None
 
 
-def callback_on_top(frame: FrameType | None, loop: asyncio.AbstractEventLoop) -> Blocker | None:
+def callback_on_top(
+    frame: FrameType | None, loop: asyncio.AbstractEventLoop, caller: CodeType | None
+) -> Blocker | None:
     """Return the callback of the loop that runs, if it is one in whose frames nothing but code of the program is.
 
+    `caller` runs the loop: it is what a callback of uvloop, which has no frames, is on top of.
     Before and after it runs, uvloop calls Python's sockets: an exception there would leave it neither running nor closed.
     """
     if asyncio._get_running_loop() is not loop:
@@ -104,7 +107,7 @@ def callback_on_top(frame: FrameType | None, loop: asyncio.AbstractEventLoop) ->
         return None
     if step.f_code is _RUN:
         return Blocker(None, frames or [step], importing=False)
-    if not frames or type(loop).__module__ != "uvloop":  # which has no frame between that of `run` and it
+    if not frames or step.f_code is not caller or type(loop).__module__ != "uvloop":
         return None
     return Blocker(None, frames, importing=False)
 

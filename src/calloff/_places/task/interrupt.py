@@ -36,7 +36,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from math import inf
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from ..._child.moments import Still, is_fit, is_guarded, may_break_off
@@ -81,10 +81,19 @@ class Interrupter:
 
     Args:
         current: the operation that the running code belongs to.
+        caller: the function that runs the loop.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, current: Callable[[], Any], policy: Policy = DEFAULT) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        current: Callable[[], Any],
+        policy: Policy = DEFAULT,
+        *,
+        caller: CodeType | None = None,
+    ) -> None:
         self._loop = loop
+        self._caller = caller
         self._timers: Timers = timers_of(loop)
         self._now = self._timers.now
         self._slack = policy.slack
@@ -229,7 +238,7 @@ class Interrupter:
             return
         self._again(now)
         task = asyncio.current_task(self._loop)
-        found = task_on_top(frame, task) if task is not None else callback_on_top(frame, self._loop)
+        found = task_on_top(frame, task) if task is not None else callback_on_top(frame, self._loop, self._caller)
         if found is None:
             return
         if found.host is not self._suspect and late_since < self._slack:
