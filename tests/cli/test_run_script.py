@@ -18,6 +18,8 @@ import pytest
 from calloff import start
 from calloff._child.wire import DUMP
 from calloff._os import proc
+from calloff._places import looking
+from calloff._places.command import script as of_scripts
 from calloff._places.command.script import script
 
 RUN = [sys.executable, "-m", "calloff", "run"]
@@ -260,6 +262,33 @@ def test_a_look_that_comes_just_when_it_becomes_another_program_does_not_hurt_th
         return bool(ended)
 
     assert not asyncio.run(main())
+
+
+def test_one_that_is_busy_in_c_and_had_no_turn_at_first_is_looked_at_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy machine gives it none for longer than the first look waits."""
+    monkeypatch.chdir(folder)
+    looks = []
+
+    def is_seen_late(pid: int, ran: float) -> bool:
+        looks.append(pid)
+        return len(looks) > 3 and looking.is_in_c(pid, ran)
+
+    async def main() -> None:
+        op = start(script("file", "in_c.py", []), grace=0)
+        while not (folder / "hangs").exists():
+            await asyncio.sleep(0.01)
+        monkeypatch.setattr(of_scripts, "is_in_c", is_seen_late)
+        for _ in range(30):
+            looks.clear()
+            frame = op.where()[-1]
+            if looks and frame.line:
+                break
+        assert (os.path.basename(frame.file), frame.line) == ("in_c.py", 3)
+        await op.stop()
+
+    asyncio.run(main())
 
 
 def test_what_it_has_started_ends_with_it(folder: Path) -> None:

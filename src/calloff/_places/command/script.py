@@ -32,7 +32,7 @@ __all__ = ["script"]
 
 #: asks for the stack: a signal that does nothing to another program which the script becomes (`exec`) just then
 _LOOK = int(signal.SIGURG)
-#: seconds after which a program that does not answer may be busy in C, and that it is waited for at most
+#: seconds after which a program that does not answer may be busy in C, each time, and that it is waited for at most
 _SOON, _PATIENCE = 0.02, 0.2
 
 
@@ -150,10 +150,13 @@ class _ScriptBody(CommandBody):
             if self._stacks < 0 or not self._signal(_LOOK):
                 return False
             ran = proc.seconds_run(self.pid or 0)
-            text = self._answer(_SOON)
-            if not text and is_in_c(self.pid or 0, ran):
-                self._signal(DUMP)
-            text = text or self._answer(_PATIENCE)
+            until = time.monotonic() + _PATIENCE
+            text, asked = self._answer(_SOON), False
+            while not text and time.monotonic() < until and proc.state_of(self.pid or 0) not in ("Z", "X", ""):
+                # on a busy machine it may not have had its turn yet
+                if not asked and is_in_c(self.pid or 0, ran):
+                    asked = self._signal(DUMP)
+                text = self._answer(_PATIENCE if asked else _SOON)
             self._known = last_stack(text, _of_the_user) or self._known
             return "blocked\n" in text
 
