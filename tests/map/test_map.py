@@ -50,7 +50,7 @@ async def test_each_item_has_its_outcome():
         else:
             assert isinstance(found[item], Failed)
             assert found[item].error.args == (item,)
-    assert results.counts == (13, 7, 0, 0, 0)
+    assert results.counts == (13, 7, 0, 0, 0, 0)
 
 
 async def test_awaiting_it_gives_all_in_order():

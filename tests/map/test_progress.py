@@ -33,12 +33,12 @@ async def test_a_function_is_called_meanwhile_and_at_the_end():
             await asyncio.sleep(0.01)
         assert [op.name for op in results.running()] == ["one"]
     *_, meanwhile, last = seen
-    assert meanwhile.counts == (19, 0, 1, 0, 0)
+    assert meanwhile.counts == (19, 0, 1, 0, 0, 0)
     assert (meanwhile.total, meanwhile.ended, meanwhile.share) == (20, 19, 0.95)
     assert meanwhile.slowest.name == "one"
     assert meanwhile.rate > 0
     assert 0 < meanwhile.left < 60
-    assert last.counts == (19, 1, 0, 0, 0)
+    assert last.counts == (19, 1, 0, 0, 0, 0)
     assert "20 of" not in str(last)
     seen.clear()
 
