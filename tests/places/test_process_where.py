@@ -1,9 +1,10 @@
 """Where a process is, also while it runs C code that hears nothing."""
 
 import itertools
+import os
 
 import calloff
-from calloff._places.looking import last_stack
+from calloff._places.looking import Looker, last_stack
 from calloff._places.process.facts import OUTERMOST, of_the_user
 
 
@@ -40,3 +41,23 @@ def test_a_stack_written_by_c_is_read_from_its_header_to_our_own_frames() -> Non
     assert last_stack(rest_of_an_earlier_one, of_the_user, OUTERMOST) is None
     assert last_stack(rest_of_an_earlier_one + STACK, of_the_user, OUTERMOST) == found
     assert last_stack(STACK + STACK[:60], of_the_user, OUTERMOST) == found, "the last whole one"
+
+
+def test_a_stack_that_comes_in_parts_is_there_with_our_own_frame_and_not_before() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    looker = Looker(reading, of_the_user, OUTERMOST)
+    try:
+        os.write(writing, b'  File "/calloff/_child/__main__.py", line 15 in <module>\n')  # the rest of an earlier one
+        assert (looker.has_stack(), looker.stack()) == (False, None)
+        head, tail = STACK.split(OUTERMOST)
+        for part in head.split(" "):
+            os.write(writing, f"{part} ".encode())
+            assert (looker.has_stack(), looker.stack()) == (False, None)
+        os.write(writing, f"{OUTERMOST}{tail}".encode())
+        assert (looker.has_stack(), looker.stack()) == (True, (("/work.py", 3, "in_c"),))
+        looker.forget()
+        assert (looker.has_stack(), looker.stack()) == (False, None)
+    finally:
+        os.close(writing)
+        looker.close()

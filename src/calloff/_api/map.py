@@ -85,7 +85,7 @@ def map(
         stall: the longest silence of an item between two reports of `progress`, in seconds.
         grace: seconds between asking an item to stop and force.
         ordered: give the results in order of the items, at the price of waiting for a slow one.
-        batch: how many items a process, thread or node is given at a time, by default as many as take about 50 ms. Each
+        batch: how many items a process, thread or node is given at a time, by default as many as take about 100 ms. Each
             keeps its own limit, one that has to be killed takes nobody with it, and those behind a slow one go elsewhere.
         within: ``within(item)`` gives an async context manager that is held from before the start of the item, with
             each attempt anew, to its confirmed end: a rate limiter, a semaphore for each host, a transaction. It hears what

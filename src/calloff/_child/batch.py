@@ -8,7 +8,7 @@ when the limit of that item passes. A result counts from the one step in which t
 The owner asks only when it has seen, after that point, that the item has no result. After every result the worker looks
 whether the limit of that item has passed meanwhile, and goes no further then. So an asking never hits the next item.
 
-A result may be told when nothing is left of what its item has started. That is looked after every 10 ms, when the owner
+A result may be told when nothing is left of what its item has started. That is looked after every 30 ms, when the owner
 is told, too; up to where it is certain, the head says. When something is left, the job ends, so that it is killed.
 
 Behind a slow item nothing has to wait: the owner says in the head that it is the last, and sees then that it still runs.
@@ -56,7 +56,7 @@ SIZE = FIRST + (1 << 20)
 #: tells the owner that there is something to be read
 MARK = "calloff: a batch has got on"
 #: seconds between two such words
-_SILENCE = 0.01
+_SILENCE = 0.03
 
 #: holds something in a child that an item has forked
 _in_child: list[bool] = []

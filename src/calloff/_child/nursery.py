@@ -40,6 +40,7 @@ def prepare(details: dict[str, Any]) -> None:
     with contextlib.suppress(ImportError):
         __import__("cloudpickle")
     del asyncio, faulthandler, pickle, traceback
+    reaper.is_childless()  # how that is found out
     gc.collect()
     gc.freeze()
 

@@ -1,7 +1,7 @@
 """Several items in one operation, with the limit, the stop and the outcome of each of them kept.
 
 A function that takes a microsecond costs a hundred when it is called alone in a process or thread. So as many items as take
-about 50 ms are given there at a time, as long as they have no end of their own to wait for. `in_processes` and `in_threads`
+about 100 ms are given there at a time, as long as they have no end of their own to wait for. `in_processes`, `in_threads`
 say how they are called and how their results come back. When the operation is stopped or dies, the item that ran is the
 only one to be lost; those behind it, which had not begun, go elsewhere. The limit of an item is watched here, from the
 moment its function began. Nor do those behind a slow item wait for it: they are taken back and go elsewhere, too.
@@ -24,10 +24,12 @@ from .window import Window
 __all__ = ["Batch", "Batches"]
 
 #: seconds that the items of a batch take together; with an output less, since what is not yet told is lost with us
-_WORTH, _WORTH_WRITTEN = 0.05, 0.005
+_WORTH, _WORTH_WRITTEN = 0.1, 0.005
+#: seconds after which an item is a slow one, for which those behind it do not wait; at least so many until the next look
+_SLOW, _SOON = 0.05, 0.01
 _MOST = 4096
 #: seconds after a word of the place, within which it gives another one before it begins with a further item
-QUIET = 0.02
+QUIET = 0.04
 #: seconds that the import of a function gets in a worker beyond the limit of its first item
 READY = 30.0
 #: how often a batch may come back without having begun before its first item is blamed
@@ -65,7 +67,7 @@ class Batches:
 
     @property
     def size(self) -> int:
-        """As many as take about 50 ms; few at first, when nothing is known, and towards the end, for equal shares."""
+        """As many as take about 100 ms; few at first, when nothing is known, and towards the end, for equal shares."""
         if self._fixed is not None:
             return self._fixed
         if self._mean is None:
@@ -234,10 +236,10 @@ class Batch:
                 self.look_at(now + QUIET)
             return
         waits = len(self._items) - self._told > 1
-        if waits and took >= _WORTH:
+        if waits and took >= _SLOW:
             self._hand_back()
         elif waits:
-            slow = max(_WORTH - took, QUIET)
+            slow = max(_SLOW - took, _SOON)
             left = slow if left is None else min(left, slow)
         if left is not None:
             self.look_at(now + left)

@@ -105,22 +105,28 @@ class Guarded:
 
     def write(self, *parts: Any) -> None:
         """Send a letter."""
+        self.write_all(parts)
+
+    def write_all(self, *letters: tuple[Any, ...]) -> None:
+        """Send letters together."""
         if self._ended:
             return
-        if parts[0] == "kill":
+        kinds = [parts[0] for parts in letters]
+        if "kill" in kinds:
             self._called_off = True
             self._since = monotonic()
             Watch.of(self.loop).add(self)
-        elif parts[0] == "ask" and self._kind != "worker":
+        elif "ask" in kinds and self._kind != "worker":
             self._called_off = True
-        data = letter(*parts)
+        each = [letter(*parts) for parts in letters]
+        data = b"".join(each)
         if self._sent is not None:
-            self._sent.append(data)
+            self._sent += each
         if self._rest:
             self._rest += data
         else:
             self._send(data)
-        if parts[0] == "kill" and self.loop.is_closed():
+        if "kill" in kinds and self.loop.is_closed():
             self.close()
             self._listener.let_go()
 

@@ -91,6 +91,8 @@ class Looker:
         #: what has come from it and was not forgotten
         self.text: str = ""
         self._stacked: RawStack | None = None
+        #: whether something has come since the last stack was read
+        self._is_new = False
         self._looked_at = self._ran = 0.0
 
     def meet(self, pid: int, handle: int | None) -> None:
@@ -159,20 +161,31 @@ class Looker:
             self.signal(signal.SIGCONT)
         self._await(_PATIENCE)
 
+    def has_stack(self) -> bool:
+        """Whether a whole stack has come from it; without the time that reading it takes."""
+        with self.lock:
+            self._take()
+            return "end\n" in self.text or self._outermost in self.text.partition(_BY_C)[2]
+
     def stack(self) -> RawStack | None:
         """The last whole stack that has come from it; empty where only C code runs, ``None`` when none has come."""
-        text = b""
         with self.lock:
-            with contextlib.suppress(OSError):
-                while chunk := os.read(self.stacks, 1 << 16):
-                    text += chunk
-            if text:
-                self.text += text.decode(errors="replace")
-                self._stacked = last_stack(self.text, self._user, self._outermost)
+            self._take()
+            if self._is_new and self.has_stack():  # it comes in many small parts
+                self._stacked, self._is_new = last_stack(self.text, self._user, self._outermost), False
             return self._stacked
+
+    def _take(self) -> None:
+        text = b""
+        with contextlib.suppress(OSError):
+            while chunk := os.read(self.stacks, 1 << 16):
+                text += chunk
+        if text:
+            self.text += text.decode(errors="replace")
+            self._is_new = True
 
     def forget(self) -> None:
         """What has come is of no use any more."""
         with self.lock:
-            self.stack()
-            self.text, self._stacked = "", None
+            self._take()
+            self.text, self._stacked, self._is_new = "", None, False

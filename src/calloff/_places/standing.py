@@ -5,7 +5,7 @@ from time import monotonic
 
 from .._os import inherit
 
-__all__ = ["Standing"]
+__all__ = ["Standing", "look_ahead"]
 
 #: seconds that credentials which were read count as those of now, for workers that are warm
 _FRESH = 0.05
@@ -29,6 +29,14 @@ class _Seen:
 
 
 _seen = _Seen()
+
+
+def look_ahead() -> None:
+    """Read now what may be read at the next start: while something is waited for that takes longer."""
+    if monotonic() - _seen.at > _FRESH / 2:
+        _seen.note(inherit.credentials(), inherit.limits())
+
+
 _modules = sys.modules
 
 

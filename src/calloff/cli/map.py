@@ -85,7 +85,7 @@ def _parser() -> Parser:
     add("-g", "--grace", metavar="D", default="5", help="from asking to force (5s)")
     add("--in", metavar="PLACE", dest="place", help="where to run a function: task, thread or process")
     add("--memory", metavar="SIZE", help="how much memory an item in a process may take: 500M, 2G")
-    add("--batch", metavar="N", help="how many items a process is given at a time (about 50 ms' worth)")
+    add("--batch", metavar="N", help="how many items a process is given at a time (about 100 ms' worth)")
 
     add = reader.add_argument_group("what does not complete").add_argument
     add("--retry", metavar="N", help="try an item that did not complete up to N times more")

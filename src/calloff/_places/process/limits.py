@@ -2,6 +2,7 @@
 
 from asyncio import AbstractEventLoop
 from time import monotonic
+from typing import Any
 
 from ..._child.wire import SLACK, reminder
 from ..._words.place import Sink
@@ -43,8 +44,11 @@ class Limits:
             self.tell(number, sink, loop)
         return force_at, deadline
 
-    def tell(self, number: int, sink: Sink, loop: AbstractEventLoop) -> None:
-        """Leave with the guard when force is due at the latest, and with the function what its deadline is."""
+    def tell(self, number: int, sink: Sink, loop: AbstractEventLoop, *before: tuple[Any, ...]) -> None:
+        """Leave with the guard when force is due at the latest, and with the function what its deadline is.
+
+        Letters that are due before that one go with it: the guard wakes up once.
+        """
         force_at, deadline = sink.force_at, sink.deadline
         here = monotonic() - loop.time()
         force_at = None if force_at is None else force_at + here + SLACK
@@ -54,4 +58,4 @@ class Limits:
             if sink.reason is None:  # should we not come to it, the guard asks
                 asking = reminder(deadline)
         self._rings_at = min(force_at or 0.0, 0.0 if asking is None else asking[0])
-        self._guarded.write("limit", number, force_at, deadline, asking)
+        self._guarded.write_all(*before, ("limit", number, force_at, deadline, asking))

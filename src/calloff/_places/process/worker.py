@@ -18,6 +18,7 @@ from ..._words.report import Rung
 from ..keeper import refuse
 from ..kept import Guarded
 from ..looking import Looker
+from ..standing import look_ahead
 from .facts import OUTERMOST, Stamp, Surroundings, details, of_the_user, why
 from .frames import Frames
 from .limits import Limits
@@ -169,8 +170,14 @@ class Worker:
         self.pool.hold_back()
         reason = sink.reason
         assert reason is not None
-        self.guarded.write("ask", self._number, ASK, (str(reason.kind), reason.text, reason.by, reason.at))
-        self.limit(sink)
+        asking = "ask", self._number, ASK, (str(reason.kind), reason.text, reason.by, reason.at)
+        force_at = sink.force_at
+        if (
+            force_at is not None and force_at <= self.pool.loop.time()
+        ):  # it is killed next: nobody would hear its answer
+            self.limit(sink)
+        else:
+            self._limits.tell(self._number, sink, self.pool.loop, asking)
 
     def kill(self) -> None:
         """Kill it and everything below it."""
@@ -187,7 +194,7 @@ class Worker:
             return
         if not self._killing:
             self._killing = True
-            if self._looker.stack() is None and self._looker.has_state("R", "S") and self._looker.signal(DUMP):
+            if self._looker.stack() is None and self._looker.signal(DUMP) and self._looker.has_state("R", "S"):
                 # C finds the frames half made, and crashes, when Python code is just making them: now that does not matter
                 loop = self.pool.loop
                 self._last_look = Context().run(loop.call_later, _LAST_LOOK, self._kill)
@@ -197,8 +204,9 @@ class Worker:
 
     def _shown(self) -> None:
         """Something of the last stack has come."""
-        if self._looker.stack() is not None:
+        if self._looker.has_stack():
             self._kill()
+            self._looker.stack()  # read while it dies
 
     def _kill(self) -> None:
         self._end_last_look()
@@ -231,6 +239,7 @@ class Worker:
             self._unread = self._unread or isinstance(error, ConnectionResetError)
             self.pool.loop.remove_reader(self._files[0])
             self.guarded.expect()
+            look_ahead()  # while the guard buries it: what it ran may be followed by something else
             return
         if found is None:
             return
