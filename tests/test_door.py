@@ -147,3 +147,12 @@ def test_a_star_import_gives_the_list():
 
 def test_there_is_a_marker_for_type_checkers():
     assert (Path(calloff.__file__).parent / "py.typed").exists()
+
+
+def test_a_program_that_uses_operations_does_not_load_what_is_slow_to_load():
+    code = """import asyncio, sys, calloff
+before = set(sys.modules)
+calloff.start, calloff.timeout, calloff.run
+print(sorted({"dataclasses", "sysconfig"} & (set(sys.modules) - before)))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]", done.stderr

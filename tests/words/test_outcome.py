@@ -1,6 +1,10 @@
 """The ending as a value."""
 
+import copy
+import dataclasses
+import pickle
 from dataclasses import FrozenInstanceError
+from typing import Any
 
 import pytest
 
@@ -65,3 +69,43 @@ def test_match():
     assert told(Failed(ValueError("x"))) == "failed x"
     assert told(Cancelled(REF, report())) == "cancelled work ASKED"
     assert told(Abandoned(REF, report(rung=Rung.ABANDONED))) == "abandoned work ABANDONED"
+
+
+def test_an_outcome_is_a_dataclass_for_those_who_ask():
+    done = Completed(1)
+    assert dataclasses.is_dataclass(Completed)
+    assert [field.name for field in dataclasses.fields(Cancelled)] == ["operation", "report"]
+    assert dataclasses.replace(done, value=2) == Completed(2)
+    assert dataclasses.asdict(done) == {"value": 1, "report": None}
+    assert repr(done) == "Completed(value=1, report=None)"
+    assert hash(done) == hash(Completed(1))
+    assert not hasattr(done, "__dict__")
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_an_outcome_travels(again):
+    assert again(Completed([1])) == Completed([1])
+    assert again(Cancelled(REF, report())) == Cancelled(REF, report())
+
+
+def test_nothing_is_deleted_from_an_outcome_or_added_to_it():
+    done: Any = Completed(1)
+    with pytest.raises(FrozenInstanceError):
+        del done.value
+    with pytest.raises(FrozenInstanceError):
+        done.other = 1
+
+
+def test_an_outcome_that_holds_itself_can_be_shown():
+    held: list[Any] = []
+    held.append(Completed(held))
+    assert repr(held) == "[Completed(value=[...], report=None)]"
+
+
+def test_what_is_derived_from_an_outcome_may_have_more():
+    @dataclasses.dataclass(frozen=True)
+    class More(Completed[int]):
+        more: int = 0
+
+    assert More(1, None, 2) == More(1, None, more=2) != More(1, None)
+    assert [field.name for field in dataclasses.fields(More)] == ["value", "report", "more"]

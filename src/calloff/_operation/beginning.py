@@ -15,7 +15,7 @@ from .._words.state import State
 from . import ending, requesting
 from .hooks import emit, hooks
 from .known import live
-from .limits import Limits
+from .limits import Limits, PatientLimits
 from .loops import hosts, timers_for
 from .operation import Operation
 
@@ -51,13 +51,17 @@ def begin(
     self._children = self._stop = self._waiters = self._awaited_by = self._limits = self._progress = None
     self._ended_at = None
     self._started_at = now = timers.now()
-    if timeout is not None or stall is not None or patience is not None:
-        self._limits = limits = Limits(timeout, stall, patience)
+    if patience is not None:
+        self._limits = patient = PatientLimits(timeout, stall, patience)
+        if not body.queued:
+            requesting.start_limits(self, patient, now)
+        else:
+            patient.wait(now)
+            requesting.arm(self)
+    elif timeout is not None or stall is not None:
+        self._limits = limits = Limits(timeout, stall)
         if not body.queued:
             requesting.start_limits(self, limits, now)
-        elif patience is not None:
-            limits.wait(now)
-            requesting.arm(self)
     live[self] = None
     if parent is not None:
         if parent._children is None:

@@ -4,7 +4,7 @@ from math import inf
 
 from .._words.reason import TURN, Kind
 
-__all__ = ["Limits"]
+__all__ = ["Limits", "PatientLimits"]
 
 
 class Limits:
@@ -19,25 +19,19 @@ class Limits:
         turn_by: the point at which these are over; ``None`` where it does not wait.
     """
 
-    __slots__ = ("deadline", "heard_at", "patience", "stall", "timeout", "turn_by")
+    __slots__ = ("deadline", "heard_at", "stall", "timeout")
+    patience: float | None = None
+    turn_by: float | None = None
 
-    def __init__(self, timeout: float | None, stall: float | None, patience: float | None = None) -> None:
+    def __init__(self, timeout: float | None, stall: float | None) -> None:
         self.timeout = timeout
         self.stall = stall
         self.deadline: float | None = None
         self.heard_at = inf
-        self.patience = patience
-        self.turn_by: float | None = None
-
-    def wait(self, now: float) -> None:
-        """It waits for its turn from now on."""
-        if self.patience is not None:
-            self.turn_by = now + self.patience
 
     def start(self, now: float) -> None:
         """Start the clock: the body begins, or is as good as begun."""
         self.heard_at = now
-        self.turn_by = None
         if self.timeout is not None:
             self.deadline = now + self.timeout
 
@@ -58,3 +52,23 @@ class Limits:
         if self.stall is not None and self.heard_at + self.stall <= now:
             return Kind.STALLED, f"for {self.stall:g} s"
         return None
+
+
+class PatientLimits(Limits):
+    """Those of an operation that waits for its turn no longer than `patience`; few do, and only these have room for it."""
+
+    __slots__ = ("patience", "turn_by")
+
+    def __init__(self, timeout: float | None, stall: float | None, patience: float) -> None:
+        super().__init__(timeout, stall)
+        self.patience = patience
+        self.turn_by = None
+
+    def wait(self, now: float) -> None:
+        """It waits for its turn from now on."""
+        self.turn_by = now + (self.patience or 0.0)
+
+    def start(self, now: float) -> None:
+        """Start the clock; it waits no more."""
+        super().start(now)
+        self.turn_by = None

@@ -35,6 +35,8 @@ __all__ = ["DRIVING", "EagerBody", "TaskBody", "body_of", "drive"]
 
 B = TypeVar("B", bound="TaskBody")
 _logger = logging.getLogger("calloff")
+#: of no type: type checkers take what is known to be a coroutine for nothing that can be yielded from
+_plain: Any = CoroutineType
 
 
 class TaskBody(ClimbingBody, Coroutine[Any, Any, None]):
@@ -66,6 +68,12 @@ class TaskBody(ClimbingBody, Coroutine[Any, Any, None]):
                 task.add_done_callback(self._wrapper_ended)
         if _waits_for is not None:
             self._show(self.task, _waits_for)
+
+    def _find_task(self) -> None:
+        """Note the task that makes the first step, where that is an eager one, for whose first step nobody waits."""
+        self.task = task = asyncio.current_task()
+        if task is not None and coro_of(task) is not self:
+            _wrapped[task] = self
 
     def _show(self, task: "asyncio.Task[None]", waits_for: Callable[[Any, Any], None]) -> None:
         """Tell the inspectors of Python 3.14 the name, and that the parent waits for it."""
@@ -240,17 +248,11 @@ def drive(coro: Coroutine[Any, Any, Any], kind: type[B]) -> B:
 def _drive(self: TaskBody) -> Generator[Any, Any, None]:
     """Run the coroutine of a body, and tell its operation of the first step and of the end, in the very step."""
     self._started = True
-    if self.task is None and (task := asyncio.current_task()):  # an eager one, whose first step nobody waits for
-        self.task = task
-        if coro_of(task) is not self:
-            _wrapped[task] = self
+    if self.task is None:
+        self._find_task()
     self._sink.entered(0.0)
-    steps: Any = self.coro
-    kind = type(steps)  # by a name of its own: type checkers take what is tested in place for no generator
-    if kind is not CoroutineType:
-        steps = _Steps(steps)
-    try:
-        value = yield from steps
+    try:  # with as few names as can be: each takes room as long as this waits
+        value = yield from (self.coro if type(self.coro) is _plain else _Steps(self.coro))
     except BaseException as error:
         if type(error) is not CancelledError and _is_of_driver(error):
             raise  # the task was destroyed: that is raised here, and does not come from the coroutine
