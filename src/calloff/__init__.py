@@ -9,18 +9,20 @@ from ._door import lazy
 
 TYPE_CHECKING = bool()  # noqa: UP018  # Jedi would skip what stands behind a plain False
 if TYPE_CHECKING:
-    from ._api.group import group as group
-    from ._api.group import race as race
+    # one statement for each module: they are compiled, and every program reads that at its start
+    # isort: off
+    from ._api.group import group as group, race as race
     from ._api.map import map as map
     from ._api.run import run as run
-    from ._api.start import call as call
-    from ._api.start import start as start
+    from ._api.start import call as call, start as start
     from ._api.tool import tool as tool
     from ._operation.checkpoint import checkpoint as checkpoint
-    from ._operation.current import current as current
-    from ._operation.current import current_deadline as current_deadline
-    from ._operation.current import progress as progress
-    from ._operation.current import remaining as remaining
+    from ._operation.current import (
+        current as current,
+        current_deadline as current_deadline,
+        progress as progress,
+        remaining as remaining,
+    )
     from ._operation.on_stop import on_stop as on_stop
     from ._operation.operation import Operation as Operation
     from ._operation.registry import operations as operations
@@ -28,31 +30,35 @@ if TYPE_CHECKING:
     from ._places.command.place import command as command
     from ._places.process.place import process as process
     from ._places.thread.place import thread as thread
-    from ._scopes.cancel_scope import CancelScope as CancelScope
-    from ._scopes.cancel_scope import move_on_after as move_on_after
-    from ._scopes.cancel_scope import move_on_at as move_on_at
+    from ._scopes.cancel_scope import (
+        CancelScope as CancelScope,
+        move_on_after as move_on_after,
+        move_on_at as move_on_at,
+    )
     from ._scopes.shield import shield as shield
     from ._scopes.taskgroup import TaskGroup as TaskGroup
-    from ._scopes.timeout import timeout as timeout
-    from ._scopes.timeout import timeout_at as timeout_at
+    from ._scopes.timeout import timeout as timeout, timeout_at as timeout_at
     from ._scopes.wait_for import wait_for as wait_for
     from ._version import __version__ as __version__
-    from ._words.errors import CalloffError as CalloffError
-    from ._words.errors import CommandFailed as CommandFailed
-    from ._words.errors import OperationCancelled as OperationCancelled
-    from ._words.errors import StopForced as StopForced
-    from ._words.errors import TimedOut as TimedOut
-    from ._words.errors import WorkerDied as WorkerDied
+    from ._words.errors import (
+        CalloffError as CalloffError,
+        CommandFailed as CommandFailed,
+        OperationCancelled as OperationCancelled,
+        StopForced as StopForced,
+        TimedOut as TimedOut,
+        WorkerDied as WorkerDied,
+    )
     from ._words.frame import Frame as Frame
-    from ._words.outcome import Abandoned as Abandoned
-    from ._words.outcome import Cancelled as Cancelled
-    from ._words.outcome import Completed as Completed
-    from ._words.outcome import Failed as Failed
-    from ._words.outcome import Outcome as Outcome
-    from ._words.reason import Kind as Kind
-    from ._words.reason import Reason as Reason
-    from ._words.report import Rung as Rung
-    from ._words.report import StopReport as StopReport
+    from ._words.outcome import (
+        Abandoned as Abandoned,
+        Cancelled as Cancelled,
+        Completed as Completed,
+        Failed as Failed,
+        Outcome as Outcome,
+    )
+    from ._words.reason import Kind as Kind, Reason as Reason
+    from ._words.report import Rung as Rung, StopReport as StopReport
+    # isort: on
 
 if "CALLOFF_KEEPER_OF" in _environ:  # see `calloff.freezing`
     from .freezing import started_by_mistake
