@@ -864,6 +864,35 @@ def test_a_signal_that_is_handled_at_any_line_of_the_setting_is_known_as_ours(in
     assert len(lines) > 4
 
 
+@pytest.mark.parametrize("sets_anew", [False, True])
+def test_a_signal_that_interrupts_its_own_handler_is_known_as_ours_and_so_is_the_other(
+    interrupter: Interrupter, monkeypatch: pytest.MonkeyPatch, sets_anew: bool
+) -> None:
+    """It comes again soon, and a busy machine may stop the handler at any line for longer than that."""
+    given_back: list[int] = []
+    real, act, nested = interrupter._now, interrupter._room._act, []
+
+    def now() -> float:
+        if not nested and sys._getframe(1).f_code is Interrupter._ordered.__code__:
+            nested.append(1)
+            interrupter._handler(signal.SIGALRM, sys._getframe())
+        return real()
+
+    def acts(frame: FrameType) -> None:
+        act(frame)
+        if sets_anew:  # as what it decides does
+            interrupter._arm(real() + 30)
+
+    interrupter._former = lambda *_: given_back.append(1)
+    interrupter._arm(real() + 30)
+    interrupter._fires_at = real() - 1  # the signal has come
+    monkeypatch.setattr(interrupter, "_now", now)
+    monkeypatch.setattr(interrupter._room, "_act", acts)
+    interrupter._handler(signal.SIGALRM, sys._getframe())
+    assert nested
+    assert not given_back
+
+
 def test_a_signal_that_came_before_and_arrives_late_is_known_as_ours(
     interrupter: Interrupter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

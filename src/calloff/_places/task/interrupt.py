@@ -168,7 +168,8 @@ class Interrupter:
         """The loop has a new point at which it has something to do: it turns."""
         self._pause = self._slack
         self._unfit_since = None
-        self._repeats = False
+        if not self._room.is_running:  # or it is the handler itself that does so, and it may have interrupted itself
+            self._repeats = False
         self._set(self._late_at(wake, self._now()))
 
     def _late_at(self, wake: float, now: float) -> float:
@@ -293,7 +294,8 @@ class Interrupter:
     def _ordered(self) -> bool:
         """Whether the signal comes from our own timer, or was sent by `_call`."""
         ours = signal.getitimer(signal.ITIMER_REAL)[1] == _INTERVAL
-        came = ours and (self._repeats or self._now() >= self._fires_at - _EARLIER)
+        # in this order: the next signal may be handled in the midst of it, which orders another one and says so
+        came = ours and (self._now() >= self._fires_at - _EARLIER or self._repeats)
         if came or self._fired or self._setting:
             self._setting = False
             self._repeats = True

@@ -36,6 +36,7 @@ class Room:
 
     Attributes:
         handler: the signal handler, which gives room and runs `act` there.
+        is_running: whether it does so now.
     """
 
     def __init__(self, act: Callable[[FrameType], None], lasts: Callable[[], bool]) -> None:
@@ -43,7 +44,7 @@ class Room:
         self._lasts = lasts
         #: the limit of the program while there is more
         self._former: int | None = None
-        self._is_running = False
+        self.is_running = False
         #: whether the next call is the one for the second argument of a handler
         self._is_second = False
         self.handler: Callable[[int, FrameType | None], Any] = self._handler() if _C_HAS_ITS_OWN else self._on_signal
@@ -71,7 +72,7 @@ class Room:
 
     def _act_there(self, frame: FrameType) -> None:
         former = getrecursionlimit() - _LEVELS
-        if self._is_running:  # the signal has interrupted its own handler
+        if self.is_running:  # the signal has interrupted its own handler
             try:
                 self._act(frame)
             finally:
@@ -79,11 +80,11 @@ class Room:
             return
         if self._former is None:
             self._former = former
-        self._is_running = True
+        self.is_running = True
         try:
             self._act(frame)
         finally:
-            self._is_running = False
+            self.is_running = False
             if self._lasts() or not self.take_back():
                 _lower(former)  # unless what was given before has been used up
 
