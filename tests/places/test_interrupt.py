@@ -5,6 +5,7 @@ import contextlib
 import faulthandler
 import importlib
 import io
+import itertools
 import logging
 import multiprocessing.popen_fork
 import os
@@ -864,13 +865,33 @@ def test_a_signal_that_is_handled_at_any_line_of_the_setting_is_known_as_ours(in
     assert len(lines) > 4
 
 
+def test_a_signal_that_was_handled_is_no_other_one_on_a_clock_of_milliseconds(
+    interrupter: Interrupter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one is of somebody else, who would wait for its effect for ever."""
+    setitimer, readings = signal.setitimer, itertools.count()
+
+    def comes_just_now(which: int, after: float, interval: float = 0.0) -> tuple[float, float]:
+        setitimer(which, after, interval)
+        return interval - 0.0005, interval  # it began anew when the one that is handled here had come
+
+    began = interrupter._now()
+    interrupter._arm(began + 30)
+    interrupter._fires_at = interrupter._due = began - 1
+    monkeypatch.setattr(interrupter, "_now", lambda: began + 0.001 * next(readings))
+    monkeypatch.setattr(signal, "setitimer", comes_just_now)
+    interrupter._handler(signal.SIGALRM, sys._getframe())
+    assert not interrupter._fired
+
+
 @pytest.mark.parametrize("sets_anew", [False, True])
 def test_a_signal_that_interrupts_its_own_handler_is_known_as_ours_and_so_is_the_other(
     interrupter: Interrupter, monkeypatch: pytest.MonkeyPatch, sets_anew: bool
 ) -> None:
     """It comes again soon, and a busy machine may stop the handler at any line for longer than that."""
     given_back: list[int] = []
-    real, act, nested = interrupter._now, interrupter._room._act, []
+    nested: list[int] = []
+    real, act = interrupter._now, interrupter._room._act
 
     def now() -> float:
         if not nested and sys._getframe(1).f_code is Interrupter._ordered.__code__:
@@ -904,7 +925,7 @@ def test_a_signal_that_came_before_and_arrives_late_is_known_as_ours(
         return interval * 0.5, interval
 
     interrupter._former = lambda *_: given_back.append(1)
-    interrupter._fires_at = interrupter._now() - 1
+    interrupter._fires_at = interrupter._due = interrupter._now() - 1
     with monkeypatch.context() as patch:
         patch.setattr(signal, "setitimer", has_fired_unheard)
         interrupter._arm(interrupter._now() + 30)

@@ -36,6 +36,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from math import inf
+from time import monotonic
 from types import CodeType, FrameType
 from typing import Any
 
@@ -100,6 +101,8 @@ class Interrupter:
         self._pause = policy.slack
         #: when the kernel's timer is to fire, infinity while it is off
         self._fires_at = inf
+        #: the same on a clock that is exact: that of libuv counts milliseconds
+        self._due = inf
         self.decider: Decider = Decider(self._timers, current, policy, self._run_calls)
         self._calls: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
         self._called_at = 0.0
@@ -189,14 +192,15 @@ class Interrupter:
         after = 0.0 if at == inf else min(max(at - now, 1e-4), _LONGEST)
         # the signal of the former setting may be handled before that is known to have fired: with tracing at any line
         self._setting = True
-        due, self._fires_at = self._fires_at, now + after if after else inf
+        self._fires_at = now + after if after else inf
+        due, self._due = self._due, monotonic() + after if after else inf
         found, interval = signal.setitimer(signal.ITIMER_REAL, after, _INTERVAL)
         handled, self._setting = not self._setting, False
         if found and interval != _INTERVAL:
             signal.signal(signal.SIGALRM, self._former)
             signal.setitimer(signal.ITIMER_REAL, found, interval)
             self._stand_down()
-        elif found and not handled and 0 <= _INTERVAL - found <= self._now() - due:  # it came since, and is not heard
+        elif found and not handled and 0 <= _INTERVAL - found <= monotonic() - due:  # it came since, and is not heard
             self._fired = True
 
     def _stand_down(self) -> None:
@@ -232,7 +236,8 @@ class Interrupter:
         self._fired = False
         now = self._now()
         late_since = now - self._fires_at
-        self._fires_at = now  # what has come until now is handled here; what comes while the timer is set anew is not
+        # what has come until now is handled here; what comes while the timer is set anew is not
+        self._fires_at, self._due = now, monotonic()
         late_at = self._late_at(self._timers.wake, 0.0)
         if now < late_at:
             self._set(late_at)
