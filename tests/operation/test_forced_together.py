@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -9,6 +10,12 @@ import pytest
 
 import calloff
 from calloff._words.policy import Policy
+
+
+def blocks_for(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
 
 
 class Work:
@@ -116,9 +123,36 @@ async def test_nothing_that_it_waits_for_goes_on_behind_the_end_of_what_was_forc
     work = Work(obeys=True)
     op = await run_until_it_runs(wait, work)
     outcome = await op.stop(grace=grace)
+    running, work.over = work.running, True
     assert isinstance(outcome, calloff.Cancelled), outcome
     assert outcome.report.rung is calloff.Rung.FORCED
-    assert work.running == 0
+    assert running == 0
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_an_asking_that_a_late_loop_has_not_carried_out_arrives_before_force(turns: int) -> None:
+    work = Work(obeys=True)
+    heard: list[str] = []
+
+    async def waiting() -> None:
+        try:
+            await asyncio.sleep(3600)
+        except (asyncio.CancelledError, calloff.StopForced) as error:
+            heard.append(type(error).__name__)
+            await call(work)
+
+    op = calloff.start(waiting())
+    await asyncio.sleep(0)
+    op.cancel(grace=0.01)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    blocks_for(0.02)
+    outcome = await op.outcome()
+    running, work.over = work.running, True
+    assert isinstance(outcome, calloff.Cancelled), outcome
+    assert outcome.report.rung is calloff.Rung.FORCED
+    assert heard == ["CancelledError"]
+    assert running == 0
 
 
 @pytest.mark.parametrize("wait", [call, gather, group, task_group, further_in])

@@ -83,6 +83,7 @@ class Stop:
     helped: tuple[str, ...] = ()
     insisted_at: float | None = None  # last; a body that was let alone in its clean-up was not asked again
     _torn_at: float | None = None
+    _let_in = False  # force has left the asking a turn of the loop in which it can arrive
     _climb: Climb | None = None
     _again: Due | None = None  # the asking that the timer was set for
     _reason: Reason | None = None
@@ -108,6 +109,7 @@ class Stop:
             where = None
         if operation.timer_at == now:  # no grace at all: force comes in the next turn of the loop, behind the asking
             timers.remove(operation)
+            self._let_in = True
             timers.loop.call_soon(self._no_grace, operation)
         if where is None and operation._children and body.coro is not None and not operation.done():
             where = where_of(body, wait=False)  # it may be waiting for one that is gone in a moment
@@ -199,6 +201,9 @@ class Stop:
                     self.refusals += reached
                     self.rung = Rung.INSISTED
                     self.insisted_at = now
+            elif step is Step.FORCE and not reached and not self._let_in:
+                self._let_in = True  # a loop that was late has not carried out the asking yet: force comes a turn later
+                return
             elif step is Step.FORCE:
                 self._climb = climb.forced(now)
                 self.rung = Rung.FORCED  # a body that turns out to have ended already knows better
