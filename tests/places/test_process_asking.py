@@ -9,6 +9,7 @@ import pytest
 
 import calloff
 from calloff import Rung
+from calloff._places.kept import Guarded
 from calloff._places.process.pool import SETTINGS
 
 SLOW = """
@@ -143,3 +144,23 @@ async def test_c_code_that_never_answers_is_located_all_the_same(tmp_path):
     assert outcome.report.rung is Rung.KILLED
     assert outcome.report.refusals == 0
     assert outcome.report.where[-1].source == "return sum(numbers)"
+
+
+async def test_what_is_forced_at_once_is_asked_before(monkeypatch):
+    """`grace=0` is force at once, not instead of asking."""
+    sent: list[str] = []
+    write_all = Guarded.write_all
+
+    def noted(self, *letters):
+        sent.extend(parts[0] for parts in letters)
+        write_all(self, *letters)
+
+    op = calloff.start(calloff.process(sum, range(10**12)), grace=0)  # in C, it hears nothing
+    async with asyncio.timeout(20):
+        while op.body.pid is None:
+            await asyncio.sleep(0.002)
+    monkeypatch.setattr(Guarded, "write_all", noted)
+    outcome = await op.stop(grace=0)
+    assert isinstance(outcome, calloff.Cancelled)
+    assert outcome.report.rung is Rung.KILLED
+    assert [kind for kind in sent if kind != "limit"] == ["ask", "kill"]

@@ -171,13 +171,7 @@ class Worker:
         reason = sink.reason
         assert reason is not None
         asking = "ask", self._number, ASK, (str(reason.kind), reason.text, reason.by, reason.at)
-        force_at = sink.force_at
-        if (
-            force_at is not None and force_at <= self.pool.loop.time()
-        ):  # it is killed next: nobody would hear its answer
-            self.limit(sink)
-        else:
-            self._limits.tell(self._number, sink, self.pool.loop, asking)
+        self._limits.tell(self._number, sink, self.pool.loop, asking)
 
     def kill(self) -> None:
         """Kill it and everything below it."""
