@@ -12,6 +12,9 @@ import pytest
 _libc = ctypes.CDLL(None, use_errno=True)
 #: the number of this system call, the same on all machines
 _PIDFD_GETFD = 438
+_SEIZE, _GO_ON, _NUMBER, _DETACH, _TRACE_FORKS, _FORKED = 0x4206, 7, 0x4201, 17, 2, 1
+#: wait for traced processes, too, which are not our children
+_WALL = 0x40000000
 
 
 def marked(marker):
@@ -103,3 +106,45 @@ def stop_for_good(pid):
                 os.close(file)
     finally:
         os.close(handle)
+
+
+class Forks:
+    """Stops what a process forks next, before it has run a single instruction."""
+
+    def __init__(self, pid):
+        self._pid = pid
+
+    def __enter__(self):
+        self._trace(_SEIZE, self._pid, _TRACE_FORKS)
+        return self
+
+    def stop_next(self):
+        """Its number; whoever has forked it stands still, too, until the block is left."""
+        while (event := self._wait(self._pid) >> 8) != signal.SIGTRAP | _FORKED << 8:
+            self._trace(_GO_ON, self._pid, event & 0xFF)  # a signal was on its way to it
+        number = ctypes.c_ulong()
+        self._trace(_NUMBER, self._pid, ctypes.addressof(number))
+        child = number.value
+        self._wait(child)
+        os.kill(child, signal.SIGSTOP)
+        self._trace(_DETACH, child)
+        assert until(lambda: state(child) == "T")
+        return child
+
+    def __exit__(self, *_):
+        if not gone(self._pid):
+            self._trace(_DETACH, self._pid)
+        else:
+            self._wait(self._pid)
+
+    def _wait(self, pid):
+        found: list[int] = []
+        assert until(lambda: any(found) or found.extend(os.waitpid(pid, _WALL | os.WNOHANG)) or any(found))
+        return found[-1]
+
+    def _trace(self, what, pid, data=0):
+        call = _libc.ptrace
+        call.restype = ctypes.c_long
+        call.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+        if call(what, pid, None, data) and what == _SEIZE:
+            pytest.skip(f"processes can't be traced here: {os.strerror(ctypes.get_errno())}")

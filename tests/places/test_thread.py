@@ -223,6 +223,27 @@ def test_loops_of_two_threads_share_the_threads() -> None:
     assert results == [list(range(200))] * 3
 
 
+async def test_what_ends_before_it_is_abandoned_is_not_abandoned() -> None:
+    """The loop was held up: it has not come to the news of the end when it comes to the end of the ladder."""
+    inside, release = threading.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+    operation = calloff.start(calloff.thread(hold, inside, release), grace=0)
+    await until(inside.is_set)
+    operation.cancel()
+
+    def end() -> None:
+        release.set()
+        while calloff.thread.counts().running:
+            time.sleep(0.001)
+
+    loop.call_later(0.5, time.sleep, 1.0)
+    loop.call_later(0.7, end)  # in the same turn in which it would be abandoned
+    outcome = await operation.outcome()
+    assert isinstance(outcome, calloff.Completed)
+    assert outcome.value == "late"
+    assert calloff.thread.counts().abandoned == 0
+
+
 async def test_abandoned_threads_are_counted_replaced_and_capped(caplog: pytest.LogCaptureFixture) -> None:
     inside, release = threading.Event(), threading.Event()
 

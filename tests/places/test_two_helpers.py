@@ -4,14 +4,18 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
-from places.process_table import below, gone, marked, state, until
+from places.process_table import Forks, below, gone, marked, state, until
 from places.test_helpers import NAP, SLACK, all_dead, marker, next_starts_work, parent, running, tree
 
 import calloff
+from calloff._os import fds
 from calloff._places import keepers, kept
 from calloff._places.keeper import Keeper
 from calloff._places.process.pool import SETTINGS
@@ -227,6 +231,88 @@ async def test_a_guard_that_has_nobody_but_its_owner_is_continued_by_the_system(
         assert not gone(worker)
         calloff.process.restart()  # what comes next has a keeper
         assert until(lambda: gone(worker) and gone(guard), SLACK)
+
+
+_STOPS_ITSELF = """
+import os, signal, sys
+from calloff._os import reaper
+from calloff._child import keeper
+
+def stop(name):
+    print(os.getpid(), flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+reaper.name_process = stop
+keeper.main([sys.argv[1]])
+"""
+
+
+def test_a_keeper_that_is_stopped_before_it_looks_after_its_owner_ends_after_it():
+    """Nobody else is there, and the end of the owner comes before it could be a signal."""
+    ours, theirs = fds.pair()
+    with subprocess.Popen(["sleep", NAP]) as owner:
+        argv = [sys.executable, "-c", _STOPS_ITSELF, str(owner.pid)]
+        with subprocess.Popen(argv, stdin=theirs.fileno(), stdout=subprocess.PIPE) as starter:
+            theirs.close()
+            assert starter.stdout is not None
+            keeper = int(starter.stdout.readline())
+        try:
+            assert until(lambda: state(keeper) == "T")
+            ours.close()
+            owner.kill()
+            assert until(lambda: gone(keeper), SLACK)
+        finally:
+            with contextlib.suppress(OSError):
+                os.kill(keeper, signal.SIGKILL)
+
+
+async def test_a_keeper_that_looks_after_its_owner_has_no_timers():
+    await next_starts_work()
+    keeper = keepers.used_now().pid
+    timers = Path(f"/proc/{keeper}/timers")
+    if not timers.exists():
+        pytest.skip("this system does not tell which timers a process has")
+    assert until(lambda: timers.read_text() == "")
+
+
+@pytest.mark.parametrize("place", ["command", "process"])
+async def test_a_guard_that_is_stopped_before_its_first_step_and_loses_its_keeper(monkeypatch, place):
+    """Nobody knows its number, and nothing of it has run: the owner continues all that its keeper has forked."""
+    await next_starts_work()
+    monkeypatch.setattr(SETTINGS, "spares", 0)
+    calloff.process.restart()
+    keeper = alone()
+    with Forks(keeper) as forks:
+        work: Any = calloff.command("echo", "x") if place == "command" else calloff.process(len, "abc")
+        op = calloff.start(work, grace=0)
+        await asyncio.sleep(0)
+        guard = forks.stop_next()
+        assert parent(guard) == keeper
+        os.kill(keeper, signal.SIGKILL)
+    assert until(lambda: gone(keeper))
+    value = await asyncio.wait_for(op, SLACK)
+    assert value == 3 if place == "process" else value.text == "x\n"
+    await next_starts_work()
+
+
+def test_a_child_is_continued_by_what_comes_for_it_before_it_has_asked_for_that():
+    ours, theirs = fds.pair()
+    child = os.fork()
+    if not child:
+        os.kill(os.getpid(), signal.SIGSTOP)
+        os._exit(7)
+    try:
+        assert os.WIFSTOPPED(os.waitpid(child, os.WUNTRACED)[1])
+        fds.signal_input(theirs.fileno())
+        fds.signal_input_to(theirs.fileno(), child)
+        ours.send(b"x")
+        assert until(lambda: gone(child))
+    finally:
+        os.kill(child, signal.SIGKILL)
+        status = os.waitpid(child, 0)[1]
+    assert os.waitstatus_to_exitcode(status) == 7
+    ours.close()
+    theirs.close()
 
 
 async def test_a_stopped_worker_outlives_both_until_its_owner_has_killed_what_is_below_it(tmp_path, marker):

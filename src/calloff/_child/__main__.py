@@ -13,6 +13,8 @@ if __name__ == "__main__":
     package = ModuleType("_calloff")
     package.__path__ = [os.path.dirname(folder)]
     sys.modules["_calloff"] = package
+    if os.getppid() != int(sys.argv[1]):  # the owner is gone already
+        os._exit(0)
     from _calloff._child.keeper import main  # type: ignore[import-not-found]  # pyright: ignore
 
     main()

@@ -38,6 +38,8 @@ _PAUSE, _SHORT_PAUSE, _LONG_PAUSE = 0.002, 0.01, 1.0
 _PATIENCE = 1.0
 #: after how many stops within a second a guard is killed instead of continued
 _STOPS = 3
+#: seconds for which a keeper is stopped at most before it looks after its owner, and when that is gone
+_STOPPED = 0.5
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
@@ -55,6 +57,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     # a packed program may have a parent of its own making; else the owner is gone already
     if os.getppid() == owner_pid or (argv is not None and not _has_hung_up(0)):
         _detach()
+        reaper.go_on_every(_STOPPED)
         for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the end of the owner is our signal
             if signal.getsignal(each) is not signal.SIG_IGN:
                 signal.signal(each, lambda *_: None)
@@ -147,6 +150,8 @@ class _Keeper:
             if file >= 0:
                 self._poll.register(file, select.POLLIN)
         fds.go_on_with(socket.fileno())
+        if not _has_hung_up(socket.fileno()):  # else it is no signal any more
+            reaper.go_on_no_more()
         send(socket, letter("up", os.getpid()))
 
     def run(self) -> None:
@@ -163,6 +168,7 @@ class _Keeper:
                     self._socket.close()
                     if self._owner >= 0:
                         self._poll.unregister(self._owner)
+                    reaper.go_on_every(_STOPPED)
             if self._burying():
                 self._bury()
 
@@ -208,6 +214,7 @@ class _Keeper:
                 os.close(file)
             return
         page = None
+        fds.signal_input(files[0])
         try:
             page = Page()
             pid = os.fork()
@@ -231,6 +238,7 @@ class _Keeper:
                 traceback.print_exc()
             finally:
                 os._exit(status)
+        fds.signal_input_to(files[0], pid)  # it may be stopped before it comes to that
         for file in files:
             os.close(file)
         page.leave_bell()
@@ -249,6 +257,7 @@ class _Keeper:
                 self._let_go()
                 os.close(files[1])
                 if inherit.assume(credentials):
+                    reaper.go_on_every(_STOPPED)
                     reaper.subreaper()
                     reaper.name_process("calloff-keeper")
                     _Keeper(Socket(fileno=files[0]), self._owner, inherit.standing()[1]).run()
@@ -268,6 +277,7 @@ class _Keeper:
 
     def _let_go(self) -> None:
         """In a fork: close what is the keeper's own."""
+        signal.set_wakeup_fd(-1)
         self._socket.close()
         for file in (self._woken, self._waker, *self._files, *self._held.values()):
             os.close(file)

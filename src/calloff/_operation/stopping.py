@@ -242,7 +242,7 @@ class Stop:
         if self._attempt(operation, body.tear, default=False):
             if since is None:
                 self._torn_at = now
-                self.refusals += reached
+                self.refusals += reached and not operation.done()
             return True
         if now < until:  # what it waits for has been ended; it will hear of that in the next turns of the loop
             operation.timers.add(operation, until)

@@ -25,6 +25,8 @@ __all__ = [
     "pipe",
     "raised",
     "received",
+    "signal_input",
+    "signal_input_to",
     "standard",
     "write",
 ]
@@ -183,15 +185,33 @@ def go_on_with(file: int) -> None:
 
     For as long as the socket is open somewhere. Where the system can't do that, nothing happens.
     """
+    signal_input(file)
+    signal_input_to(file, os.getpid())
+
+
+def signal_input(file: int) -> None:
+    """Have what comes through that socket told by SIGCONT, to a process that is still to be named.
+
+    This reads and writes all flags of the socket: nobody else who has it may change them at that time.
+    """
     import signal
 
     try:
         import fcntl
 
         fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGCONT)
-        fcntl.fcntl(file, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_ASYNC)
     except (ImportError, AttributeError, OSError):
+        pass
+
+
+def signal_input_to(file: int, pid: int) -> None:
+    """Name the process."""
+    try:
+        import fcntl
+
+        fcntl.fcntl(file, fcntl.F_SETOWN, pid)
+    except (ImportError, OSError):
         pass
 
 

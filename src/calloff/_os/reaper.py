@@ -26,6 +26,7 @@ __all__ = [
     "die_with_parent",
     "ended",
     "go_on_every",
+    "go_on_no_more",
     "go_on_without_parent",
     "is_childless",
     "kill_all",
@@ -139,9 +140,25 @@ def go_on_every(seconds: float) -> None:
             if libc.call_function(create, (_CLOCK_MONOTONIC, event, timer)):
                 return
             each = [int(part) for after in (seconds, seconds * number / _TIMERS) for part in (after, after % 1 * 1e9)]
-            libc.call_function(begin, (int.from_bytes(timer, sys.byteorder), 0, pack("4l", *each), None))
+            _timers.append(int.from_bytes(timer, sys.byteorder))
+            libc.call_function(begin, (_timers[-1], 0, pack("4l", *each), None))
     except (ImportError, AttributeError, OSError):
         pass
+
+
+def go_on_no_more() -> None:
+    """Undo that: somebody else sees to it from now on."""
+    if not _timers:
+        return
+    import _ctypes
+
+    libc: Any = _ctypes
+    end = libc.dlsym(libc.dlopen(None, 0), "timer_delete")
+    while _timers:
+        libc.call_function(end, (_timers.pop(),))
+
+
+_timers: "list[int]" = []
 
 
 def be_told_of_parent(signum: int) -> None:

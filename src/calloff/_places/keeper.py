@@ -79,6 +79,8 @@ class Keeper:
         self.foreground: bool = foreground
         #: its process, once it has said that it is up
         self.pid: int = 0
+        #: the process group in which it and its guards are, once it is up
+        self.group: int = 0
         #: it ended before that without having failed: somebody has killed it
         self.killed: bool = False
         #: how many guards may still want to be told something by it
@@ -100,8 +102,9 @@ class Keeper:
                 #: what was started, and ends as soon as it has forked the keeper; 0 when it was reaped
                 self._starter = 0
                 if former is None or _may_execute():
-                    self._starter = _spawn(theirs.fileno(), words, foreground)
+                    self._starter = self.group = _spawn(theirs.fileno(), words, foreground)
                 else:  # one that may do more than we has the interpreter loaded: it forks one that may do as much as we
+                    self.group = former.group
                     with contextlib.suppress(OSError):  # the end of the socket tells
                         former.split(loop, credentials, [theirs.fileno(), words])
             except BaseException:
@@ -259,11 +262,19 @@ class Keeper:
         return up
 
     def go_on(self) -> str:
-        """Continue it, should somebody have stopped it; returns its state, as far as the system tells that."""
+        """Continue it and its guards, should somebody have stopped them; returns its state, if the system tells that.
+
+        So a guard is continued, too, whose number nobody has heard yet, and whose keeper was killed.
+        """
         if self.look():
-            with contextlib.suppress(OSError):
-                os.kill(self.pid, signal.SIGCONT)
+            self._continue()
         return proc.state_of(self.pid or self._starter)
+
+    def _continue(self) -> None:
+        for reach, number in ((os.kill, self.pid), (os.killpg, self.group)):
+            with contextlib.suppress(OSError):
+                if number:
+                    reach(number, signal.SIGCONT)
 
     def kill(self) -> None:
         """It does not answer: the next start is for another one."""
@@ -306,8 +317,7 @@ class Keeper:
         if self.look():
             until = monotonic() + wait
             while True:
-                with contextlib.suppress(OSError):
-                    os.kill(self.pid, signal.SIGCONT)  # somebody may have stopped it
+                self._continue()  # somebody may have stopped it
                 left = until - monotonic()
                 if left <= 0:
                     break

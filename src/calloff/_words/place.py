@@ -147,7 +147,7 @@ class Body:
         raise NotImplementedError
 
     def tear(self) -> bool:
-        """The ladder is at its end: whether force that nothing can catch is being used, so that it ends in a moment."""
+        """The ladder is at its end: whether it has ended, or does in a moment, as force that nothing can catch is used."""
         return False
 
     def abandon(self) -> bool:

@@ -50,7 +50,19 @@ class ThreadWork(Work[T]):
 class ThreadBody(Body):
     """Runs a function in a thread for an operation."""
 
-    __slots__ = ("_again", "_asked_with", "_begun", "_context", "_loop", "_pool", "_sink", "_worker", "call", "name")
+    __slots__ = (
+        "_again",
+        "_asked_with",
+        "_begun",
+        "_context",
+        "_loop",
+        "_pool",
+        "_sink",
+        "_told",
+        "_worker",
+        "call",
+        "name",
+    )
     place = "thread"
     queued = True
 
@@ -62,6 +74,7 @@ class ThreadBody(Body):
         self._worker: Worker | None = None
         self._asked_with: BaseException | None = None
         self._again: TimerHandle | None = None
+        self._told = False
 
     @property
     def reached(self) -> bool:  # type: ignore[override]  # computed when it is read
@@ -117,6 +130,13 @@ class ThreadBody(Body):
             self._again.cancel()
             self._again = None
 
+    def tear(self) -> bool:
+        """Hear of an end that the loop, which is busy, has not come to yet: what has ended is not left behind."""
+        if self._worker is None or self.call.is_running() or not self._worker.is_over(self.call):
+            return False
+        self._deliver()
+        return True
+
     def abandon(self) -> bool:
         """Leave the thread behind; it ends with its function, if that ever ends."""
         self._let_be()
@@ -160,6 +180,9 @@ class ThreadBody(Body):
             pass
 
     def _deliver(self) -> None:
+        if self._told:
+            return
+        self._told = True
         self._let_be()
         call = self.call
         if call.value:

@@ -83,6 +83,10 @@ class Worker:
         """Run `call`, then `done`, in the thread."""
         self._inbox.put((call, done))
 
+    def is_over(self, call: Call) -> bool:
+        """Whether that call, which was given to it, has ended, and all that is said of its end is known."""
+        return self.call is not call
+
     def dismiss(self) -> None:
         """End the thread, which is idle."""
         self._inbox.put(None)
