@@ -3,9 +3,11 @@
 import asyncio
 import json
 import os
+import sys
 
 import pytest
 
+from calloff._words import frame
 from calloff._words.frame import OURS, Frame, at_line, culprit, develop
 
 
@@ -47,6 +49,17 @@ def test_the_culprit_is_the_innermost_frame_of_the_program():
     assert culprit((mine, Frame(__file__, 9, "deeper"), library)).function == "deeper"
     assert culprit((library, other)) == other
     assert culprit(()) is None
+
+
+def test_the_culprit_is_found_where_nothing_can_be_loaded(monkeypatch):
+    """A program that has used up its files is told of all the same."""
+    python, program = Frame(asyncio.__file__, 1, "sleep"), Frame("/home/someone/program.py", 2, "main")
+    frame._all_foreign.cache_clear()
+    with monkeypatch.context() as nothing:
+        nothing.setitem(sys.modules, "sysconfig", None)
+        assert culprit((program, python)) == program
+        assert culprit((program, Frame(pytest.__file__, 1, "main"))) == program
+    assert culprit((program, python)) == program
 
 
 def test_a_line_for_people(tmp_path, monkeypatch):

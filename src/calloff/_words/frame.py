@@ -3,6 +3,7 @@
 import linecache
 import os
 import stat
+import sys
 from _thread import LockType, allocate_lock, start_new_thread
 from functools import cache
 from types import CodeType
@@ -177,9 +178,17 @@ def _short(file: str) -> str:
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
-@cache
 def _foreign() -> tuple[str, ...]:
     """Return how the files begin whose code is nobody's own: Python's, what is installed, calloff's."""
+    try:
+        return _all_foreign()
+    except (ImportError, OSError):  # nothing can be loaded now: no files are left, or the interpreter ends
+        installed = tuple(path + os.sep for path in sys.path if path.endswith(("site-packages", "dist-packages")))
+        return (os.path.dirname(os.__file__) + os.sep, *installed, OURS, "<frozen")
+
+
+@cache
+def _all_foreign() -> tuple[str, ...]:
     import sysconfig  # loads what a Python was built with, which takes longer than most of calloff
 
     paths = sysconfig.get_paths()
