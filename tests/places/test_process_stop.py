@@ -304,12 +304,13 @@ async def test_where_it_is_before_our_loop_has_heard_of_the_worker(tmp_path):
     looking = threading.Thread(target=lambda: seen.extend(op.where()))
     looking.start()
     looking.join()
-    assert [frame.function for frame in seen] == ["touch_and_sleep"]  # in time, or what is known without an answer
+    # in time, or what is known without an answer; it may still be at the end of its writing, further in
+    assert [frame.function for frame in seen][:1] == ["touch_and_sleep"]
     worker = op.body.pid
     assert str(worker) == (tmp_path / "pid").read_text()
     new.guarded._listen()
     await asyncio.sleep(0)  # now the loop hears of it, too
-    assert [frame.function for frame in op.where()] == ["touch_and_sleep"]
+    assert [frame.function for frame in op.where()][:1] == ["touch_and_sleep"]
     assert op.body.pid == worker
     while any(each.pid is None for each in pool.workers):  # a spare
         await asyncio.sleep(0.005)
