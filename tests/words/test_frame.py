@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import subprocess
 import sys
 
 import pytest
@@ -92,3 +93,28 @@ def test_what_has_no_lines() -> None:
     assert command == Frame("/bin/sleep", 0, "sleep", "sleep 60 (process 7)")
     assert str(command) == "sleep 60 (process 7)"
     assert str(Frame("<built-in>", 0, "sum")) == "sum (<built-in>)"
+
+
+LATE = """
+import asyncio, os, sys, calloff
+
+async def wait():
+    await asyncio.get_running_loop().create_future()
+
+class Late:
+    def __del__(self, write=os.write, is_over=lambda: sys.meta_path is None):
+        write(1, f"{is_over()} {error}".encode())
+
+async def main():
+    op = calloff.start(wait(), timeout=0.01)
+    await asyncio.wait({op})
+    return op.exception()
+
+error = asyncio.run(main())
+late = Late()
+"""
+
+
+def test_an_error_can_be_shown_while_the_interpreter_ends():
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=60)
+    assert done.stdout.startswith("True 'wait' did not end within 0.01 s: at wait (<string>:5)"), done.stderr

@@ -183,7 +183,8 @@ def _foreign() -> tuple[str, ...]:
     try:
         return _all_foreign()
     except (ImportError, OSError):  # nothing can be loaded now: no files are left, or the interpreter ends
-        installed = tuple(path + os.sep for path in sys.path if path.endswith(("site-packages", "dist-packages")))
+        paths = [str(path) for path in sys.path or ()]  # of an interpreter that ends nothing is left
+        installed = [path + os.sep for path in paths if path.endswith(("site-packages", "dist-packages"))]
         return (os.path.dirname(os.__file__) + os.sep, *installed, OURS, "<frozen")
 
 
