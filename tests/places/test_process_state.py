@@ -507,8 +507,8 @@ async def test_code_that_waits_frees_what_it_holds_as_at_ctrl_c(tmp_path):
 
 
 def wraps(path):
-    Path(path).touch()
     try:
+        Path(path).touch()
         time.sleep(600)
     except asyncio.CancelledError as error:
         raise BaseExceptionGroup("wrapped", [ValueError(1), error]) from None
