@@ -107,6 +107,8 @@ class Result:
     cancelling: int = 0
     took: float = 0.0
     bystander_took: float = 0.0
+    skips: bool = False
+    """It may take its time in jumps: see `skipping`."""
     restart: str = ""
     """``ok``, or why the function can't be run twice in the same world."""
     restart_took: float = 0.0

@@ -27,6 +27,7 @@ class Clock:
         self._works = self._works and loop not in known_timers
         self._lag = 0.0
         self._stopped_at: float | None = None
+        self._kept = False
         if self._works:
             loop.time = self._time  # type: ignore[method-assign]  # of this loop alone
 
@@ -41,10 +42,22 @@ class Clock:
             self._lag += time.monotonic() - self._stopped_at
             self._stopped_at = None
 
+    def keep(self) -> bool:
+        """Never go back to the real time; whether this is the clock of the loop."""
+        self._kept = self._works
+        return self._works
+
+    def skip(self, seconds: float) -> bool:
+        """Let so much time be over at once; whether it was, as it is not where the time stands still."""
+        if self._kept and self._stopped_at is None:
+            self._lag -= seconds
+            return True
+        return False
+
     def end(self) -> None:
         """No more stops; the real time again, unless there are timers by now that go by this one."""
         self.go_on()
-        if self._works and self._loop not in known_timers:
+        if self._works and not self._kept and self._loop not in known_timers:
             vars(self._loop).pop("time", None)
 
     def _time(self) -> float:

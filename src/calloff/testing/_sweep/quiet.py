@@ -39,6 +39,7 @@ class Quiet:
         self._loop = loop
         self._selector: Any = getattr(loop, "_selector", None)
         self._until = 0.0
+        self._before: tuple[Any] | None = None
 
     def has_network(self) -> bool:
         """Whether the loop watches a socket that is connected."""
@@ -50,6 +51,7 @@ class Quiet:
             return
         self._until = time.monotonic() + _LONGEST
         original = self._selector.select
+        self._before = (vars(self._selector).get("select"),)
 
         def select(timeout: float | None = None) -> Any:
             rest = self._until - time.monotonic()
@@ -72,8 +74,13 @@ class Quiet:
     def end(self) -> None:
         """Let everything in."""
         self._until = 0.0
-        if self._selector is not None:
+        if self._before is None:
+            return
+        (before,), self._before = self._before, None
+        if before is None:
             vars(self._selector).pop("select", None)
+        else:
+            self._selector.select = before
 
     def _without_reading(self, found: Any) -> Any:
         key, events = found

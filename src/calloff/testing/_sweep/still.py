@@ -15,7 +15,7 @@ from ..._os import proc
 from .leftovers import is_idle
 from .quiet import watched
 
-__all__ = ["is_still"]
+__all__ = ["is_still", "nothing_comes"]
 
 _SOON = 5.0
 
@@ -24,12 +24,19 @@ def is_still(loop: asyncio.AbstractEventLoop) -> bool:
     """Whether nothing more will come of the loop by itself; ``False`` where that can't be told."""
     parts: Any = loop
     try:
-        ready, scheduled, selector = parts._ready, parts._scheduled, parts._selector
+        ready, scheduled, _ = parts._ready, parts._scheduled, parts._selector
     except AttributeError:
         return False
     now = loop.time()
     if ready or any(not timer.cancelled() and timer.when() - now < _SOON for timer in scheduled):
         return False
+    return nothing_comes(loop)
+
+
+def nothing_comes(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether nothing but a timer can make such a loop go on."""
+    parts: Any = loop
+    selector = parts._selector
     if any(thread is not threading.current_thread() and not is_idle(thread) for thread in threading.enumerate()):
         return False
     if proc.running_children(os.getpid()):

@@ -26,6 +26,7 @@ from .points import Stack, shown, stack_of_error
 from .quiet import Quiet
 from .restart import run_again, waits_at
 from .settling import Leftovers
+from .skipping import Skipping
 from .touched import Ledger
 from .words import at_line, comparable, foreign, named
 
@@ -47,6 +48,8 @@ class Trial:
         self.course = Course(plan, self._cancel, calls=case.calls)
         self.quiet = Quiet(self.loop)
         self.clock = Clock(self.loop)
+        if (usual or self.first or self.result).skips:
+            Skipping(self.loop, self.clock)
         self.ledger = Ledger()
         self.course.ledger = self.ledger
         self.others: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
