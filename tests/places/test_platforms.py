@@ -53,7 +53,7 @@ async def main():
         except calloff.CalloffError as error:
             print("POSIX" in str(error))
 
-calloff.run(main(), grace=1)
+calloff.run(main(), grace=1, expose=True)  # that it can't be seen is said, and no reason not to run
 """
 
 
@@ -65,3 +65,4 @@ def test_without_what_only_linux_has(platform, expected):
     command = [sys.executable, "-c", PROGRAM, platform]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.splitlines() == ["FORCED", "FORCED", "True", *expected], done.stderr[-2000:]
+    assert "this process can't be seen from outside: this system" in done.stderr

@@ -25,7 +25,13 @@ class Unusable(Exception):
 
 
 def places() -> list[str]:
-    """The directories that sockets may be in, the preferred one first; they need not exist."""
+    """The directories that sockets may be in, the preferred one first; they need not exist.
+
+    Raises:
+        Unusable: this system has no users, or no sockets that have a name in a directory.
+    """
+    if not hasattr(os, "geteuid"):
+        raise Unusable("programs are seen on POSIX systems only")
     only = os.environ.get("CALLOFF_SOCKETS")
     if only:
         return [os.path.abspath(only)]

@@ -55,6 +55,8 @@ class Door:
         self.path = ""
         self._service: Service | None = None
         self._closed = threading.Event()
+        if not hasattr(socket, "SO_PEERCRED"):
+            raise Unusable("this system does not tell who is at the other end of a socket")
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._bind()
@@ -66,8 +68,6 @@ class Door:
         history.open()
 
     def _bind(self) -> None:
-        if not hasattr(socket, "SO_PEERCRED"):
-            raise Unusable("this system does not tell who is at the other end of a socket")
         directory = home(self._directory)
         name = name_of(os.getpid())
         path = os.path.join(directory, name)
@@ -203,7 +203,8 @@ def _enter(history: int | None, directory: str = "") -> Door:
         if _door is None:
             if not _hooked:
                 _hooked = True
-                os.register_at_fork(after_in_child=_forked)
+                if hasattr(os, "register_at_fork"):
+                    os.register_at_fork(after_in_child=_forked)
             try:
                 _door = Door(History(size), directory)
             except (OSError, Unusable) as problem:
