@@ -31,7 +31,7 @@ ELSEWHERE = {
     "done - progress was seen": "of examples/mcp_session.py: tests/borders/test_mcp.py",
     "the request for ten was called off": "of a package with the fault: benchmarks and examples/sweep show how",
     "0 connections; the waiter": "as above",
-    "3 faults of the project": "the suite of another package",
+    "2 faults of the project": "the suite of another package",
     "SmokeTest::": "as above",
     "4 passed, 26 deselected": "as above",
     "in the baseline": "as above",
