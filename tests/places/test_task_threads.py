@@ -15,6 +15,7 @@ import pytest
 
 import calloff
 from calloff import Abandoned, Cancelled, Rung
+from calloff._places.task.executors import executor_call
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +80,23 @@ async def in_a_wait_for(function: Callable[[], Any]) -> None:
     await asyncio.wait_for(asyncio.to_thread(function), 60)
 
 
+async def behind_a_shield(function: Callable[[], Any]) -> None:
+    await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, function))
+
+
+async def behind_a_shield_in_a_task(function: Callable[[], Any]) -> None:
+    await asyncio.shield(asyncio.to_thread(function))
+
+
+async def as_sync_to_async_of_asgiref(function: Callable[[], Any]) -> None:
+    call = asyncio.get_running_loop().run_in_executor(None, function)
+    try:
+        await asyncio.shield(call)
+    except asyncio.CancelledError:
+        call.cancel()
+        await call
+
+
 Way = Callable[[Callable[[], Any]], Coroutine[Any, Any, None]]
 ways = pytest.mark.parametrize(
     "way",
@@ -92,6 +110,9 @@ ways = pytest.mark.parametrize(
         in_the_block_of_a_group,
         in_a_group,
         in_a_wait_for,
+        behind_a_shield,
+        behind_a_shield_in_a_task,
+        as_sync_to_async_of_asgiref,
     ],
 )
 
@@ -133,6 +154,59 @@ async def test_a_call_that_goes_on_is_named_with_its_line(way: Way) -> None:
     assert op in calloff.operations()
     call.let.set()
     await until(lambda: op not in calloff.operations())
+
+
+async def test_a_call_behind_a_shield_that_others_wait_for_is_theirs() -> None:
+    call = Call()
+    shared = asyncio.ensure_future(asyncio.to_thread(call.crunch))
+
+    async def wait_for_it() -> None:
+        await asyncio.shield(shared)
+
+    first, second = calloff.start(wait_for_it(), grace=20), calloff.start(wait_for_it(), grace=20)
+    await until(call.begun.is_set)
+    outcome = await first.stop()
+    assert isinstance(outcome, Cancelled)
+    assert not outcome.report.survivors
+    call.let.set()
+    await second
+
+
+async def test_a_call_behind_a_shield_that_has_not_begun_begins() -> None:
+    first, second = Call(), Call()
+    with ThreadPoolExecutor(1) as executor:
+        loop = asyncio.get_running_loop()
+        ahead = loop.run_in_executor(executor, first.crunch)
+        await until(first.begun.is_set)
+
+        async def queued() -> None:
+            await asyncio.shield(loop.run_in_executor(executor, second.crunch))
+
+        op = calloff.start(queued(), grace=0.1)
+        await asyncio.sleep(0)
+        outcome = await op.stop()
+        assert isinstance(outcome, Abandoned)
+        assert outcome.report.survivors == ("call that waits for a thread",)
+        first.let.set()
+        await ahead
+        await until(second.begun.is_set)
+        second.let.set()
+        await until(lambda: op not in calloff.operations())
+
+
+async def test_what_waits_for_itself_behind_a_shield_is_stopped() -> None:
+    async def wait_for_itself() -> None:
+        this = asyncio.current_task()
+        assert this is not None
+        await asyncio.shield(this)
+
+    task: Any = asyncio.ensure_future(wait_for_itself())
+    op = calloff.start(wait_for_itself(), grace=20)
+    await asyncio.sleep(0)
+    assert executor_call(task._fut_waiter) is None
+    assert isinstance(await op.stop(), Cancelled)
+    task.cancel()
+    await asyncio.wait({task})
 
 
 async def test_a_function_of_c_is_named() -> None:

@@ -4,6 +4,8 @@ A call of `loop.run_in_executor` (hence `asyncio.to_thread`) is waited for by wa
 the future of the executor: one of the callbacks of the former holds the latter. A call of `anyio.to_thread` is known to
 its worker thread only, which the coroutine that waits holds among its locals. Which line a call is at is told by the
 frames of its thread.
+
+`asyncio.shield` lets whoever waits go, and the call runs on. It is part of what waits for it if nobody else does.
 """
 
 import asyncio
@@ -18,6 +20,7 @@ from typing import Any, Protocol
 
 from ..._words.frame import Frame, RawFrame, RawStack, culprit, develop
 from ..daemon_executor import stack_of_frame
+from .forcing import waiter_of
 from .objects import fields, is_a
 
 __all__ = ["Call", "anyio_call", "executor_call"]
@@ -54,38 +57,51 @@ class ExecutorCall:
 
     def __init__(self, future: "Future[Any]") -> None:
         self.key: object = future
-        self._future = future
+        self.future = future
 
     def pending(self) -> bool:
         """Return whether it has not ended."""
-        return not Future.done(self._future)
+        return not Future.done(self.future)
 
     def cancel(self) -> None:
         """Cancel it, if it has not begun."""
-        self._future.cancel()
+        self.future.cancel()
 
     def when_done(self, callback: Callable[[], object]) -> None:
         """Have `callback` called in the thread in which it ends, or now."""
-        self._future.add_done_callback(lambda _: callback())
+        self.future.add_done_callback(lambda _: callback())
 
     def stack(self) -> RawStack:
         """Return the frames of its thread above those of the executor."""
-        found = _thread_of(self._future)
+        found = _thread_of(self.future)
         return () if found is None else found[1]
 
     def describe(self) -> str:
         """Return the thread or process, and the line."""
-        found = _thread_of(self._future)
+        found = _thread_of(self.future)
         if found is not None:
-            return _in_words(found[0], found[1], _function_of(self._future))
-        return _in_words("process of a ProcessPoolExecutor", (), _function_of(self._future))
+            return _in_words(found[0], found[1], _function_of(self.future))
+        return _in_words("process of a ProcessPoolExecutor", (), _function_of(self.future))
 
     def is_lookup(self) -> bool:
         """Return whether it is `socket.getaddrinfo` or `socket.getnameinfo`."""
-        function = _function_of(self._future)
+        function = _function_of(self.future)
         return function is not None and any(
             function is getattr(sys.modules.get("socket"), name, None) for name in ("getaddrinfo", "getnameinfo")
         )
+
+
+class ShieldedCall(ExecutorCall):
+    """One that `asyncio.shield` holds back: nobody keeps it from beginning."""
+
+    def cancel(self) -> None:
+        """Do nothing."""
+
+    def describe(self) -> str:
+        """Return the thread or process, and the line; or that it still waits for one."""
+        if Future.running(self.future):
+            return super().describe()
+        return _in_words("call that waits for a thread", (), _function_of(self.future))
 
 
 class AnyioCall:
@@ -149,16 +165,31 @@ class AnyioCall:
         return False
 
 
-def executor_call(future: Any) -> ExecutorCall | None:
-    """Return the call of an executor that an asyncio future, not done, stands for, if it does."""
+def executor_call(future: Any, shields: int = 3) -> ExecutorCall | None:
+    """Return the call of an executor that an asyncio future, not done, stands for, if it does, also behind `shields`."""
     callbacks: list[tuple[Any, Any]] = future._callbacks or []
     for callback, _ in tuple(callbacks):
-        if type(callback) is FunctionType and callback.__name__ == "_call_check_cancel":
-            for cell in callback.__closure__ or ():
+        if type(callback) is FunctionType and callback.__name__ in _WATCHING:
+            for name, cell in zip(callback.__code__.co_freevars, callback.__closure__ or (), strict=True):
                 found = cell.cell_contents
                 if is_a(found, Future):
                     return ExecutorCall(found)
+                if name == "inner" and shields and is_a(found, asyncio.Future):  # `cur_task` is among them, too
+                    return _shielded_call(found, shields - 1)
     return None
+
+
+def _shielded_call(inner: Any, shields: int) -> ExecutorCall | None:
+    """Return the call that `asyncio.shield` holds back, itself or in a task, unless others wait for it, too.
+
+    A task may wait for itself: no more than `shields` further ones are looked through.
+    """
+    told = [callback.__name__ if type(callback) is FunctionType else "" for callback, _ in inner._callbacks or ()]
+    if inner.done() or not _OF_A_SHIELD.issuperset(told) or told.count("_inner_done_callback") != 1:
+        return None
+    waited = waiter_of(inner) if is_a(inner, asyncio.Task) else inner
+    call = executor_call(waited, shields) if type(waited) is asyncio.Future else None
+    return call and ShieldedCall(call.future)
 
 
 def anyio_call(frame: FrameType) -> AnyioCall | None:
@@ -265,6 +296,11 @@ def _in_words(place: str, stack: RawStack, function: Any) -> str:
     return f"{place} in {name}" if type(name) is str else place
 
 
+#: what is called when a future that is chained to that of an executor has ended, and when a shield has
+_CHAINED = "_call_check_cancel"
+_WATCHING = frozenset({_CHAINED, "_outer_done_callback"})
+#: what is told of the end of something that one shield holds back and nobody else waits for
+_OF_A_SHIELD = frozenset({_CHAINED, "_inner_done_callback", "_clear_awaited_by_callback", "_log_on_exception"})
 #: seconds
 _MOMENT = 0.05
 _BUILTIN = type(len)
