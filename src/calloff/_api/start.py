@@ -103,17 +103,22 @@ async def call(
 
 
 @bears
+def _driven(work: Any) -> Body:
+    """The body of a coroutine; raises `RuntimeError` where it was awaited."""
+    if not (work.cr_suspended or work.cr_running):
+        try:  # `cr_frame` would tell it, too, but make a frame of 176 bytes that lives as long as the coroutine
+            work.send(True)
+        except TypeError:  # it takes nothing but None before its first step, and has not begun
+            return drive(work, TaskBody)
+        except RuntimeError:
+            pass
+    raise RuntimeError(f"the coroutine {work.__qualname__!r} was already awaited or started") from None
+
+
 def body_of(work: Any) -> Body:
     """The body of work; raises `TypeError` for what is no work, and `RuntimeError` for a coroutine that was awaited."""
     if type(work) is CoroutineType:
-        if not (work.cr_suspended or work.cr_running):
-            try:  # `cr_frame` would tell it, too, but make a frame of 176 bytes that lives as long as the coroutine
-                work.send(True)
-            except TypeError:  # it takes nothing but None before its first step, and has not begun
-                return drive(work, TaskBody)
-            except RuntimeError:
-                pass
-        raise RuntimeError(f"the coroutine {work.__qualname__!r} was already awaited or started") from None
+        return _driven(work)
     opener = getattr(work, "open", None)
     if opener is not None and hasattr(work, "place"):
         body: Body = opener()
