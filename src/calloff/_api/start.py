@@ -102,7 +102,6 @@ async def call(
     return await start(work, name=name, timeout=timeout, stall=stall, grace=grace, patience=patience)
 
 
-@bears
 def _driven(work: Any) -> Body:
     """The body of a coroutine; raises `RuntimeError` where it was awaited."""
     if not (work.cr_suspended or work.cr_running):
@@ -115,6 +114,7 @@ def _driven(work: Any) -> Body:
     raise RuntimeError(f"the coroutine {work.__qualname__!r} was already awaited or started") from None
 
 
+@bears
 def body_of(work: Any) -> Body:
     """The body of work; raises `TypeError` for what is no work, and `RuntimeError` for a coroutine that was awaited."""
     if type(work) is CoroutineType:
