@@ -6,6 +6,7 @@ of two turns that followed each other, half of which begin with the one tree and
 median may be off, by the spread of the ratios.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ HERE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
 TURNS = {"trips": 100, "many": 200, "kills": 3, "commands": 3}
 ROUNDS_AT_LEAST, SECONDS = 10, 120.0
 PROGRAM = """
-import asyncio, sys, time, calloff
+import asyncio, json, sys, time, calloff
 
 clock = time.perf_counter
 
@@ -65,7 +66,7 @@ async def main():
     print("ready", flush=True)
     for line in sys.stdin:
         what, times = line.split()
-        print(await globals()[what](int(times)), flush=True)
+        print(json.dumps(await globals()[what](int(times))), flush=True)
 
 asyncio.run(main())
 """
@@ -92,7 +93,7 @@ class Tree:
         assert self._program.stdin is not None
         self._program.stdin.write(f"{what} {times}\n")
         self._program.stdin.flush()
-        found: dict[str, float] = eval(self._read(), {})
+        found: dict[str, float] = json.loads(self._read())
         return found
 
     def close(self) -> None:

@@ -187,6 +187,13 @@ def test_the_refusing_are_never_destroyed(tmp_path: Path, loop_kind: str) -> Non
         assert not [line for line in program.err if not line.startswith("LOG")], program.errors
 
 
+def _ends_with_nothing_left(tmp_path: Path, loop_kind: str, source: str) -> None:
+    with Program(tmp_path, loop_kind, source) as program:
+        program.end()
+        assert program.out == ["()", "atexit ran"], program.errors
+        assert not [line for line in program.err if not line.startswith("LOG")], program.errors
+
+
 def test_a_loop_that_is_slow_to_begin_is_not_interrupted_there(tmp_path: Path, loop_kind: str) -> None:
     """Nothing of the program runs then, though the stack looks like that of a callback: it has no frame of the loop's."""
     source = (
@@ -211,10 +218,7 @@ def test_a_loop_that_is_slow_to_begin_is_not_interrupted_there(tmp_path: Path, l
     say(calloff.operations())
     """
     )
-    with Program(tmp_path, loop_kind, source) as program:
-        program.end()
-        assert program.out == ["()", "atexit ran"], program.errors
-        assert not [line for line in program.err if not line.startswith("LOG")], program.errors
+    _ends_with_nothing_left(tmp_path, loop_kind, source)
 
 
 def test_a_log_that_is_slow_is_no_callback_of_the_program(tmp_path: Path, loop_kind: str) -> None:
@@ -238,10 +242,7 @@ def test_a_log_that_is_slow_is_no_callback_of_the_program(tmp_path: Path, loop_k
     say(calloff.operations())
     """
     )
-    with Program(tmp_path, loop_kind, source) as program:
-        program.end()
-        assert program.out == ["()", "atexit ran"], program.errors
-        assert not [line for line in program.err if not line.startswith("LOG")], program.errors
+    _ends_with_nothing_left(tmp_path, loop_kind, source)
 
 
 def test_a_leftover_that_blocks_the_loop(tmp_path: Path, loop_kind: str) -> None:

@@ -140,9 +140,7 @@ class Guarded:
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:  # it ended: its last letter is on its way
-            self._unread = self._unread or (
-                self._sent is not None and len(self._sent) <= 2
-            )  # it never heard of the start
+            self._unread = self._unread or (self._sent is not None and len(self._sent) <= 2)  # nor heard of the start
             return
         self._is_sent = sent == len(data) and self._sent is not None and len(self._sent) > 1
         if sent < len(data):
