@@ -1,6 +1,7 @@
 """An exception from outside comes at a moment at which it does no harm: no lock is left locked, whatever the place."""
 
 import asyncio
+import dis
 import gc
 import os
 import random
@@ -8,7 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,8 +22,11 @@ from calloff._child import bytecode, moments
 from calloff._places.task.blocker import Blocker
 from calloff._places.task.interrupt import Interrupter
 from calloff._places.task.stepping import steps_of
+from calloff._places.thread.call import Call
 
 ROUNDS = 25
+#: whether the audit hook of this module does anything, last
+TOLD: list[bool] = [False]
 KINDS = pytest.mark.parametrize("kind", sorted(bodies.KINDS))
 
 
@@ -42,6 +46,71 @@ async def test_a_thread_forced_at_random_moments_leaves_no_lock(kind: str) -> No
         assert outcome.report.rung is calloff.Rung.FORCED, outcome
         left += bodies.is_left(thing)
     assert left == 0
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="what is sent arrives right there")
+def test_who_is_busy_at_one_call_is_not_taken_for_one_who_waits_in_it() -> None:
+    lock, inside, forced = threading.Lock(), threading.Event(), []
+    call = Call(lambda: bodies.adds_up(lock, inside.set))
+    thread = threading.Thread(target=call.run)
+    thread.start()
+    inside.wait()
+    for _ in range(6):
+        forced.append(call.force())
+        time.sleep(0.01)
+    while not call.force(hasty=True):
+        time.sleep(0.01)
+    thread.join()
+    assert not any(forced)  # what it calls next is where a lock would be left
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="what is sent arrives right there")
+def test_a_place_is_judged_as_it_was_found_though_the_thread_has_gone_on() -> None:
+    def rests() -> None:
+        time.sleep(0)
+        lock.acquire()
+        try:
+            halted.set()
+            go.wait()
+        finally:
+            lock.release()
+
+    lock, halted, go = threading.Lock(), threading.Event(), threading.Event()
+    thread = threading.Thread(target=rests)
+    thread.start()
+    halted.wait()
+    frame = sys._current_frames()[thread.ident or 0]
+    while frame.f_code is not rests.__code__ and frame.f_back is not None:
+        frame = frame.f_back
+    calls = [step.offset for step in dis.get_instructions(rests) if step.opname.startswith("CALL")]
+    try:
+        assert [moments.stays_fit(frame, at, lambda _: True) for at in calls[:3]] == [False, True, True]
+        assert [moments.is_fit(frame, at) for at in calls[:3]] == [True, False, True]
+    finally:
+        go.set()
+        thread.join()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="calls by ctypes are not told to audit hooks")
+@KINDS
+@pytest.mark.usefixtures("patient", "told_calls")
+async def test_nor_where_audit_hooks_run_in_between(kind: str) -> None:
+    await test_a_thread_forced_at_random_moments_leaves_no_lock(kind)
+
+
+@pytest.fixture
+def told_calls() -> Iterator[None]:
+    """Now and then other threads go on while an audit hook is told of a call of C."""
+    if TOLD == [False]:  # a hook can't be taken away again
+        sys.addaudithook(_told)
+    TOLD.append(True)
+    yield
+    TOLD.append(False)
+
+
+def _told(event: str, _: object) -> None:
+    if event == "ctypes.call_function" and TOLD[-1] and random.random() < 0.5:
+        time.sleep(0)
 
 
 @KINDS

@@ -26,6 +26,7 @@ __all__ = [
     "gives_back",
     "handles",
     "is_to_give_back",
+    "names_before",
     "target",
 ]
 
@@ -35,6 +36,8 @@ ENDS = frozenset({"__enter__", "__exit__", "__del__", "release", "notify", "noti
 GIVES_BACK = ENDS - {"__enter__"}
 
 _AHEAD = 12
+#: so many bytes a statement may have
+_STATEMENT = 200
 
 
 def _ops(*names: str) -> frozenset[int]:
@@ -53,12 +56,15 @@ BRANCHES = frozenset(op for name, op in opmap.items() if name.startswith("POP_JU
 _BRANCHES_BACK = frozenset(op for op in BRANCHES if "BACKWARD" in opname[op])  # Python 3.11
 LEAVES = _ops("RETURN_VALUE", "RETURN_CONST", "YIELD_VALUE")
 RAISES = _ops("RAISE_VARARGS", "RERAISE")
+_GLOBALS = _ops("LOAD_GLOBAL")
 _CONSTANTS = _ops("LOAD_CONST", "LOAD_COMMON_CONSTANT")
 _NAMES = _ops("LOAD_ATTR", "LOAD_METHOD")
 _WITHS = _ops("BEFORE_WITH", "BEFORE_ASYNC_WITH")
 _EXITS = _ops("WITH_EXCEPT_START")
 #: what puts a function and its arguments in place
 _LOADS = _CONSTANTS | _NAMES | _ops("LOAD_GLOBAL", "LOAD_DEREF", "LOAD_NAME", "PUSH_EXC_INFO", "LOAD_SMALL_INT")
+#: what no expression goes on over
+_STATEMENTS = frozenset(op for name, op in opmap.items() if name.startswith("STORE_")) | _ops("POP_TOP", "RESUME")
 #: what may stand between a call and the block that undoes it
 _QUIET = (
     _ops(
@@ -200,6 +206,22 @@ def gives_back(code: CodeType, at: int) -> bool:
             return number < len(code.co_names) and code.co_names[number] in GIVES_BACK
         step -= 2
     return False
+
+
+@lru_cache(1024)
+def names_before(code: CodeType, at: int) -> frozenset[str]:
+    """The names, global ones and attributes, of which one may be that of what the call calls: all in its statement."""
+    raw = code.co_code
+    found: list[str] = []
+    for step in range(at - 2, max(at - _STATEMENT, 0), -2):
+        op = raw[step]
+        if op in _STATEMENTS:
+            break
+        if op in _NAMES or op in _GLOBALS:
+            number = _argument(raw, step)
+            number = number >> 1 if op in _GLOBALS or version_info >= (3, 12) else number
+            found.extend(code.co_names[number : number + 1])
+    return frozenset(found)
 
 
 @lru_cache(1024)

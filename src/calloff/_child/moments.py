@@ -14,7 +14,7 @@ So before anything is raised, the frame on top is looked at. `is_fit` tells whet
 frame stands. Signal handlers need no more: what they raise arrives right there. An exception sent to another thread does so
 up to Python 3.12; from 3.13 on the interpreter looks for it once more only at the next instruction that looks at all, and
 `stays_fit` walks ahead to each that it may be. An instruction that looks is a jump back, the beginning of a function, or a
-call of C that returns.
+call of C that returns. Some calls don't, as soon as the interpreter knows them (`len`), nor does that of a generator.
 
 Whoever waits in C (for a lock, say) stands at the same instruction whenever one looks. A signal handler that finds it so
 `PATIENCE` times is inside that call, before the lock is taken, and `may_break_off` tells whether it may raise.
@@ -22,6 +22,7 @@ Whoever waits in C (for a lock, say) stands at the same instruction whenever one
 
 from collections.abc import Callable
 from functools import partial
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from opcode import opname
 from sys import gettrace, version_info
 from types import CodeType, FrameType, FunctionType, MethodType
@@ -43,6 +44,7 @@ from .bytecode import (
     enters,
     gives_back,
     is_to_give_back,
+    names_before,
     target,
 )
 
@@ -73,6 +75,9 @@ _ENTRIES = frozenset({"acquire", "get", "get_nowait", "join", "put", "put_nowait
 _BETWEEN_THREADS = frozenset({"_weakrefset", "asyncio", "queue", "threading"})
 
 _FURTHEST = 500
+#: calls that the interpreter carries out itself, and those that begin nothing yet
+_BLIND = frozenset({"append", "isinstance", "len", "type"})
+_LATER = CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR
 #: so far below the frame on top a trace function is looked for
 _DEEP = 50
 _LATE = version_info >= (3, 13)
@@ -81,10 +86,12 @@ _LATE = version_info >= (3, 13)
 class Still:
     """Counts the looks in a row that found a frame at the same instruction.
 
+    A busy loop may well be found at the same instruction many times, so only those looks count before which the system put
+    the thread to sleep, or which find it in the same sleep, where the system tells.
+
     Args:
         enough: how many show that it waits there.
-        own: whether the frames are of the thread that looks. Then only those count before which the system put it to
-            sleep: a busy loop may well be found at the same instruction many times.
+        own: whether the frames are of the thread that looks.
     """
 
     __slots__ = ("_at", "_count", "_enough", "_own", "_slept")
@@ -92,43 +99,51 @@ class Still:
     def __init__(self, enough: int = PATIENCE, *, own: bool = False) -> None:
         self._own = own
         self._slept: int | None = None
-        self._at: tuple[int, CodeType, int] | None = None
+        self._at: tuple[int, CodeType, int, int] | None = None
         self._count = 0
         self._enough = enough
 
-    def look(self, frame: FrameType) -> bool:
-        """Note one more; whether it waits there."""
-        at = id(frame), frame.f_code, frame.f_lasti
+    def look(self, frame: FrameType, sleep: int = -1) -> bool:
+        """Note one more; whether it waits there.
+
+        Args:
+            frame: where it stands.
+            sleep: which sleep of its life another thread is in, see `proc.sleep_of`.
+        """
+        at = id(frame), frame.f_code, frame.f_lasti, sleep
         slept, before = _sleeps(), self._slept
         rested = self._own and before is not None and slept is not None and slept <= before
         self._slept = slept
-        self._count = 1 if at != self._at or rested else self._count + 1
+        self._count = 1 if at != self._at or rested or not sleep else self._count + 1
         self._at = at
         return self._count >= self._enough
 
 
-def is_fit(frame: FrameType, *, waits: bool = False, hasty: bool = False, before: bool = False) -> bool:
+def is_fit(frame: FrameType, at: int = -1, *, waits: bool = False, hasty: bool = False, before: bool = False) -> bool:
     """Whether an exception may be raised where `frame`, the one on top, stands now.
 
     Args:
+        frame: that of the calling thread, or of another one.
+        at: the instruction at which another thread's was found, which may go on meanwhile.
         waits: whether it stands at a call of C that does not return; then its functions that wait may be left, too.
         hasty: whether everything may be left but what locks are made of.
         before: whether it stands before its instruction, as for who looks at each, not at one that looks for exceptions.
             Then it may have left a block, and not have begun yet the call that gives back what the block has used.
     """
     code = frame.f_code
+    at = frame.f_lasti if at < 0 else at
     if hasty:
         return not _is_fragile(frame)
     if _is_tracing(frame):
         return False
     if _is_fragile(frame):
         if not (waits and (code.co_name in _WAITS or _is_ours(frame))) and not (
-            code.co_name in _ENTRIES and _begins(frame)
+            code.co_name in _ENTRIES and opname[code.co_code[at]] == "RESUME"
         ):
             return False
     elif code.co_name in ENDS:
         return False
-    return not enters(code, frame.f_lasti) and not (before and is_to_give_back(code, frame.f_lasti))
+    return not enters(code, at) and not (before and is_to_give_back(code, at))
 
 
 def is_guarded(frame: FrameType) -> bool:
@@ -144,13 +159,15 @@ def may_break_off(frame: FrameType) -> bool:
     return name not in GIVES_BACK
 
 
-def stays_fit(frame: FrameType, prepared: Callable[[FrameType], bool]) -> bool:
-    """Whether an exception sent now to the thread of `frame` arrives where it may be raised.
+def stays_fit(frame: FrameType, at: int, prepared: Callable[[FrameType], bool]) -> bool:
+    """Whether an exception that is sent to the thread of `frame` while that stands at `at` arrives where it may be raised.
 
     Args:
+        frame: the one on top.
+        at: the instruction at which it was found.
         prepared: tells which frame below is one of ours that calls the function, and bears whatever comes after its end.
     """
-    return not _LATE or _walk(frame, _next(frame), _FURTHEST, prepared)
+    return not _LATE or _walk(frame, _next(frame.f_code, at), _FURTHEST, prepared)
 
 
 def _sleeps() -> int | None:
@@ -206,10 +223,6 @@ def _waits_outside(frame: FrameType) -> bool:
     return type(name) is str and name not in _BETWEEN_THREADS and not name.startswith("asyncio.")
 
 
-def _begins(frame: FrameType) -> bool:
-    return opname[frame.f_code.co_code[frame.f_lasti]] == "RESUME"
-
-
 # --- what comes later
 
 
@@ -230,6 +243,8 @@ def _walk(frame: FrameType, ahead: list[int], left: int, prepared: Callable[[Fra
         if op in CALLS:
             if enters(code, at) or gives_back(code, at):
                 return False
+            if _may_not_look(frame, at):
+                ahead.append(after(raw, at))
         elif op == JUMP_BACK:
             if enters(code, at):
                 return False
@@ -254,11 +269,20 @@ def _leaves(frame: FrameType, left: int, prepared: Callable[[FrameType], bool], 
     if _is_fragile(caller):
         return False
     if not raises:
-        return is_fit(caller) and _walk(caller, _next(caller), left, prepared)
+        return is_fit(caller) and _walk(caller, _next(caller.f_code, caller.f_lasti), left, prepared)
     block = block_of(caller.f_code, caller.f_lasti)
     return _walk(caller, [block[2]], left, prepared) if block else _leaves(caller, left, prepared, raises=True)
 
 
-def _next(frame: FrameType) -> list[int]:
-    raw, at = frame.f_code.co_code, frame.f_lasti
+def _may_not_look(frame: FrameType, at: int) -> bool:
+    """Whether the call may be one that looks for no exception: by the names of what may be called there."""
+    names = names_before(frame.f_code, at)
+    if not _BLIND.isdisjoint(names):
+        return True
+    inside = frame.f_globals
+    return any(type(it := inside.get(name)) is FunctionType and it.__code__.co_flags & _LATER for name in names)
+
+
+def _next(code: CodeType, at: int) -> list[int]:
+    raw = code.co_code
     return [target(raw, at) if raw[at] in JUMPS_BACK else after(raw, at)]

@@ -25,6 +25,7 @@ __all__ = [
     "read",
     "running_children",
     "seconds_run",
+    "sleep_of",
     "state_of",
 ]
 
@@ -101,6 +102,16 @@ def seconds_run(pid: int) -> float:
     """The processor time that the first thread of a process has used; 0 where the system does not tell."""
     fields = read(f"/proc/{pid}/schedstat", 64).split() if believed() else ()
     return int(fields[0]) / 1e9 if fields else 0.0
+
+
+def sleep_of(thread: int) -> int:
+    """Which sleep of its life a thread of this process is in: 0 while it is awake, -1 where the system does not tell."""
+    status = read(f"/proc/self/task/{thread}/status") if believed() else b""
+    _, _, state = status.partition(b"\nState:")
+    _, _, count = status.partition(b"\nvoluntary_ctxt_switches:")
+    if not state or not count:
+        return -1
+    return int(count.split(None, 1)[0]) + 1 if state.lstrip()[:1] in (b"S", b"D") else 0
 
 
 # --- trees

@@ -31,17 +31,18 @@ handles one: its clean-up is not cut short. A function that swallows force gets 
 import sys
 from _thread import allocate_lock
 from collections import defaultdict, deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from itertools import compress, repeat, starmap
-from operator import and_, attrgetter, eq, is_, itemgetter, methodcaller
-from threading import get_ident
+from itertools import repeat
+from operator import and_, attrgetter, eq, is_, methodcaller
+from threading import get_ident, get_native_id
 from time import sleep
 from types import CodeType, FrameType
 from typing import Any
 from weakref import WeakSet, WeakValueDictionary
 
 from ..._child.moments import Still, is_fit, is_importing, stays_fit
+from ..._os.proc import sleep_of
 from ..._words.errors import StopForced
 from ..._words.frame import RawFrame, RawStack
 from ..._words.untouched import context_of, drop_frame, is_a
@@ -56,7 +57,7 @@ HIDDEN: set[CodeType] = set()
 class Call:
     """A call, seen from the thread that runs it (`run`) and from the event loop (the rest)."""
 
-    __slots__ = ("_forced", "_gate", "_ident", "_still", "error", "moves", "swallowed", "value")
+    __slots__ = ("_asleep", "_forced", "_gate", "_ident", "_native", "_still", "error", "moves", "swallowed", "value")
 
     def __init__(self, function: Callable[[], Any]) -> None:
         #: holds the value, as the only one, from the moment the function returned
@@ -69,8 +70,9 @@ class Call:
         self.moves: int = 0
         self._gate = allocate_lock()
         self._ident: int | None = None
+        self._native = 0
         self._forced = False
-        self._still = Still(_STILL)
+        self._still, self._asleep = Still(_STILL), Still(_STILL)
 
     # --- in the thread
 
@@ -101,6 +103,7 @@ class Call:
         with self._gate:
             if self._forced:
                 raise StopForced
+            self._native = get_native_id()
             self._ident = get_ident()
 
     def _leave(self) -> None:
@@ -144,6 +147,7 @@ class Call:
     def _aim(self, ident: int, hasty: bool) -> bool:
         """Send it at a good moment; ``False`` when there was none."""
         before: tuple[FrameType, int] | None = None
+        nap = sleep_of(self._native)
         with _quick_switches():
             for look in range(_LOOKS):
                 if look:
@@ -154,8 +158,8 @@ class Call:
                 at = frame.f_lasti
                 self.moves += before is not None and before != (frame, at)
                 before = frame, at
-                waits = self._still.look(frame) if not look else False
-                if _is_good(frame, waits, hasty) and _send(ident, StopForced, frame, at):
+                waits, asleep = (self._still.look(frame), self._asleep.look(frame, nap)) if not look else (False, False)
+                if _is_good(frame, at, waits, asleep, hasty) and _send(ident, StopForced, frame, at):
                     return True
         return False
 
@@ -208,15 +212,26 @@ def _quick_switches() -> Generator[None]:
         _switches.release()
 
 
-def _is_good(frame: FrameType, waits: bool, hasty: bool) -> bool:
-    """Whether force may be sent to a thread that stands there."""
+def _is_good(frame: FrameType, at: int, waits: bool, asleep: bool, hasty: bool) -> bool:
+    """Whether force may be sent to a thread that stands there.
+
+    Args:
+        frame: the one on top.
+        at: the instruction at which it was found. The thread may go on meanwhile, and come back.
+        waits: whether it was found there again and again.
+        asleep: whether it is still in the same call of C, too, so that force arrives when that returns.
+        hasty: only see to it that no lock of the standard library is left locked.
+    """
     if _is_prepared(frame):  # before or behind the function, or it is one of C
         return True
-    if not is_fit(frame, waits=waits) and not (hasty and is_fit(frame, hasty=True)):
+    anyway = is_fit(frame, at)
+    if not anyway and not is_fit(frame, at, waits=waits) and not (hasty and is_fit(frame, at, hasty=True)):
         return False
     if hasty:
         return True
-    return not _is_in_destructor(frame) and not is_importing(frame) and (waits or stays_fit(frame, _is_prepared))
+    if _is_in_destructor(frame) or is_importing(frame):
+        return False
+    return asleep or (waits and not anyway) or stays_fit(frame, at, _is_prepared)
 
 
 def _is_prepared(frame: FrameType) -> bool:
@@ -245,25 +260,34 @@ def _send(ident: int, error: type[BaseException], frame: FrameType | None = None
     import ctypes  # seldom needed, and slow to import
 
     send = ctypes.pythonapi.PyThreadState_SetAsyncExc
-    me = ctypes.c_ulong(get_ident())
-    letter = [(ctypes.c_ulong(ident), ctypes.py_object(error))]
-    still: Iterator[Any] = repeat(True)
+    me, thread = ctypes.c_ulong(get_ident()), ctypes.c_ulong(ident)
+    to: Any = thread
     if frame is not None:
-        here = map(is_, map(itemgetter(ident), iter(sys._current_frames, None)), repeat(frame))
+        here = map(is_, map(methodcaller("get", ident), iter(sys._current_frames, None)), repeat(frame))
         still = map(and_, here, map(eq, map(attrgetter("f_lasti"), repeat(frame)), repeat(at)))
-    sent: list[Any] = []
+        to = _Aimed((ctypes.c_ulong(0), thread).__getitem__, still)
+    sent = 0
     try:
-        sent.extend(starmap(send, compress(letter, still)))  # one step of C, in which no other thread runs
+        sent = send(to, ctypes.py_object(error))
         if _SPINS and sys.gettrace() is not None:
             send(me, ctypes.py_object(_Taken))
     except _Taken:
         pass
-    except KeyError:  # the thread has ended
-        return False
     except BaseException:  # of a signal handler, which came first
         send(me, None)
         raise
     return bool(sent)
+
+
+class _Aimed(map):  # type: ignore[type-arg]  # `map[Any]` is none when the program runs
+    """A number for a call of C: the next one, when that call asks for it.
+
+    No other thread runs between that and what is called. Looking before the call would not do: from Python 3.14 on the call
+    is told to audit hooks, which are code in Python.
+    """
+
+    __slots__ = ()
+    _as_parameter_ = property(next)
 
 
 class _Taken(BaseException):
