@@ -292,7 +292,7 @@ def run(quick: bool) -> list[Row]:
 
 def singly_goals() -> tuple[str, dict[str, Any]]:
     ours, peer = ONE_BY_ONE
-    return ours, {peer: None}
+    return ours, {peer: Below()}
 
 
 def working_goals(both: str) -> tuple[str, dict[str, Any]]:
