@@ -9,6 +9,7 @@ import pytest
 
 import calloff
 from calloff import Rung
+from calloff._os.proc import seconds_run
 from calloff._places.kept import Guarded
 from calloff._places.process.pool import SETTINGS
 
@@ -158,6 +159,9 @@ async def test_what_is_forced_at_once_is_asked_before(monkeypatch):
     op = calloff.start(calloff.process(sum, range(10**12)), grace=0)  # in C, it hears nothing
     async with asyncio.timeout(20):
         while op.body.pid is None:
+            await asyncio.sleep(0.002)
+        before = seconds_run(op.body.pid)
+        while seconds_run(op.body.pid) < before + 0.1:  # before that call an asking is heard
             await asyncio.sleep(0.002)
     monkeypatch.setattr(Guarded, "write_all", noted)
     outcome = await op.stop(grace=0)
