@@ -23,7 +23,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from places import moments_bodies as bodies
 
 import calloff
-from calloff._words.policy import DEFAULT
 
 KINDS = sorted(bodies.KINDS)
 #: processes that work side by side: their rounds are waits more than work
@@ -117,7 +116,7 @@ def main() -> int:
 def run(options: argparse.Namespace) -> int:
     calloff.process.configure(size=AT_ONCE)
     # A loop counts as blocked after a millisecond, and threads take turns sooner: thousands of rounds are to be seen.
-    object.__setattr__(DEFAULT, "slack", 0.001)
+    calloff.Operation.policy = calloff.Operation.policy._replace(slack=0.001)
     sys.setswitchinterval(0.0002)
     version = ".".join(map(str, sys.version_info[:3]))
     status = 0
