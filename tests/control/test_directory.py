@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import calloff
+from calloff.cli import main
 from calloff.control import Client, Unreachable, expose, processes
 from calloff.control._directory import Unusable, checked, home, places
 
@@ -25,6 +26,13 @@ def test_the_usual_places(monkeypatch: pytest.MonkeyPatch) -> None:
     assert places() == [f"/run/user/{user}/calloff", f"/tmp/calloff-{user}"]
     monkeypatch.setenv("CALLOFF_SOCKETS", "here")
     assert places() == [os.path.abspath("here")]
+
+
+def test_a_system_without_users_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("CALLOFF_SOCKETS")
+    monkeypatch.delattr(os, "geteuid")
+    assert main(["ps"]) == 3
+    assert capsys.readouterr().err == "calloff ps: programs are seen on POSIX systems only\n"
 
 
 def test_it_is_made_for_the_user_alone(sockets: Path) -> None:

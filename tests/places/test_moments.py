@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,14 +20,15 @@ from places import moments_bodies as bodies
 
 import calloff
 from calloff._child import bytecode, moments
+from calloff._os.proc import sleep_of
 from calloff._places.task.blocker import Blocker
 from calloff._places.task.interrupt import Interrupter
 from calloff._places.task.stepping import steps_of
-from calloff._places.thread.call import Call
+from calloff._places.thread.call import _STILL, Call
 
 ROUNDS = 25
-#: whether the audit hook of this module does anything, last
-TOLD: list[bool] = [False]
+#: whether the audit hook of this module does anything
+hears = threading.Event()
 KINDS = pytest.mark.parametrize("kind", sorted(bodies.KINDS))
 
 
@@ -94,6 +96,72 @@ def test_a_place_is_judged_as_it_was_found_though_the_thread_has_gone_on() -> No
         thread.join()
 
 
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="what is sent arrives right there")
+@pytest.mark.parametrize(
+    ("call", "looks"),
+    [
+        ("sorted(items)", True),
+        ("len(items)", False),
+        ("isinstance(items, list)", False),
+        ("type(items)", False),
+        ("items.append(1)", False),
+        ("generator()", False),
+        ("coroutine().close()", False),
+    ],
+)
+def test_behind_a_call_that_may_look_for_nothing_the_next_one_counts(call: str, looks: bool) -> None:
+    names: dict[str, Any] = {}
+    exec(NEXT.replace("CALL", call), names)
+    frame = names["body"]([], threading.Lock())
+    begin = next(step.offset for step in dis.get_instructions(frame.f_code) if step.opname == "RESUME")
+    assert moments.stays_fit(frame, begin, lambda _: True) is looks
+
+
+NEXT = """
+import sys
+
+def generator():
+    yield
+
+async def coroutine():
+    pass
+
+def body(items, lock):
+    CALL
+    lock.acquire()
+    try:
+        return sys._getframe()
+    finally:
+        lock.release()
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="no other system tells which sleep a thread is in")
+def test_who_waits_in_c_is_forced_though_a_lock_is_taken_next() -> None:
+    lock, (there, here) = threading.Lock(), os.pipe()
+
+    def waits() -> None:
+        os.read(there, 1)
+        lock.acquire()
+        try:
+            time.sleep(0)
+        finally:
+            lock.release()
+
+    call = Call(waits)
+    thread = threading.Thread(target=call.run)
+    thread.start()
+    while sleep_of(thread.native_id or 0) == 0 or not call.where():
+        time.sleep(0.001)
+    assert any(call.force() for _ in range(_STILL + 1))
+    os.write(here, b"x")
+    thread.join()
+    assert type(call.error) is calloff.StopForced
+    assert not bodies.is_left(lock)
+    os.close(there)
+    os.close(here)
+
+
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="calls by ctypes are not told to audit hooks")
 @KINDS
 @pytest.mark.usefixtures("patient", "told_calls")
@@ -104,16 +172,21 @@ async def test_nor_where_audit_hooks_run_in_between(kind: str) -> None:
 @pytest.fixture
 def told_calls() -> Iterator[None]:
     """Now and then other threads go on while an audit hook is told of a call of C."""
-    if TOLD == [False]:  # a hook can't be taken away again
-        sys.addaudithook(_told)
-    TOLD.append(True)
+    _hook()
+    hears.set()
     yield
-    TOLD.append(False)
+    hears.clear()
 
 
-def _told(event: str, _: object) -> None:
-    if event == "ctypes.call_function" and TOLD[-1] and random.random() < 0.5:
-        time.sleep(0)
+@cache
+def _hook() -> None:
+    """Once: it can't be taken away again."""
+
+    def told(event: str, _: object) -> None:
+        if event == "ctypes.call_function" and hears.is_set() and random.random() < 0.5:
+            time.sleep(0)
+
+    sys.addaudithook(told)
 
 
 @KINDS

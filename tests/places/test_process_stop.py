@@ -314,9 +314,8 @@ async def test_where_it_is_before_our_loop_has_heard_of_the_worker(tmp_path):
     await asyncio.sleep(0)  # now the loop hears of it, too
     assert [frame.function for frame in op.where()][:1] == ["touch_and_sleep"]
     assert op.body.pid == worker
-    while any(
-        each._looker.pid is None for each in pool.workers
-    ):  # a spare may have told its number before its guard has
+    # a spare may have told its number before its guard has
+    while any(each._looker.pid is None for each in pool.workers):
         await asyncio.sleep(0.005)
     files = [os.readlink(f"/proc/self/fd/{file.name}") for file in os.scandir("/proc/self/fd")]
     assert files.count("anon_inode:[pidfd]") == len(pool.workers)

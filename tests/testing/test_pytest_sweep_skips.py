@@ -41,9 +41,8 @@ def test_a_test_that_sleeps_waits_in_two_runs_and_no_more(tmp_path: Path) -> Non
     assert "UNSAFE test_it.py:9 in take: await asyncio.sleep(0.01)" in text, text
     slept = [float(line) for line in (tmp_path / "slept").read_text().split()]
     assert len(slept) >= 5, slept
-    assert sum(seconds > 2.9 for seconds in slept) == 2, (
-        slept
-    )  # pytest's own run, and the first that shows what is usual
+    # pytest's own run, and the first that shows what is usual
+    assert sum(seconds > 2.9 for seconds in slept) == 2, slept
 
 
 NOTES_RUNS = """

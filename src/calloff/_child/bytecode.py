@@ -56,7 +56,7 @@ BRANCHES = frozenset(op for name, op in opmap.items() if name.startswith("POP_JU
 _BRANCHES_BACK = frozenset(op for op in BRANCHES if "BACKWARD" in opname[op])  # Python 3.11
 LEAVES = _ops("RETURN_VALUE", "RETURN_CONST", "YIELD_VALUE")
 RAISES = _ops("RAISE_VARARGS", "RERAISE")
-_GLOBALS = _ops("LOAD_GLOBAL")
+_GLOBAL = opmap["LOAD_GLOBAL"]
 _CONSTANTS = _ops("LOAD_CONST", "LOAD_COMMON_CONSTANT")
 _NAMES = _ops("LOAD_ATTR", "LOAD_METHOD")
 _WITHS = _ops("BEFORE_WITH", "BEFORE_ASYNC_WITH")
@@ -201,9 +201,7 @@ def gives_back(code: CodeType, at: int) -> bool:
         if step < 0 or raw[step] in CALLS:
             return False
         if raw[step] in _NAMES:
-            number = _argument(raw, step)
-            number = number >> 1 if version_info >= (3, 12) else number
-            return number < len(code.co_names) and code.co_names[number] in GIVES_BACK
+            return _name(code, step) in GIVES_BACK
         step -= 2
     return False
 
@@ -217,11 +215,17 @@ def names_before(code: CodeType, at: int) -> frozenset[str]:
         op = raw[step]
         if op in _STATEMENTS:
             break
-        if op in _NAMES or op in _GLOBALS:
-            number = _argument(raw, step)
-            number = number >> 1 if op in _GLOBALS or version_info >= (3, 12) else number
-            found.extend(code.co_names[number : number + 1])
+        if op in _NAMES or op == _GLOBAL:
+            found.append(_name(code, step))
     return frozenset(found)
+
+
+def _name(code: CodeType, at: int) -> str:
+    """The name of the attribute or global that the instruction loads."""
+    raw = code.co_code
+    number = _argument(raw, at)
+    number = number >> 1 if raw[at] == _GLOBAL or version_info >= (3, 12) else number
+    return code.co_names[number] if number < len(code.co_names) else ""
 
 
 @lru_cache(1024)

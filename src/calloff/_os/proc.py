@@ -38,7 +38,7 @@ def believed() -> bool:
     me = os.getpid()
     if me not in _found:
         try:
-            _found[me] = os.readlink("/proc/self") == str(me)
+            _found[me] = sys.platform != "win32" and os.readlink("/proc/self") == str(me)
         except OSError:
             _found[me] = False
     return _found[me]
@@ -106,7 +106,7 @@ def seconds_run(pid: int) -> float:
 
 def sleep_of(thread: int) -> int:
     """Which sleep of its life a thread of this process is in: 0 while it is awake, -1 where the system does not tell."""
-    status = read(f"/proc/self/task/{thread}/status") if sys.platform == "linux" and believed() else b""
+    status = read(f"/proc/self/task/{thread}/status") if believed() else b""
     _, _, state = status.partition(b"\nState:")
     _, _, count = status.partition(b"\nvoluntary_ctxt_switches:")
     if not state or not count:
