@@ -18,6 +18,7 @@ from conftest import loop_factory
 from places.process_table import below, gone, marked, parent, state, stop_for_good, until
 
 import calloff
+from calloff._os import fds
 from calloff._places import keepers, kept
 from calloff._places.process.pool import SETTINGS, Pool
 from calloff._places.process.worker import Worker
@@ -454,6 +455,55 @@ async def test_called_off_while_a_keeper_takes_its_time_to_come_up(monkeypatch, 
     assert not mark.exists()
     assert not former.uses
     assert len(os.listdir("/proc/self/fd")) <= files + 3
+
+
+async def test_called_off_in_the_moment_in_which_its_start_is_read(monkeypatch):
+    """It looked as if it could be taken back, and has begun: it is asked as any other, and has its grace."""
+    looked = fds.is_unread
+
+    def just_before(file, *later):
+        monkeypatch.setattr(fds, "is_unread", looked)
+        assert fds.is_readable(file, SLACK), "it was born"
+        return True
+
+    op = calloff.start(calloff.command("sleep", NAP))
+    monkeypatch.setattr(fds, "is_unread", just_before)
+    outcome = await op.stop()
+    assert isinstance(outcome, calloff.Cancelled), outcome
+    assert fds.is_unread is looked
+    assert outcome.report.started
+    assert outcome.report.rung is calloff.Rung.TERMINATED
+
+
+async def test_called_off_in_the_moment_in_which_its_guard_has_not_read_it_yet(monkeypatch, tmp_path):
+    """It looked as if its start had been read: it is asked for behind that, and nothing begins."""
+    await next_starts_work()
+    stop_for_good(keepers._keeper.pid)
+    op = calloff.start(calloff.command("touch", tmp_path / "mark"))
+    await asyncio.sleep(0)
+    answers = [True, False]
+    with monkeypatch.context() as patched:
+        patched.setattr(fds, "is_unread", lambda *_: answers.pop(0))
+        op.cancel()
+        assert not answers
+    outcome = await op.outcome()
+    assert outcome.report.rung is calloff.Rung.ASKED
+    assert not outcome.report.started
+    assert not (tmp_path / "mark").exists()
+
+
+def test_what_is_unread_behind_a_start_is_not_the_start():
+    ours, theirs = fds.pair()
+    with ours, theirs:
+        start, later = b"s" * 5000, [b"limit" * 20, b"never"]
+        for sent in (start, *later):
+            ours.send(sent)
+        assert fds.is_unread(ours.fileno(), later)
+        assert len(theirs.recv(3000)) == 3000
+        assert fds.is_unread(ours.fileno(), later), "half of it was"
+        assert len(theirs.recv(2000)) == 2000
+        assert fds.is_unread(ours.fileno())
+        assert not fds.is_unread(ours.fileno(), later)
 
 
 @pytest.mark.parametrize("place", ["command", "process"])

@@ -41,6 +41,7 @@ letter                              from    means; what its absence means, and w
                                             that came last: when these have passed, G reads on the page what counts now
 ``allow, seconds, grace, signal``   O to G  the same for a command, from the moment at which it begins
 ``ask, n, signal, reason``          O to G  ask the work to end
+``never``                           O to G  start nothing; without effect when it has begun
 ``refused, n``                      G to O  the function was asked and went on
 ``kill``                            O to G  kill it and all that descends from it; so does the end of the socket
 ``ended, how``                      G to O  all is dead and reaped, but for the `survivors`. An end of the socket without
@@ -61,8 +62,9 @@ so also when O is killed while all of them are stopped. As long as nothing comes
 stopped before it could ask for that has it from the start: K asks for its guards, timers continue a K that does not look
 after O yet, and O, as long as it waits, continues the process group of K and its guards, those too that it does not know.
 
-What is called off while nobody has read its ``start`` O takes back: it closes its end for writing, and the kernel tells
-that the letters before that end are still unread. G reads all there is before it starts anything.
+What is called off while nobody has read its ``start`` O takes back: it says ``never``, and the kernel tells that the
+``start`` before that is still unread. G reads all there is before it starts anything. Where the ``start`` was read in that
+moment, nothing is lost: what G has begun is asked, and has its grace.
 
 A worker that loses G is stopped, not killed: as a subreaper it keeps together what it has started, until K, or else O, has
 killed that.

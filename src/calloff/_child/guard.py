@@ -173,9 +173,10 @@ class Guard:
                     break
             if self._gone or self._is_over():
                 return NEVER
-        while self._receive():  # an owner that has taken the start back has closed the socket behind that letter
+        while self._receive():  # an owner that has taken the start back has said so behind that letter
             pass
-        if self._gone or (self.kind != "worker" and any(mail[0] in ("kill", "ask") for mail in self._mail)):
+        calling_off = ("never",) if self.kind == "worker" else ("never", "kill", "ask")
+        if self._gone or any(mail[0] in calling_off for mail in self._mail):
             return NEVER  # called off before it began
         self.page.launched = True
         try:

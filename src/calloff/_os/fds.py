@@ -224,15 +224,36 @@ def is_readable(file: int, seconds: float) -> bool:
     return bool(waiting.poll(milliseconds(seconds)))
 
 
-def is_unread(file: int) -> bool:
-    """Whether something that was sent through a local stream socket has surely not been read yet."""
-    try:
-        import fcntl
-        import termios
+def is_unread(file: int, later: "Sequence[bytes]" = ()) -> bool:
+    """Whether something that was sent through a local stream socket has surely not been read yet.
 
-        return int.from_bytes(fcntl.ioctl(file, termios.TIOCOUTQ, b"\0" * 4), sys.byteorder) > 0
+    Args:
+        file: the socket.
+        later: what was sent last, send by send: whether something before that is unread is asked.
+    """
+    try:
+        unread = _unread(file)
+        return unread > 0 and (not later or unread > _weight(later))
     except (ImportError, AttributeError, OSError):  # this system does not tell
         return False
+
+
+def _unread(file: int) -> int:
+    """What the system counts for the unread; it need not be bytes."""
+    import fcntl
+    import termios
+
+    return int.from_bytes(fcntl.ioctl(file, termios.TIOCOUTQ, b"\0" * 4), sys.byteorder)
+
+
+def _weight(sends: "Sequence[bytes]") -> int:
+    """What it counts for these alone, when nobody has read any of them."""
+    ours, theirs = pair()
+    with ours, theirs:
+        ours.setblocking(False)
+        for data in sends:
+            ours.send(data)
+        return _unread(ours.fileno())
 
 
 def write(file: int, data: "bytes | memoryview") -> int:

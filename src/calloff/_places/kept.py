@@ -61,6 +61,8 @@ class Guarded:
         self._unread = False
         #: the start was sent; it was read, so that what is unread later is something else
         self._is_sent = self._was_read = False
+        #: what was sent behind it
+        self._later: list[bytes] = []
         #: there is nothing to be started again
         self._called_off = False
         self._pid = self._guard = 0
@@ -116,7 +118,7 @@ class Guarded:
             self._called_off = True
             self._since = monotonic()
             Watch.of(self.loop).add(self)
-        elif "ask" in kinds and self._kind != "worker":
+        elif "never" in kinds or ("ask" in kinds and self._kind != "worker"):
             self._called_off = True
         each = [letter(*parts) for parts in letters]
         data = b"".join(each)
@@ -142,6 +144,8 @@ class Guarded:
         except OSError:  # it ended: its last letter is on its way
             self._unread = self._unread or (self._sent is not None and len(self._sent) <= 2)  # nor heard of the start
             return
+        if self._sent is not None and (self._is_sent or self._later):
+            self._later.append(data[:sent])
         self._is_sent = sent == len(data) and self._sent is not None and len(self._sent) > 1
         if sent < len(data):
             self._rest = data[sent:]
@@ -278,18 +282,22 @@ class Guarded:
         """Take the start back, as long as nobody has come to it; whether nothing was started, and nothing ever will be.
 
         A keeper that is about to come up, or was stopped, need not be waited for. What was sent to a guard it reads before
-        it starts anything, and behind that it finds the end.
+        it starts anything: where the start is unread when ``never`` lies behind it, it finds both. Where it may have been
+        read, it is told the rest, as if this had not been asked for.
         """
-        if self._ended or self._sent is None or self._was_read or not (self._rest or fds.is_unread(self._file)):
+        if self._ended or self._sent is None or not self._is_untouched():
             return False
-        try:
-            self._socket.shutdown(socket.SHUT_WR)
-        except OSError:  # the guard has ended: its letters tell
-            return False
-        if not (self._rest or fds.is_unread(self._file)):
+        self.write("never")
+        if not self._is_untouched():
             return False
         self.close()
         return True
+
+    def _is_untouched(self) -> bool:
+        """Whether nobody has read the whole of the start."""
+        if self._rest and not self._later:
+            return True  # it was not even sent
+        return not self._was_read and fds.is_unread(self._file, self._later)
 
     def guard_words(self, code: int) -> str:
         """How the guard has ended, which should not have, in words; `code` is its exit status."""
@@ -316,7 +324,7 @@ class Guarded:
         finally:
             keepers.release(former)
         self._tries += 1
-        self._rest, self._letters, self._since = b"", Letters(), monotonic()
+        self._rest, self._letters, self._later, self._since = b"", Letters(), [], monotonic()
         self._unread = self._is_sent = self._was_read = self.is_alone = False
         self._listen()
         self._send(b"".join(letters))
