@@ -1,10 +1,13 @@
 """Where a process is, also while it runs C code that hears nothing."""
 
+import asyncio
 import itertools
 import os
+import time
 
 import calloff
 from calloff._places.looking import Looker, last_stack
+from calloff._places.process.body import ProcessBody
 from calloff._places.process.facts import OUTERMOST, of_the_user
 
 
@@ -24,9 +27,24 @@ async def test_the_line_that_called_c_is_named() -> None:
     assert isinstance(await op.stop(), calloff.Cancelled)
 
 
+async def test_without_a_grace_a_worker_shows_where_it_is_while_it_is_asked_and_is_not_used_again() -> None:
+    op = calloff.start(calloff.process(time.sleep, 60), grace=0)
+    body = op.body
+    assert isinstance(body, ProcessBody)
+    while body.pid is None or op.state != "running":
+        await asyncio.sleep(0.01)
+    worker = body.worker
+    assert worker is not None
+    op.cancel()
+    assert worker.spoiled, "what C writes may have met it in the midst of anything"
+    assert isinstance(await op.outcome(), calloff.Cancelled)
+    assert worker.dead
+
+
 STACK = """Stack (most recent call first):
   File "/work.py", line 3 in in_c
   File "/calloff/_child/worker.py", line 9 in _call
+  File "/calloff/_child/worker.py", line 5 in serve
   File "/calloff/_child/__main__.py", line 15 in <module>
   File "/runpy.py", line 88 in _run_code
 """
@@ -41,6 +59,12 @@ def test_a_stack_written_by_c_is_read_from_its_header_to_our_own_frames() -> Non
     assert last_stack(rest_of_an_earlier_one, of_the_user, OUTERMOST) is None
     assert last_stack(rest_of_an_earlier_one + STACK, of_the_user, OUTERMOST) == found
     assert last_stack(STACK + STACK[:60], of_the_user, OUTERMOST) == found, "the last whole one"
+    while_it_is_set_up = STACK.replace("in serve", "in other")
+    assert last_stack(while_it_is_set_up, of_the_user, OUTERMOST) == found
+    too_deep = STACK.splitlines()[1] + "\n"
+    text = "Stack (most recent call first):\n" + 100 * too_deep
+    assert last_stack(text, of_the_user, OUTERMOST) is None
+    assert last_stack(text + "  ...\n", of_the_user, OUTERMOST) == 100 * found, "of a hundred frames C shows no more"
 
 
 def test_a_stack_that_comes_in_parts_is_there_with_our_own_frame_and_not_before() -> None:
@@ -50,11 +74,13 @@ def test_a_stack_that_comes_in_parts_is_there_with_our_own_frame_and_not_before(
     try:
         os.write(writing, b'  File "/calloff/_child/__main__.py", line 15 in <module>\n')  # the rest of an earlier one
         assert (looker.has_stack(), looker.stack()) == (False, None)
-        head, tail = STACK.split(OUTERMOST)
+        end = OUTERMOST.search(STACK)
+        assert end is not None
+        head, tail = STACK[: end.start()], STACK[end.end() :]
         for part in head.split(" "):
             os.write(writing, f"{part} ".encode())
             assert (looker.has_stack(), looker.stack()) == (False, None)
-        os.write(writing, f"{OUTERMOST}{tail}".encode())
+        os.write(writing, f"{end[0]}{tail}".encode())
         assert (looker.has_stack(), looker.stack()) == (True, (("/work.py", 3, "in_c"),))
         looker.forget()
         assert (looker.has_stack(), looker.stack()) == (False, None)

@@ -23,6 +23,8 @@ __all__ = ["Looker", "is_in_c", "last_stack", "sent"]
 _PATIENCE = 0.02
 _LINE = re.compile(r'  File "(.*)", line (\d+) in (.*)')
 _BY_C = "(most recent call first)"
+#: the end of a text
+_LAST = re.compile(r"\Z")
 
 Found = list[tuple[str, str, str]]
 
@@ -49,23 +51,24 @@ def is_in_c(pid: int, ran: float) -> bool:
     return state == "S" or (state == "R" and proc.seconds_run(pid) - ran > DEAF)
 
 
-def last_stack(text: str, user: Callable[[Found], Found], outermost: str = "") -> RawStack | None:
+def last_stack(text: str, user: Callable[[Found], Found], outermost: re.Pattern[str] = _LAST) -> RawStack | None:
     """The last whole stack in what was written, by Python or by C; ``None`` where there is none.
 
     Args:
         text: what was written.
         user: takes away the frames that run the user's code; they come outermost first.
-        outermost: a file that the frames which C writes must end in, or what was written is not whole.
+        outermost: what must come behind the frames of the user where C writes them, or what was written is not whole.
     """
     by_python, end, _ = text.rpartition("end\n")
     if end:
         found = _LINE.findall(by_python.rpartition("stack\n")[2])
     else:
         _, *written = text.split(_BY_C)  # before the first there may be the end of one that was read already
-        whole = next((each for each in reversed(written) if outermost in each), None)
+        ends = ((each, outermost.search(each)) for each in reversed(written))
+        whole = next((each[: end.start()] for each, end in ends if end is not None), None)
         if whole is None:
             return None
-        found = user(_LINE.findall(whole.partition(outermost)[0] if outermost else whole)[::-1])
+        found = user(_LINE.findall(whole)[::-1])
     return tuple((file, int(line), name) for file, line, name in found)
 
 
@@ -75,10 +78,10 @@ class Looker:
     Args:
         stacks: our end of the pipe that the worker writes to; owned from now on.
         user: takes away the frames that run the function.
-        outermost: the file of the outermost frame.
+        outermost: what comes behind the frames that run the function, where C writes them.
     """
 
-    def __init__(self, stacks: int, user: Callable[[Found], Found], outermost: str) -> None:
+    def __init__(self, stacks: int, user: Callable[[Found], Found], outermost: re.Pattern[str]) -> None:
         #: held while somebody looks
         self.lock = threading.RLock()
         #: of the worker, once it runs
@@ -165,7 +168,7 @@ class Looker:
         """Whether a whole stack has come from it; without the time that reading it takes."""
         with self.lock:
             self._take()
-            return "end\n" in self.text or self._outermost in self.text.partition(_BY_C)[2]
+            return "end\n" in self.text or self._outermost.search(self.text.partition(_BY_C)[2]) is not None
 
     def stack(self) -> RawStack | None:
         """The last whole stack that has come from it; empty where only C code runs, ``None`` when none has come."""

@@ -1,6 +1,7 @@
 """Plain facts about workers: what one is told at its start, what its stack looks like as text, why it died."""
 
 import os
+import re
 import sys
 from functools import partial
 from types import FunctionType
@@ -21,8 +22,9 @@ __all__ = [
 #: the name of a module, and when and how long its file was written
 Stamp = tuple[str, int, int]
 
-#: the file that runs the worker
-OUTERMOST = "_child/__main__.py"
+#: where a stack that C writes has shown all of a function: at the frame of ours that runs one after the other, at the
+#: outermost one while a worker is set up, and where C shows no more
+OUTERMOST = re.compile(r'_child/worker\.py", line \d+ in serve$|_child/__main__\.py|^  \.\.\.$', re.MULTILINE)
 
 
 def of_the_user(found: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:

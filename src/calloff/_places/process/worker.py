@@ -9,7 +9,7 @@ from contextvars import Context
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from ..._child.wire import ASK, DUMP, SLACK, Reader, frame
+from ..._child.wire import ASK, SLACK, Reader, frame
 from ..._os import reaper
 from ..._os.fds import Files, is_readable, pair
 from ..._words.frame import RawStack
@@ -21,6 +21,7 @@ from ..looking import Looker
 from ..standing import look_ahead
 from .facts import OUTERMOST, Stamp, Surroundings, details, of_the_user, why
 from .frames import Frames
+from .last_look import LastLook
 from .limits import Limits
 from .news import News
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Worker"]
 
-#: seconds that a worker which is to be killed gets at most to show where it is: it does so in C, as soon as it has a turn
-_LAST_LOOK = 0.2
 #: seconds that a worker gets to become ready before the limits of what it is to run count
 _COLD = 5.0
 #: seconds that a worker which was killed with its guard gets to be dead
@@ -56,7 +55,6 @@ class Worker:
         self.jobs: int = 0
         self._number = 0
         self._killing = False
-        self._last_look: TimerHandle | None = None
         self._held: tuple[ProcessBody, str, Any, list[Any], bool] | None = None
         self._asked = False
         self._refused = False
@@ -70,6 +68,7 @@ class Worker:
             news, their_news = (ours.enter_context(end) for end in pair(socket.SOCK_SEQPACKET))
             stacks, their_stacks = files.pipe(os.O_NONBLOCK)
             self._looker = Looker(stacks, of_the_user, OUTERMOST)
+            self._last_look = LastLook(self._looker)
             given = [files.copy(end.fileno()) for end in (theirs, their_news)]
             given += [their_stacks, files.output(1), files.output(2)]
             self.guarded: Guarded = Guarded(pool.loop, "worker", given, self)
@@ -167,6 +166,8 @@ class Worker:
         self._asked = True
         if sink.deadline is None or self.pool.loop.time() < sink.deadline + SLACK:
             self._looker.forget()  # else the guard may have asked in our place, and what came of that is where it was
+        if (at := sink.force_at) is not None and at <= self.pool.loop.time():
+            self.spoiled |= self._last_look.ask()  # killed in the next turn of the loop, it has shown it by then
         self.pool.hold_back()
         reason = sink.reason
         assert reason is not None
@@ -188,33 +189,15 @@ class Worker:
             return
         if not self._killing:
             self._killing = True
-            if self._looker.stack() is None and self._looker.signal(DUMP) and self._looker.has_state("R", "S"):
-                # C finds the frames half made, and crashes, when Python code is just making them: now that does not matter
-                loop = self.pool.loop
-                self._last_look = Context().run(loop.call_later, _LAST_LOOK, self._kill)
-                Context().run(loop.add_reader, self._looker.stacks, self._shown)
-            else:
+            if not self._last_look.wait(self.pool.loop, self._kill):
                 self._kill()
 
-    def _shown(self) -> None:
-        """Something of the last stack has come."""
-        if self._looker.has_stack():
-            self._kill()
-            self._looker.stack()  # read while it dies
-
     def _kill(self) -> None:
-        self._end_last_look()
         if not self.dead:
             if not self.guarded.is_alone:  # else what it has started would come to nobody, should the guard be killed
                 self._looker.signal(signal.SIGKILL)  # the guard does it, too, but has to wake up first
             self.guarded.write("kill")
-
-    def _end_last_look(self) -> None:
-        if self._last_look is not None:
-            self._last_look.cancel()
-            self._last_look = None
-            if self._looker.stacks >= 0 and not self.pool.loop.is_closed():
-                self.pool.loop.remove_reader(self._looker.stacks)
+        self._last_look.end(self.pool.loop)
 
     def retire(self) -> None:
         """It is not needed any more."""
@@ -315,7 +298,7 @@ class Worker:
             self._read_last()
         if self._asked and self.body is not None:
             self.body.located(self._looker.stack() or ())
-        if self._killing or cause == "limit":
+        if self._killing or cause == "limit" or (self._last_look.is_asked and status == -signal.SIGSEGV):
             self._went_on(refused)
             self._end(lambda body: body.killed(survivors), survivors)
         else:
@@ -368,7 +351,7 @@ class Worker:
             self._hold_timer = None
         if self._looker.stacks < 0:
             return
-        self._end_last_look()
+        self._last_look.end(self.pool.loop)
         if hasattr(self, "guarded") and self._haunted is None:
             self.guarded.close()
         loop = self.pool.loop
