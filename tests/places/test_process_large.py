@@ -1,14 +1,20 @@
 """Large results are received in parts, between which the loop goes on, and are what was sent."""
 
+import asyncio
 import marshal
+import pickle
 import socket
+import sys
+import time
 from pickle import PickleBuffer
 from typing import cast
 
+import cloudpickle
 import pytest
 
 import calloff
 from calloff._child.wire import Reader, frame
+from calloff._places.process.steps import load_in_steps
 
 PART = 1 << 18
 
@@ -69,3 +75,82 @@ def pair(data):
 async def test_a_large_result_is_what_the_function_returned(kind):
     wanted = pattern(kind, 6_000_000)
     assert await calloff.call(calloff.process(pattern, kind, 6_000_000)) == wanted
+
+
+ASCII, LATIN, WIDE, WIDEST = "plain text ", "caf\xe9 au lait ", "\u20ac 5 ", "\U0001f600 "
+HALVES = "\ud83d\ude00 \udcff "
+
+
+@pytest.mark.parametrize("ctypes", [True, False])
+@pytest.mark.parametrize("dumps", [pickle.dumps, cloudpickle.dumps])
+@pytest.mark.parametrize("part", [ASCII, LATIN, WIDE, WIDEST, HALVES])
+def test_a_large_text_is_made_in_steps_and_is_what_it_was(part, dumps, ctypes, monkeypatch):
+    if not ctypes:
+        monkeypatch.setitem(sys.modules, "ctypes", None)
+    text = part * ((3 << 20) // len(part)) + "the end"
+    mixed = ASCII * 200_000 + part
+    value = {
+        "one": text,
+        "again": text,
+        "short": part,
+        "many": [part] * 1000,
+        "other": (mixed, b"x" * (2 << 20)),
+        7: 1 << 3000,
+    }
+    found = load_in_steps(dumps(value, 5))
+    assert found == value
+    assert found["again"] is found["one"], "one object stays one"
+    assert found["one"].isascii() == text.isascii()
+    assert sys.getsizeof(found["one"]) == sys.getsizeof("".join(list(text))), "as narrow as it can be"
+
+
+@pytest.mark.parametrize("data", [pickle.dumps("x" * (2 << 20), 5)[:-5], b"\x80\x05\x8d", b"\x80\x05X\xff\xff\xff\xff"])
+def test_a_pickle_that_breaks_off_raises(data):
+    with pytest.raises((pickle.UnpicklingError, EOFError)):
+        load_in_steps(data)
+
+
+LARGE = 128 << 20
+
+
+def raise_large(part):
+    raise ValueError(part * (LARGE // len(part)))
+
+
+def return_large(part):
+    return part * (LARGE // len(part))
+
+
+@pytest.mark.parametrize("part", ["x", b"x"])
+@pytest.mark.parametrize("function", [raise_large, return_large])
+async def test_while_a_large_result_or_error_is_unpickled_the_loop_goes_on(function, part):
+    """What this program computes between two turns of the loop is far less than unpickling all in one takes."""
+    data = pickle.dumps(return_large("x"))
+    began = time.process_time()
+    pickle.loads(data)
+    in_one = time.process_time() - began
+    del data
+    longest = 0.0
+
+    async def turn():
+        nonlocal longest
+        last = time.process_time()
+        while True:
+            await asyncio.sleep(0.001)
+            longest, last = max(longest, time.process_time() - last), time.process_time()
+
+    turning = asyncio.create_task(turn())
+    outcome = await calloff.start(calloff.process(function, part)).outcome()
+    turning.cancel()
+    if function is return_large:
+        assert isinstance(outcome, calloff.Completed)
+        assert len(outcome.value) == LARGE
+    else:
+        assert isinstance(outcome, calloff.Failed)
+        assert isinstance(outcome.error, ValueError)
+        assert len(outcome.error.args[0]) == LARGE
+        cause = str(outcome.error.__cause__)
+        assert len(cause) < 1 << 19
+        assert "in raise_large" in cause
+        assert "left out" in cause
+    assert longest < in_one / 2

@@ -10,6 +10,8 @@ from .short import short_value
 
 __all__ = ["in_one", "packed"]
 
+#: characters at either end of the text of a traceback that are sent; the error itself is sent as it is
+_SHOWN = 1 << 17
 #: what the code of a value may raise; a request to stop is none of it
 _RAISED = (Exception, SystemExit, GeneratorExit)
 
@@ -63,6 +65,9 @@ def _packed_error(error: BaseException) -> bytes:
         text = "".join(lines)
     except Exception:
         text = f"{_name_of(error)}\n"
+    if len(text) > 2 * _SHOWN:
+        left_out = f"\n... ({len(text) - 2 * _SHOWN} characters are left out) ...\n"
+        text = text[:_SHOWN] + left_out + text[-_SHOWN:]
     return pickle.dumps((_form(error), text), 5)
 
 

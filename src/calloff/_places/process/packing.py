@@ -177,7 +177,7 @@ def error_may_block(data: Any) -> bool:
 
 def unpack_error(data: Any, name: str) -> BaseException:
     """The error that the function raised, with its traceback there as the cause."""
-    form, text = pickle.loads(data)
+    form, text = load(data)
     error = _rebuilt(form)
     if is_a(error, StopIteration):  # a future can't hold it
         error = RuntimeError(f"{name} raised StopIteration")
@@ -225,12 +225,12 @@ def _rebuilt(form: tuple[Any, ...]) -> BaseException:
 def _with_state(error: BaseException, state: dict[str, bytes]) -> BaseException:
     for key, value in state.items():
         with contextlib.suppress(Exception):
-            error.__dict__[key] = pickle.loads(value)
+            error.__dict__[key] = load(value)
     return error
 
 
 def _loaded(data: bytes | None) -> Any:
     try:
-        return None if data is None else pickle.loads(data)
+        return None if data is None else load(data)
     except Exception:
         return None

@@ -19,13 +19,12 @@ from queue import Empty, SimpleQueue
 from typing import Any, NoReturn
 
 from ..._words.place import Sink
+from .steps import load_in_steps
 
 __all__ = ["attempt", "blamed", "load", "may_block", "parts_may_block", "report_progress", "unpickle_aside"]
 
 #: bytes; a pickle that is longer is unpickled in a thread
 _LARGE = 1 << 18
-#: bytes that are copied in one step, during which no other thread of Python code runs
-_PIECE = 1 << 20
 #: the operation code with which pickles name a class or a function
 _NAMES = b"\x93"
 #: seconds for which an idle thread waits for more
@@ -60,32 +59,6 @@ class _Harmless(pickle.Unpickler):
 
 
 _CONTAINERS = frozenset({bytearray, complex, frozenset, range, set, slice})
-
-
-class _Steps:
-    """A pickle as a file. It is read in Python, piece by piece, and between two pieces other threads get their turn."""
-
-    def __init__(self, data: Any) -> None:
-        self._data = memoryview(data)
-        self._at = 0
-
-    def read(self, size: int = -1) -> bytes:
-        end = len(self._data) if size < 0 else self._at + size
-        part = bytes(self._data[self._at : end])
-        self._at += len(part)
-        return part
-
-    def readinto(self, target: Any) -> int:
-        size = min(len(target), len(self._data) - self._at)
-        for begin in range(0, size, _PIECE):
-            end = min(begin + _PIECE, size)
-            target[begin:end] = self._data[self._at + begin : self._at + end]
-        self._at += size
-        return size
-
-    def readline(self) -> bytes:
-        part = bytes(self._data[self._at :]).partition(b"\n")
-        return self.read(len(part[0]) + len(part[1]))
 
 
 def may_block(data: Any) -> bool:
@@ -145,7 +118,7 @@ def load(data: Any, buffers: list[PickleBuffer] | None = None) -> Any:
     """Unpickle; what is large, in steps between which other threads have their turn."""
     if len(data) <= _LARGE:
         return pickle.loads(data, buffers=buffers)
-    return pickle.Unpickler(_Steps(data), buffers=buffers).load()
+    return load_in_steps(data, buffers)
 
 
 def report_progress(data: Any, sink: Sink) -> None:
