@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -266,13 +265,36 @@ def test_a_keeper_that_is_stopped_before_it_looks_after_its_owner_ends_after_it(
                 os.kill(keeper, signal.SIGKILL)
 
 
-async def test_a_keeper_that_looks_after_its_owner_has_no_timers():
-    await next_starts_work()
-    keeper = keepers.used_now().pid
-    timers = Path(f"/proc/{keeper}/timers")
-    if not timers.exists():
-        pytest.skip("this system does not tell which timers a process has")
-    assert until(lambda: timers.read_text() == "")
+_HANDS_ON = """
+import asyncio, subprocess
+import calloff
+from calloff._places import keepers
+
+async def main():
+    await calloff.call(calloff.command("true"))
+    keeper = keepers.used_now()
+    subprocess.Popen(["sleep", "1000"], pass_fds=[keeper._socket.fileno()])  # that does not end with us
+    print(keeper.pid, flush=True)
+    await asyncio.sleep(1000)
+
+asyncio.run(main())
+"""
+
+
+def test_a_keeper_that_is_stopped_when_its_owner_ends_is_continued_by_the_system():
+    """It has no guards, and no signal of its owner's end comes to it: as where it was stopped just after that signal."""
+    with subprocess.Popen([sys.executable, "-c", _HANDS_ON], stdout=subprocess.PIPE, start_new_session=True) as owner:
+        try:
+            assert owner.stdout is not None
+            keeper = int(owner.stdout.readline())
+            stop(keeper)
+            owner.kill()
+            assert until(lambda: gone(keeper), SLACK), state(keeper)
+        finally:
+            with contextlib.suppress(OSError):
+                os.killpg(owner.pid, signal.SIGKILL)
+            with contextlib.suppress(OSError):
+                os.kill(keeper, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("place", ["command", "process"])

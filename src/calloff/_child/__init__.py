@@ -60,7 +60,8 @@ for G. What was not launched O has started again, by another guard; a job that w
 A keeper or a guard that is stopped is continued by the system as soon as a letter comes for it, or the end of its socket:
 so also when O is killed while all of them are stopped. As long as nothing comes, K looks after its guards. One that was
 stopped before it could ask for that has it from the start: K asks for its guards, timers continue a K that does not look
-after O yet, and O, as long as it waits, continues the process group of K and its guards, those too that it does not know.
+after O yet, and, a few times a minute, each K: O may have ended just before that was stopped. And O, as long as it waits,
+continues the process group of K and its guards, those too that it does not know.
 
 What is called off while nobody has read its ``start`` O takes back: it says ``never``, and the kernel tells that the
 ``start`` before that is still unread. G reads all there is before it starts anything. Where the ``start`` was read in that

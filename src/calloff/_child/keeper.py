@@ -38,8 +38,9 @@ _PAUSE, _SHORT_PAUSE, _LONG_PAUSE = 0.002, 0.01, 1.0
 _PATIENCE = 1.0
 #: after how many stops within a second a guard is killed instead of continued
 _STOPS = 3
-#: seconds for which a keeper is stopped at most before it looks after its owner, and when that is gone
-_STOPPED = 0.5
+#: seconds for which a keeper is stopped at most before it looks after its owner, and when that is gone; a quarter of those
+#: for which it is while it has not come to see that, or nobody has asked for anything
+_STOPPED, _SELDOM = 0.5, 20.0
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
@@ -150,8 +151,8 @@ class _Keeper:
             if file >= 0:
                 self._poll.register(file, select.POLLIN)
         fds.go_on_with(socket.fileno())
-        if not _has_hung_up(socket.fileno()):  # else it is no signal any more
-            reaper.go_on_no_more()
+        if not _has_hung_up(socket.fileno()):  # which signals us, once; later it is no signal any more
+            reaper.go_on_every(_SELDOM)
         send(socket, letter("up", os.getpid()))
 
     def run(self) -> None:

@@ -26,7 +26,6 @@ __all__ = [
     "die_with_parent",
     "ended",
     "go_on_every",
-    "go_on_no_more",
     "go_on_without_parent",
     "is_childless",
     "kill_all",
@@ -135,30 +134,21 @@ def go_on_every(seconds: float) -> None:
         library = libc.dlopen(None, 0)
         create, begin = libc.dlsym(library, "timer_create"), libc.dlsym(library, "timer_settime")
         event = pack("Pii48x", 0, int(_signal.SIGCONT), 0)
-        for number in range(1, _TIMERS + 1):
+        timers = _timers.setdefault(os.getpid(), [])
+        while len(timers) < _TIMERS:
             timer = bytes(8)  # the call writes into it
             if libc.call_function(create, (_CLOCK_MONOTONIC, event, timer)):
-                return
-            each = [int(part) for after in (seconds, seconds * number / _TIMERS) for part in (after, after % 1 * 1e9)]
-            _timers.append(int.from_bytes(timer, sys.byteorder))
-            libc.call_function(begin, (_timers[-1], 0, pack("4l", *each), None))
+                break
+            timers.append(int.from_bytes(timer, sys.byteorder))
+        for number, each in enumerate(timers, 1):
+            times = [int(part) for after in (seconds, seconds * number / _TIMERS) for part in (after, after % 1 * 1e9)]
+            libc.call_function(begin, (each, 0, pack("4l", *times), None))
     except (ImportError, AttributeError, OSError):
         pass
 
 
-def go_on_no_more() -> None:
-    """Undo that: somebody else sees to it from now on."""
-    if not _timers:
-        return
-    import _ctypes
-
-    libc: Any = _ctypes
-    end = libc.dlsym(libc.dlopen(None, 0), "timer_delete")
-    while _timers:
-        libc.call_function(end, (_timers.pop(),))
-
-
-_timers: "list[int]" = []
+#: by process, since a fork has none of them
+_timers: "dict[int, list[int]]" = {}
 
 
 def be_told_of_parent(signum: int) -> None:
