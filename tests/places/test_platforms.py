@@ -54,15 +54,31 @@ async def main():
             print("POSIX" in str(error))
 
 calloff.run(main(), grace=1, expose=True)  # that it can't be seen is said, and no reason not to run
+
+async def sweeps():
+    report = await calloff.testing.sweep(functools.partial(asyncio.sleep, 0.01), isolate=False)
+    print(report.exit_status == 0)
+
+import functools, calloff.testing
+from calloff.cli import main as cli
+calloff.run(sweeps())
+if sys.argv[1] == "win32":
+    print(cli(["sweep", sys.argv[2]]))
 """
 
 
 @pytest.mark.parametrize(
-    ("platform", "expected"), [("darwin", ["x", "", "3"]), ("win32", ["True", "True"])], ids=["darwin", "win32"]
+    ("platform", "expected"),
+    [("darwin", ["x", "", "3", "True"]), ("win32", ["True", "True", "True", "125"])],
+    ids=["darwin", "win32"],
 )
-def test_without_what_only_linux_has(platform, expected):
+def test_without_what_only_linux_has(platform, expected, tmp_path):
     env = dict(os.environ, PYTHONPATH=os.pathsep.join(entry for entry in sys.path if entry))
-    command = [sys.executable, "-c", PROGRAM, platform]
+    swept = tmp_path / "swept.py"
+    swept.write_text("import asyncio\n\nasync def naps():\n    await asyncio.sleep(0)\n")
+    command = [sys.executable, "-c", PROGRAM, platform, f"{swept}:naps"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.splitlines() == ["FORCED", "FORCED", "True", *expected], done.stderr[-2000:]
     assert "this process can't be seen from outside: this system" in done.stderr
+    assert ("calloff sweep: each run of a sweep has a process" in done.stderr) == (platform == "win32")
+    assert "Traceback" not in done.stderr

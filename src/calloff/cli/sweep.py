@@ -2,6 +2,7 @@
 
 import argparse
 
+from .._words.errors import CalloffError
 from ..testing._cli import HOWS, ORACLES, PHASES, Usage, carry_out
 from ._options import parser, time_limit, whole
 from ._refusal import Refused
@@ -30,6 +31,8 @@ def main(argv: list[str]) -> int:
         return carry_out(options, "calloff sweep")
     except Usage as error:
         raise Refused(str(error)) from None
+    except CalloffError as error:
+        raise Refused(str(error), 125) from None
 
 
 def _read(argv: list[str]) -> argparse.Namespace:

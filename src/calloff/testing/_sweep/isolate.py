@@ -24,6 +24,7 @@ from collections.abc import Callable
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from ..._os import proc
+from ..._words.errors import CalloffError
 from .blocked import LIMIT, tell_of_limits
 from .forked import Forked
 
@@ -72,6 +73,11 @@ class Server(Generic[Order, Answer]):
         around: "Around[Order] | None" = None,
         again: bool = False,
     ) -> None:
+        if not hasattr(os, "fork"):
+            raise CalloffError(
+                "each run of a sweep has a process of its own, which is forked: on POSIX systems only, and this is "
+                f"{sys.platform}; pytest --cancel-sweep-in-process and calloff.testing.sweep(..., isolate=False) work here"
+            )
         self._lost = ""
         forked = Forked(again)  # the runs look only at what they made themselves
         self._socket, theirs = socket.socketpair()
