@@ -325,15 +325,15 @@ async def test_children_may_start_siblings_while_it_waits():
     assert all(op.done() for op in g.operations)
 
 
-def test_it_is_entered_once_and_inside_a_task(arun):
-    async def main():
-        async with calloff.group() as g:
+async def test_it_is_entered_once():
+    async with calloff.group() as g:
+        pass
+    with pytest.raises(RuntimeError, match="^a group can be entered only once$"):
+        async with g:
             pass
-        with pytest.raises(RuntimeError, match="^a group can be entered only once$"):
-            async with g:
-                pass
 
-    arun(main)
+
+def test_it_is_entered_inside_a_task():
     with pytest.raises(RuntimeError, match=r"inside a task|no running event loop"):
         calloff.group().__aenter__().send(None)
 

@@ -28,32 +28,31 @@ def test_it_looks_like_the_original():
     assert all(map(inspect.iscoroutinefunction, (bodies.add, bodies.describe, bodies.pid)))
 
 
-def test_values_errors_and_places(arun):
-    async def main():
-        assert await bodies.add(1) == 3
-        assert await bodies.add(b=5, a=1) == 6
-        assert await bodies.describe({"x": 1}) == "['x']"
-        assert await bodies.pid() != os.getpid()
-        assert bodies.seen == []
-        with pytest.raises(LookupError, match="not there"):
-            await bodies.fail()
-        with pytest.raises(TypeError):
-            await bodies.add()  # type: ignore[call-arg]  # on purpose
+async def test_values_errors_and_places():
+    assert await bodies.add(1) == 3
+    assert await bodies.add(b=5, a=1) == 6
+    assert await bodies.describe({"x": 1}) == "['x']"
+    assert await bodies.pid() != os.getpid()
+    assert bodies.seen == []
+    with pytest.raises(LookupError, match="not there"):
+        await bodies.fail()
+    with pytest.raises(TypeError):
+        await bodies.add()  # type: ignore[call-arg]  # on purpose
 
-        def here():
-            return os.getpid(), threading.get_ident(), main
+    seen: list[object] = []
 
-        found = await calloff.tool(here)()  # a closure shares what it closes over
-        assert found[0] == os.getpid()
-        assert found[1] != threading.get_ident()
-        lock = threading.Lock()
-        held = calloff.tool(lambda lock: (os.getpid(), lock))  # what can't be sent stays
-        assert await held(lock) == (os.getpid(), lock)
-        method = calloff.tool(threading.Event().is_set)
-        assert await method() is False
-        assert (await calloff.tool(functools.partial(here))())[0] == os.getpid()
+    def here():
+        return os.getpid(), threading.get_ident(), seen
 
-    arun(main)
+    found = await calloff.tool(here)()  # a closure shares what it closes over
+    assert found[0] == os.getpid()
+    assert found[1] != threading.get_ident()
+    lock = threading.Lock()
+    held = calloff.tool(lambda lock: (os.getpid(), lock))  # what can't be sent stays
+    assert await held(lock) == (os.getpid(), lock)
+    method = calloff.tool(threading.Event().is_set)
+    assert await method() is False
+    assert (await calloff.tool(functools.partial(here))())[0] == os.getpid()
 
 
 STUBBORN = {tool.__name__: tool for tool in bodies.STUBBORN}

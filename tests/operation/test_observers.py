@@ -143,7 +143,7 @@ async def test_what_could_not_begin(ears):
 
 
 @pytest.mark.parametrize("error", [ValueError("mine"), asyncio.CancelledError()])
-def test_an_observer_that_raises_is_logged_and_harms_nothing(arun, ears, caplog, error):
+async def test_an_observer_that_raises_is_logged_and_harms_nothing(ears, caplog, error):
     class Broken(Observer):
         def ended(self, operation):
             raise error
@@ -154,15 +154,11 @@ def test_an_observer_that_raises_is_logged_and_harms_nothing(arun, ears, caplog,
     listen(broken)
     listen(last)
     try:
-
-        async def main():
+        with caplog.at_level(logging.ERROR, "calloff"):
             assert await calloff.call(asyncio.sleep(0, 7)) == 7
             operation = calloff.start(asyncio.sleep(3600))
             await asyncio.sleep(0)
             assert isinstance(await operation.stop(), calloff.Cancelled)
-
-        with caplog.at_level(logging.ERROR, "calloff"):
-            arun(main)
     finally:
         ignore(broken)
         ignore(last)

@@ -204,7 +204,7 @@ async def test_a_block_that_is_entered_after_the_request_is_asked_at_once():
     assert outcome.report.helped == ("Plug.pull",)
 
 
-def test_clean_up_is_not_asked_again_and_keeps_its_own_errors(arun):
+async def test_clean_up_is_not_asked_again_and_keeps_its_own_errors():
     calls = []
 
     def work():
@@ -215,15 +215,12 @@ def test_clean_up_is_not_asked_again_and_keeps_its_own_errors(arun):
             with calloff.on_stop(lambda: calls.append(1)):
                 raise ValueError("the rollback failed")
 
-    async def main():
+    for _ in range(10):
         op = calloff.start(calloff.thread(work), grace=20)
         await asyncio.sleep(0)
         outcome = await op.stop()
         assert isinstance(outcome, calloff.Failed) or not outcome.report.started
         assert calls == []
-
-    for _ in range(10):
-        arun(main)
 
 
 async def test_an_error_of_the_block_after_it_was_asked_counts_as_obeying():
@@ -416,7 +413,7 @@ def test_outside_any_operation_nothing_is_asked():
     assert calls == []
 
 
-def test_bad_arguments(arun):
+async def test_bad_arguments():
     async def tell():
         pass
 
@@ -435,7 +432,7 @@ def test_bad_arguments(arun):
             with pytest.raises(RuntimeError, match="is in use"):
                 block.__enter__()
 
-    arun(calloff.call, main())
+    await calloff.call(main())
 
 
 async def test_the_blocks_of_a_process_are_asked_also_while_its_main_thread_is_in_c():

@@ -193,7 +193,7 @@ def test_a_group(arun):
 @pytest.mark.parametrize(
     "wait", ["await", "call", "outcome", "stop", "watch", "gather", "shield", "wait_for", "timeout"]
 )
-def test_another_operation(arun, wait):
+async def test_another_operation(wait):
     async def outer():
         op: Any = None if wait == "call" else calloff.start(nested())
         match wait:
@@ -226,15 +226,11 @@ def test_another_operation(arun, wait):
         finally:
             await nested()
 
-    async def main():
-        op = calloff.start(outer())
-        for _ in range(8):
-            await asyncio.sleep(0)
-        frames = mine(op.where())
-        await op.stop(grace=0.05)
-        return frames
-
-    frames = arun(main)
+    op = calloff.start(outer())
+    for _ in range(8):
+        await asyncio.sleep(0)
+    frames = mine(op.where())
+    await op.stop(grace=0.05)
     assert frames[0][0] == "outer"
     opaque = {"watch", "shield"} | ({"wait_for"} if sys.version_info < (3, 12) else set())
     if wait not in opaque:  # of these at least the line that waits

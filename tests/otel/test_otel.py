@@ -215,8 +215,8 @@ async def test_spans_nest_across_tasks_and_threads(telemetry):
     assert {name: ids[span_id] for name, span_id in seen.items()} == {"parent": "parent", "thread": "thread"}
 
 
-def test_metrics(arun, telemetry, short_last):
-    async def main():
+async def test_metrics(telemetry, short_last):
+    with instrument(**telemetry.providers()):
         for _ in range(3):
             await calloff.call(asyncio.sleep(0))
         await calloff.call(calloff.thread(int))
@@ -233,10 +233,6 @@ def test_metrics(arun, telemetry, short_last):
         thread.start()
         thread.join()
         await running.stop()
-        return seen
-
-    with instrument(**telemetry.providers()):
-        seen = arun(main)
         assert seen == {"running": {("task", "running"): 1}, "abandoned": {("task",): 1}}
         assert telemetry.points("calloff.operations.started") == {("task",): 6, ("thread",): 1}
         assert telemetry.points("calloff.operations.ended") == {

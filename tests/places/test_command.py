@@ -437,8 +437,9 @@ async def test_where_it_is():
     assert all(len(frame.source) < 130 for frame in long.report.where)
 
 
-def test_a_file_that_is_given_stays_open(arun, tmp_path):
-    async def main():
+async def test_a_file_that_is_given_stays_open(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # nobody closes the file
         work = command("echo", "kept", stdout=(tmp_path / "out").open("wb"))
         gc.collect()
         others = [os.open(os.devnull, os.O_WRONLY) for _ in range(3)]  # which would get its number
@@ -446,8 +447,5 @@ def test_a_file_that_is_given_stays_open(arun, tmp_path):
         assert (tmp_path / "out").read_text() == "kept\n"
         for file in others:
             os.close(file)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # nobody closes the file
-        arun(main)
+        del work
         gc.collect()

@@ -171,7 +171,7 @@ async def test_error_and_cancel_of_the_parent_together() -> None:
 
 @pytest.mark.parametrize("outer", ["timeout", "scope", "group"])
 @pytest.mark.parametrize("clean_up", [False, True])
-def test_error_and_cancel_by_an_outer_scope_together(arun: Any, outer: str, clean_up: bool) -> None:
+async def test_error_and_cancel_by_an_outer_scope_together(outer: str, clean_up: bool) -> None:
     """What the outer one asked for is heard at the next await inside it, and never behind it."""
 
     async def inside(call_off: Any, goes_on: bool) -> None:
@@ -215,19 +215,16 @@ def test_error_and_cancel_by_an_outer_scope_together(arun: Any, outer: str, clea
             await body()
             done.append(True)
 
-    async def main() -> None:
-        if not clean_up:
-            await body()
-            return
-        task = asyncio.create_task(in_clean_up())
-        await turns(2)
-        task.cancel()
-        await asyncio.wait([task])
-        assert task.cancelled()
-        assert done
-
     done: list[bool] = []
-    arun(main)
+    if not clean_up:
+        await body()
+        return
+    task = asyncio.create_task(in_clean_up())
+    await turns(2)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert done
 
 
 async def test_a_task_that_fails_at_once_also_an_eager_one() -> None:
