@@ -24,7 +24,7 @@ def heard_by_the_loop():
         former = signal.signal(signal.SIGUSR1, lambda *_: loop.call_soon(heard.set))
         try:
             await calloff.call(asyncio.sleep(0))
-            threading.Thread(target=lambda: (time.sleep(0.1), os.kill(os.getpid(), signal.SIGUSR1))).start()
+            threading.Thread(target=lambda: (time.sleep(0.1), os.kill(os.getpid(), signal.SIGUSR1))).start()  # type: ignore[func-returns-value]
             await asyncio.wait_for(heard.wait(), 30)
         finally:
             signal.signal(signal.SIGUSR1, former)

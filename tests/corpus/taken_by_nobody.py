@@ -37,7 +37,7 @@ def connect() -> tuple["asyncio.Future[Connection]", Connection]:
     future: asyncio.Future[Connection] = loop.create_future()
 
     def hand_over(connection: Connection) -> None:
-        loop.call_soon_threadsafe(lambda: future.done() or future.set_result(connection))
+        loop.call_soon_threadsafe(lambda: future.done() or future.set_result(connection))  # type: ignore[func-returns-value]
 
     return future, Connection(hand_over)
 

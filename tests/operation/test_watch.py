@@ -124,7 +124,7 @@ def test_many_watchers_share_one_timer():
         op = calloff.start(loop.create_future(), timeout=5.05)
         calls = []
         call_at = loop.call_at
-        loop.call_at = lambda when, *args, **options: (calls.append(when), call_at(when, *args, **options))[1]
+        loop.call_at = lambda when, *args, **options: (calls.append(when), call_at(when, *args, **options))[1]  # type: ignore[func-returns-value]
 
         async def count(every):
             return len([tick async for tick in op.watch(every=every)])

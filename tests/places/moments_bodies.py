@@ -145,7 +145,7 @@ def run_in_worker_and_look(kind: str, told: str) -> None:
     body, thing = make(kind)
     begun: list[int] = []
     try:
-        body(thing, lambda: begun or begun.append(1))
+        body(thing, lambda: begun or begun.append(1))  # type: ignore[func-returns-value]
     finally:
         if begun:
             Path(told).write_text("left" if is_left(thing) else "free")

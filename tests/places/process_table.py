@@ -139,7 +139,7 @@ class Forks:
 
     def _wait(self, pid):
         found: list[int] = []
-        assert until(lambda: any(found) or found.extend(os.waitpid(pid, _WALL | os.WNOHANG)) or any(found))
+        assert until(lambda: any(found) or found.extend(os.waitpid(pid, _WALL | os.WNOHANG)) or any(found))  # type: ignore[func-returns-value]
         return found[-1]
 
     def _trace(self, what, pid, data=0):

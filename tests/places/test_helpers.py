@@ -312,7 +312,7 @@ async def test_a_guard_outlives_a_limit_in_the_far_future(place, timeout):
         return
     worker = await calloff.call(calloff.process(os.getpid), timeout=timeout)
     guard = parent(worker)
-    assert await calloff.call(calloff.process(time.sleep, 0.2), timeout=timeout) is None
+    assert await calloff.call(calloff.process(time.sleep, 0.2), timeout=timeout) is None  # type: ignore[func-returns-value]
     assert parent(worker) == guard
 
 

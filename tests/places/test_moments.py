@@ -40,7 +40,7 @@ async def test_a_thread_forced_at_random_moments_leaves_no_lock(kind: str) -> No
     for _ in range(ROUNDS):
         body, thing = bodies.make(kind)
         inside = threading.Event()
-        op = calloff.start(calloff.thread(body, thing, lambda: inside.is_set() or inside.set()))
+        op = calloff.start(calloff.thread(body, thing, lambda: inside.is_set() or inside.set()))  # type: ignore[func-returns-value]
         while not inside.is_set():
             await asyncio.sleep(0)
         await asyncio.sleep(chance.random() * 0.003)

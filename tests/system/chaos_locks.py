@@ -51,7 +51,7 @@ async def coroutine(kind: str, chance: random.Random) -> bool | None:
 async def thread(kind: str, chance: random.Random) -> bool:
     body, thing = bodies.make(kind)
     inside = threading.Event()
-    op = calloff.start(calloff.thread(body, thing, lambda: inside.is_set() or inside.set()))
+    op = calloff.start(calloff.thread(body, thing, lambda: inside.is_set() or inside.set()))  # type: ignore[func-returns-value]
     while not inside.is_set():
         await asyncio.sleep(0.0001)
     await asyncio.sleep(chance.random() * 0.003)

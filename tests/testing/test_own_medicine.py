@@ -114,11 +114,11 @@ async def race() -> None:
 
 
 async def thread() -> None:
-    assert await calloff.call(calloff.thread(time.sleep, 0.002)) is None
+    assert await calloff.call(calloff.thread(time.sleep, 0.002)) is None  # type: ignore[func-returns-value]
 
 
 async def process() -> None:
-    assert await calloff.call(calloff.process(time.sleep, 0.002)) is None
+    assert await calloff.call(calloff.process(time.sleep, 0.002)) is None  # type: ignore[func-returns-value]
 
 
 async def run() -> None:

@@ -859,7 +859,7 @@ def test_what_a_thread_hands_over_too_late_is_found() -> None:
         time.sleep(0.005)
         box: list[Any] = [sqlite3.connect(":memory:", check_same_thread=False)]
         box.append(box)  # it does not go before the garbage collector comes by
-        loop.call_soon_threadsafe(lambda: future.done() or future.set_result(box))
+        loop.call_soon_threadsafe(lambda: future.done() or future.set_result(box))  # type: ignore[func-returns-value]
 
     async def fn() -> None:
         loop = asyncio.get_running_loop()

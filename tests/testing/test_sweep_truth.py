@@ -317,7 +317,7 @@ def test_a_second_file_of_the_same_kind_is_one() -> None:
 
 async def future() -> "asyncio.Future[int]":
     made = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().call_later(0.002, lambda: made.done() or made.set_result(1))
+    asyncio.get_running_loop().call_later(0.002, lambda: made.done() or made.set_result(1))  # type: ignore[func-returns-value]
     return made
 
 
