@@ -1,6 +1,7 @@
 """One client, one process or one operation that is trouble never hides or locks out the others."""
 
 import asyncio
+import contextlib
 import json
 import os
 import threading
@@ -13,6 +14,7 @@ from control.programs import Program, cli, eventually, running
 from control.raw import Raw
 from hypothesis import given
 from hypothesis import strategies as st
+from places.process_table import until
 
 import calloff
 from calloff.control import Client, ControlError, expose
@@ -104,10 +106,19 @@ def test_a_crowd_that_comes_at_once_is_answered_one_and_all(sockets: Path, tmp_p
             answer: str = raw.ask(verb="list")["answer"]
             return answer
 
+    def open_sockets() -> int:
+        count = 0
+        for file in os.listdir(f"/proc/{program.pid}/fd"):
+            with contextlib.suppress(OSError):  # closed meanwhile
+                count += os.readlink(f"/proc/{program.pid}/fd/{file}").startswith("socket:")
+        return count
+
     together = threading.Barrier(100)
     with Program(tmp_path, SLEEPER) as program, ThreadPoolExecutor(100) as threads:
         eventually(running(2))
+        before = open_sockets()
         assert list(threads.map(ask, range(100))) == ["listing"] * 100
+        assert until(lambda: open_sockets() <= before), "each is closed as soon as its client is gone"
 
 
 @given(st.lists(st.text("12.t", max_size=4), max_size=12), st.text("12.t", max_size=4))
