@@ -13,6 +13,7 @@ from operation import virtual_time
 
 import calloff
 from calloff import Abandoned, Cancelled, Completed, Rung, StopForced
+from calloff._places.task.forcing import force_task
 
 Way = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -427,3 +428,30 @@ async def test_a_timer_of_force_is_none_of_the_program() -> None:
     ours = [handle for handle in handles if str(getattr(handle._callback, "__module__", "")).startswith("calloff.")]
     assert not [handle for handle in ours if here in handle._context]
     await stopped
+
+
+@pytest.mark.parametrize("later", [False, True])
+async def test_force_in_a_child_that_is_cancelled_in_the_same_turn_is_not_lost(*, later: bool) -> None:
+    """The cancel takes the place of what is raised: as when the end of a sibling calls off a group in that moment."""
+    heard: list[str] = []
+
+    async def refuses() -> None:
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                heard.append("asked")
+
+    task = asyncio.ensure_future(refuses())
+    await asyncio.sleep(0)
+    if later:
+        asyncio.get_running_loop().call_soon(force_task, task, StopForced)
+        asyncio.get_running_loop().call_soon(task.cancel)
+    else:
+        force_task(task, StopForced)
+        task.cancel()
+    await asyncio.wait({task}, timeout=30)
+    assert heard
+    assert task.done(), "it refuses all but force"
+    with pytest.raises(StopForced):
+        task.result()

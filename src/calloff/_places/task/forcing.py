@@ -70,11 +70,20 @@ def _wake_with(task: Any, error: BaseException) -> bool:
             failed: asyncio.Future[None] = loop.create_future()
             failed.set_exception(error)
             failed.exception()  # seen: no complaint if the loop ends before the step
-            loop.call_soon(callback, failed, context=context)
+            loop.call_soon(_deliver, task, callback, failed, context=context)
             with suppress(Exception):  # of somebody's own class of futures
                 waiter.cancel()
             return True
     return False
+
+
+def _deliver(task: Any, wake_up: Any, failed: Any) -> None:
+    """Make the step. A cancel that came just before takes the place of what is raised there: then force comes once more."""
+    is_overtaken: bool = task._must_cancel
+    wake_up(failed)
+    error = failed._exception
+    if is_overtaken and is_a(error, StopForced):
+        force_task(task, StopForced)
 
 
 def _stopped_unseen(waiter: Any) -> None:
