@@ -1,7 +1,6 @@
 """What belongs to an operation beside its coroutine: child tasks are asked again and forced with it, and told of truly."""
 
 import asyncio
-import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
@@ -155,7 +154,7 @@ async def in_as_completed(*work: Any) -> None:
 WAYS = [
     in_a_task,
     in_a_wait,
-    *([in_as_completed] if sys.version_info >= (3, 13) else []),
+    in_as_completed,
     in_a_gather,
     in_a_wait_for,
     in_a_group,

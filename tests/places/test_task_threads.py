@@ -283,3 +283,17 @@ async def test_looking_up_a_name_is_left_behind(monkeypatch: pytest.MonkeyPatch)
     assert isinstance(outcome, Cancelled)
     assert outcome.report.seconds < 2
     call.let.set()
+
+
+async def test_what_has_ended_when_it_would_be_abandoned_is_told_as_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The word of a thread's end is still on its way then: nobody is named, and nothing is left."""
+    monkeypatch.setattr("calloff._places.task.executors.ExecutorCall.when_done", lambda *_: None)
+    call = Call()
+    op = calloff.start(by_to_thread(call.crunch), grace=0.1)
+    await asyncio.to_thread(call.begun.wait)
+    op.cancel()
+    await asyncio.sleep(0)
+    call.let.set()
+    assert isinstance(await op.outcome(), Cancelled)
+    assert op.report is not None
+    assert op.report.survivors == ()

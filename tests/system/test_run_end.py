@@ -162,6 +162,55 @@ def test_all_phases_share_one_grace(tmp_path: Path, loop_kind: str) -> None:
         assert 2.5 <= took <= 3.5 + LATE  # grace and 1 s for main, 0.5 s for the rest
 
 
+def test_processes_that_asyncio_has_started_end_with_the_program(tmp_path: Path, loop_kind: str) -> None:
+    """One that obeys, one that does not, one that a task ends itself; and one with a session of its own is let alone."""
+    source = """
+    import subprocess
+
+    def is_running(process):
+        try:
+            with open(f"/proc/{process.pid}/stat") as file:
+                return file.read().rpartition(")")[2].split()[0] != "Z"
+        except OSError:
+            return False
+
+    async def begins(script, **options):
+        script = f"{script} echo begun; while :; do sleep 0.05; done"
+        process = await asyncio.create_subprocess_shell(script, stdout=-1, **options)
+        await process.stdout.readline()
+        return process
+
+    async def ends_its_own(process):
+        try:
+            await asyncio.sleep(60)
+        finally:
+            process.terminate()
+            say("its own ended with", await process.wait())
+
+    async def main():
+        global processes
+        processes = [
+            await begins(""),
+            await begins("trap '' TERM;"),
+            await begins("trap 'exit 7' TERM;"),
+            await begins("", start_new_session=True),
+        ]
+        asyncio.create_task(ends_its_own(processes[2]))
+        await asyncio.sleep(0)
+        say("main done")
+
+    run(main(), grace=0.5)
+    say(*map(is_running, processes))
+    os.kill(processes[3].pid, 9)
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        since = program.wait_for("main done")
+        took = program.end() - since
+        assert program.status == 0, program.errors
+        assert program.out == ["main done", "its own ended with 7", "False False False True"]
+        assert 0.5 <= took <= 1.5 + LATE
+
+
 def test_the_refusing_are_never_destroyed(tmp_path: Path, loop_kind: str) -> None:
     """Destroying such a coroutine without a loop would spin for ever, in the collector or at exit."""
     source = (

@@ -1,10 +1,11 @@
 """The end of a program, bounded: whatever still runs is stopped side by side, and what can't be stopped is told.
 
 `asyncio.run` cancels what is left, once, and waits without limit: for tasks, for asynchronous generators, for the threads
-of the default executor. Here all of that has one deadline: `grace` from the moment at which the main operation was asked
-to stop or ended by itself. Operations climb their own ladder, which can't be slower than that. Plain tasks are asked
-again, with back-off and not in their clean-up, until the deadline; then they are left where they are. Each thing left is
-logged with its name and the line that it is stuck at.
+of the default executor; processes that were started by asyncio it leaves behind. Here all of that has one deadline:
+`grace` from the moment at which the main operation was asked to stop or ended by itself. Operations climb their own
+ladder, which can't be slower than that. Plain tasks are asked again, with back-off and not in their clean-up, until the
+deadline; then they are left where they are. Processes are asked when the tasks have ended, and killed at the deadline.
+Each thing left is logged with its name and the line that it is stuck at.
 
 There is no task for this: the loop is run in short turns from outside. So code that cancels or awaits "all other tasks"
 while it shuts down meets nothing of ours.
@@ -27,6 +28,7 @@ from .._places.daemon_executor import DaemonExecutor, stack_of_frame
 from .._places.task.body import body_of
 from .._places.task.immortal import keep_alive_forever
 from .._places.task.stack import is_handling, stack_of
+from .._places.task.subprocesses import Subprocess, left_by
 from .._scopes.timers import NEVER, Entry, timers_of
 from .._words.errors import StopForced
 from .._words.frame import RawStack, at_line, develop
@@ -92,6 +94,7 @@ class Ending:
         """Stop everything; returns within the rest of the grace and a little more than a second."""
         self._stop_work()
         self._close_generators()
+        self._end_processes()
         self._wait_for_jobs()
         self._shut_down_other_executor()
 
@@ -190,6 +193,31 @@ class Ending:
                 _logger.warning("async generator %s does not close and was left%s", _generator_name(coro), at)
         if not closing.done():
             keep_alive_forever(closing)
+
+    # --- processes
+
+    def _end_processes(self) -> None:
+        """End what was started by asyncio and left: asyncio kills it with its transport, which `asyncio.run` never ends."""
+        processes = left_by(self._loop)
+        if not processes:
+            return
+        started = self._loop.time()
+        for process in processes:
+            process.ask()
+        self._wait_for_processes(processes, lambda: max(self._until, started + _LITTLE))
+        for process in processes:
+            if process.pending():
+                process.kill()
+        until = self._loop.time() + _LEAST
+        self._wait_for_processes(processes, lambda: until)
+        for process in processes:
+            if process.pending():
+                _logger.warning("%s, started by asyncio, and was left", process.describe())
+
+    def _wait_for_processes(self, processes: list[Subprocess], at: Callable[[], float]) -> None:
+        for process in processes:
+            process.when_done(self._loop.stop)
+        self._turn_until(lambda: not any(process.pending() for process in processes), at)
 
     # --- the default executor
 

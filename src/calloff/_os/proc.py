@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
+    "began",
     "believed",
     "catches",
     "descendants",
@@ -96,6 +97,12 @@ def has_threads(pid: int) -> bool:
     """Whether a process has more than one thread, or the system does not tell."""
     fields = read(f"/proc/{pid}/stat").rpartition(b")")[2].split() if believed() else []
     return len(fields) < 18 or int(fields[17]) > 1
+
+
+def began(pid: int) -> float:
+    """When a process began, in seconds since the system did; 0 where the system does not tell."""
+    fields = read(f"/proc/{pid}/stat").rpartition(b")")[2].split() if believed() else []
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK") if len(fields) > 19 else 0.0
 
 
 def seconds_run(pid: int) -> float:

@@ -72,6 +72,11 @@ class Sink(Protocol):
         ...
 
     @property
+    def elapsed(self) -> float:
+        """Seconds since its start."""
+        ...
+
+    @property
     def deadline(self) -> float | None:
         """When it is stopped, on the clock of the loop."""
         ...

@@ -135,6 +135,7 @@ class Job(Sink):
         self._deadline: float | None = None
         self._force_at: float | None = None
         self._reason: Reason | None = None
+        self._since: float = agent.loop.time()
 
     def packed(self, data: bytes) -> bytes:
         """The call for the worker."""
@@ -169,6 +170,10 @@ class Job(Sink):
     @reason.setter
     def reason(self, reason: Reason) -> None:
         self._reason = reason
+
+    @property
+    def elapsed(self) -> float:
+        return self._agent.loop.time() - self._since
 
     @property
     def deadline(self) -> float | None:

@@ -145,7 +145,9 @@ class ClimbingBody(Body):
             self._forcing = True
             self._forcing = not cancel_for_sure(task, StopForced())
         if children or task is not None:
-            parts.rung = Rung.FORCED
+            parts.rung = max(parts.rung, Rung.FORCED)
+        if task is None:
+            parts.kill()
         return bool(refusing)
 
     def _force_rest(self) -> None:
@@ -174,8 +176,11 @@ class ClimbingBody(Body):
     def tear(self) -> bool:
         """Raise `StopForced` in a body that blocks the loop so that it can't be caught; ``False`` when it does not.
 
-        ``True``, too, while it waits for another operation that does: that one is ended, and it hears of that.
+        ``True``, too, while it waits for another operation that does: that one is ended, and it hears of that; and when
+        all that went on after the end of the coroutine has just ended.
         """
+        if self.task is None and self._parts is not None and self._parts.outlive:
+            return self._parts.tell_end()
         blocking = on_stack.found
         if isinstance(blocking, ClimbingBody) and blocking is not self:
             return self.task is not None and blocking.holds_up(self.task)

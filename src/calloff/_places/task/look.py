@@ -31,6 +31,7 @@ from .stack import (
     waited_for,
     watched_by,
 )
+from .subprocesses import subprocess_of
 
 __all__ = ["Look", "look_at"]
 
@@ -41,7 +42,7 @@ class Look:
     """What one look at a coroutine has found.
 
     Attributes:
-        waits: the tasks and calls in threads that it waits for by itself, and that have not ended.
+        waits: the tasks, the calls in threads and the processes that it waits for by itself, and that have not ended.
         blocks: the tasks of groups whose blocks it is inside of; they end with the block.
         aborted: the tasks of groups that have cancelled theirs.
         shielded: the task of a shield of ours that it waits in, which only force passes.
@@ -96,12 +97,13 @@ def look_at(
         coro: the coroutine.
         waiter: the future that its task waits for; ``None`` where it is to be found out.
         error: what it may be busy with; ``None`` when nothing has arrived.
-        owner: the operation. Of tasks that its code only watches, by `asyncio.wait` or `asyncio.as_completed`, those are
-            part of it which it has started.
+        owner: the operation. Of tasks that its code only watches, by `asyncio.wait` or `asyncio.as_completed`, and of
+            processes, those are part of it which it has started.
     """
     found = Look()
     greenlets = "greenlet" in sys.modules
     current: Any = coro
+    outer: object = None  # what awaits it
     for _ in range(_LIMIT):
         if type(current) is CoroutineType:  # the usual case, fast
             frame, running, awaited = current.cr_frame, current.cr_running, current.cr_await
@@ -157,13 +159,15 @@ def look_at(
             elif (future := waited_for(frame)) is not None:
                 found.waits += _in_future(future)
                 break
+            elif (process := subprocess_of(frame, outer, owner)) is not None:
+                found.waits.append(process)
             else:
                 found.waits += [
-                    task for task in watched_by(frame) if _is_plain_task(task) and is_started_by(task, owner)
+                    task for task in watched_by(frame, outer) if _is_plain_task(task) and is_started_by(task, owner)
                 ]
         if waiter is not None and type(awaited).__name__ == "FutureIter":
             awaited = waiter
-        current = awaited
+        outer, current = current, awaited
     return found
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "fields",
     "is_a",
     "is_done",
+    "is_of",
     "is_started_by",
     "members_of",
     "own_self",
@@ -71,7 +72,12 @@ def is_done(future: Any) -> bool:
 def is_started_by(task: Any, owner: object) -> bool:
     """Return whether a task was started by code of an operation: its context says in which operation it runs."""
     context = None if owner is None else _context_of(task)
-    return context is not None and any(value is owner for value in context.values())
+    return context is not None and is_of(context, owner)
+
+
+def is_of(context: Context, owner: object) -> bool:
+    """Return whether a context is one of code of an operation."""
+    return any(value is owner for value in context.values())
 
 
 def _context_of(task: Any) -> Context | None:

@@ -1,9 +1,11 @@
-"""What belongs to an operation besides its coroutine: the child tasks that its code waits for, and calls in threads.
+"""What belongs to an operation besides its coroutine: the child tasks, calls in threads and processes that it waits for.
 
 A body that waits for a `TaskGroup`, a `gather`, or a task is over when the child is; cancelling the body a second time
 does not reach the children of a group, and force would only tear the body off from them. So the children are found by
 walking the stack of the body, are asked again and forced one by one, and the end is told when the last of them has ended.
 A call that runs in a thread of an executor can't be ended at all: it is waited for during the stop, and named afterwards.
+A process that it has started by asyncio is for its code to end; what the coroutine has left when it ends is asked, and
+killed by force.
 
 What a shield of ours holds back is part of it from force on: no asking goes through that, and force does.
 
@@ -25,6 +27,7 @@ from .forcing import calm_anyio, force_task, is_awake, waiter_of
 from .look import Look, look_at
 from .objects import TASKS, is_a, is_done
 from .stack import coro_of, stack_of, stems_from
+from .subprocesses import Subprocess
 
 __all__ = ["Parts"]
 
@@ -52,6 +55,7 @@ class Parts:
         self._tasks: dict[Any, None] = {}
         self._calls: dict[int, Any] = {}
         self._asked: set[Any] = set()
+        self._over: Callable[[], object] | None = None
         #: whether what shields hold back is part of it, too
         self._forced = False
         #: what the last collecting has seen of each task, and of the body's coroutine
@@ -109,11 +113,26 @@ class Parts:
         self._asked.update(task for task in self._tasks if task.cancelling())
 
     def ask_rest(self) -> None:
-        """Cancel the child tasks that nobody has cancelled: the body has ended by the stop without doing that."""
+        """Ask the child tasks and processes that nobody has asked: the body has ended by the stop without doing that."""
         for task in self.tasks():
             if task not in self._asked and not task.cancelling():
                 self._asked.add(task)
                 task.cancel()
+        if self._forced:
+            self.kill()
+            return
+        for process in self._processes():
+            process.ask()
+            self.rung = max(self.rung, Rung.TERMINATED)
+
+    def kill(self) -> None:
+        """Kill the processes that the body has left."""
+        for process in self._processes():
+            process.kill()
+            self.rung = max(self.rung, Rung.KILLED)
+
+    def _processes(self) -> list[Subprocess]:
+        return [call for call in self._calls.values() if type(call) is Subprocess and call.pending()]
 
     # --- what is left of them
 
@@ -148,18 +167,27 @@ class Parts:
         if not left:
             return False
         ahead = len(left)
+        self._over = callback
 
         def ended(_: object = None) -> None:
             nonlocal ahead
             ahead -= 1
             if not ahead and not self.when_over(callback):  # more may have been found in the meantime
-                callback()
+                self.tell_end()
 
         for part in left:
             if is_a(part, TASKS):
                 part.add_done_callback(ended)  # type: ignore[union-attr]  # a task
             else:
                 part.when_done(partial(self._call, ended))  # type: ignore[union-attr]  # a call
+        return True
+
+    def tell_end(self) -> bool:
+        """Call what waits for the end of all, once, if nothing is left; whether it has been called."""
+        if self._over is None or self.left():
+            return self._over is None
+        callback, self._over = self._over, None
+        callback()
         return True
 
     def _call(self, callback: Callable[[], object]) -> None:

@@ -21,6 +21,7 @@ from ..._words.frame import OURS, RawFrame, RawStack
 from ..._words.place import Body
 from .greenlets import greenlets_in, is_in_handlers
 from .objects import FUTURES, TASKS, children_of, context_of, fields, is_a, is_done, members_of, own_self, pending
+from .subprocesses import PROCESS_WAITS
 
 __all__ = [
     "arrived_at",
@@ -141,7 +142,7 @@ def kind_of(code: CodeType) -> int:
         _known.clear()
     name, known_as = code.co_name, id(code)
     ours = name in _OUR_WAITS and code.co_filename.startswith(OURS)
-    if ours or name in _WAITS_BY_NAME or known_as in _WAIT_FORS or known_as in _WATCHES:
+    if ours or name in _WAITS_BY_NAME or known_as in _WAIT_FORS or known_as in _WATCHES or known_as in PROCESS_WAITS:
         kind = _WAITS
     else:
         kind = _OPENS if _OPENINGS.intersection(code.co_code[::2]) else _PLAIN
@@ -240,12 +241,23 @@ def waited_for(frame: FrameType) -> Any:
     return None
 
 
-def watched_by(frame: FrameType) -> tuple[Any, ...]:
-    """Return the futures that `asyncio.wait` or `asyncio.as_completed` waits for in `frame`, and that are not done."""
+def watched_by(frame: FrameType, outer: object) -> tuple[Any, ...]:
+    """Return the futures that `asyncio.wait` or `asyncio.as_completed` waits for in `frame`, and that are not done.
+
+    Until Python 3.12 the latter is a generator, which is known only to the loop that goes through it, in the coroutine
+    `outer`: it lies on the evaluation stack there, which the garbage collector sees.
+    """
     name = _WATCHES.get(id(frame.f_code))
     if name is None:
         return ()
-    return pending(frame.f_locals.get(name) if name == "fs" else fields(own_self(frame)).get(name))
+    if name == "fs":
+        return pending(frame.f_locals.get(name))
+    if name == "_todo":
+        return pending(fields(own_self(frame)).get(name))
+    for part in gc.get_referents(outer):
+        if type(part) is GeneratorType and part.gi_code is asyncio.as_completed.__code__ and part.gi_frame is not None:
+            return pending(part.gi_frame.f_locals.get(name))
+    return ()
 
 
 def inside(opaque: object) -> Any:
@@ -276,10 +288,13 @@ _tasks = sys.modules["asyncio.tasks"]
 #: asyncio's own, which are kept as long as they are known by their id
 _WAIT_CODES = (asyncio.wait_for.__code__, _tasks._cancel_and_wait.__code__)
 _WAIT_FORS = frozenset(map(id, _WAIT_CODES))
-#: of `asyncio.wait`, and from Python 3.13 on of `asyncio.as_completed`: with the name under which each keeps its futures
+#: of `asyncio.wait` and `asyncio.as_completed`: with the name under which each keeps its futures
 _WATCH_CODES = {_tasks._wait.__code__: "fs"}
 if hasattr(_tasks, "_AsCompletedIterator"):
     _WATCH_CODES[_tasks._AsCompletedIterator._wait_for_one.__code__] = "_todo"
+else:  # until Python 3.12
+    _inner = asyncio.as_completed.__code__.co_consts
+    _WATCH_CODES.update({code: "todo" for code in _inner if getattr(code, "co_name", "") == "_wait_for_one"})
 _WATCHES = {id(code): name for code, name in _WATCH_CODES.items()}
 _OPERATIONS = f"{__name__.partition('.')[0]}._operation.operation"
 

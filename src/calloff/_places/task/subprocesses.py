@@ -1,0 +1,214 @@
+"""Processes that a coroutine has started by asyncio, and waits for: they run on when nobody waits any longer.
+
+`asyncio.create_subprocess_exec` and `create_subprocess_shell` leave a process behind when whoever waits for its end or
+reads its output is cancelled. It is part of the operation that has started it: when the coroutine has ended and has left
+it, it is asked with SIGTERM, all that descends from it as well, and killed when the grace is over.
+
+Who has started it is told by the context in which the event loop watches over it. The reader of somebody else's process
+ends without harm to that.
+"""
+
+import asyncio
+import gc
+import os
+import signal
+import time
+from asyncio.base_subprocess import BaseSubprocessTransport
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import Context
+from types import FrameType
+from typing import Any
+
+from ..._os import proc
+from ..._words.frame import RawStack
+from .objects import fields, is_a, is_of, own_self
+
+__all__ = ["PROCESS_WAITS", "Subprocess", "left_by", "subprocess_of"]
+
+
+class Subprocess:
+    """A process and what descends from it, as a part of an operation."""
+
+    def __init__(self, transport: Any) -> None:
+        self.key: object = transport
+        self._transport = transport
+        self._pid: int = transport.get_pid()
+        #: what was asked or killed below it, with when each began: a number may be given out anew
+        self._below: dict[int, float] = {}
+        self._denied: set[int] = set()
+        #: the event loop, where none is running
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._callback: Callable[[], object] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def pending(self) -> bool:
+        """Return whether it has not ended, or something below it that was asked."""
+        return self._transport.get_returncode() is None or bool(self._left_below())
+
+    def _look_below(self) -> None:
+        if self._transport.get_returncode() is None and proc.believed():
+            self._below.update((pid, proc.began(pid)) for pid, _ in proc.descendants(self._pid))
+
+    def _left_below(self) -> list[int]:
+        return [
+            pid
+            for pid, since in self._below.items()
+            if proc.began(pid) == since and proc.state_of(pid) not in ("Z", "X", "")
+        ]
+
+    def cancel(self) -> None:
+        """Do nothing: it has begun."""
+
+    def ask(self) -> None:
+        """Send SIGTERM to it and to what is below it."""
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL to it and to what is below it."""
+        self._send(getattr(signal, "SIGKILL", signal.SIGTERM))
+
+    def _send(self, signum: int) -> None:
+        self._look_below()
+        if self._transport.get_returncode() is None:
+            try:
+                self._transport.send_signal(signum)
+            except PermissionError:
+                self._denied.add(self._pid)
+            except (ProcessLookupError, RuntimeError):  # it has ended just now, or its transport was closed
+                pass
+        for pid in self._left_below():
+            try:
+                os.kill(pid, signum)
+            except PermissionError:
+                self._denied.add(pid)
+            except ProcessLookupError:
+                pass
+        if self._timer is not None:
+            self._timer.cancel()
+            self._look(_FIRST)
+
+    def when_done(self, callback: Callable[[], object]) -> None:
+        """Have `callback` called on the event loop when it has ended."""
+        self._callback = callback
+        self._look(_FIRST)
+
+    def _look(self, pause: float) -> None:
+        if self.pending():
+            self._look_below()  # for what it has started since it was asked
+            loop = self.loop or asyncio.get_running_loop()
+            self._timer = loop.call_later(pause, self._look, min(2 * pause, _LONGEST), context=Context())
+        elif self._callback is not None:
+            callback, self._callback = self._callback, None
+            self._transport.close()  # its pipes, which nobody reads any more
+            callback()
+
+    def stack(self) -> RawStack:
+        """Return nothing: its frames are not ours to know."""
+        return ()
+
+    def describe(self) -> str:
+        """Return which process it is, or what is left below it, and why."""
+        from ..._os.reaper import told
+
+        left = self._left_below()
+        pid = self._pid if self._transport.get_returncode() is None or not left else left[0]
+        return told(pid, pid in self._denied)
+
+    def is_lookup(self) -> bool:
+        """Return ``False``: it may change anything."""
+        return False
+
+
+def subprocess_of(frame: FrameType, outer: object, owner: Any) -> Subprocess | None:
+    """Return the process whose end or output the frame of a function of asyncio waits for, if `owner` has started it.
+
+    Args:
+        frame: one of a function of `PROCESS_WAITS`.
+        outer: the coroutine that awaits it.
+        owner: the operation.
+    """
+    if owner is None or id(frame.f_code) not in PROCESS_WAITS:
+        return None
+    waiting = own_self(frame)
+    transport: Any = fields(waiting).get("_transport")
+    if is_a(waiting, asyncio.StreamReader):  # of a pipe, perhaps
+        with suppress(AttributeError):
+            transport = fields(transport.get_protocol()).get("proc")  # of an unknown class
+    if not hasattr(type(transport), "get_returncode") or transport.get_returncode() is not None:
+        return None
+    contexts = _contexts_of(transport)
+    if any(is_of(context, owner) for context in contexts):
+        return Subprocess(transport)
+    if not contexts and _is_made_in(outer, waiting) and _is_younger(transport.get_pid(), owner.elapsed):
+        return Subprocess(transport)
+    return None
+
+
+def left_by(loop: asyncio.AbstractEventLoop) -> list[Subprocess]:
+    """Return the processes that were started on an event loop and run, but for those with a session of their own.
+
+    Whoever begins a new session for a process wants it to be able to outlive the program.
+    """
+    running = {pid for pid, _ in proc.running_children(os.getpid())} if proc.believed() else set()
+    if not running:  # the usual case: nobody has to go through all objects
+        return []
+    found = []
+    for thing in gc.get_objects():
+        if not is_a(thing, BaseSubprocessTransport) and type(thing).__name__ != "UVProcessTransport":
+            continue
+        transport: Any = thing
+        pid = transport.get_pid()
+        if pid in running and fields(transport).get("_loop", loop) is loop and os.getsid(pid) != pid:
+            process = Subprocess(transport)
+            process.loop = loop
+            found.append(process)
+    return found
+
+
+def _contexts_of(transport: Any) -> list[Context]:
+    """Return the contexts in which the loop watches over a process: those of whoever has started it."""
+    found = [part for part in gc.get_referents(transport) if type(part) is Context]  # uvloop's
+    if found:
+        return found
+    selector = getattr(getattr(transport, "_loop", None), "_selector", None)
+    for key in list(selector.get_map().values()) if selector is not None else ():
+        reader = key.data[0] if type(key.data) is tuple else None
+        if reader is None:
+            continue
+        pipe = fields(getattr(reader._callback, "__self__", None)).get("_protocol")
+        told = reader._args[-1] if reader._args else ()  # of the watcher of a file of the process
+        if fields(pipe).get("proc") is transport or (type(told) is tuple and any(arg is transport for arg in told)):
+            found.append(reader._context)
+    return found
+
+
+def _is_made_in(outer: object, process: object) -> bool:
+    """Return whether a coroutine has a process in a variable of its own that was not handed to it.
+
+    In Python 3.11, a process without pipes is watched by a thread, which has no context.
+    """
+    frame: FrameType | None = getattr(outer, "cr_frame", None)
+    if frame is None:
+        return False
+    code, here = frame.f_code, frame.f_locals
+    return any(here.get(name) is process for name in code.co_varnames[code.co_argcount + code.co_kwonlyargcount :])
+
+
+def _is_younger(pid: int, seconds: float) -> bool:
+    """Return whether a process has begun in the last `seconds`, as exactly as the system tells it."""
+    since = proc.began(pid)
+    return bool(since) and time.clock_gettime(time.CLOCK_BOOTTIME) - since <= seconds + _TICK
+
+
+_process = asyncio.subprocess.Process
+#: codes, by their `id`, of asyncio's functions in which the end or the output of a process is waited for; they are kept
+PROCESS_WAITS = frozenset(
+    id(function.__code__)
+    for function in (_process.wait, _process.communicate, asyncio.StreamReader._wait_for_data)  # type: ignore[attr-defined]
+)
+#: seconds from one look to the next
+_FIRST = 0.005
+_LONGEST = 0.25
+#: the system counts in hundredths of a second
+_TICK = 0.02
