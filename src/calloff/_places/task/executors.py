@@ -22,6 +22,7 @@ from ..._words.frame import Frame, RawFrame, RawStack, culprit, develop
 from ..daemon_executor import stack_of_frame
 from .forcing import waiter_of
 from .objects import fields, is_a
+from .other_loops import TaskElsewhere, task_elsewhere
 
 __all__ = ["Call", "anyio_call", "executor_call"]
 
@@ -165,15 +166,18 @@ class AnyioCall:
         return False
 
 
-def executor_call(future: Any, shields: int = 3) -> ExecutorCall | None:
-    """Return the call of an executor that an asyncio future, not done, stands for, if it does, also behind `shields`."""
+def executor_call(future: Any, shields: int = 3) -> ExecutorCall | TaskElsewhere | None:
+    """Return the call of an executor, or the task of another loop, that an asyncio future, not done, stands for.
+
+    That is told behind `shields`, too.
+    """
     callbacks: list[tuple[Any, Any]] = future._callbacks or []
     for callback, _ in tuple(callbacks):
         if type(callback) is FunctionType and callback.__name__ in _WATCHING:
             for name, cell in zip(callback.__code__.co_freevars, callback.__closure__ or (), strict=True):
                 found = cell.cell_contents
                 if is_a(found, Future):
-                    return ExecutorCall(found)
+                    return task_elsewhere(found) or ExecutorCall(found)
                 if name == "inner" and shields and is_a(found, asyncio.Future):  # `cur_task` is among them, too
                     return _shielded_call(found, shields - 1)
     return None
@@ -189,7 +193,7 @@ def _shielded_call(inner: Any, shields: int) -> ExecutorCall | None:
         return None
     waited = waiter_of(inner) if is_a(inner, asyncio.Task) else inner
     call = executor_call(waited, shields) if type(waited) is asyncio.Future else None
-    return call and ShieldedCall(call.future)
+    return ShieldedCall(call.future) if isinstance(call, ExecutorCall) else None
 
 
 def anyio_call(frame: FrameType) -> AnyioCall | None:

@@ -14,7 +14,16 @@ from ..._words.errors import StopForced
 from .objects import FUTURES, TASKS, children_of, is_a, is_done
 from .stack import is_operation, stems_from
 
-__all__ = ["calm_anyio", "cancel_for_sure", "force_task", "is_awake", "is_stopped_group", "raise_in", "waiter_of"]
+__all__ = [
+    "calm_anyio",
+    "cancel_for_sure",
+    "force_task",
+    "is_awake",
+    "is_stopped_group",
+    "note_forced",
+    "raise_in",
+    "waiter_of",
+]
 
 #: how many turns of the loop a task with a step before it is waited for
 _TURNS = 20
@@ -104,6 +113,12 @@ def force_task(task: "asyncio.Task[Any]", kind: type[BaseException], turns: int 
         task.get_loop().call_soon(force_task, task, kind, turns - 1)
     else:
         task.cancel()
+
+
+def note_forced(task: "asyncio.Task[Any]") -> None:
+    """A forced task has ended: that nobody asks for its error is no reason to complain."""
+    if stems_from(task._exception, StopForced):  # reading this private field marks nothing as seen
+        task.exception()
 
 
 def calm_anyio(task: Any) -> None:

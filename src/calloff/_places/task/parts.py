@@ -23,10 +23,11 @@ from ..._words.errors import StopForced
 from ..._words.frame import RawStack, culprit, develop
 from ..._words.report import Rung
 from .executors import Call
-from .forcing import calm_anyio, force_task, is_awake, waiter_of
+from .forcing import calm_anyio, force_task, is_awake, note_forced, waiter_of
 from .look import Look, look_at
 from .objects import TASKS, is_a, is_done
-from .stack import coro_of, stack_of, stems_from
+from .other_loops import TaskElsewhere
+from .stack import coro_of, stack_of
 from .subprocesses import Subprocess
 
 __all__ = ["Parts"]
@@ -126,10 +127,14 @@ class Parts:
             self.rung = max(self.rung, Rung.TERMINATED)
 
     def kill(self) -> None:
-        """Kill the processes that the body has left."""
+        """Kill the processes, and force the tasks of other loops, that the body has left."""
         for process in self._processes():
             process.kill()
             self.rung = max(self.rung, Rung.KILLED)
+        for call in self._calls.values():
+            if type(call) is TaskElsewhere and call.pending():
+                call.kill()
+                self.rung = max(self.rung, Rung.FORCED)
 
     def _processes(self) -> list[Subprocess]:
         return [call for call in self._calls.values() if type(call) is Subprocess and call.pending()]
@@ -252,7 +257,7 @@ class Parts:
             with suppress(Exception):  # another version of anyio may be built in another way
                 calm_anyio(task)
         for task in tasks:
-            task.add_done_callback(_seen)
+            task.add_done_callback(note_forced)
             force_task(task, StopForced)
         if then is not None:
             self._loop.call_later(_CHILDREN_FIRST, then, context=Context())
@@ -269,12 +274,6 @@ class Parts:
     def is_unwinding(self, task: "asyncio.Task[Any]") -> bool:
         """Return whether a task that was forced is in its clean-up."""
         return look_at(coro_of(task), waiter_of(task), StopForced).is_obeying(StopForced)
-
-
-def _seen(task: "asyncio.Task[Any]") -> None:
-    """A forced task has ended: that nobody asks for its error is no reason to complain."""
-    if stems_from(task._exception, StopForced):  # reading this private field marks nothing as seen
-        task.exception()
 
 
 def _in_words(part: Any) -> str:
