@@ -43,9 +43,9 @@ class Job:
     def started(self) -> int:
         return min(self._made, len(self._begun.read_bytes()) if self._begun.exists() else 0)
 
-    async def start(self, pipe: bool = True) -> asyncio.subprocess.Process:
+    async def start(self, pipe: bool = True, read: bool = True) -> asyncio.subprocess.Process:
         out = PIPE if pipe else subprocess.DEVNULL
-        process = await asyncio.create_subprocess_shell(self.script, stdout=out)
+        process = await asyncio.create_subprocess_shell(self.script, stdin=None if read else PIPE, stdout=out)
         self._made += 1
         return process
 
@@ -68,6 +68,14 @@ async def by_reading(job: Job) -> None:
     assert process.stdout
     async for _ in process.stdout:
         pass
+
+
+async def by_writing(job: Job) -> None:
+    process = await job.start(read=False)
+    assert process.stdin
+    while True:
+        process.stdin.write(b"x" * 100_000)
+        await process.stdin.drain()
 
 
 async def by_an_attribute(job: Job) -> None:
@@ -100,7 +108,17 @@ async def within_a_timeout(job: Job) -> None:
 
 ways = pytest.mark.parametrize(
     "way",
-    [by_wait, by_communicate, by_reading, by_an_attribute, in_a_group, in_a_gather, in_a_wait_for, within_a_timeout],
+    [
+        by_wait,
+        by_communicate,
+        by_reading,
+        by_writing,
+        by_an_attribute,
+        in_a_group,
+        in_a_gather,
+        in_a_wait_for,
+        within_a_timeout,
+    ],
 )
 
 

@@ -13,9 +13,7 @@ import gc
 import os
 import signal
 import time
-from asyncio.base_subprocess import BaseSubprocessTransport
 from collections.abc import Callable
-from contextlib import suppress
 from contextvars import Context
 from types import FrameType
 from typing import Any
@@ -34,6 +32,7 @@ class Subprocess:
         self.key: object = transport
         self._transport = transport
         self._pid: int = transport.get_pid()
+        self._began = proc.began(self._pid)
         #: what was asked or killed below it, with when each began: a number may be given out anew
         self._below: dict[int, float] = {}
         self._denied: set[int] = set()
@@ -44,18 +43,19 @@ class Subprocess:
 
     def pending(self) -> bool:
         """Return whether it has not ended, or something below it that was asked."""
-        return self._transport.get_returncode() is None or bool(self._left_below())
+        return self._runs() or bool(self._left_below())
+
+    def _runs(self) -> bool:
+        if self._transport.get_returncode() is not None:
+            return False
+        return not self._began or _lives(self._pid, self._began)  # the loop hears of its end later than the system
 
     def _look_below(self) -> None:
-        if self._transport.get_returncode() is None and proc.believed():
+        if self._began and self._runs():
             self._below.update((pid, proc.began(pid)) for pid, _ in proc.descendants(self._pid))
 
     def _left_below(self) -> list[int]:
-        return [
-            pid
-            for pid, since in self._below.items()
-            if proc.began(pid) == since and proc.state_of(pid) not in ("Z", "X", "")
-        ]
+        return [pid for pid, since in self._below.items() if _lives(pid, since)]
 
     def cancel(self) -> None:
         """Do nothing: it has begun."""
@@ -70,19 +70,13 @@ class Subprocess:
 
     def _send(self, signum: int) -> None:
         self._look_below()
-        if self._transport.get_returncode() is None:
-            try:
-                self._transport.send_signal(signum)
-            except PermissionError:
-                self._denied.add(self._pid)
-            except (ProcessLookupError, RuntimeError):  # it has ended just now, or its transport was closed
-                pass
-        for pid in self._left_below():
-            try:
+        living = [self._pid, *self._left_below()] if self._runs() else self._left_below()
+        for pid in living:
+            try:  # not by its transport, which collects a dead one that the loop waits for
                 os.kill(pid, signum)
             except PermissionError:
                 self._denied.add(pid)
-            except ProcessLookupError:
+            except OSError:
                 pass
         if self._timer is not None:
             self._timer.cancel()
@@ -100,7 +94,8 @@ class Subprocess:
             self._timer = loop.call_later(pause, self._look, min(2 * pause, _LONGEST), context=Context())
         elif self._callback is not None:
             callback, self._callback = self._callback, None
-            self._transport.close()  # its pipes, which nobody reads any more
+            if self._transport.get_returncode() is not None:
+                self._transport.close()  # its pipes, which nobody reads any more
             callback()
 
     def stack(self) -> RawStack:
@@ -112,12 +107,20 @@ class Subprocess:
         from ..._os.reaper import told
 
         left = self._left_below()
-        pid = self._pid if self._transport.get_returncode() is None or not left else left[0]
+        pid = self._pid if self._runs() or not left else left[0]
         return told(pid, pid in self._denied)
 
     def is_lookup(self) -> bool:
         """Return ``False``: it may change anything."""
         return False
+
+
+def _lives(pid: int, since: float) -> bool:
+    """Return whether the process of that number which began then has not ended."""
+    if proc.began(pid) != since:
+        return False
+    state = proc.state_of(pid)
+    return state not in ("X", "") and (state != "Z" or proc.has_threads(pid))
 
 
 def subprocess_of(frame: FrameType, outer: object, owner: Any) -> Subprocess | None:
@@ -132,10 +135,9 @@ def subprocess_of(frame: FrameType, outer: object, owner: Any) -> Subprocess | N
         return None
     waiting = own_self(frame)
     transport: Any = fields(waiting).get("_transport")
-    if is_a(waiting, asyncio.StreamReader):  # of a pipe, perhaps
-        with suppress(AttributeError):
-            transport = fields(transport.get_protocol()).get("proc")  # of an unknown class
-    if not hasattr(type(transport), "get_returncode") or transport.get_returncode() is not None:
+    if is_a(waiting, _STREAMS):  # of a pipe, perhaps
+        transport = fields(transport.get_protocol()).get("proc") if _is_known(transport) else None
+    if not _is_known(transport) or transport.get_returncode() is not None:
         return None
     contexts = _contexts_of(transport)
     if any(is_of(context, owner) for context in contexts):
@@ -143,6 +145,12 @@ def subprocess_of(frame: FrameType, outer: object, owner: Any) -> Subprocess | N
     if not contexts and _is_made_in(outer, waiting) and _is_younger(transport.get_pid(), owner.elapsed):
         return Subprocess(transport)
     return None
+
+
+def _is_known(transport: object) -> bool:
+    """Return whether a transport is of one of the event loops that we know: no code of anybody else is run."""
+    module = _module_of(type(transport))
+    return type(module) is str and module.partition(".")[0] in ("asyncio", "uvloop")
 
 
 def left_by(loop: asyncio.AbstractEventLoop) -> list[Subprocess]:
@@ -155,7 +163,7 @@ def left_by(loop: asyncio.AbstractEventLoop) -> list[Subprocess]:
         return []
     found = []
     for thing in gc.get_objects():
-        if not is_a(thing, BaseSubprocessTransport) and type(thing).__name__ != "UVProcessTransport":
+        if not _is_known(thing) or not hasattr(type(thing), "get_returncode"):
             continue
         transport: Any = thing
         pid = transport.get_pid()
@@ -201,11 +209,13 @@ def _is_younger(pid: int, seconds: float) -> bool:
     return bool(since) and time.clock_gettime(time.CLOCK_BOOTTIME) - since <= seconds + _TICK
 
 
+_module_of = type.__dict__["__module__"].__get__
 _process = asyncio.subprocess.Process
+_STREAMS = _reader, _writer = asyncio.StreamReader, asyncio.StreamWriter
 #: codes, by their `id`, of asyncio's functions in which the end or the output of a process is waited for; they are kept
 PROCESS_WAITS = frozenset(
     id(function.__code__)
-    for function in (_process.wait, _process.communicate, asyncio.StreamReader._wait_for_data)  # type: ignore[attr-defined]
+    for function in (_process.wait, _process.communicate, _reader._wait_for_data, _writer.drain)  # type: ignore[attr-defined]
 )
 #: seconds from one look to the next
 _FIRST = 0.005
