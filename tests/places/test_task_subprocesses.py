@@ -23,7 +23,7 @@ RUNS = f"{BEGUN}; while :; do sleep 0.05; done"
 IGNORES = f'trap "" TERM; {RUNS}'
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def short_last(monkeypatch: pytest.MonkeyPatch) -> None:
     from calloff._operation.operation import Operation
 
@@ -239,6 +239,7 @@ async def test_the_process_of_somebody_else_is_let_alone(handed_on: str, pipe: b
         await process.communicate()
 
 
+@pytest.mark.usefixtures("short_last")
 async def test_one_that_can_not_be_ended_is_named(mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(self: Subprocess, signum: int) -> None:  # as for a program that runs as root
         self._denied.add(self._pid)
