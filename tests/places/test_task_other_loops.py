@@ -71,6 +71,8 @@ def elsewhere() -> Iterator[Elsewhere]:
 
 async def begun(other: Elsewhere) -> None:
     await asyncio.get_running_loop().run_in_executor(None, other.begun.wait)
+    for _ in range(5):  # turns in which the body, and a child of it, come to wait for the task
+        await asyncio.sleep(0)
 
 
 async def alone(future: "asyncio.Future[Any]") -> None:

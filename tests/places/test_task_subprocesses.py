@@ -234,8 +234,7 @@ async def test_the_process_of_somebody_else_is_let_alone(handed_on: str, pipe: b
         assert outcome.report.rung is Rung.ASKED
         assert process.returncode is None
     finally:
-        for pid in holders(mark):
-            os.kill(pid, 9)
+        process.kill()
         await process.communicate()
 
 
