@@ -56,7 +56,7 @@ def test_each_await_is_tried_in_each_phase() -> None:
     assert report.exit_status == 0
     assert report.points == 4
     # 2 without a cancel, 1 before, 4 early, 3 late (a bare yield has no result to lose), 1 double in the clean-up
-    assert report.runs == 2 + 1 + 4 + 3 + 1
+    assert report.runs == 2 + 1 + 4 + 3 + 1, str(report)
     report.assert_safe()
     assert "4 await points" in str(report)
 
@@ -74,7 +74,7 @@ def test_the_number_of_cancels_can_be_limited() -> None:
         await asyncio.sleep(0)
 
     report = swept(loop, max_runs=5)
-    assert report.runs == 2 + 5
+    assert report.runs == 2 + 5, str(report)
     assert report.points == 51
     assert report.skipped == 1 + 50 + 50 + 1 - 5
     assert "cancels not tried" in str(report)
