@@ -398,6 +398,24 @@ class Scripted:
     def close(self) -> None: ...
 
 
+def test_a_second_run_that_a_busy_machine_makes_slow_does_not_hang() -> None:
+    """It goes on step by step, and comes to its end behind the second that it has at least."""
+    cancelled: list[bool] = []
+
+    async def fn() -> None:
+        try:
+            for _ in range(12):
+                await asyncio.sleep(0.0001)
+                if cancelled:
+                    time.sleep(0.1)  # what others take of the processor
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    report = asyncio.run(sweep(fn, phases=("early",), max_runs=1))
+    assert report.verdict == "SAFE", str(report)
+
+
 @pytest.mark.parametrize(("second", "verdict"), [("hangs", "UNRESOLVED"), ("ok", "UNSAFE")])
 def test_a_second_run_that_fails_without_a_cancel_too_is_not_held_against_it(second: str, verdict: str) -> None:
     from calloff.testing._sweep.plan import Plan

@@ -20,6 +20,10 @@ _OVER = re.compile(
 )
 
 
+#: seconds within which a task that goes on makes a step, on a busy machine, too
+_A_STEP = 0.25
+
+
 class Second(NamedTuple):
     """What became of the second run.
 
@@ -40,9 +44,12 @@ class Second(NamedTuple):
 
 
 async def run_again(
-    make: Callable[[], Awaitable[Any]], limit: float, began: Callable[[], None], least: int = 2
+    make: Callable[[], Awaitable[Any]], limit: float, began: Callable[[], None], least: int = 2, longest: float = 0.0
 ) -> Second:
-    """Run what `make` gives, for at most `limit` seconds; an error from fewer than `least` frames is excused."""
+    """Run what `make` gives, for at most `limit` seconds; an error from fewer than `least` frames is excused.
+
+    What goes on, step by step, does not hang: a busy machine may need so long. It has `longest` seconds.
+    """
     loop = asyncio.get_running_loop()
     start = loop.time()
     stack: Stack = ()
@@ -51,6 +58,12 @@ async def run_again(
     task: asyncio.Future[Any] = asyncio.ensure_future(make())
     began()
     await asyncio.wait({task}, timeout=limit)
+    while not task.done() and loop.time() - start < longest:
+        tasks = asyncio.all_tasks() - before
+        waiting = _awaited(tasks)
+        await asyncio.wait({task}, timeout=_A_STEP)
+        if _awaited(tasks) == waiting:
+            break
     took = loop.time() - start
     if not task.done():
         stack = waits_at(task, asyncio.all_tasks() - before - {task})
@@ -67,6 +80,11 @@ async def run_again(
     else:
         ending, value = "ok", comparable(task.result())
     return Second(ending, stack, value, took, excused)
+
+
+def _awaited(tasks: "Iterable[asyncio.Task[Any]]") -> dict[object, object]:
+    """What each task waits for, another thing after each of its steps."""
+    return {task: getattr(task, "_fut_waiter", None) or object() for task in tasks if not task.done()}
 
 
 def waits_at(task: "asyncio.Future[Any]", started: "Iterable[asyncio.Task[Any]]") -> Stack:

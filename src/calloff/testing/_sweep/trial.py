@@ -309,7 +309,8 @@ class Trial:
         limit = self.far or min(
             self.case.longest, max(_LEAST, 10 * took, 2 * (result if usual is None else usual).took)
         )
-        second = await run_again(make, limit, self.quiet.run_out, 1 if plan is not None and plan.again else 2)
+        least = 1 if plan is not None and plan.again else 2
+        second = await run_again(make, limit, self.quiet.run_out, least, self.case.longest)
         result.restart, result.restart_took, result.restart_value = second.ending, second.took, second.value
         if plan is None:
             if second.value != result.value:
