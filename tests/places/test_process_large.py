@@ -96,6 +96,7 @@ def test_a_large_text_is_made_in_steps_and_is_what_it_was(part, dumps, ctypes, m
         "many": [part] * 1000,
         "other": (mixed, b"x" * (2 << 20)),
         7: 1 << 3000,
+        8: 1 << (12 << 20),
     }
     found = load_in_steps(dumps(value, 5))
     assert found == value

@@ -47,7 +47,7 @@ class _Steps:
         self.texts: list[str] = []
 
     def read(self, size: int = -1) -> bytes | memoryview:
-        """That many bytes, without a copy."""
+        """That many bytes, without a copy; of many one is made: 3.15 lets that grow, and has the rest filled in."""
         if self._instead:
             part, self._instead = self._instead[:size], self._instead[size:]
             return part
@@ -56,7 +56,7 @@ class _Steps:
         end = len(self._data) if size < 0 else self._at + size
         found = self._data[self._at : end]
         self._at += len(found)
-        return found
+        return found if 0 <= size < _PIECE else bytes(found)
 
     def readinto(self, target: Any) -> int:
         """Fill `target`."""
