@@ -243,7 +243,10 @@ async def test_the_reason_is_handed_through_nested_calls():
     async def outer():
         await calloff.call(inner())
 
-    op = calloff.start(outer(), timeout=0.02)
+    op = calloff.start(outer())
+    while not ops:
+        await asyncio.sleep(0)
+    op.reschedule(0.02)
     await op.outcome()
     assert op.reason.kind == "deadline"
     assert ops[0].reason.kind == "parent"

@@ -70,8 +70,11 @@ async def test_every_step_of_a_life(ears):
     await asyncio.sleep(0)
     await stopped.stop("enough")
     assert failure(stopped) is None
+    late = calloff.start(asyncio.sleep(3600), name="late")
+    await asyncio.sleep(0)
+    late.reschedule(0.01)
     with pytest.raises(calloff.TimedOut):
-        await calloff.call(asyncio.sleep(3600), name="late", timeout=0.01)
+        await late
     assert ears.threads == {threading.current_thread()}
     lives: dict[Any, Any] = {}
     for event, name, *more in ears.heard:

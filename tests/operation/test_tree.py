@@ -57,10 +57,12 @@ async def test_children_are_stopped_however_the_parent_ends(ending, short_last):
                         pass
         await asyncio.sleep(3600)
 
-    op = calloff.start(parent(), name="parent", timeout=0.01 if ending == "timed out" else None, grace=0.05)
+    op = calloff.start(parent(), name="parent", grace=0.05)
     for _ in range(3):
         await asyncio.sleep(0)
     match ending:
+        case "timed out":
+            op.reschedule(0.01)
         case "cancelled" | "abandoned":
             op.cancel("enough")
         case "cancelled from outside":

@@ -112,7 +112,9 @@ async def test_success_and_failure(telemetry):
 
 async def test_called_off_is_not_success(telemetry, short_last):
     with instrument(**telemetry.providers()):
-        await calloff.start(waits(), name="late", timeout=0.01).outcome()
+        late = await begun(waits(), name="late")
+        late.reschedule(0.01)
+        await late.outcome()
         await calloff.start(waits(), name="silent", stall=0.01).outcome()
         await (await begun(waits(), name="stopped")).stop("enough")
         await (await begun(refuses(), name="refused")).stop("enough")
@@ -135,9 +137,9 @@ async def test_called_off_is_not_success(telemetry, short_last):
         "stuck": ("abandoned", "abandoned", "requested"),
     }
     assert {span.status.status_code for span in spans.values()} == {StatusCode.ERROR}
-    late, stopped, refused, stuck = (spans[name] for name in ("late", "stopped", "refused", "stuck"))
-    assert late.status.description == "deadline: within 0.01 s"
-    assert "waits (" in late.attributes["calloff.where"]
+    after, stopped, refused, stuck = (spans[name] for name in ("late", "stopped", "refused", "stuck"))
+    assert after.status.description == "deadline: within 0.01 s"
+    assert "waits (" in after.attributes["calloff.where"]
     assert (stopped.attributes["calloff.rung"], stopped.attributes["calloff.refusals"]) == ("ASKED", 0)
     assert stopped.attributes["calloff.reason.text"] == "enough"
     assert stopped.attributes["calloff.clean_up"] >= 0
