@@ -155,11 +155,15 @@ def test_a_program_without_files_is_stopped_all_the_same(tmp_path: Path, kind: s
     def out_of_files():
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
+    begun = []
+
     def spins():
+        begun.append(True)  # with all that was loaded before
         while True:
             time.sleep(0.01)
 
     def blocks_again():
+        begun.append(True)
         while True:
             try:
                 time.sleep(0.01)
@@ -167,6 +171,7 @@ def test_a_program_without_files_is_stopped_all_the_same(tmp_path: Path, kind: s
                 pass
 
     async def swallows():
+        begun.append(True)
         while True:
             try:
                 await asyncio.sleep(60)
@@ -174,6 +179,7 @@ def test_a_program_without_files_is_stopped_all_the_same(tmp_path: Path, kind: s
                 pass
 
     async def blocks():
+        begun.append(True)
         out_of_files()
         while True:
             try:
@@ -183,7 +189,8 @@ def test_a_program_without_files_is_stopped_all_the_same(tmp_path: Path, kind: s
 
     async def main():
         operation = calloff.start({work}, timeout=0.3, grace=0.1)
-        await asyncio.sleep(0.1)
+        while not begun:
+            await asyncio.sleep(0.01)
         out_of_files()
         outcome = await operation.outcome()
         print(type(outcome).__name__, outcome.report.rung.name, flush=True)
