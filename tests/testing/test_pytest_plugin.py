@@ -222,6 +222,44 @@ def test_the_mark_alone_without_any_other_plugin(tmp_path: Path) -> None:
     assert "4 failed, 1 passed" in text  # pytest itself fails the one that nobody runs
 
 
+HALF = """
+import asyncio
+
+import pytest
+
+@pytest.fixture
+def report(tmp_path):
+    return tmp_path / "report.csv"
+
+@pytest.fixture
+def whole(report):
+    async def whole():
+        return not report.exists() or len(report.read_text().splitlines()) == 3
+    return whole
+
+async def write(path):
+    with open(path, "w") as file:
+        for number in range(3):
+            file.write(f"{number}\\n")
+            await asyncio.sleep(0.001)
+
+async def test_as_it_is(report):
+    await write(report)
+
+@pytest.mark.cancel_sweep(check="whole")
+async def test_with_a_check(report, whole):
+    await write(report)
+"""
+
+
+def test_half_a_file_is_for_a_check_to_tell(tmp_path: Path) -> None:
+    write(tmp_path, HALF)
+    text = run_pytest(tmp_path, "--cancel-sweep", "--cancel-sweep-every-test").stdout
+    assert "test_as_it_is: SAFE" in text, text
+    assert "test_with_a_check: UNSAFE: 3 await points" in text
+    assert "await asyncio.sleep(0.001)\n  - check: the check returned False" in text
+
+
 def test_replay_a_finding_and_live_with_it(tmp_path: Path) -> None:
     write(tmp_path, ALONE)
     test = "test_suite.py::test_check"
