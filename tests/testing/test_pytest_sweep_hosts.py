@@ -805,3 +805,75 @@ def test_a_run_that_blocks_for_ever_does_not_take_the_time_of_a_whole_test(tmp_p
     line = BLOCKS.split("# for ever")[0].count("\n") + 1
     assert f'test_suite.py", line {line} in test_blocks' in text
     assert "- threads: the thread asyncio_0 still runs" in text
+
+
+LATE = """
+import asyncio
+import functools
+import time
+
+import pytest
+
+@pytest.fixture
+def runner():
+    with asyncio.Runner() as runner:
+        yield runner
+
+async def world():
+    waiters = []
+    for delay in (0.02, 0.06):
+        asyncio.get_running_loop().call_later(delay, lambda: [waiter.put_nowait(1) for waiter in waiters])
+    return waiters
+
+@pytest.fixture
+def messages(runner):
+    yield runner.run(world())
+
+@pytest.fixture
+def busy(messages):
+    time.sleep(0.1)
+
+async def next_of(waiters):
+    mine = asyncio.Queue()
+    waiters.append(mine)
+    try:
+        return await mine.get()
+    finally:
+        waiters.remove(mine)
+
+def on_the_runner(function):
+    @functools.wraps(function)
+    def test(runner, messages, busy):
+        return runner.run(function(runner, messages, busy))
+
+    return test
+
+@on_the_runner
+async def test_next(runner, messages, busy):
+    assert await next_of(messages) == 1
+"""
+
+
+def test_what_a_fixture_has_timed_waits_for_the_test_to_begin(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(LATE)
+    text = run_pytest(tmp_path, "--cancel-sweep", "--cancel-sweep-fault=all").stdout
+    assert "test_next: SAFE: 1 await point, 5 runs, 0 unsafe in" in text, text
+
+
+def test_a_call_that_can_not_be_made_again_is_told(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(ONE_ITEM)
+    text = run_pytest(tmp_path, "--cancel-sweep", "--cancel-sweep-fault=all", "-v").stdout
+    assert "0 unsafe, restart not tried in" in text, text
+
+
+ONE_ITEM = """
+import asyncio
+
+async def take(queue):
+    return await queue.get()
+
+async def test_take():
+    queue = asyncio.Queue()
+    asyncio.get_running_loop().call_later(0.002, queue.put_nowait, "the only item")
+    assert await take(queue) == "the only item"
+"""

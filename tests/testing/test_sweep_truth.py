@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from calloff.testing import SweepReport, sweep
-from calloff.testing._sweep import blocked, opened, quiet, sweeping
+from calloff.testing._sweep import blocked, clock, opened, quiet, sweeping
 from calloff.testing._sweep.attempts import Attempts
 from calloff.testing._sweep.case import Result
-from calloff.testing._sweep.clock import Clock
+from calloff.testing._sweep.clock import Clock, clock_of, standing
 from calloff.testing._sweep.course import Course, current_course
 from calloff.testing._sweep.noise import heard
 from calloff.testing._sweep.plan import Plan
@@ -193,6 +193,38 @@ def test_a_clock_that_was_stopped_goes_on_where_it_was() -> None:
         assert loop.time() - began >= 0.05
 
     asyncio.run(main())
+
+
+def test_the_time_of_a_loop_that_does_not_run_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asyncio.BaseEventLoop, "run_forever", standing(asyncio.BaseEventLoop.run_forever))
+
+    async def now() -> float:
+        return asyncio.get_running_loop().time()
+
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        before = runner.run(now())
+        assert clock_of(runner.get_loop()).is_real
+        stood = runner.get_loop().time()
+        time.sleep(0.05)
+        assert runner.get_loop().time() == stood >= before
+        assert runner.run(now()) - stood < 0.05
+
+
+def test_time_for_which_the_machine_gave_no_turn_does_not_count_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, waits = 100.0, 7.0
+    monkeypatch.setattr(clock, "is_alone", lambda: True)
+    monkeypatch.setattr(clock, "_waited", lambda: waits)
+    monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic=lambda: real))
+    loop = asyncio.SelectorEventLoop()
+    Clock(loop)
+    real, waits = 100.5, 7.25
+    assert loop.time() == 100.25
+    real, waits = 100.5, 7.5  # it was taken away in between: no time goes back
+    assert loop.time() == 100.25
+    real, waits = 105.0, 12.0
+    assert loop.time() == 104.0
+    vars(loop).pop("time")
+    loop.close()
 
 
 # --- a reply that comes too late
@@ -439,6 +471,24 @@ def test_a_second_run_that_fails_without_a_cancel_too_is_not_held_against_it(sec
         assert "without any cancel, too: it hangs" in report.findings[0].violations[-1].text
 
 
+@pytest.mark.parametrize(("second", "unsure"), [("hangs", True), ("ok", False)])
+async def test_a_call_that_fails_now_without_a_cancel_too_is_not_held_against_it(second: str, unsure: bool) -> None:
+    answers = iter(["ok", "ok", second])
+
+    class Late(Scripted):
+        async def ask(self, order: Any, /) -> Result:
+            if order[0].phase == "after":
+                return Result(order[0], restart=next(answers))
+            return await super().ask(order)
+
+    attempts: Any = Attempts(SimpleNamespace(oracles={"restart"}, how="cancel"), late=False, known=lambda *_: False)  # type: ignore[arg-type]
+    plan, usual, hangs = Plan("early", SimpleNamespace(owner=""), again="get"), Result(None), [("restart", "it hangs")]  # type: ignore[arg-type]
+    place = Late(hangs, hangs)
+    found = await attempts.carry_out(place, plan, usual)
+    found = await attempts.look_into(place, plan, usual, found)
+    assert bool(found.unsure) is unsure
+
+
 @pytest.mark.parametrize(("oracle", "verdict"), [("restart", "UNRESOLVED"), ("threads", "SAFE")])
 def test_a_hang_seen_once_in_three_runs_is_kept_with_its_evidence(oracle: str, verdict: str) -> None:
     from calloff.testing._sweep.plan import Plan
@@ -616,3 +666,8 @@ async def test_a_call_that_a_busy_machine_spoils_once_is_still_made_again(said: 
     for _ in range(2):  # the second answer is the first one's
         assert await attempts._may_call_again(Place(), plan, Result(None)) is may
     assert attempts.runs == 2
+    told = attempts.not_tried({"timers": "not shown"})
+    assert told["timers"] == "not shown"
+    assert told.get("restart", "") == (
+        "" if may else "get can't be called again in the same world: without a cancel, it hung"
+    )

@@ -21,6 +21,7 @@ from _pytest.unittest import TestCaseFunction
 from ._pytest import helpers_key
 from ._sweep.blocked import is_alone
 from ._sweep.case import Case, Result
+from ._sweep.clock import standing
 from ._sweep.opened import record_opening
 from ._sweep.plan import Plan
 from ._sweep.touched import watched_locks
@@ -53,6 +54,9 @@ def carry_out(item: pytest.Function, case: Case, isolate: bool, order: tuple[Pla
         if isolate:
             record_opening()
             _without_timer(item.config)
+            stack.enter_context(
+                _patched(asyncio.BaseEventLoop, "run_forever", standing(asyncio.BaseEventLoop.run_forever))
+            )
         stack.enter_context(put_in(item, probe))
         stack.enter_context(_no_capture(item.config, isolate))
         stack.enter_context(_patched(asyncio.Runner, "close", probe.look_before(asyncio.Runner.close)))

@@ -1,7 +1,7 @@
 """One plan carried out: again until its point comes by, with a closer look where there may be more to it."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from .case import Case, Result
 from .isolate import Died
@@ -15,7 +15,9 @@ ATTEMPTS = 3
 #: how often a call is made once more, without a cancel, until that is given up: a busy machine spoils one of them
 _TRIES = 2
 HANGS = frozenset({"ended", "restart", "bystander"})
-_TIMED = frozenset({"ended", "tasks", "threads", "processes", "files", "timers", "restart", "bystander", "teardown"})
+_TIMED = frozenset(
+    {"ended", "tasks", "threads", "processes", "files", "timers", "items", "restart", "bystander", "teardown"}
+)
 
 
 class Attempts:
@@ -35,8 +37,17 @@ class Attempts:
         self._case = case
         self._late = late
         self._known = known
+        self._not_again: dict[str, str] = {}
         self._calls: dict[str, bool] = {}
         self._sure: set[str] = set()
+
+    def not_tried(self, others: Mapping[str, str]) -> dict[str, str]:
+        """The oracles that could say nothing, with the reason, and of which calls ``restart`` can't speak."""
+        reasons = [others["restart"]] if "restart" in others else []
+        for name, why in self._not_again.items():
+            function = name.rpartition(":")[2]
+            reasons.append(f"{function} can't be called again in the same world: without a cancel, it {why}")
+        return {**others, "restart": "; ".join(reasons)} if reasons else dict(others)
 
     async def carry_out(self, place: Place, plan: Plan, usual: Result) -> Result:
         """The result of a plan, as far as one run shows it."""
@@ -61,6 +72,7 @@ class Attempts:
             result = await self._of_one(place, wanted, usual, result)
             result = await self._confirmed(place, wanted, usual, result)
             result = await self._controlled(place, wanted, usual, result)
+            result = await self._without_usual_items(place, wanted, usual, result)
             result.plan = plan
         return result
 
@@ -70,24 +82,42 @@ class Attempts:
         What its set-up has timed may be over when a busy machine comes to run it for the second time.
         """
         violations = result.violations
-        if (
-            not violations
-            or result.died
-            or result.unsure
-            or plan.again
-            or any(part != "restart" for part, _ in violations)
-        ):
+        if not violations or result.died or result.unsure or any(part != "restart" for part, _ in violations):
             return result
+        if plan.again:
+            made = await self._called_again(place, plan, usual)
+            now = made if isinstance(made, str) else ""
+        else:
+            now = await self._run_again(place, usual)
+        if not now:
+            return result
+        return dataclasses.replace(result, unsure=f"now the second run fails without any cancel, too: it {now}")
+
+    async def _without_usual_items(self, place: Place, plan: Plan, usual: Result, result: Result) -> Result:
+        """Without the items that a call which comes to its end leaves there, too: its test may take them out."""
+        if not plan.again or result.died or all(part != "items" for part, _ in result.violations):
+            return result
+        self.runs += 1
+        try:
+            control = await place.ask((Plan("after", plan.point, again=plan.again), usual))
+        except Died:
+            control = Result(plan)
+        usually = set(result.violations if control.restart != "ok" else control.violations)
+        kept = [
+            part
+            for part in zip(result.violations, result.made, strict=True)
+            if part[0][0] != "items" or part[0] not in usually
+        ]
+        return dataclasses.replace(result, violations=[item for item, _ in kept], made=[made for _, made in kept])
+
+    async def _run_again(self, place: Place, usual: Result) -> str:
+        """How the second of two runs without a cancel fails; ``""`` where it does not, or there is none."""
         self.runs += 1
         try:
             control = await place.ask((None, usual))
         except Died:
-            return result
-        if control.restart == "ok" or control.broken or control.ending != "returned":
-            return result
-        return dataclasses.replace(
-            result, unsure=f"now the second run fails without any cancel, too: it {control.restart}"
-        )
+            return ""
+        return "" if control.restart == "ok" or control.broken or control.ending != "returned" else control.restart
 
     async def _may_call_again(self, place: Place, plan: Plan, usual: Result) -> bool:
         """Whether what the function had called can be called once more in the same world, without a cancel."""
@@ -97,21 +127,26 @@ class Attempts:
         if name not in self._calls:
             self._calls[name] = False
             for _ in range(_TRIES):
-                if (values := await self._called_again(place, plan, usual)) is not None:
+                values = await self._called_again(place, plan, usual)
+                if not isinstance(values, str):
                     usual.agains[name] = values
                     self._calls[name] = True
                     break
+                self._not_again[name] = values
+            else:
+                return False
+            self._not_again.pop(name, None)
         return self._calls[name]
 
-    async def _called_again(self, place: Place, plan: Plan, usual: Result) -> tuple[float, tuple[str, ...]] | None:
-        """How long the call takes when it is made once more, and what it may return; ``None`` when that fails."""
+    async def _called_again(self, place: Place, plan: Plan, usual: Result) -> tuple[float, tuple[str, ...]] | str:
+        """How long the call takes when it is made once more, and what it may return; or how it fails."""
         self.runs += 1
         try:
             result = await place.ask((Plan("after", plan.point, again=plan.again), usual))
-        except Died:
-            return None
+        except Died as error:
+            return f"does not end: {error}"
         if result.restart != "ok":
-            return None
+            return result.restart or "does not come to its end"
         values = (result.call_value, result.restart_value)
         return result.restart_took, values if all(values) else ()
 
@@ -127,8 +162,9 @@ class Attempts:
             return result
         self._sure.add(name)
         took, values = usual.agains[name]
-        if (second := await self._called_again(place, plan, usual)) is None:
+        if isinstance(second := await self._called_again(place, plan, usual), str):
             self._calls[name] = False
+            self._not_again[name] = second
             return (
                 Result(plan)
                 if plan.is_for_restart

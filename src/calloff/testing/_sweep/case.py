@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .contents import Passing
 from .plan import Plan, Seen
 from .points import Point, Stack, Step
 
@@ -21,6 +22,7 @@ ORACLES = (
     "timers",
     "readers",
     "locks",
+    "items",
     "cancelling",
     "generators",
     "unawaited",
@@ -95,6 +97,8 @@ class Result:
     """... and after it."""
     noise: Counter[str] = field(default_factory=Counter)
     balances: dict[str, int] = field(default_factory=dict)
+    passing: dict[Point, Passing] = field(default_factory=dict)
+    """What is in the containers that were given, at an await, and no more at the end."""
     given: list[str] = field(default_factory=list)
     given_first: list[str] = field(default_factory=list)
     """What it was given and is still open before the teardown, ..."""

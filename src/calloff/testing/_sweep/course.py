@@ -24,6 +24,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from .again import Call, callee, name_of
+from .contents import Contents, Passing, Watch
 from .driver import HELD_TURNS, Driver
 from .keepers import had_by, holders_of, keepers_of
 from .plan import Plan, Seen
@@ -67,6 +68,9 @@ class Course:
         self.target: Driver | None = None
         self.beside: list[Stack] = []
         self.ledger: Any = None
+        self.contents: Contents | None = None
+        self.passing: dict[Point, Passing] = {}
+        self.watch: Watch | None = None
         self._cancel = cancel
         self._waiting: Driver | None = None
         self._turn = 0
@@ -84,6 +88,7 @@ class Course:
             self.held_by, self.main_at = holders_of(main.coro), stack_of(main.coro)
             self._note_keepers()
             self._note_call()
+            self._watch()
         self.shots += 1
         self._cancel(self)
 
@@ -99,6 +104,19 @@ class Course:
         if called is not None and self.plan is not None and name_of(called) == self.plan.again:
             self.call = Call.of(called)
         return called
+
+    def _watch(self) -> None:
+        """Look at what there is at an await at which something passes without a cancel."""
+        if self.plan is not None and self.plan.point._replace(nth=1) in self.passing:
+            self.watch = Watch(self._given())
+
+    def _given(self) -> "tuple[Any, ...]":
+        """What the function was given, or the call that it waits for."""
+        if not self._calls:
+            return () if self.contents is None or self.contents.roots is None else self.contents.roots
+        called = None if self.main is None else callee(self.main.coro)
+        call = None if called is None else Call.of(called)
+        return () if call is None else (*call.args, *call.kwargs.values())
 
     # --- what the drivers report
 
@@ -128,12 +146,15 @@ class Course:
             driver.at = point
             driver.waits = future is not None
             driver.calls = name_of(callee(main.coro)) if self._calls else ""
+            if self.contents is not None and point.nth == 1:
+                self.contents.note(point, self._given())
         elif plan.point == point:
             self.target = driver
             if plan.first == "early":
                 self._early(driver, future, plan)
             elif plan.first == "after":
                 main.finish_first(self._note_call())
+                self._watch()
             elif plan.first == "late" and future is not None:
                 future.add_done_callback(driver.late)
             elif plan.first == "amid":

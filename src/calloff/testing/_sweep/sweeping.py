@@ -367,7 +367,7 @@ class Sweeping:
             seen=tuple(self.points),
             silenced=tuple(silenced),
             replay=self.again,
-            not_tried=dict(self.not_tried) if self.attempts.runs > 2 else {},
+            not_tried=self.attempts.not_tried(self.not_tried) if self.attempts.runs > 2 else {},
             elsewhere=self.elsewhere,
         )
 

@@ -14,7 +14,8 @@ from typing import Any, cast
 from .beside import Beside, current_beside
 from .blocked import within
 from .case import Case, Result
-from .clock import Clock
+from .clock import clock_of
+from .contents import Contents, Passing, Watch
 from .course import Course, current_course
 from .driver import Driver
 from .ending import Ending
@@ -44,10 +45,10 @@ class Trial:
         self.result = Result(plan)
         self.loop = asyncio.get_running_loop()
         self.result.blind = tuple(oracle for oracle, part in _PARTS.items() if not hasattr(self.loop, part))
-        self.far = 0.0 if abs(self.loop.time() - time.monotonic()) < _OFF else _FAR
         self.course = Course(plan, self._cancel, calls=case.calls)
         self.quiet = Quiet(self.loop)
-        self.clock = Clock(self.loop)
+        self.clock = clock_of(self.loop)
+        self.far = 0.0 if self.clock.is_real or abs(self.loop.time() - time.monotonic()) < _OFF else _FAR
         if (usual or self.first or self.result).skips:
             Skipping(self.loop, self.clock)
         self.ledger = Ledger()
@@ -110,6 +111,9 @@ class Trial:
         result, case = self.result, self.case
         self.clock.stop()
         self.leftovers.look(self.loop)
+        if {"items", "restart"} <= case.oracles and (self.plan is not None or self.first is None):
+            self.course.contents = Contents(None if case.calls else self.args)
+            self.course.passing = {} if self.usual is None else self.usual.passing
         began = self.loop.time()
         task = self._start(make)
         self.clock.go_on()
@@ -121,6 +125,8 @@ class Trial:
             bystander = self.loop.create_task(beside, context=context)  # of no course: it is never called off
         await self._end(task)
         result.took = self.loop.time() - began
+        if self.plan is None and self.course.contents is not None:
+            result.passing = self.course.contents.passing()
         if self.course.shots:
             within(2 * case.longest + case.timeout + _STALL)
         self.ending.judge(task, taken_back=self._scope is not None and self._scope.expired())
@@ -292,6 +298,7 @@ class Trial:
         """Does it work again, in the same world? It, or the call within it that was called off."""
         usual, result, plan, course = self.usual, self.result, self.plan, self.course
         call, course.call = course.call, None
+        watch, course.watch = course.watch, None
         self.clock.go_on()
         if not self.may_restart:
             return
@@ -318,11 +325,20 @@ class Trial:
             return
         if second.ending == "ok" and values and second.value not in values:
             result.restart = f"returns {second.value} and not {values[-1]}"
+        if result.restart == "ok" and watch is not None and usual is not None:
+            await self._see_items(watch, usual.passing[plan.point._replace(nth=1)], make, limit)
         if plan.phase == "after" or result.restart == "ok" or (self.case.calls and second.excused):
             return  # what a test had made for this one call may be closed now, and say so
         away = " with what comes in 20 ms away," if plan.quiet else ""
         what = f"{plan.again.rpartition(':')[2]}, called again with the same arguments," if plan.again else "it"
         self.violated("restart", f"run again afterwards,{away} {what} {result.restart}", second.stack)
+
+    async def _see_items(self, watch: Watch, usual: Passing, make: Callable[[], Awaitable[Any]], limit: float) -> None:
+        """Is there still, after it was done once more, what is taken out without a cancel, and the more of it each time?"""
+        there, stayed = watch.there(), watch.stayed()
+        for name, (number, stay) in usual.items():
+            if there[name] == number and stayed[name] > stay and await watch.grows(name, make, limit):
+                self.violated("items", f"the {name} is still there, which without a cancel is taken out")
 
     async def let_go(self) -> None:
         """After the teardown: a moment for what it told to end."""
