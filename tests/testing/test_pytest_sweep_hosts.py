@@ -240,6 +240,8 @@ def test_one_that_fails_is_left_to_pytest_rerunfailures(tmp_path: Path) -> None:
     text = run_pytest(tmp_path, "--cancel-sweep", "--reruns=2", plugins=("pytest_rerunfailures",)).stdout
     assert "2 passed" in text, text
     assert "test_steady: SAFE" in text
+    assert "test_flaky: not swept: it failed, and passed when it was run again" in text
+    assert "1 not swept" in text
 
 
 def test_one_that_fails_does_not_pass_for_a_plugin_that_was_not_asked_to_run_it_again(tmp_path: Path) -> None:

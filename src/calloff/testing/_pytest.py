@@ -7,6 +7,7 @@ in `_pytest_sweep`, imported when a test is to be swept.
 import gc
 import inspect
 import sys
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ __all__: list[str] = []
 NOTES = "cancel_sweep"
 known_key = pytest.StashKey[dict[str, str]]()
 helpers_key = pytest.StashKey[dict[str, Any]]()
+#: set for a test that failed and is left to a plugin that runs such tests again
+again_key = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -127,6 +130,19 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     from ._pytest_sweep import run_and_sweep
 
     return run_and_sweep(item, nextitem, options) or None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Count a test that passed only when another plugin ran it again as not swept."""
+    report = yield
+    if call.when == "call" and report.passed and item.stash.get(again_key, False):
+        from ._pytest_sweep import leave_out
+
+        leave_out([report], report, "it failed, and passed when it was run again")
+    return report
 
 
 @pytest.hookimpl(tryfirst=True)

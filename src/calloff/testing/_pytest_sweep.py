@@ -20,7 +20,7 @@ from _pytest._code.code import ReprFileLocation, TerminalRepr
 from _pytest.outcomes import OutcomeException
 from _pytest.runner import CallInfo, runtestprotocol
 
-from ._pytest import NOTES, known_key
+from ._pytest import NOTES, again_key, known_key
 from ._pytest_noting import noted
 from ._pytest_probe import Sibling, carry_out, plugin
 from ._pytest_suite import Wants, option, suite_of
@@ -34,7 +34,7 @@ from ._sweep.sweeping import NotForUs, Sweeping
 from ._sweep.undo import Tree
 from ._sweep.whole import make_case
 
-__all__ = ["begin", "run_alone", "run_and_sweep"]
+__all__ = ["begin", "leave_out", "run_alone", "run_and_sweep"]
 
 
 def begin(session: pytest.Session) -> None:
@@ -61,6 +61,7 @@ def run_and_sweep(item: pytest.Item, nextitem: pytest.Item | None, options: dict
     reports, seen = _run_as_ever(item)
     if rerun:
         if any(report.failed for report in reports):
+            item.stash[again_key] = True
             return False
         hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     call = next((report for report in reports if report.when == "call"), None)
@@ -115,15 +116,15 @@ def _judge(
         call.longrepr = _Text(f"cancel sweep: {error}", f"cancel sweep: {error}", item)
         return
     except NotForUs as reason:
-        _left_out(all_, call, str(reason))
+        leave_out(all_, call, str(reason))
         return
     except (Exception, OutcomeException) as error:
-        _left_out(all_, call, f"the sweep failed: {type(error).__name__}: {error}")
+        leave_out(all_, call, f"the sweep failed: {type(error).__name__}: {error}")
         return
     if report is None:
         return
     if report.error:
-        _left_out(all_, call, " ".join(report.error.split())[-300:], "ERROR")
+        leave_out(all_, call, " ".join(report.error.split())[-300:], "ERROR")
         return
     summary = str(report).splitlines()[-1]
     known = [f"{finding.id}: {reason}" for finding, reason in report.silenced]
@@ -148,7 +149,7 @@ def _judge(
         call.longrepr = _Text(str(report), summary, item)
 
 
-def _left_out(all_: list[pytest.TestReport], call: pytest.TestReport, reason: str, verdict: str = "SKIPPED") -> None:
+def leave_out(all_: list[pytest.TestReport], call: pytest.TestReport, reason: str, verdict: str = "SKIPPED") -> None:
     """The test passes, and is counted as not swept."""
     summary = f"not swept: {reason}"
     setattr(
