@@ -136,6 +136,8 @@ class Course:
         main = self.main
         if main is None or main.done or self.over:
             return
+        if self.plan is not None and not self.shots and driver.owner != self.plan.point.owner:
+            return  # it is not looked for in this task
         stack = stack_of(driver.coro)
         if self.shots:
             self._suspended_after(driver, stack)

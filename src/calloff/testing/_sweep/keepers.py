@@ -16,7 +16,7 @@ import weakref
 from types import BuiltinFunctionType, FrameType, FunctionType, ModuleType
 from typing import Any
 
-from .points import Stack, Step, chain, is_ours
+from .points import LOOP, Stack, Step, chain, is_ours
 
 __all__ = ["caller_of", "had_by", "holders_of", "keepers_of"]
 
@@ -44,8 +44,10 @@ def keepers_of(made: Stack) -> dict[Step, Any]:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_back is not None:
         code, caller = frame.f_code, frame.f_back
-        step = Step(code.co_filename, frame.f_lineno or 0, code.co_name)
-        if step in wanted and code.co_argcount and code.co_varnames[0] == "self" and not is_ours(code.co_filename):
+        if code.co_filename.endswith(LOOP):
+            break  # below the loop is none of `made`: all of pytest, say
+        method = code.co_argcount and code.co_varnames[0] == "self" and not is_ours(code.co_filename)
+        if method and (step := Step(code.co_filename, frame.f_lineno or 0, code.co_name)) in wanted:
             own = frame.f_locals.get("self")
             if any(value is own for value in caller.f_locals.values()):
                 try:

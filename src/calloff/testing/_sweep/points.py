@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from ..._places.task.stack import stems_from
 
 __all__ = [
+    "LOOP",
     "Point",
     "Step",
     "chain",
@@ -169,7 +170,7 @@ def running_stack(limit: int = 60) -> Stack:
         if is_ours(code.co_filename):
             if found and code.co_filename != _PASSED_THROUGH:
                 break  # what drives the coroutine
-        elif code.co_filename.endswith(_LOOP):
+        elif code.co_filename.endswith(LOOP):
             break
         else:
             found.append(Step(code.co_filename, frame.f_lineno or 0, code.co_name))
@@ -177,7 +178,8 @@ def running_stack(limit: int = 60) -> Stack:
     return tuple(reversed(found))
 
 
-_LOOP = tuple(os.path.join("asyncio", name) for name in ("events.py", "runners.py"))
+#: where an event loop begins: what is called by it is above
+LOOP = tuple(os.path.join("asyncio", name) for name in ("events.py", "runners.py"))
 
 
 def is_ours(file: str) -> bool:
