@@ -102,12 +102,17 @@ async def keeps_a_record(shop: Shop) -> None:
         raise
 
 
+def wake(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
 async def waits_in_line(shop: Shop) -> None:
     """The next who comes drops those who have gone."""
     loop = asyncio.get_running_loop()
     waiter = loop.create_future()
     shop.waiters.append(waiter)
-    loop.call_later(0.001, lambda: waiter.done() or waiter.set_result(None))
+    loop.call_later(0.001, wake, waiter)
     await waiter
     shop.waiters.remove(waiter)
 

@@ -216,9 +216,10 @@ def test_time_for_which_the_machine_gave_no_turn_does_not_count_up_to_a_limit(mo
     monkeypatch.setattr(clock, "_waited", lambda: waits)
     monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic=lambda: real))
     loop = asyncio.SelectorEventLoop()
-    Clock(loop)
+    made = Clock(loop)
     real, waits = 100.5, 7.25
     assert loop.time() == 100.25
+    assert made.outside() == 100.5
     real, waits = 100.5, 7.5  # it was taken away in between: no time goes back
     assert loop.time() == 100.25
     real, waits = 105.0, 12.0

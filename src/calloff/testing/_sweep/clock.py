@@ -35,7 +35,7 @@ class Clock:
         self._kept = False
         self._waited = _waited if self._works and is_alone() else _not_at_all
         self._waits = self._waited()
-        self._bears = _MOST
+        self._stolen = 0.0
         self._latest = 0.0
         if self._works:
             loop.time = self._time  # type: ignore[method-assign]  # of this loop alone
@@ -57,6 +57,10 @@ class Clock:
             self._lag += now - self._stopped_at
             self._waits = waits
             self._stopped_at = None
+
+    def outside(self) -> float:
+        """The time with the turns that the machine did not give: in other processes it goes on."""
+        return self._loop.time() + self._stolen
 
     def keep(self) -> bool:
         """Never go back to the real time; whether this is the clock of the loop."""
@@ -80,8 +84,8 @@ class Clock:
         if self._stopped_at is not None:
             return self._stopped_at - self._lag
         waits = self._waited()
-        stolen = min(waits - self._waits, self._bears)
-        self._bears -= stolen
+        stolen = min(waits - self._waits, _MOST - self._stolen)
+        self._stolen += stolen
         self._lag += stolen
         self._waits = waits
         self._latest = max(self._latest, time.monotonic() - self._lag)  # a turn may have been taken away just now

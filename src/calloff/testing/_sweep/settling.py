@@ -10,10 +10,10 @@ import gc
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 from .case import Result
+from .clock import Clock
 from .course import Course
 from .leftovers import CLOSING, Left, Snapshot
 from .still import is_still
@@ -49,17 +49,19 @@ class Leftovers:
         """Note what is there before the function runs."""
         self.snapshot = Snapshot(loop, self._oracles)
 
-    async def settle(self, course: Course, wait: Callable[[], None]) -> None:
-        """Let what is on its way out go, and note what stays; `wait` is called when that takes time."""
+    async def settle(self, course: Course, clock: Clock) -> None:
+        """Let what is on its way out go, and note what stays; the clock goes on only when that takes time."""
         loop = asyncio.get_running_loop()
         await asyncio.sleep(0)
         threads = len(threading.enumerate()) > len(self.snapshot.threads)
         gc.collect()
         for _ in range(2):
             await asyncio.sleep(0)
-        began = loop.time()
+        began, outside = loop.time(), clock.outside()
         turns = still = 0
-        while self._look_again(course) and (turns < _TURNS or self._is_on_its_way(loop.time() - began)):
+        while self._look_again(course) and (
+            turns < _TURNS or self._is_on_its_way(loop.time() - began, clock.outside() - outside)
+        ):
             still = still + 1 if turns >= _TURNS and is_still(loop) else 0
             if still > _STILL:
                 break
@@ -67,7 +69,7 @@ class Leftovers:
                 for _ in range(_AT_ONCE):
                     await asyncio.sleep(0)
             else:
-                wait()
+                clock.go_on()
                 await asyncio.sleep(_pause(loop.time() - began))
             turns += _AT_ONCE
         if turns or threads:
@@ -79,12 +81,14 @@ class Leftovers:
         self.kept = self.snapshot.still_open()
         return bool(self._found or self.unclosed())
 
-    def _is_on_its_way(self, spent: float) -> bool:
+    def _is_on_its_way(self, spent: float, outside: float) -> bool:
+        """Whether there is something to wait for: `outside` are the seconds for other processes."""
         unusual = self.unusual()
         if self._usual is not None and all(item.oracle == "files" for item in unusual):
             slow = min(2 * self._usual.took, _SLOWEST)  # what takes long to make may take as long to be put away
             return spent < max(CLOSING, slow) and bool(unusual or self.unclosed())
-        return any(item.patience > spent for item in unusual) or bool(spent < CLOSING and self.unclosed())
+        waited = ((item, outside if item.oracle == "processes" else spent) for item in unusual)
+        return any(item.patience > seconds for item, seconds in waited) or bool(spent < CLOSING and self.unclosed())
 
     async def let_go(self) -> None:
         """A moment for what was told to end."""

@@ -246,7 +246,7 @@ class Trial:
 
     async def _settle(self) -> None:
         """Let what is on its way out go, and note what stays."""
-        await self.leftovers.settle(self.course, self.clock.go_on)
+        await self.leftovers.settle(self.course, self.clock)
         self.result.given = self.leftovers.snapshot.given()
         self.result.given_first = self.result.given_kept = self.leftovers.kept
         self.result.balances = self.ledger.balances()
