@@ -40,8 +40,8 @@ class Bus:
 def bus_of(kind: Any) -> Any:
     async def bus() -> Bus:
         made = Bus(kind())
-        for delay in (0.002, 0.03):
-            asyncio.get_running_loop().call_later(delay, made.publish)
+        for times in range(100):  # whenever a busy machine comes to the second run
+            asyncio.get_running_loop().call_later(0.002 + 0.02 * times, made.publish)
         return made
 
     return bus
