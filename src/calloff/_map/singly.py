@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from .._operation.beginning import begin
 from .._operation.ending import outcome_of
 from .._operation.operation import Operation, current_operation
-from .._places.task.body import TaskBody, drive
+from .._places.task.body import EagerBody, TaskBody, drive
 from .._words.errors import StopForced, ended_error
-from .._words.outcome import Abandoned, Cancelled, Completed, Failed, Outcome
+from .._words.outcome import Abandoned, Cancelled, Completed, Failed, Outcome, completed
 from .._words.reason import Kind, Reason
+from .._words.state import State
 from .._words.text import short
 from .flight import Flight, error_of
 from .plan import Within
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 __all__ = ["Singly"]
 
 _logger = logging.getLogger("calloff")
+_result = Future.result
+_COMPLETED = State.COMPLETED
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 class Singly:
@@ -44,6 +51,8 @@ class Singly:
         self._sealing: Sealing | None = None
         self._limits = plan.timeout, plan.stall, min(plan.grace, Operation.policy.longest_grace)
         self._now = window.loop.time
+        #: whether the next item is to take its first step as it is started
+        self._at_once = False
         #: the operation that the items belong to, known before the first is started
         self.owner: Operation[Any] | None = None
 
@@ -59,14 +68,20 @@ class Singly:
         if window.plan.within is not None:
             self._hold(flight, window.plan.within)
             return True
+        at_once = self._at_once
         try:
             operation = self._begin(flight)
         except BaseException as error:  # of a function that is no coroutine function: nothing has begun
             window.ended(flight, Failed(error))
             window.landed()
+            if at_once and isinstance(error, (KeyboardInterrupt, SystemExit)):  # of its first step: it ends the program
+                window.loop.call_soon(_raise, error)
         else:
             self._flying[operation] = flight
-            operation.add_done_callback(self._landed, context=window.context)
+            if operation._place == "task" and operation._ended_at is None:
+                operation._landing = self._land
+            else:
+                operation.add_done_callback(self._landed, context=window.context)
         return True
 
     def _begin(self, flight: Flight) -> Operation[Any]:
@@ -78,7 +93,8 @@ class Singly:
         else:
             work = self._make(item, flight.number + 1) if self._numbered else self._make(item)
         if type(work) is CoroutineType and not work.cr_suspended:  # what `start` would do, without its questions
-            body = drive(work, TaskBody)
+            body = drive(work, EagerBody if self._at_once else TaskBody)
+            self._at_once = False
             return begin(body, body.name, self._window.loop, *self._limits, self.owner, None)
         timeout, stall, grace = self._limits
         if self._window.journal is not None:
@@ -89,11 +105,32 @@ class Singly:
         finally:
             current_operation.reset(token)
 
-    def _landed(self, operation: "Future[Any]") -> None:
+    def _land(self, operation: Operation[Any]) -> None:
+        """An item has ended, and may still be in its last step: there the next one takes its first, too.
+
+        Of many that end together each so makes room at once, and none waits until all of them were heard of. At most one
+        item is begun like this: others get a turn of the loop, so that items which never wait leave it its turns.
+        """
+        window = self._window
+        assert window.context is not None
+        if window.is_filling:
+            window.loop.call_soon(self._landed, operation, context=window.context)
+            return
+        self._at_once = True
+        try:
+            window.context.run(self._landed, operation)
+        finally:
+            self._at_once = False
+
+    def _landed(self, operation: Operation[Any]) -> None:
         flight = self._flying.pop(operation)
         flight.seconds = self._now() - flight.since
         window = self._window
-        window.ended(flight, outcome_of(operation))  # type: ignore[arg-type]  # it is an operation
+        if operation._phase is _COMPLETED and operation._stop is None:  # what `outcome_of` makes, without its questions
+            outcome: Outcome[Any] = completed(_result(operation))
+        else:
+            outcome = outcome_of(operation)
+        window.ended(flight, outcome)
         window.landed()
 
     def _seal(self, sent: "Sent", flight: Flight) -> None:

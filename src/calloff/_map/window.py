@@ -98,7 +98,8 @@ class Window(Drawing):
         self._next = 0
         self._completed = self._failed = 0
         self._ordered = plan.ordered
-        self._filling = False
+        #: whether items are being started
+        self.is_filling = False
 
     @property
     def counts(self) -> Counts:
@@ -110,9 +111,9 @@ class Window(Drawing):
 
     def fill(self) -> None:
         """Start what there is room for."""
-        if self._filling:  # an item has ended while it was started
+        if self.is_filling:  # an item has ended while it was started
             return
-        self._filling = True
+        self.is_filling = True
         try:
             launch = self.lane.launch
             while self._launched < self.jobs and not self.closed:
@@ -126,7 +127,7 @@ class Window(Drawing):
                     self._launched -= 1
                     break
         finally:
-            self._filling = False
+            self.is_filling = False
         if self._launched:
             if self.on_room is not None and self.wants():
                 self.on_room()
@@ -154,9 +155,15 @@ class Window(Drawing):
         """An item has ended; it is confirmed that nothing of it runs."""
         self._running -= 1
         completed = type(outcome) is Completed
-        if completed and not self._ordered and self.journal is None:  # nearly all of them
+        if completed and self.journal is None:  # nearly all of them
             self._completed += 1
-            self.results.append((flight if self.in_full else flight.item, outcome))
+            found = flight if self.in_full else flight.item
+            if not self._ordered:
+                self.results.append((found, outcome))
+            else:
+                self._held[flight.place] = found, outcome
+                if self.streams:
+                    self._in_order()
             if self._waiters:
                 self._wake()
             return
@@ -182,7 +189,8 @@ class Window(Drawing):
             self.results.append((found, outcome))
         else:
             self._held[flight.place] = found, outcome
-            self._in_order()
+            if self.streams:
+                self._in_order()
         if not completed and self.plan.max_failures is not None:
             self._judge(outcome)
         if self._waiters:
@@ -201,7 +209,8 @@ class Window(Drawing):
         if self._ordered:
             places = [known.place if type(known) is Flight else known for known in who]
             self._held.update(zip(places, pairs, strict=True))
-            self._in_order()
+            if self.streams:
+                self._in_order()
         else:
             self.results.extend(pairs)
         if self._waiters:
@@ -252,6 +261,7 @@ class Window(Drawing):
         self.lane.stop(text, grace)
 
     def _finish(self) -> None:
+        self._in_order()  # where nobody took any before
         if not self.over.done():
             self.over.set_result(None)
         self._wake()
@@ -270,5 +280,7 @@ class Window(Drawing):
 
     def taken(self) -> None:
         """The consumer has taken a result: there may be room for another item."""
-        if self._launched < self.jobs and (self.more or self._again or self.offered) and self.context is not None:
+        if self.is_filling or self.context is None:  # it is an item itself, in its first step
+            return
+        if self._launched < self.jobs and (self.more or self._again or self.offered):
             self.context.run(self.fill)

@@ -48,7 +48,8 @@ def begin(
     self._parent = parent
     self._grace = grace
     self._phase = _PENDING
-    self._children = self._stop = self._waiters = self._awaited_by = self._limits = self._progress = None
+    self._children = self._stop = self._waiters = self._awaited_by = self._limits = self._landing = None
+    self._progress = None
     self._ended_at = None
     self._started_at = now = timers.now()
     if patience is not None:
@@ -61,7 +62,12 @@ def begin(
     elif timeout is not None or stall is not None:
         self._limits = limits = Limits(timeout, stall)
         if not body.queued:
-            requesting.start_limits(self, limits, now)
+            if timeout is not None and stall is None:  # the usual one: what follows does no more, with four calls
+                limits.heard_at = now
+                limits.deadline = at = now + timeout
+                timers.add(self, at)
+            else:
+                requesting.start_limits(self, limits, now)
     live[self] = None
     if parent is not None:
         if parent._children is None:

@@ -95,6 +95,8 @@ def _settle(operation: "Operation[Any]") -> None:
         _set_cancelled(operation, stop.text or None)
     if hooks.ended:
         emit(hooks.ended, operation)
+    if operation._landing is not None:  # whoever has forced the end has more to do here
+        operation._loop.call_soon(operation._landing, operation)
 
 
 def returned(operation: "Operation[Any]", value: Any, survivors: tuple[str, ...] = ()) -> None:
@@ -111,6 +113,8 @@ def returned(operation: "Operation[Any]", value: Any, survivors: tuple[str, ...]
     _set_result(operation, value)
     if hooks.ended:
         emit(hooks.ended, operation)
+    if operation._landing is not None:
+        operation._landing(operation)
 
 
 def raised(operation: "Operation[Any]", error: BaseException, survivors: tuple[str, ...] = ()) -> None:
@@ -124,6 +128,8 @@ def raised(operation: "Operation[Any]", error: BaseException, survivors: tuple[s
     _set_exception(operation, error)
     if hooks.ended:
         emit(hooks.ended, operation)
+    if operation._landing is not None:  # not here, where the error is being handled
+        operation._loop.call_soon(operation._landing, operation)
 
 
 def stopped(operation: "Operation[Any]", rung: Rung | None = None, survivors: tuple[str, ...] = ()) -> None:
@@ -215,7 +221,7 @@ def lose_loop(operation: "Operation[Any]") -> None:
         stop = operation._stop = Stop(Kind.SHUTDOWN, CLOSING, None, now, 0.0, operation._phase is not _PENDING)
     stop.lose(operation, operation.body)
     elsewhere = [waiter for waiter in operation._waiters or () if type(waiter) is Relay]
-    operation._waiters = operation._children = None
+    operation._waiters = operation._children = operation._landing = None
     callbacks: Any = operation._callbacks or ()
     for callback, _ in tuple(callbacks):
         with suppress(Exception):  # it is compared with the others, by a method of its own

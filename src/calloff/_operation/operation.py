@@ -63,6 +63,7 @@ class Operation(Future[T_co]):  # type: ignore[type-var]  # pyright: ignore[repo
         "_children",
         "_ended_at",
         "_grace",
+        "_landing",
         "_limits",
         "_name",
         "_number",
@@ -96,6 +97,9 @@ class Operation(Future[T_co]):  # type: ignore[type-var]  # pyright: ignore[repo
     _waiters: list[Future[None] | Relay] | None
     _awaited_by: Any
     _awaited_level: int  # while there is one who awaits it
+    _landing: (
+        "Callable[[Operation[Any]], object] | None"  # called at the end; where the body returned, in its last step
+    )
     _limits: Limits | None
     _started_at: float
     _ended_at: float | None

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import sys
 import types
-from asyncio import CancelledError, get_running_loop
+from asyncio import CancelledError, current_task, get_running_loop
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from functools import partial
@@ -71,8 +71,10 @@ class TaskBody(ClimbingBody, Coroutine[Any, Any, None]):
 
     def _find_task(self) -> None:
         """Note the task that makes the first step, where that is an eager one, for whose first step nobody waits."""
-        self.task = task = asyncio.current_task()
-        if task is not None and coro_of(task) is not self:
+        self.task = task = current_task()
+        if task is None or (type(task) is _Task and task.get_coro() is self):
+            return
+        if coro_of(task) is not self:
             _wrapped[task] = self
 
     def _show(self, task: "asyncio.Task[None]", waits_for: Callable[[Any, Any], None]) -> None:
@@ -322,6 +324,7 @@ def body_of(task: "asyncio.Task[Any]") -> TaskBody | None:
 
 _create_task: Any = asyncio.BaseEventLoop.create_task
 _eager_task: Any = asyncio.Task
+_Task: Any = asyncio.tasks.Task
 _HAS_EAGER = sys.version_info >= (3, 12)
 #: tells inspectors which task waits for which, from Python 3.14 on
 _waits_for: Callable[[Any, Any], None] | None = getattr(asyncio, "future_add_to_awaited_by", None)
