@@ -235,7 +235,11 @@ def spent() -> float:
 
 def alone(contender: str, count: int, elapsed: bool) -> float:
     """Microseconds of processor time, or of time, for an item, the start of the workers included."""
-    __import__("calloff._map.in_processes")  # which is loaded by its first use, like what the door names
+    for name in (
+        "calloff._api.map",
+        "calloff._map.in_processes",
+    ):  # loaded by their first use, like what the door names
+        __import__(name)
     calloff.run(asyncio.sleep(0))
     began, at = spent(), perf_counter()
     (BATCHES | ONE_BY_ONE | WORKING | THREADS)[contender](count)

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import types
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from map import bodies
 
 import calloff
 from calloff import Cancelled, Completed, Failed
+from calloff._map.batches import Batch, Batches
 from calloff._map.spool import Spool, has_children
 from calloff._places.process.pool import SETTINGS
 from calloff._words.errors import ended_error
@@ -304,6 +306,20 @@ def test_batches_grow_with_what_items_take():
             assert results._window.width == 1
 
     calloff.run(main())
+
+
+@pytest.mark.parametrize(
+    ("left", "size"),
+    [(None, 100), (10_000, 250), (400, 100), (20, 5), (12, 5), (6, 3), (1, 1), (0, 1)],
+    ids=lambda number: str(number),
+)
+def test_the_shares_at_the_end_are_equal_and_none_is_too_small_to_be_worth_it(left, size):
+    loop = SimpleNamespace(time=time.monotonic)
+    window: Any = SimpleNamespace(plan=SimpleNamespace(grace=5.0), loop=loop, journal=None, jobs=2)
+    window.total, window.ahead = None if left is None else 10_000, lambda: left
+    batches = Batches(window, calloff.start, "auto", Batch)
+    batches.took(0.1, 100)
+    assert batches.size == size
 
 
 def test_results_that_raise_when_they_are_unpickled_fail_alone():

@@ -3,6 +3,8 @@
 import asyncio
 import collections
 import functools
+import subprocess
+import sys
 import time
 
 import pytest
@@ -23,6 +25,14 @@ async def test_a_blocking_function(place):
     (outcome,) = await calloff.map(bodies.fails, [7], place=place)
     assert isinstance(outcome, Failed)
     assert str(outcome.error) == "item 7"
+
+
+def test_a_map_loads_no_other_places_than_its_own():
+    code = "import calloff, sys; calloff.map(abs, [1], place=calloff.process); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert "calloff._places.process.place" in loaded
+    assert "calloff._places.thread.place" not in loaded
+    assert "calloff._places.command.place" not in loaded
 
 
 async def test_an_async_function_in_a_process():

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import gc
 import math
 import os
 import signal
@@ -44,6 +45,10 @@ async def test_values(fn, args, kwargs, value):
     op = calloff.start(calloff.process(fn, *args, **kwargs))
     assert op.place == "process"
     assert await op.outcome() == calloff.Completed(value)
+
+
+async def test_the_garbage_collector_is_on_again_in_a_worker():
+    assert await call(gc.isenabled)
 
 
 async def test_it_runs_in_another_process_that_is_kept():

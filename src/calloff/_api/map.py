@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import sys
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Unpack, overload
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from .._places.thread.place import Threads
 
 __all__ = ["map"]
+
+#: where the words are made
+_PLACES = f"{__name__.rpartition('._api.')[0]}._places"
 
 Item = TypeVar("Item")
 T = TypeVar("T")
@@ -85,8 +89,9 @@ def map(
         stall: the longest silence of an item between two reports of `progress`, in seconds.
         grace: seconds between asking an item to stop and force.
         ordered: give the results in order of the items, at the price of waiting for a slow one.
-        batch: how many items a process, thread or node is given at a time, by default as many as take about 100 ms. Each
-            keeps its own limit, one that has to be killed takes nobody with it, and those behind a slow one go elsewhere.
+        batch: how many items a process, thread or node is given at a time, by default as many as take about 100 ms, or
+            250 where it is known how many there are. Each keeps its own limit, one that has to be killed takes nobody with
+            it, and those behind a slow one go elsewhere.
         within: ``within(item)`` gives an async context manager that is held from before the start of the item, with
             each attempt anew, to its confirmed end: a rate limiter, a semaphore for each host, a transaction. It hears what
             the item raised. Letting go may take `grace` + 1 s; where it fails, so does an item that had completed.
@@ -160,29 +165,35 @@ def _lane(window: Window, start: Callable[..., Operation[Any]]) -> Lane:
 
 def _work(fn: Any, place: Any) -> tuple[Any, ...]:
     """The word for the place, how an item becomes work, what it is called, what it is in any run, and the function."""
-    if place is None:  # the other places are not loaded for it
+    if place is None:
         return _in_a_task(fn)
-    from .._places.command.place import command
-    from .._places.process.place import process
-    from .._places.thread.place import thread
-
+    word = _word_of(place)
     if isinstance(fn, (str, list, tuple)):
-        if place is not command:
+        if word != "command":
             raise TypeError(f"a template runs with place=calloff.command, not with place={place!r}")
         return _of_a_template(fn)
-    if place is command:
+    if word == "command":
         raise TypeError(f"place=calloff.command needs a line like 'gzip {{}}' or a list of words, not {fn!r}")
     inner, name, target = _names(fn)
-    if place is process:
-        return "process", partial(process, fn), name, target, fn
-    if place is thread:
+    if word == "process":
+        return "process", partial(place, fn), name, target, fn
+    if word == "thread":
         if inspect.iscoroutinefunction(inner):
             raise TypeError(f"{name} is an async function, which runs in a task: leave place out")
-        return "thread", partial(thread, fn), name, target, fn
+        return "thread", partial(place, fn), name, target, fn
     elsewhere = getattr(place, "process", None)
     if callable(elsewhere):
         return "elsewhere", partial(elsewhere, fn), name, target, fn
     raise TypeError(f"place must be calloff.thread, calloff.process, calloff.command, a cluster or None, not {place!r}")
+
+
+def _word_of(place: Any) -> str:
+    """The word for a place, if it is one of ours; the others are not loaded for it."""
+    for word in ("process", "thread", "command"):
+        home = sys.modules.get(f"{_PLACES}.{word}.place")
+        if home is not None and place is getattr(home, word):
+            return word
+    return ""
 
 
 def _in_a_task(fn: Any) -> tuple[Any, ...]:

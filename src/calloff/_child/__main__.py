@@ -4,11 +4,13 @@ The folder itself must not stay on the path (its modules would hide those of the
 of the one above: `_calloff`, which has calloff's folders and runs none of its code.
 """
 
+import gc
 import os
 import sys
 from types import ModuleType
 
 if __name__ == "__main__":
+    gc.disable()  # until all is loaded
     folder = sys.path.pop(0)
     package = ModuleType("_calloff")
     package.__path__ = [os.path.dirname(folder)]

@@ -12,6 +12,7 @@ that its owner can be told the truth.
 import _socket
 import array
 import contextlib
+import gc
 import os
 import select
 import signal
@@ -157,6 +158,7 @@ class _Keeper:
 
     def run(self) -> None:
         """Until the owner is gone or has let go of it, and no guard is left."""
+        gc.enable()  # which was off while this was loaded
         serving = True
         while serving or self._guards or self._burying():
             wait = self._pause * 1000 if self._burying() else None
@@ -188,6 +190,7 @@ class _Keeper:
             return False
         for kind, *parts in self._letters.feed(data):
             if kind == "prepare":
+                gc.disable()  # what is loaded stays: to look through it again and again takes a sixth of the time
                 from .nursery import prepare
 
                 prepare(*parts)

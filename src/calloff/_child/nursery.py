@@ -26,7 +26,7 @@ __all__ = ["launch", "prepare"]
 
 
 def prepare(details: dict[str, Any]) -> None:
-    """Load what every worker needs, once, so that a worker is ready when it is forked."""
+    """Load what every worker needs, once, so that a worker is ready when it is forked; leave the garbage collector on."""
     if details["site"]:
         import site
 
@@ -43,6 +43,7 @@ def prepare(details: dict[str, Any]) -> None:
     reaper.is_childless()  # how that is found out
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def launch(guard: "Guard", details: dict[str, Any]) -> int:

@@ -1,10 +1,11 @@
 """Several items in one operation, with the limit, the stop and the outcome of each of them kept.
 
 A function that takes a microsecond costs a hundred when it is called alone in a process or thread. So as many items as take
-about 100 ms are given there at a time, as long as they have no end of their own to wait for. `in_processes`, `in_threads`
-say how they are called and how their results come back. When the operation is stopped or dies, the item that ran is the
-only one to be lost; those behind it, which had not begun, go elsewhere. The limit of an item is watched here, from the
-moment its function began. Nor do those behind a slow item wait for it: they are taken back and go elsewhere, too.
+about 100 ms are given there at a time, or 250 where it is known how many there are, as long as they have no end of their
+own to wait for. `in_processes` and `in_threads` say how they are called and how their results come back. When the operation
+is stopped or dies, the item that ran is the only one to be lost; those behind it, which had not begun, go elsewhere. The
+limit of an item is watched here, from the moment its function began. Nor do those behind a slow item wait for it: they are
+taken back and go elsewhere, too.
 """
 
 import time
@@ -23,8 +24,11 @@ from .window import Window
 
 __all__ = ["Batch", "Batches"]
 
-#: seconds that the items of a batch take together; with an output less, since what is not yet told is lost with us
-_WORTH, _WORTH_WRITTEN = 0.1, 0.005
+#: seconds that the items of a batch take together; more where the shares at the end can be made equal, since it is known
+#: how many items there are; with an output less, since what is not yet told is lost with us
+_WORTH, _WORTH_KNOWN, _WORTH_WRITTEN = 0.1, 0.25, 0.005
+#: seconds that the items of the last batches take, at least
+_LEAST = 0.005
 #: seconds after which an item is a slow one, for which those behind it do not wait; at least so many until the next look
 _SLOW, _SOON = 0.05, 0.01
 _MOST = 4096
@@ -58,7 +62,7 @@ class Batches:
         self.behind = behind if abs(behind) > 1 else 0.0  # what is less is how old that time is
         self._make = make
         self._fixed = None if batch == "auto" else batch
-        self._worth = _WORTH if window.journal is None else _WORTH_WRITTEN
+        self._worth = _WORTH_WRITTEN if window.journal is not None else _WORTH if window.total is None else _WORTH_KNOWN
         self._mean: float | None = None
         self._running: dict[Future[Any], Batch] = {}
         #: those that have ended, but for results that are not there yet
@@ -67,15 +71,17 @@ class Batches:
 
     @property
     def size(self) -> int:
-        """As many as take about 100 ms; few at first, when nothing is known, and towards the end, for equal shares."""
+        """As many as take long enough; few at first, when nothing is known, and towards the end, for equal shares."""
         if self._fixed is not None:
             return self._fixed
-        if self._mean is None:
+        mean = self._mean
+        if mean is None:
             return 1
-        size = min(_MOST, int(self._worth / self._mean)) if self._mean > 0 else _MOST
+        size = min(_MOST, int(self._worth / mean)) if mean > 0 else _MOST
         left = self.window.ahead()
-        if left is not None:
-            size = min(size, left // (2 * self.window.jobs))
+        if left is not None:  # the last shares are no smaller than what is worth it
+            share = left // (2 * self.window.jobs)
+            size = min(size, max(share, min(left // self.window.jobs, int(_LEAST / mean) if mean > 0 else left)))
         return max(1, size)
 
     def took(self, seconds: float, items: int) -> None:
