@@ -45,7 +45,7 @@ def is_awake(task: Any) -> bool:
 
 def raise_in(task: Any, error: BaseException) -> bool:
     """Raise `error` in a task that waits, in its next step; ``False``, and nothing happens, when it can't be now."""
-    return not task._must_cancel and _wake_with(task, error)
+    return not task._must_cancel and _wake_with(task, error, again=True)
 
 
 def cancel_for_sure(task: Any, error: BaseException) -> bool:
@@ -66,7 +66,7 @@ def cancel_for_sure(task: Any, error: BaseException) -> bool:
     return False
 
 
-def _wake_with(task: Any, error: BaseException) -> bool:
+def _wake_with(task: Any, error: BaseException, *, again: bool = False) -> bool:
     waiter: Any = waiter_of(task)
     if is_awake(task) or not is_a(waiter, asyncio.Future):
         return False
@@ -79,7 +79,10 @@ def _wake_with(task: Any, error: BaseException) -> bool:
             failed: asyncio.Future[None] = loop.create_future()
             failed.set_exception(error)
             failed.exception()  # seen: no complaint if the loop ends before the step
-            loop.call_soon(_deliver, task, callback, failed, context=context)
+            if again:
+                loop.call_soon(_deliver, task, callback, failed, context=context)
+            else:
+                loop.call_soon(callback, failed, context=context)
             with suppress(Exception):  # of somebody's own class of futures
                 waiter.cancel()
             return True
