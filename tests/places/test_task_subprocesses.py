@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import subprocess
+from asyncio.base_subprocess import BaseSubprocessTransport
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,26 @@ async def test_the_process_of_somebody_else_is_let_alone(handed_on: str, pipe: b
     finally:
         process.kill()
         await process.communicate()
+
+
+async def test_the_end_is_told_when_the_loop_has_heard_of_it(mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system knows it sooner: a loop that is closed by then would complain."""
+    heard = BaseSubprocessTransport._process_exited
+
+    def late(self: Any, status: int) -> None:
+        asyncio.get_running_loop().call_later(0.1, heard, self, status)
+
+    monkeypatch.setattr(BaseSubprocessTransport, "_process_exited", late)
+    made = []
+
+    async def body(job: Job) -> None:
+        made.append(await job.start(pipe=False))
+        process = made[0]
+        await process.wait()
+
+    outcome = await stopped(body, Job(mark, RUNS))
+    assert isinstance(outcome, Cancelled)
+    assert made[0].returncode is not None
 
 
 @pytest.mark.usefixtures("short_last")

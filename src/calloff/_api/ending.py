@@ -217,7 +217,7 @@ class Ending:
     def _wait_for_processes(self, processes: list[Subprocess], at: Callable[[], float]) -> None:
         for process in processes:
             process.when_done(self._loop.stop)
-        self._turn_until(lambda: not any(process.pending() for process in processes), at)
+        self._turn_until(lambda: all(process.over for process in processes), at)
 
     # --- the default executor
 

@@ -38,6 +38,9 @@ class Subprocess:
         self._denied: set[int] = set()
         #: the event loop, where none is running
         self.loop: asyncio.AbstractEventLoop | None = None
+        #: whether it has ended and the loop has heard of that
+        self.over = False
+        self._unheard_until: float | None = None
         self._callback: Callable[[], object] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -88,15 +91,26 @@ class Subprocess:
         self._look(_FIRST)
 
     def _look(self, pause: float) -> None:
-        if self.pending():
+        if self.pending() or self._is_unheard():
             self._look_below()  # for what it has started since it was asked
-            loop = self.loop or asyncio.get_running_loop()
-            self._timer = loop.call_later(pause, self._look, min(2 * pause, _LONGEST), context=Context())
-        elif self._callback is not None:
-            callback, self._callback = self._callback, None
+            self._timer = self._loop().call_later(pause, self._look, min(2 * pause, _LONGEST), context=Context())
+            return
+        self.over = True
+        callback, self._callback = self._callback, None
+        if callback is not None:
             if self._transport.get_returncode() is not None:
                 self._transport.close()  # its pipes, which nobody reads any more
             callback()
+
+    def _is_unheard(self) -> bool:
+        """Return whether the loop, which hears of an end by a thread, say, may still hear of this one."""
+        now = self._loop().time()
+        if self._unheard_until is None:
+            self._unheard_until = now + _HEARD
+        return self._transport.get_returncode() is None and now < self._unheard_until
+
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return self.loop or asyncio.get_running_loop()
 
     def stack(self) -> RawStack:
         """Return nothing: its frames are not ours to know."""
@@ -220,5 +234,7 @@ PROCESS_WAITS = frozenset(
 #: seconds from one look to the next
 _FIRST = 0.005
 _LONGEST = 0.25
+#: seconds that the loop has to hear of an end
+_HEARD = 0.5
 #: the system counts in hundredths of a second
 _TICK = 0.02
