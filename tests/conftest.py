@@ -16,6 +16,7 @@ import pytest
 from blocking_calls import nothing_blocks, watch_for_blocking_calls
 
 import calloff
+from calloff._operation.operation import Operation
 
 try:
     import uvloop
@@ -53,6 +54,12 @@ chosen = os.environ.get("CALLOFF_TEST_LOOPS", "")
 IN_TURN = chosen == "turns"
 if chosen and not IN_TURN:
     KINDS = [kind for kind in KINDS if kind in chosen.split(",")]
+
+
+@pytest.fixture
+def short_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last second of the ladder takes less than half of one. (That it is one second is tested on its own.)"""
+    monkeypatch.setattr(Operation, "policy", Operation.policy._replace(last=0.4))
 
 
 def loop_factory(kind: str) -> Callable[[], asyncio.AbstractEventLoop]:

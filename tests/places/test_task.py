@@ -15,12 +15,7 @@ from calloff import Rung
 from calloff._places.task import TaskBody, drive
 from calloff._places.task.stack import is_handling, stack_of
 
-
-@pytest.fixture(autouse=True)
-def short_last(monkeypatch):
-    from calloff._operation.operation import Operation
-
-    monkeypatch.setattr(Operation, "policy", Operation.policy._replace(last=0.4))
+pytestmark = pytest.mark.usefixtures("short_last")
 
 
 async def waits():

@@ -10,12 +10,7 @@ import pytest
 import calloff
 from calloff import Abandoned, Cancelled, Rung
 
-
-@pytest.fixture(autouse=True)
-def short_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    from calloff._operation.operation import Operation
-
-    monkeypatch.setattr(Operation, "policy", Operation.policy._replace(last=0.2))
+pytestmark = pytest.mark.usefixtures("short_last")
 
 
 class Elsewhere:

@@ -17,11 +17,7 @@ from calloff._places.task.forcing import force_task
 Way = Callable[..., Coroutine[Any, Any, Any]]
 
 
-@pytest.fixture(autouse=True)
-def short_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    from calloff._operation.operation import Operation
-
-    monkeypatch.setattr(Operation, "policy", Operation.policy._replace(last=0.5))
+pytestmark = pytest.mark.usefixtures("short_last")
 
 
 class Child:

@@ -24,13 +24,6 @@ RUNS = f"{BEGUN}; while :; do sleep 0.05; done"
 IGNORES = f'trap "" TERM; {RUNS}'
 
 
-@pytest.fixture
-def short_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    from calloff._operation.operation import Operation
-
-    monkeypatch.setattr(Operation, "policy", Operation.policy._replace(last=0.3))
-
-
 class Job:
     """A script for processes that are known by a mark, and how many run it and are in the hands of the body."""
 

@@ -17,12 +17,7 @@ import calloff
 from calloff import Abandoned, Cancelled, Rung
 from calloff._places.task.executors import executor_call
 
-
-@pytest.fixture(autouse=True)
-def short_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    from calloff._operation.operation import Operation
-
-    monkeypatch.setattr(Operation, "policy", Operation.policy._replace(last=0.2))
+pytestmark = pytest.mark.usefixtures("short_last")
 
 
 class Call:

@@ -157,13 +157,7 @@ class Window(Drawing):
         completed = type(outcome) is Completed
         if completed and self.journal is None:  # nearly all of them
             self._completed += 1
-            found = flight if self.in_full else flight.item
-            if not self._ordered:
-                self.results.append((found, outcome))
-            else:
-                self._held[flight.place] = found, outcome
-                if self.streams:
-                    self._in_order()
+            self._hand_over(flight, outcome)
             if self._waiters:
                 self._wake()
             return
@@ -184,6 +178,13 @@ class Window(Drawing):
                 self.journal.write(flight, outcome)
             except Exception as error:  # of the disk, or of the value's own code
                 self.abort(error)
+        self._hand_over(flight, outcome)
+        if not completed and self.plan.max_failures is not None:
+            self._judge(outcome)
+        if self._waiters:
+            self._wake()
+
+    def _hand_over(self, flight: Flight, outcome: Outcome[Any]) -> None:
         found = flight if self.in_full else flight.item
         if not self._ordered:
             self.results.append((found, outcome))
@@ -191,10 +192,6 @@ class Window(Drawing):
             self._held[flight.place] = found, outcome
             if self.streams:
                 self._in_order()
-        if not completed and self.plan.max_failures is not None:
-            self._judge(outcome)
-        if self._waiters:
-            self._wake()
 
     @property
     def asks_little(self) -> bool:

@@ -62,12 +62,7 @@ def begin(
     elif timeout is not None or stall is not None:
         self._limits = limits = Limits(timeout, stall)
         if not body.queued:
-            if timeout is not None and stall is None:  # the usual one: what follows does no more, with four calls
-                limits.heard_at = now
-                limits.deadline = at = now + timeout
-                timers.add(self, at)
-            else:
-                requesting.start_limits(self, limits, now)
+            requesting.start_limits(self, limits, now)
     live[self] = None
     if parent is not None:
         if parent._children is None:

@@ -90,6 +90,11 @@ def due(operation: "Operation[Any]", now: float) -> None:
 
 def start_limits(operation: "Operation[Any]", limits: Limits, now: float) -> None:
     """Start the clock of the limits: the body begins, or is as good as begun."""
+    if limits.stall is None and type(limits) is Limits and operation.timer_at == NEVER and limits.timeout is not None:
+        limits.heard_at = now  # nearly all of them: what follows does no more, with three calls
+        limits.deadline = at = now + limits.timeout
+        operation.timers.add(operation, at)
+        return
     limits.start(now)
     arm(operation)
 

@@ -20,6 +20,7 @@ __all__ = [
     "group_of",
     "has_children",
     "has_threads",
+    "lives",
     "name_of",
     "own_children",
     "parent_of",
@@ -103,6 +104,14 @@ def began(pid: int) -> float:
     """When a process began, in seconds since the system did; 0 where the system does not tell."""
     fields = read(f"/proc/{pid}/stat").rpartition(b")")[2].split() if believed() else []
     return int(fields[19]) / os.sysconf("SC_CLK_TCK") if len(fields) > 19 else 0.0
+
+
+def lives(pid: int, since: float) -> bool:
+    """Whether the process of that number which began then, as `began` tells it, has not ended, nor all of its threads."""
+    if began(pid) != since:
+        return False
+    state = state_of(pid)
+    return state not in ("X", "") and (state != "Z" or has_threads(pid))
 
 
 def seconds_run(pid: int) -> float:

@@ -5,8 +5,9 @@ the whole tree is gone. What is listed of the tree is only used to know whom to 
 
 One that is to end the whole tree after us must be an ancestor of the program, too: a fork of ours starts the program, tells
 how that ended, and does nothing else, unless we die. It is in a process group of its own, where nothing reaches it that is
-meant for the program. Should it be killed, the program becomes our child, as we are a subreaper ourselves: the first of
-them, also when its number was not told yet. Without any child nothing was started, and another fork can do it.
+meant for the program. Should it be killed, the program becomes our child, as we are a subreaper ourselves: that with the
+first number after the fork's, also when it was not told yet. Without any child nothing was started, and another fork can
+do it.
 """
 
 import os
@@ -30,6 +31,8 @@ _RESTORED = tuple(
 )
 #: the error (ECHILD, which no start of a program has) for forks that were killed before they could tell
 _LOST, _KILLED = 10, "its parent was killed"
+#: the numbers of processes are given out in turn, and from the beginning again below this one at the latest
+_NUMBERS = 1 << 22
 #: how many forks are tried
 _TRIES = 3
 _WAKES = tuple(int(getattr(_signal, name)) for name in ("SIGCHLD", "SIGTERM") if hasattr(_signal, name))
@@ -83,7 +86,8 @@ class Heir:
         if _has_no_children():
             os.close(self._told)
         elif proc.believed():
-            self.program = next(pid for pid, above in proc.descendants(parent) if above == parent)
+            ours = (pid for pid, above in proc.descendants(parent) if above == parent)  # in any order
+            self.program = min(ours, key=lambda pid: (pid - self.pid) % _NUMBERS)
         else:
             kill_all(Reaper(self.pid), _pause, 1.0)
             raise OSError(_LOST, _KILLED)

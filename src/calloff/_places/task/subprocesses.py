@@ -26,9 +26,15 @@ __all__ = ["PROCESS_WAITS", "Subprocess", "left_by", "subprocess_of"]
 
 
 class Subprocess:
-    """A process and what descends from it, as a part of an operation."""
+    """A process and what descends from it, as a part of an operation.
 
-    def __init__(self, transport: Any) -> None:
+    Args:
+        transport: by which the loop has it.
+        loop: the loop, where it does not run now.
+    """
+
+    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self._given = loop
         self.key: object = transport
         self._transport = transport
         self._pid: int = transport.get_pid()
@@ -36,8 +42,6 @@ class Subprocess:
         #: what was asked or killed below it, with when each began: a number may be given out anew
         self._below: dict[int, float] = {}
         self._denied: set[int] = set()
-        #: the event loop, where none is running
-        self.loop: asyncio.AbstractEventLoop | None = None
         #: whether it has ended and the loop has heard of that
         self.over = False
         self._unheard_until: float | None = None
@@ -51,14 +55,14 @@ class Subprocess:
     def _runs(self) -> bool:
         if self._transport.get_returncode() is not None:
             return False
-        return not self._began or _lives(self._pid, self._began)  # the loop hears of its end later than the system
+        return not self._began or proc.lives(self._pid, self._began)  # the loop hears of its end later than the system
 
     def _look_below(self) -> None:
         if self._began and self._runs():
             self._below.update((pid, proc.began(pid)) for pid, _ in proc.descendants(self._pid))
 
     def _left_below(self) -> list[int]:
-        return [pid for pid, since in self._below.items() if _lives(pid, since)]
+        return [pid for pid, since in self._below.items() if proc.lives(pid, since)]
 
     def cancel(self) -> None:
         """Do nothing: it has begun."""
@@ -110,7 +114,7 @@ class Subprocess:
         return self._transport.get_returncode() is None and now < self._unheard_until
 
     def _loop(self) -> asyncio.AbstractEventLoop:
-        return self.loop or asyncio.get_running_loop()
+        return self._given or asyncio.get_running_loop()
 
     def stack(self) -> RawStack:
         """Return nothing: its frames are not ours to know."""
@@ -127,14 +131,6 @@ class Subprocess:
     def is_lookup(self) -> bool:
         """Return ``False``: it may change anything."""
         return False
-
-
-def _lives(pid: int, since: float) -> bool:
-    """Return whether the process of that number which began then has not ended."""
-    if proc.began(pid) != since:
-        return False
-    state = proc.state_of(pid)
-    return state not in ("X", "") and (state != "Z" or proc.has_threads(pid))
 
 
 def subprocess_of(frame: FrameType, outer: object, owner: Any) -> Subprocess | None:
@@ -177,15 +173,19 @@ def left_by(loop: asyncio.AbstractEventLoop) -> list[Subprocess]:
         return []
     found = []
     for thing in gc.get_objects():
-        if not _is_known(thing) or not hasattr(type(thing), "get_returncode"):
-            continue
-        transport: Any = thing
-        pid = transport.get_pid()
-        if pid in running and fields(transport).get("_loop", loop) is loop and os.getsid(pid) != pid:
-            process = Subprocess(transport)
-            process.loop = loop
-            found.append(process)
+        if _is_known(thing) and hasattr(type(thing), "get_returncode"):
+            transport: Any = thing
+            pid = transport.get_pid()
+            if pid in running and fields(transport).get("_loop", loop) is loop and not _leads_a_session(pid):
+                found.append(Subprocess(transport, loop))
     return found
+
+
+def _leads_a_session(pid: int) -> bool:
+    try:
+        return os.getsid(pid) == pid
+    except OSError:  # it has ended just now
+        return False
 
 
 def _contexts_of(transport: Any) -> list[Context]:
@@ -194,7 +194,8 @@ def _contexts_of(transport: Any) -> list[Context]:
     if found:
         return found
     selector = getattr(getattr(transport, "_loop", None), "_selector", None)
-    for key in list(selector.get_map().values()) if selector is not None else ():
+    files = None if selector is None else selector.get_map()  # of a loop that is closed there are none
+    for key in list(files.values()) if files is not None else ():
         reader = key.data[0] if type(key.data) is tuple else None
         if reader is None:
             continue
