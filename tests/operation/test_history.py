@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 
 import calloff
+from calloff._operation.history import recorder
 from calloff._operation.snapshot import History
 
 from .virtual_time import block, run
@@ -34,6 +35,14 @@ def test_ten_thousand_a_second_are_all_remembered(history):
 
     run(main)
     assert len(history.facts()) == 5000
+
+
+def test_a_rest_from_before_it_was_opened_is_over(history):
+    """It was by a clock that is far ahead of this one, which has just begun."""
+    history.close()
+    recorder._resting_until, recorder._long_since = 1e6 + 0.1, 1e6 - 1
+    history.open()
+    test_ten_thousand_a_second_are_all_remembered(history)
 
 
 def test_of_a_hundred_thousand_a_second_samples_are(history):

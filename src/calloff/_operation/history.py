@@ -83,8 +83,12 @@ class Recorder:
     def __init__(self) -> None:
         #: takes the facts; ``None`` while nobody keeps them
         self.append: Callable[[Ended], object] | None = None
-        self._resting_until = -inf
-        self._long_since = -inf
+        self._resting_until = self._long_since = -inf
+
+    def begin(self, append: Callable[[Ended], object]) -> None:
+        """Write into a ring from now on; what came before, perhaps by another clock, is no reason to rest."""
+        self.append = append
+        self._resting_until = self._long_since = -inf
 
     def record(self, operation: Endable, now: float, error: BaseException | None, node: str = "") -> None:
         """Keep the facts of an operation that ends now, or leave them out while there are too many."""
@@ -137,7 +141,7 @@ class Ring:
 
     def open(self) -> None:
         """Have the core write every ending into it. There is one ring at a time."""
-        recorder.append = self.ended.append
+        recorder.begin(self.ended.append)
 
     def close(self) -> None:
         """Record nothing more."""
