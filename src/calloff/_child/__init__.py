@@ -1,11 +1,11 @@
 """What runs inside child processes, and the few words that both sides of the wire share.
 
 Read in this order: `keeper` (the fork server: one per owner), `guard` (the supervisor: one per worker or command),
-`program` and `worker` (what a guard starts; a worker is set up by `nursery`), `inside` (the operation as the function sees
-it), `wire` (how messages are written), `short` (how plain calls and values are). What is said of the kernel is in
-`calloff._os`. Nothing here imports the rest of calloff: the folder is executed by itself, and its modules are known there
-as the package ``_calloff._child``. The owner imports `wire`, `short` and `by_value` alone; its ends are
-`calloff._places.keeper` and `kept`, and `keepers`, which knows the one that is used now.
+`standby` (guards of commands that wait for the next one), `program` and `worker` (what a guard starts; a worker is set up
+by `nursery`), `inside` (the operation as the function sees it), `wire` (how messages are written), `short` (how plain calls
+and values are). What is said of the kernel is in `calloff._os`. Nothing here imports the rest of calloff: the folder is
+executed by itself, and its modules are known there as the package ``_calloff._child``. The owner imports `wire`, `short`
+and `by_value` alone; its ends are `calloff._places.keeper` and `kept`, and `keepers`, which knows the one that is used now.
 
 Who dies with whom::
 
@@ -47,6 +47,9 @@ letter                              from    means; what its absence means, and w
 ``ended, how``                      G to O  all is dead and reaped, but for the `survivors`. An end of the socket without
                                             it: G was killed, and O turns to K
 ``gone``                            G to O  the survivors are gone, too; the last letter
+a byte, on a line of their own      G to K  its command has ended, nothing is left below it, and it is as it was born: the
+                                            next one can come. Where none does in 0.05 s, K ends the line, and so G
+a byte with files, on that line     K to G  the next ``command``, which has a number and a control socket of its own
 ``tell, n, 1, pid``                 O to K  guard n is gone: K kills what came to it, reaps, and says ``ended`` (with the
                                             cause ``lost``) and ``gone`` on the socket that comes with this letter. Its end
                                             without that: K was killed, too, and O kills what it can find

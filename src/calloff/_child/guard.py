@@ -29,7 +29,7 @@ from .lease import Lease
 from .page import Page
 from .wire import Letters, letter, reminder
 
-__all__ = ["Guard", "Launch", "send", "wake_on_children"]
+__all__ = ["QUIET", "Guard", "Launch", "send", "wake_on_children"]
 
 ITSELF, KILL, LIMIT, NEVER, LEASE = "itself", "kill", "limit", "never", "lease"
 
@@ -48,7 +48,7 @@ _PATIENCE, _LONG_PAUSE = 0.7, 1.0
 #: seconds for which a guard is stopped at most when its owner or its keeper is gone
 _STOPPED = 0.5
 #: no signal for a socket that nobody reads any more
-_QUIET = int(getattr(_socket, "MSG_NOSIGNAL", 0))
+QUIET = int(getattr(_socket, "MSG_NOSIGNAL", 0))
 
 
 def wake_on_children() -> tuple[int, int]:
@@ -65,7 +65,7 @@ def send(control: Socket, data: bytes, handle: int | None = None) -> None:
     extra = [] if handle is None else [(SOL_SOCKET, SCM_RIGHTS, array.array("i", [handle]))]
     with contextlib.suppress(OSError):
         control.setblocking(True)
-        control.sendmsg([data], extra, _QUIET)
+        control.sendmsg([data], extra, QUIET)
         control.setblocking(False)
 
 
@@ -132,8 +132,12 @@ class Guard:
         """How often it is still looked for a job, where the clock rang and there was none."""
         self._gone = False
 
-    def run(self) -> None:
-        """Start the work, watch over it, bury it, tell."""
+    def run(self) -> bool:
+        """Start the work, watch over it, bury it, tell.
+
+        Returns:
+            Whether this process could guard something else now: nothing is below it, and keeper and owner are there.
+        """
         self._look_for_keeper()
         cause = self._begin() or self._read()
         while not cause:
@@ -157,6 +161,14 @@ class Guard:
         if survivors:  # out of reach or still dying: stay, catch what they leave behind, and tell when they are gone
             reaper.kill_all(self._reaper, self._pause, inf, _LONG_PAUSE)
             self._tell("gone")
+        return not survivors and not self._gone and self._keeper > 0
+
+    def close(self) -> None:
+        """Close what was open for this work: the process goes on."""
+        signal.set_wakeup_fd(-1)
+        self._control.close()
+        for file in (self._woken, self._waker, *self.files):
+            os.close(file)
 
     # --- the beginning
 
@@ -188,6 +200,7 @@ class Guard:
         self._born_at = time.monotonic()
         for file in self.files:  # they are not the guard's: whoever reads a pipe is to see its end
             os.close(file)
+        self.files = []
         try:
             handle = os.pidfd_open(pid)
         except (OSError, AttributeError):  # the system has none: the owner has to leave the killing to us

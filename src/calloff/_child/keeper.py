@@ -23,10 +23,12 @@ from _socket import socket as Socket
 from typing import Any, NoReturn
 
 from .._os import fds, inherit, proc, reaper
+from .detaching import close_all_but, detach, handle, has_hung_up
 from .guard import Guard, Launch, send, wake_on_children
 from .lease import Lease
 from .page import Page
 from .program import launch as launch_program
+from .standby import Line, Standby, take_turns
 from .wire import ASK, DUMP, LOOK, Letters, letter
 
 __all__ = ["main"]
@@ -55,10 +57,10 @@ def main(argv: list[str] | None = None) -> NoReturn:
         os.setpgid(0, 0)
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     own = inherit.standing()[1]
-    owner = _handle(owner_pid)
+    owner = handle(owner_pid)
     # a packed program may have a parent of its own making; else the owner is gone already
-    if os.getppid() == owner_pid or (argv is not None and not _has_hung_up(0)):
-        _detach()
+    if os.getppid() == owner_pid or (argv is not None and not has_hung_up(0)):
+        detach()
         reaper.go_on_every(_STOPPED)
         for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the end of the owner is our signal
             if signal.getsignal(each) is not signal.SIG_IGN:
@@ -67,47 +69,11 @@ def main(argv: list[str] | None = None) -> NoReturn:
         socket = Socket(fileno=fds.copied(0))
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0)
-        _close_all_but({0, 1, 2, socket.fileno(), owner})
+        close_all_but({0, 1, 2, socket.fileno(), owner})
         reaper.subreaper()
         reaper.name_process("calloff-keeper")
         _Keeper(socket, owner, own).run()
     os._exit(0)
-
-
-def _handle(pid: int) -> int:
-    """A pidfd, or -1 where the system has none: then the end of a socket has to do."""
-    try:
-        return os.pidfd_open(pid)
-    except (OSError, AttributeError):
-        return -1
-
-
-def _has_hung_up(file: int) -> bool:
-    """Whether the other end of a socket is closed."""
-    looking = select.poll()
-    looking.register(file, 0)
-    return bool(looking.poll(0))
-
-
-def _detach() -> None:
-    """Go on in a child, whose parent ends at once; when this returns that has happened."""
-    gone, mine = os.pipe()
-    if os.fork():
-        os._exit(0)
-    os.close(mine)
-    os.read(gone, 1)
-    os.close(gone)
-
-
-def _close_all_but(kept: set[int]) -> None:
-    try:
-        numbers = [int(name) for name in os.listdir("/proc/self/fd" if proc.believed() else "/dev/fd")]
-    except OSError:
-        numbers = list(range(256))
-    for number in numbers:
-        if number not in kept:
-            with contextlib.suppress(OSError):
-                os.close(number)
 
 
 class _Lost:
@@ -135,7 +101,7 @@ class _Keeper:
         """Files of the owner's that stay open until everything that it has started has ended."""
         self._lease: Lease | None = None
         self._guards: dict[int, int] = {}
-        """By process, the number that its owner knows it by."""
+        """By process, the number that its owner knows its work by; 0 where it waits for another one."""
         self._pages: dict[int, Page] = {}
         """By that number, what they share with their work."""
         self._stops: dict[int, list[float]] = {}
@@ -148,11 +114,12 @@ class _Keeper:
         self._until = 0.0
         self._woken, self._waker = wake_on_children()
         self._poll = select.poll()
+        self._standby = Standby(self._poll)
         for file in (socket.fileno(), owner, self._woken):
             if file >= 0:
                 self._poll.register(file, select.POLLIN)
         fds.go_on_with(socket.fileno())
-        if not _has_hung_up(socket.fileno()):  # which signals us, once; later it is no signal any more
+        if not has_hung_up(socket.fileno()):  # which signals us, once; later it is no signal any more
             reaper.go_on_every(_SELDOM)
         send(socket, letter("up", os.getpid()))
 
@@ -161,8 +128,15 @@ class _Keeper:
         gc.enable()  # which was off while this was loaded
         serving = True
         while serving or self._guards or self._burying():
-            wait = self._pause * 1000 if self._burying() else None
-            for file, _ in self._poll.poll(wait):
+            wait = self._pause if self._burying() else self._standby.left()
+            ready = [file for file, _ in self._poll.poll(fds.milliseconds(wait))]
+            lines = {file for file in ready if file in self._standby}
+            for file in lines:  # first: a command may come now that one of them can have
+                self._hear(file)
+            self._standby.dismiss()
+            for file in ready:
+                if file in lines:
+                    continue
                 if file == self._woken:
                     self._reap()
                 elif serving and (file == self._owner or not self._serve()):
@@ -171,6 +145,7 @@ class _Keeper:
                     self._socket.close()
                     if self._owner >= 0:
                         self._poll.unregister(self._owner)
+                    self._standby.close()
                     reaper.go_on_every(_STOPPED)
             if self._burying():
                 self._bury()
@@ -205,6 +180,7 @@ class _Keeper:
                     self._held[number] = files[0]
                 elif kind == "lease":
                     self._lease = Lease(files[0])
+                    self._standby.close()  # those that were forked do not know of it
                     os.close(files[0])
                 elif kind == "drop":
                     os.close(self._held.pop(number))
@@ -213,18 +189,27 @@ class _Keeper:
         return True
 
     def _fork(self, kind: str, number: int, files: list[int]) -> None:
-        if _has_hung_up(files[0]):  # the start was taken back while it waited for us
+        if has_hung_up(files[0]):  # the start was taken back while it waited for us
             for file in files:
                 os.close(file)
             return
-        page = None
+        page, line = None, None
         fds.signal_input(files[0])
+        if kind == "command":
+            line = self._standby.give(files)
+            if line is not None:
+                assert line.page is not None
+                self._began(number, line.pid, line.page, files)
+                return
+            line = self._standby.open()
         try:
             page = Page()
             pid = os.fork()
         except OSError as error:
             if page is not None:
                 page.leave_bell()
+            if line is not None:
+                line.close()
             control = Socket(fileno=files[0])
             send(control, letter("failed", error.errno, error.strerror))
             control.close()
@@ -234,7 +219,7 @@ class _Keeper:
         if not pid:
             status = 1
             try:
-                self._become_guard(kind, files, page)
+                self._become_guard(kind, files, page, line)
                 status = 0
             except BaseException:
                 import traceback
@@ -243,12 +228,25 @@ class _Keeper:
             finally:
                 os._exit(status)
         fds.signal_input_to(files[0], pid)  # it may be stopped before it comes to that
+        page.leave_bell()
+        if line is not None:
+            self._standby.add(line, pid)
+        self._began(number, pid, page, files)
+        self._first = self._first or pid
+
+    def _began(self, number: int, pid: int, page: Page, files: list[int]) -> None:
+        """That process guards the work of this number."""
         for file in files:
             os.close(file)
-        page.leave_bell()
         self._guards[pid] = number
         self._pages[number] = page
-        self._first = self._first or pid
+
+    def _hear(self, file: int) -> None:
+        """A guard of commands has ended its work, or itself."""
+        line = self._standby.hear(file)
+        if line is not None and line.pid in self._guards:  # else it was killed meanwhile, and the line tells next
+            self._standby.wait(line, self._pages.pop(self._guards[line.pid]))
+            self._guards[line.pid] = 0
 
     def _split(self, files: list[int], credentials: inherit.Credentials) -> None:
         """Fork a keeper for an owner that has dropped privileges and can't read its interpreter any more."""
@@ -288,19 +286,29 @@ class _Keeper:
         for lost in self._lost.values():
             if lost.control is not None:
                 lost.control.close()
+        self._standby.forget()
 
-    def _become_guard(self, kind: str, files: list[int], page: Page) -> None:
+    def _become_guard(self, kind: str, files: list[int], page: Page, line: Line | None) -> None:
         self._let_go()
-        reaper.subreaper()
+        is_sure = reaper.subreaper()
         reaper.name_process("calloff-guard")
         reaper.go_on_without_parent()
-        control = Socket(fileno=files[0])
-        control.setblocking(False)
         launch: Launch = launch_program
         if kind == "worker":
             from .nursery import launch
         own, lease = self._own, self._lease
-        Guard(control, self._owner, self._me, launch, kind=kind, files=files[1:], page=page, own=own, lease=lease).run()
+
+        def guard(files: list[int]) -> Guard:
+            control = Socket(fileno=files[0])
+            control.setblocking(False)
+            return Guard(
+                control, self._owner, self._me, launch, kind=kind, files=files[1:], page=page, own=own, lease=lease
+            )
+
+        if line is not None and is_sure:
+            take_turns(line, files, guard)
+        else:
+            guard(files).run()
 
     # --- its children
 
@@ -329,7 +337,7 @@ class _Keeper:
             elif number is None:
                 for lost in self._lost.values():
                     lost.statuses[pid] = code
-            elif code:
+            elif code and number:
                 lost = self._lost.setdefault(number, _Lost())
                 lost.survivors, lost.code, lost.page = None, code, page  # only now its orphans come here
                 self._pause = _PAUSE

@@ -50,6 +50,11 @@ class Page:
         #: rings when a job is asked: for a thread of the worker, as its signals are heard in the main thread alone
         self.bell, self._rope = _bell()
 
+    def clear(self) -> None:
+        """The keeper: what this page is shared with has another piece of work next."""
+        self._memory[:_REASON] = bytes(_REASON)
+        _PAIR.pack_into(self._memory, _PLAN, inf, inf)
+
     def leave_bell(self) -> None:
         """The keeper: the guard that was forked has it, and whoever that forks."""
         for file in {self.bell, self._rope}:

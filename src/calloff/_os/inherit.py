@@ -28,6 +28,7 @@ __all__ = [
     "credentials",
     "dispositions",
     "here",
+    "imposed",
     "is_like",
     "limits",
     "may_set_limits",
@@ -195,6 +196,18 @@ def _slow_watcher(umask: "int | None") -> "Callable[[], bool]":
 
     was = marks()
     return lambda: marks() == was and (umask is None or _umask() == umask)
+
+
+def imposed() -> "tuple[Any, ...]":
+    """What another process can change here of that which children inherit: limits, niceness, processors, control group."""
+    found: list[Any] = [limits(), os.getpriority(os.PRIO_PROCESS, 0)]
+    if hasattr(os, "sched_getaffinity"):
+        found.append(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getscheduler"):
+        found += (os.sched_getscheduler(0), os.sched_getparam(0).sched_priority)
+    if proc.believed():
+        found.append(proc.read("/proc/self/cgroup"))
+    return tuple(found)
 
 
 _ALL_THERE = all(hasattr(os, name) for name in ("getresuid", "getresgid", "sched_getaffinity"))

@@ -181,7 +181,10 @@ class CommandBody(Body):
 
     def survivors(self) -> tuple[str, ...]:
         """What lives below the guard, should that not have come to tell in time: a busy machine holds it up."""
-        return reaper.left_below(self._guard) if self._guard and not self._done else ()
+        if not self._guard or self._done:
+            return ()
+        left = reaper.left_below(self._guard)
+        return () if self._guarded.is_over() else left
 
     def limited(self) -> None:
         """Leave with the guard when force is due at the latest, and when it is to ask, should we not come to it."""
