@@ -307,8 +307,10 @@ class _Keeper:
 
         if line is not None and is_sure:
             take_turns(line, files, guard)
-        else:
-            guard(files).run()
+            return
+        if line is not None:  # what loses its parent goes elsewhere, and nobody knows that nothing is left
+            line.close()
+        guard(files).run()
 
     # --- its children
 
