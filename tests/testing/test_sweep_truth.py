@@ -3,9 +3,11 @@
 import asyncio
 import os
 import struct
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +22,7 @@ from calloff.testing._sweep.clock import Clock, clock_of, standing
 from calloff.testing._sweep.course import Course, current_course
 from calloff.testing._sweep.noise import heard
 from calloff.testing._sweep.plan import Plan
-from calloff.testing._sweep.points import whose
+from calloff.testing._sweep.points import stack_of, whose
 from calloff.testing._sweep.settling import Leftovers
 
 
@@ -602,6 +604,41 @@ def test_a_coroutine_that_nobody_awaited_is_held_against_who_made_it() -> None:
     assert text.endswith("part' was never awaited")
     assert {finding.at_fault.function for finding in report.unsafe} == {"makes"}
     assert "closes_late" in {finding.at.function for finding in report.unsafe}
+
+
+def test_where_coroutines_are_made_is_kept_only_once_one_was_not_awaited() -> None:
+    depths: list[int] = []
+
+    async def part() -> None:
+        await asyncio.sleep(0)
+
+    async def noting(parts: bool) -> None:
+        depths.append(sys.get_coroutine_origin_tracking_depth())
+        made = [part(), part()] if parts else []
+        await closes_late()
+        for one in made:
+            await one
+
+    assert swept(partial(noting, False), phases=("early",), isolate=False, jobs=1).verdict == "SAFE"
+    assert len(depths) > 2
+    assert not any(depths)
+    depths.clear()
+    assert swept(partial(noting, True), phases=("early",), isolate=False, jobs=1).verdict == "UNSAFE"
+    first = next(number for number, depth in enumerate(depths) if depth)
+    assert all(depths[first:])
+    assert len(depths[first:]) > 2
+
+
+async def test_the_stack_of_new_code_is_its_own() -> None:
+    for number in range(200):  # the next one may lie where the last one did
+        known: dict[str, Any] = {}
+        exec(compile("async def fn(one): await one()", f"made-{number}.py", "exec"), known)
+        coro = known.pop("fn")(partial(asyncio.sleep, 0))
+        coro.send(None)
+        assert [step.file for step in stack_of(coro)][0] == f"made-{number}.py"
+        assert stack_of(coro) is stack_of(coro)
+        coro.close()
+        del coro, known
 
 
 def test_an_error_of_a_child_in_a_group_is_held_against_where_the_child_raised_it() -> None:

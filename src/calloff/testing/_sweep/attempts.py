@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from .case import Case, Result
 from .isolate import Died
 from .learnt import alike, without_evidence
+from .noise import NEVER_AWAITED
 from .places import Place
 from .plan import Plan
 
@@ -40,6 +41,7 @@ class Attempts:
         self._not_again: dict[str, str] = {}
         self._calls: dict[str, bool] = {}
         self._sure: set[str] = set()
+        self._traced = False
 
     def not_tried(self, others: Mapping[str, str]) -> dict[str, str]:
         """The oracles that could say nothing, with the reason, and of which calls ``restart`` can't speak."""
@@ -176,7 +178,23 @@ class Attempts:
         return await self._until_reached(place, plan, usual)
 
     async def _until_reached(self, place: Place, plan: Plan, usual: Result) -> Result:
-        """Until the point comes by."""
+        """Until the point comes by; and once more to hear who made a coroutine that nobody awaited.
+
+        Only for that does Python keep where each is made, from the first such complaint on: for each that is made, this
+        takes longer than a turn of the loop.
+        """
+        traced = self._traced
+        result = await self._reached(place, plan._replace(traced=traced), usual)
+        if not traced and any(oracle == "unawaited" and NEVER_AWAITED in text for oracle, text in result.violations):
+            self._traced = True
+            again = await self._reached(place, plan._replace(traced=True), usual)
+            made = {alike(item): stack for item, stack in zip(again.violations, again.made, strict=True)}
+            result.made = [
+                stack or made.get(alike(item), ()) for item, stack in zip(result.violations, result.made, strict=True)
+            ]
+        return result
+
+    async def _reached(self, place: Place, plan: Plan, usual: Result) -> Result:
         result = Result(plan)
         for attempt in range(1, ATTEMPTS + 1):
             self.runs += 1

@@ -38,7 +38,7 @@ class Clock:
         self._stolen = 0.0
         self._latest = 0.0
         if self._works:
-            loop.time = self._time  # type: ignore[method-assign]  # of this loop alone
+            loop.time = self._plain if self._waited is _not_at_all else self._time  # type: ignore[method-assign]  # of this loop alone
 
     @property
     def is_real(self) -> bool:
@@ -48,7 +48,7 @@ class Clock:
     def stop(self) -> None:
         """No time passes from now on."""
         if self._works and self._stopped_at is None:
-            self._stopped_at = self._time() + self._lag
+            self._stopped_at = self._loop.time() + self._lag
 
     def go_on(self) -> None:
         """It goes on where it was stopped."""
@@ -79,6 +79,10 @@ class Clock:
         self.go_on()
         if self._works and not self._kept and self._loop not in known_timers:
             vars(self._loop).pop("time", None)
+
+    def _plain(self) -> float:
+        """Where nobody knows of turns that were not given: each turn of the loop asks."""
+        return (time.monotonic() if self._stopped_at is None else self._stopped_at) - self._lag
 
     def _time(self) -> float:
         if self._stopped_at is not None:

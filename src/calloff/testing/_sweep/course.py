@@ -72,9 +72,10 @@ class Course:
         self.passing: dict[Point, Passing] = {}
         self.watch: Watch | None = None
         self._cancel = cancel
-        self._waiting: Driver | None = None
+        self.waiting: Driver | None = None
         self._turn = 0
         self._counts: Counter[tuple[str, Stack]] = Counter()
+        self._nth = 0
         self._after: Counter[tuple[str, Stack]] = Counter()
 
     def fire(self) -> None:
@@ -136,21 +137,19 @@ class Course:
         main = self.main
         if main is None or main.done or self.over:
             return
-        if self.plan is not None and not self.shots and driver.owner != self.plan.point.owner:
-            return  # it is not looked for in this task
-        stack = stack_of(driver.coro)
-        if self.shots:
-            self._suspended_after(driver, stack)
-            return
-        point = self._count(self._counts, driver.owner, stack)
         plan = self.plan
-        if plan is None:
-            driver.at = point
+        if self.shots:
+            self._suspended_after(driver, stack_of(driver.coro))
+        elif plan is None:
+            driver.at = point = self._count(self._counts, driver.owner, stack_of(driver.coro))
             driver.waits = future is not None
             driver.calls = name_of(callee(main.coro)) if self._calls else ""
             if self.contents is not None and point.nth == 1:
                 self.contents.note(point, self._given())
-        elif plan.point == point:
+        elif driver.owner == plan.point.owner and stack_of(driver.coro) == plan.point.stack:
+            self._nth += 1
+            if self._nth != plan.point.nth:
+                return
             self.target = driver
             if plan.first == "early":
                 self._early(driver, future, plan)
@@ -160,7 +159,7 @@ class Course:
             elif plan.first == "late" and future is not None:
                 future.add_done_callback(driver.late)
             elif plan.first == "amid":
-                self._waiting, self._turn = driver, 0
+                self.waiting, self._turn = driver, 0
 
     def is_hit(self, driver: Driver) -> None:
         """The cancel comes to a task, of which it may be one of several that wait at different lines."""
@@ -190,15 +189,15 @@ class Course:
         if driver.at is not None:
             self._note(Seen(driver.at, False, driver.waits and not cancelled, driver.calls, driver.steps))
             driver.at, driver.steps = None, 0
-        if driver is self._waiting:
-            self._waiting = None
+        if driver is self.waiting:
+            self.waiting = None
 
     def stepping(self, *, begins: bool) -> None:
         """The bystander makes a step: now, or just now."""
         if self.plan is None:
             for driver in self.children if self.main is None else (self.main, *self.children):
                 driver.steps += begins and driver.at is not None
-        elif self._waiting is not None:
+        elif self.waiting is not None:
             self._turn += 1
             if self._turn == self.plan.turn and not self.shots:
                 self.fire()

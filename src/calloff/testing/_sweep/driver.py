@@ -65,14 +65,23 @@ class Driver(Coroutine[Any, Any, Any]):
             return None
         if self.given_up:
             raise StopIteration
-        self.course.woke(self, False)
-        self._enter()
+        course = self.course
+        if self.at is not None or course.waiting is self:  # looked at here, and below: there may be many steps
+            course.woke(self, False)
+        self.suspended = False
+        if not self.started:
+            self._enter()
         try:
             future = self._send(None) if self.first is None else self._step_first()
         except BaseException as error:
             self._end(error)
             raise
-        return self._suspend(future)
+        if self.thrown:
+            return self._suspend(future)
+        self.suspended = True
+        course.suspended(self, future)
+        self.fresh = False
+        return future
 
     def finish_first(self, called: Any) -> None:
         """Have the call that is waited for come to its end, and then leave the function there."""

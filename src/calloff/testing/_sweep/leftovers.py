@@ -26,7 +26,7 @@ from .opened import opened_at, started_at
 from .points import Stack, Step, is_ours, is_python, shown, stack_of
 from .quiet import watched
 
-__all__ = ["CLOSING", "Left", "Snapshot", "is_idle"]
+__all__ = ["CLOSING", "Left", "Snapshot", "is_idle", "open_files"]
 
 
 class Left(NamedTuple):
@@ -56,7 +56,11 @@ _ENVIRONMENT = 1 << 20  # bytes of an environment that are looked through
 
 
 class Snapshot:
-    """What was there before the function ran."""
+    """What was there before the function ran.
+
+    Attributes:
+        given: what was open then.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, oracles: frozenset[str]) -> None:
         self.loop = loop
@@ -64,24 +68,24 @@ class Snapshot:
         self.tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet(asyncio.all_tasks(loop))
         self.threads = set(threading.enumerate())
         self.busy = {thread for thread in self.threads if not is_idle(thread)}
-        self.files = _open_files()
+        self.files = open_files()
+        self.given = sorted(map(_brief, self.files.values()))
         self.processes = _child_processes()
         self.timers = set(map(id, getattr(loop, "_scheduled", ())))
         self.readers = set(_readers(loop))
 
-    def given(self) -> list[str]:
-        """What was open before the function ran."""
-        return sorted(map(_brief, self.files.values()))
-
-    def still_open(self) -> list[str]:
-        """The sockets and files that were open before the function ran and still are."""
-        now = _open_files()
+    def still_open(self, now: Mapping[int, str]) -> list[str]:
+        """The sockets and files that were open before the function ran and still are, of those open now."""
         return sorted(_brief(name) for fd, name in self.files.items() if now.get(fd) == name)
 
     def left(
-        self, course: Course, others: "weakref.WeakSet[asyncio.Task[Any]]", ended: Mapping[Stack, Stack]
+        self,
+        course: Course,
+        others: "weakref.WeakSet[asyncio.Task[Any]]",
+        ended: Mapping[Stack, Stack],
+        files: Mapping[int, str],
     ) -> list[Left]:
-        """What is there now and was not before, without the tasks of `others`.
+        """What is there now and was not before, without the tasks of `others`; `files` are those open now.
 
         `ended` tells where the function waits when a task that was started somewhere ends without a cancel.
         """
@@ -93,7 +97,7 @@ class Snapshot:
         if "processes" in self.oracles:
             found += self._processes()
         if "files" in self.oracles:
-            found += self._files()
+            found += self._files(files)
         if "timers" in self.oracles:
             found += self._timers()
         if "readers" in self.oracles:
@@ -149,8 +153,8 @@ class Snapshot:
                 text = f"the child process {pid} ({name}) still runs"
                 yield Left("processes", name, text, _SHORT, partial(_has_ended, pid))
 
-    def _files(self) -> Iterator[Left]:
-        for fd, name in _open_files().items():
+    def _files(self, files: Mapping[int, str]) -> Iterator[Left]:
+        for fd, name in files.items():
             if self.files.get(fd) != name:
                 made = opened_at(fd, name)
                 where = f", opened at {_line(shown(made))}" if made else ""
@@ -261,7 +265,8 @@ def _listed(path: str) -> list[str]:
 # --- files
 
 
-def _open_files() -> dict[int, str]:
+def open_files() -> dict[int, str]:
+    """The files and sockets that this process has open, each with its name."""
     found: dict[int, str] = {}
     for entry in _listed("/proc/self/fd"):
         name = _target(int(entry))

@@ -20,13 +20,15 @@ from .driver import Driver
 from .opened import unclosed_at
 from .points import Stack, Step, is_ours, stack_of_error
 
-__all__ = ["Complaint", "heard"]
+__all__ = ["NEVER_AWAITED", "Complaint", "heard"]
 
 
 #: a file there has a name drawn at random
 _TEMPORARY = re.compile(re.escape(tempfile.gettempdir()) + r"/[^\s'\"]+")
 
 
+#: what Python says of a coroutine
+NEVER_AWAITED = "never awaited"
 #: frames that a coroutine keeps of where it was made
 _ORIGIN = 12
 
@@ -47,9 +49,16 @@ class Complaint(NamedTuple):
 
 @contextmanager
 def heard(
-    loop: asyncio.AbstractEventLoop, course: Course, *, hand_on: Callable[[], bool] = bool
+    loop: asyncio.AbstractEventLoop, course: Course, *, hand_on: Callable[[], bool] = bool, traced: bool = False
 ) -> Generator[list[Complaint]]:
-    """Collect the complaints made while `course` runs; `hand_on` tells whether somebody waits for them."""
+    """Collect the complaints made while `course` runs.
+
+    Args:
+        loop: the event loop.
+        course: the run.
+        hand_on: tells whether somebody waits for the complaints.
+        traced: keep of each coroutine where it was made, which takes longer than a turn of the loop.
+    """
     complaints: list[Complaint] = []
     handler = loop.get_exception_handler()
 
@@ -90,7 +99,8 @@ def heard(
 
     sys.set_asyncgen_hooks(first_step, finalizer)
     depth = sys.get_coroutine_origin_tracking_depth()
-    sys.set_coroutine_origin_tracking_depth(max(depth, _ORIGIN))
+    if traced:
+        sys.set_coroutine_origin_tracking_depth(max(depth, _ORIGIN))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always")
@@ -109,7 +119,7 @@ def _from_warning(complaints: list[Complaint], message: Warning | str) -> None:
         if text.startswith("unclosed"):
             said = f"left for the garbage collector to close: {_plain(text)}"
             complaints.append(Complaint("files", said, unclosed_at(text)))
-    elif isinstance(message, RuntimeWarning) and "never awaited" in text:
+    elif isinstance(message, RuntimeWarning) and NEVER_AWAITED in text:
         complaints.append(Complaint("unawaited", text.partition("\n")[0], _created_at(text)))
 
 

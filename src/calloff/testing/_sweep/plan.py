@@ -18,7 +18,7 @@ class Plan(NamedTuple):
     phase ``after`` that call runs to its end, and the function is left there. `hasty`: it runs again at once, whatever is
     left, and only that says something. `turn`: in phase ``amid``, the moment: 1 just before the first step that the
     bystander makes meanwhile, 2 just behind that step, and so on. `alone`: only the task that waits there is called off, to
-    see whether what is left is its own.
+    see whether what is left is its own. `traced`: each coroutine keeps where it was made.
     """
 
     phase: str
@@ -31,6 +31,7 @@ class Plan(NamedTuple):
     hasty: bool = False
     turn: int = 0
     alone: bool = False
+    traced: bool = False
 
     @property
     def is_for_restart(self) -> bool:

@@ -16,7 +16,7 @@ import sys
 import sysconfig
 import urllib.parse
 from collections.abc import AsyncGenerator, Collection, Coroutine, Generator, Iterator
-from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
+from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
 from typing import Any, NamedTuple
 
 from ..._places.task.stack import stems_from
@@ -89,7 +89,37 @@ def _twins_before(step: Step) -> int:
 
 
 def stack_of(coro: object) -> Stack:
-    """The frames of a suspended coroutine, outermost first, down to the future it waits for."""
+    """The frames of a suspended coroutine, outermost first, down to the future it waits for.
+
+    Each await is asked for again and again, and to look lines up takes long: those of one way are remembered.
+    """
+    way: tuple[int, ...] = ()
+    current: Any = coro
+    while (kind := type(current)) is CoroutineType or kind is GeneratorType:
+        if kind is CoroutineType:
+            frame, current = current.cr_frame, current.cr_await
+        else:
+            frame, current = current.gi_frame, current.gi_yieldfrom
+        if frame is None:
+            return _stack_of(coro)
+        way += (id(frame.f_code), frame.f_lasti)
+    if current is not None and kind.__name__ != "FutureIter":
+        return _stack_of(coro)
+    known = _ways.get(way)
+    if known is None:
+        if len(_ways) >= _MOST_WAYS:
+            _ways.clear()
+        known = _ways[way] = _stack_of(coro), tuple(frame.f_code for _, frame in chain(coro))
+    return known[0]
+
+
+#: the ways that were seen, each as codes by their `id` (their hash takes long) and offsets: the stack, and the codes, which
+#: are kept as long as they are known so
+_ways: dict[tuple[int, ...], tuple[Stack, tuple[CodeType, ...]]] = {}
+_MOST_WAYS = 10_000
+
+
+def _stack_of(coro: object) -> Stack:
     found: list[Step] = []
     for _, frame in chain(coro):
         code = frame.f_code

@@ -15,7 +15,7 @@ from typing import Any
 from .case import Result
 from .clock import Clock
 from .course import Course
-from .leftovers import CLOSING, Left, Snapshot
+from .leftovers import CLOSING, Left, Snapshot, open_files
 from .still import is_still
 
 __all__ = ["Leftovers"]
@@ -77,8 +77,10 @@ class Leftovers:
             gc.collect()  # what a thread handed over just now, and nobody took: Python complains of it when it goes
 
     def _look_again(self, course: Course) -> bool:
-        self._found = self.snapshot.left(course, self._others, {} if self._usual is None else self._usual.ended)
-        self.kept = self.snapshot.still_open()
+        files = open_files()
+        ended = {} if self._usual is None else self._usual.ended
+        self._found = self.snapshot.left(course, self._others, ended, files)
+        self.kept = self.snapshot.still_open(files)
         return bool(self._found or self.unclosed())
 
     def _is_on_its_way(self, spent: float, outside: float) -> bool:
@@ -96,14 +98,14 @@ class Leftovers:
             await asyncio.sleep(0)
         loop = asyncio.get_running_loop()
         began = loop.time()
-        self.kept = self.snapshot.still_open()
+        self.kept = self.snapshot.still_open(open_files())
         still = 0
         while (spent := loop.time() - began) < _LETTING_GO and self._is_there():
             still = still + 1 if is_still(loop) else 0
             if still > _STILL:
                 break
             await asyncio.sleep(_pause(spent))
-            self.kept = self.snapshot.still_open()
+            self.kept = self.snapshot.still_open(open_files())
 
     def _is_there(self) -> bool:
         return any(not item.gone() for item in self._found) or bool(self.unclosed(last=True))
@@ -111,7 +113,7 @@ class Leftovers:
     def forget_gone(self) -> None:
         """Drop what has gone away since."""
         self._found = [item for item in self._found if not item.gone()]
-        self.kept = self.snapshot.still_open()
+        self.kept = self.snapshot.still_open(open_files())
 
     def counted(self) -> Counter[str]:
         """What is left, by kind and name."""
@@ -136,7 +138,7 @@ class Leftovers:
     def unclosed(self, *, last: bool = False) -> Counter[str]:
         """What the function was given to close, closes without a cancel, and has not closed now."""
         usual = self._usual
-        if usual is None or "files" not in self._oracles or self.snapshot.given() != usual.given:
+        if usual is None or "files" not in self._oracles or self.snapshot.given != usual.given:
             return Counter()
         return Counter(self.kept) - Counter(usual.given_kept if last else usual.given_first)
 

@@ -92,7 +92,8 @@ class Trial:
 
         self.loop.set_task_factory(factory_like(previous, made))
         try:
-            with heard(self.loop, self.course, hand_on=self._is_waited_for) as complaints:
+            traced = self.plan is not None and self.plan.traced
+            with heard(self.loop, self.course, hand_on=self._is_waited_for, traced=traced) as complaints:
                 self._complaints = complaints
                 yield
         finally:
@@ -247,7 +248,7 @@ class Trial:
     async def _settle(self) -> None:
         """Let what is on its way out go, and note what stays."""
         await self.leftovers.settle(self.course, self.clock)
-        self.result.given = self.leftovers.snapshot.given()
+        self.result.given = self.leftovers.snapshot.given
         self.result.given_first = self.result.given_kept = self.leftovers.kept
         self.result.balances = self.ledger.balances()
         if self.plan is not None:
