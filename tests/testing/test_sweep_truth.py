@@ -635,7 +635,7 @@ async def test_the_stack_of_new_code_is_its_own() -> None:
         exec(compile("async def fn(one): await one()", f"made-{number}.py", "exec"), known)
         coro = known.pop("fn")(partial(asyncio.sleep, 0))
         coro.send(None)
-        assert [step.file for step in stack_of(coro)][0] == f"made-{number}.py"
+        assert stack_of(coro)[0].file == f"made-{number}.py"
         assert stack_of(coro) is stack_of(coro)
         coro.close()
         del coro, known
