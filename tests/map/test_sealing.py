@@ -18,6 +18,7 @@ import calloff
 from calloff import Abandoned, Cancelled, Completed, Failed, Kind
 from calloff._places.process import codeless
 from calloff._places.process.packing import by_value
+from calloff._words.state import State
 
 ONE_BY_ONE_AND_TOGETHER = pytest.mark.parametrize("batch", [1, 6, "auto"])
 
@@ -56,9 +57,19 @@ def mapped(items, **options):
 @ONE_BY_ONE_AND_TOGETHER
 @pytest.mark.parametrize("kind", [Telling, Withholding])
 async def test_an_item_that_blocks_while_it_is_pickled_has_the_limit_of_an_item(kind, batch):
-    release = threading.Event()
+    release, reached = threading.Event(), threading.Event()
+
+    def blocks():
+        reached.set()
+        release.wait()
+
     try:
-        (bitten,) = await mapped([kind(release.wait)], batch=batch, timeout=0.2, grace=0.1)
+        async with mapped([kind(blocks)], batch=batch, timeout=0.2, grace=0.1) as results:
+            while not any(operation.state is State.RUNNING for operation in results.running()):
+                await asyncio.sleep(0)
+            # no timer is called before the thread is there, which on a busy machine takes longer than the limit
+            assert reached.wait(30)
+            ((_, bitten),) = [told async for told in results]
     finally:
         release.set()
     assert isinstance(bitten, (Cancelled, Abandoned))
@@ -67,7 +78,7 @@ async def test_an_item_that_blocks_while_it_is_pickled_has_the_limit_of_an_item(
 
 
 @ONE_BY_ONE_AND_TOGETHER
-async def test_one_that_loops_there_is_forced(batch):
+async def test_one_that_loops_there_is_forced(batch, patient):
     (outcome,) = await mapped([Telling(loops)], batch=batch, timeout=0.2, grace=0.1)
     assert isinstance(outcome, Cancelled)
 
