@@ -151,11 +151,13 @@ class Grpc:
             for number in range(2):
                 yield bytes([number])
                 await asyncio.sleep(0)
+            await self.read.wait()
 
         made = {
             "echo": grpc.unary_unary_rpc_method_handler(echo),
             "count": grpc.unary_stream_rpc_method_handler(count),
         }
+        self.ok, self.read = grpc.StatusCode.OK, asyncio.Event()
         self.server = aio.server(interceptors=[calloff.http.grpc_server(grace=1)])
         self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("s", made),))
         port = self.server.add_insecure_port("127.0.0.1:0")
@@ -169,10 +171,18 @@ class Grpc:
             assert await self.channel.unary_unary("/s/echo")(b"x") == b"x"
 
     async def stream(self):
+        self.read.clear()
         async with calloff.timeout(30):
-            assert [each async for each in self.channel.unary_stream("/s/count")(b"")] == [b"\0", b"\1"]
+            call, found = self.channel.unary_stream("/s/count")(b""), []
+            async for each in call:
+                found.append(each)
+                if len(found) == 2:  # else the status would come now with the end, now behind it: an await more or less
+                    self.read.set()
+                    assert await call.code() == self.ok
+            assert found == [b"\0", b"\1"]
 
     async def check(self):
+        self.read.set()  # a call that gRPC itself forgot ends, too
         async with asyncio.timeout(20):
             while any(op.name.startswith("/s/") for op in calloff.operations()):  # the server hears of it from the wire
                 await asyncio.sleep(0.001)
