@@ -21,6 +21,7 @@ from places.process_table import below, gone, marked, state, until
 import calloff
 from calloff import Rung
 from calloff._os.fds import is_readable
+from calloff._places import keepers
 from calloff._places.process.body import ProcessBody
 from calloff._places.process.pool import SETTINGS, pool_of
 
@@ -204,7 +205,7 @@ async def test_a_guard_that_is_killed_leaves_nothing(tmp_path, marker):
 
 async def test_a_keeper_that_is_killed_is_replaced(tmp_path):
     await calloff.call(calloff.process(bodies.add, 1))
-    keeper = next(pid for pid in below(os.getpid()) if _name(pid) == "calloff-keeper")
+    keeper = keepers.used_now().pid
     running = start(bodies.touch_and_sleep, str(tmp_path / "pid"))
     await begun(tmp_path / "pid")
     os.kill(keeper, signal.SIGKILL)
