@@ -272,6 +272,41 @@ def test_c_code_that_does_not_listen_is_left_at_its_end(crun: Callable[..., Any]
     assert len(done) < 2
 
 
+def test_a_look_that_is_interrupted_by_the_next_signal_is_as_late_as_it_was(
+    crun: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine the signal comes twice before the first look knows how late it is."""
+    ordered = Interrupter._ordered
+    nested: list[int] = []
+    went_on: list[int] = []
+
+    def comes_again(self: Interrupter) -> bool:
+        if not nested:
+            nested.append(1)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])  # if another thread was given the first
+            signal.raise_signal(signal.SIGALRM)
+        return ordered(self)
+
+    async def body() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+        try:
+            time.sleep(0.5)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
+        while True:
+            went_on.append(1)
+
+    async def main() -> None:
+        outcome = await calloff.start(body(), timeout=0.05).outcome()
+        assert isinstance(outcome, Cancelled)
+        assert outcome.report.rung is Rung.INTERRUPTED
+
+    monkeypatch.setattr(Interrupter, "_ordered", comes_again)
+    crun(main())
+    assert nested
+    assert not went_on
+
+
 def test_code_without_a_limit_is_not_hit(crun: Callable[..., Any]) -> None:
     async def unlimited() -> str:
         time.sleep(0.3)

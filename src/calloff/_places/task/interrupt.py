@@ -116,6 +116,8 @@ class Interrupter:
         self._repeats = False
         #: whether the kernel's timer is being set anew, and no signal has come meanwhile
         self._setting = False
+        #: since when a look is due that was interrupted by another one, before it knew how late it is
+        self._was_due = inf
         #: what ran at the last look, until the loop turns
         self._suspect: object = None
         #: what looks at each instruction of it
@@ -171,6 +173,7 @@ class Interrupter:
         """The loop has a new point at which it has something to do: it turns."""
         self._pause = self._slack
         self._unfit_since = None
+        self._was_due = inf
         if not self._room.is_running:  # or it is the handler itself that does so, and it may have interrupted itself
             self._repeats = False
         self._set(self._late_at(wake, self._now()))
@@ -235,7 +238,7 @@ class Interrupter:
             return
         self._fired = False
         now = self._now()
-        late_since = now - self._fires_at
+        due, self._was_due = min(self._fires_at, self._was_due), inf
         # what has come until now is handled here; what comes while the timer is set anew is not
         self._fires_at, self._due = now, monotonic()
         late_at = self._late_at(self._timers.wake, 0.0)
@@ -246,8 +249,10 @@ class Interrupter:
         task = asyncio.current_task(self._loop)
         found = task_on_top(frame, task) if task is not None else callback_on_top(frame, self._loop, self._caller)
         if found is None:
+            if self._room.holds(frame):
+                self._was_due = due
             return
-        if found.host is not self._suspect and late_since < self._slack:
+        if found.host is not self._suspect and now - due < self._slack:
             self._suspect = found.host
             self._loop.call_soon(self._turned)
             return
@@ -347,6 +352,7 @@ class Interrupter:
 
     def _turned(self) -> None:
         self._suspect = self._unfit_since = None
+        self._was_due = inf
         steps, self._steps = self._steps, None
         if steps is not None:
             steps.end()

@@ -88,12 +88,22 @@ class Room:
             if self._lasts() or not self.take_back():
                 _lower(former)  # unless what was given before has been used up
 
+    @staticmethod
+    def holds(frame: FrameType | None) -> bool:
+        """Whether a handler that was interrupted at `frame` stands there, or below."""
+        while frame is not None and frame.f_code not in _HANDLING:
+            frame = frame.f_back
+        return frame is not None
+
     def take_back(self) -> bool:
         """Lower the limit to what it was, if that can be done now."""
         if self._former is None or _lower(self._former):
             self._former = None
             return True
         return False
+
+
+_HANDLING = frozenset(function.__code__ for function in (Room._on_signal, Room._run, Room._act_there))
 
 
 def _lower(limit: int) -> bool:
