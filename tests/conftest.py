@@ -4,6 +4,7 @@ import asyncio
 import functools
 import gc
 import inspect
+import itertools
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ from blocking_calls import nothing_blocks, watch_for_blocking_calls
 
 import calloff
 from calloff._operation.operation import Operation
+from calloff._scopes.timers import Timers
 
 try:
     import uvloop
@@ -144,6 +146,32 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is forced has a minute, not a second: a busy machine may give its thread no turn for that long."""
     monkeypatch.setattr(calloff.Operation, "policy", calloff.Operation.policy._replace(last=60.0))
+
+
+@pytest.fixture
+def begins_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limits are heard some turns after the last was set, behind what is ready: a body has begun, and what it starts, too.
+
+    uvloop calls timers first. On a busy machine a short limit is over before the loop turns, and nothing would begin.
+    """
+    add, fire = Timers.add, Timers._fire
+    added = itertools.count()
+    latest = 0
+
+    def counted(timers: Timers, *what: Any) -> None:
+        nonlocal latest
+        latest = next(added)
+        add(timers, *what)
+
+    def behind(timers: Timers, turns: int = 5, since: int = -1) -> None:
+        if turns:
+            turns, since = (turns - 1, since) if since == latest else (5, latest)
+            timers.loop.call_soon(behind, timers, turns, since)
+        else:
+            fire(timers)
+
+    monkeypatch.setattr(Timers, "add", counted)
+    monkeypatch.setattr(Timers, "_fire", behind)
 
 
 @pytest.fixture(autouse=True)

@@ -59,6 +59,7 @@ STUBBORN = {tool.__name__: tool for tool in bodies.STUBBORN}
 
 
 @pytest.mark.parametrize("name", ["polite", "cleanup", "sync"])
+@pytest.mark.usefixtures("begins_first")
 async def test_a_call_that_takes_too_long_is_told_in_a_sentence(name):
     limited = calloff.tool(timeout=0.1, grace=1)(STUBBORN[name])
     told = await limited()
@@ -115,6 +116,7 @@ def test_a_tool_that_blocks_the_loop():
     calloff.run(main(), timeout=30)
 
 
+@pytest.mark.usefixtures("begins_first")
 async def test_it_can_raise_instead():
     limited = calloff.tool(timeout=0.1, on_timeout="raise")(bodies.polite)
     with pytest.raises(calloff.TimedOut, match=r"^polite was called off: it did not end within 0.1 s. It was stopped"):

@@ -37,6 +37,7 @@ async def refuses():
         return 1
 
 
+@pytest.mark.usefixtures("begins_first")
 async def test_the_endings(logged):
     await calloff.call(asyncio.sleep(0), name="good")
     await calloff.start(fails(), name="bad").outcome()

@@ -4,6 +4,8 @@ import asyncio
 import gc
 import threading
 
+import pytest
+
 import calloff
 from calloff._scopes.timers import NEVER
 
@@ -28,6 +30,7 @@ async def test_what_ends_while_it_is_asked_is_not_put_on_the_timer():
         assert operation.timer_bucket is None
 
 
+@pytest.mark.usefixtures("begins_first")
 def test_a_caller_that_is_cancelled_during_a_timeout_hears_no_complaint(arun):
     """Its own cancel goes before the `TimedOut` of the operation, which counts as retrieved."""
 

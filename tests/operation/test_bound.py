@@ -258,6 +258,7 @@ async def test_all_of_them_side_by_side_on_real_loops(monkeypatch):
 
 
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: body.__name__.replace("_", " "))
+@pytest.mark.usefixtures("begins_first")
 def test_run_with_a_timeout(loop_kind, body, monkeypatch):
     last = 0.3
     grace = {b_swallows_three_times: 30, d_cleans_up_for_a_while: 1.5}.get(body, 0.3)

@@ -119,6 +119,7 @@ async def test_a_checkpoint_raises_in_what_was_asked_to_stop():
     assert op.report.refusals == 0
 
 
+@pytest.mark.usefixtures("begins_first")
 async def test_a_computing_body_is_stopped_at_its_checkpoint_by_its_deadline():
     """No timer has run: the loop was never let go of."""
 

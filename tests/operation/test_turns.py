@@ -117,6 +117,7 @@ def test_patience_ends_what_waits_too_long_and_nothing_else():
         calloff.process.configure(size=size)
 
 
+@pytest.mark.usefixtures("begins_first")
 async def test_patience_in_a_group_and_in_a_map():
     async def one(item):
         await asyncio.sleep(0.1)

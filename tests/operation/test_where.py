@@ -347,6 +347,7 @@ async def test_the_report_tells_where_the_request_found_it():
     assert mine(outcome.report.where) == [("body", "await nested()"), *NESTED], "after, where it was"
 
 
+@pytest.mark.usefixtures("begins_first")
 async def test_the_text_is_that_of_the_contract(monkeypatch):
     monkeypatch.chdir(HERE.rpartition("/tests/")[0])
 

@@ -77,6 +77,7 @@ _NOT_BEFORE = pytest.mark.skipif(
         pytest.param(_after_a_timeout_of_its_own, marks=_NOT_BEFORE),
     ],
 )
+@pytest.mark.usefixtures("begins_first")
 async def test_clean_up_of_a_task_is_let_alone(way: Callable[[list[int]], Any]) -> None:
     cleaned: list[int] = []
     operation = calloff.start(way(cleaned), timeout=0.05)

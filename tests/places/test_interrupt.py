@@ -33,6 +33,8 @@ from calloff._places.task.on_stack import interrupt_plain, on_stack
 from calloff._scopes.timers import Timers
 from calloff._words.policy import DEFAULT
 
+pytestmark = pytest.mark.usefixtures("begins_first")
+
 LATE = 12.0  # how late an ending may be on a busy machine
 
 
@@ -910,10 +912,11 @@ def test_a_signal_that_was_handled_is_no_other_one_on_a_clock_of_milliseconds(
         setitimer(which, after, interval)
         return interval - 0.0005, interval  # it began anew when the one that is handled here had come
 
-    began = interrupter._now()
+    began, exact = interrupter._now(), time.monotonic()
     interrupter._arm(began + 30)
     interrupter._fires_at = interrupter._due = began - 1
     monkeypatch.setattr(interrupter, "_now", lambda: began + 0.001 * next(readings))
+    monkeypatch.setattr("calloff._places.task.interrupt.monotonic", lambda: exact)
     monkeypatch.setattr(signal, "setitimer", comes_just_now)
     interrupter._handler(signal.SIGALRM, sys._getframe())
     assert not interrupter._fired

@@ -252,6 +252,7 @@ async def test_in_a_further_thread_of_the_body() -> None:
 # --- in a task
 
 
+@pytest.mark.usefixtures("begins_first")
 async def test_a_coroutine_that_computes_hears_of_its_deadline() -> None:
     cleaned: list[str] = []
 
@@ -272,6 +273,7 @@ async def test_a_coroutine_that_computes_hears_of_its_deadline() -> None:
     assert op.report.refusals == 0
 
 
+@pytest.mark.usefixtures("begins_first")
 async def test_a_coroutine_that_computes_and_swallows_is_forced() -> None:
     async def work() -> None:
         while True:
@@ -335,6 +337,7 @@ async def test_a_wait_in_a_coroutine_is_refused_with_advice() -> None:
         calloff.checkpoint(wait=1)
 
 
+@pytest.mark.usefixtures("begins_first")
 async def test_a_call_in_the_clean_up_of_an_operation_that_ran_out_of_time_is_let_alone():
     told = []
 
