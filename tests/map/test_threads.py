@@ -121,8 +121,21 @@ def test_each_has_its_own_limit_inside_and_its_own_context():
 
 
 def test_where_it_was_is_the_line_of_the_function():
-    (outcome,) = calloff.run(calloff.map(slow_at_3, [3], place=calloff.thread, batch=2, timeout=0.2, grace=0))
-    assert [frame.function for frame in outcome.report.where] == ["slow_at_3"]
+    inside = threading.Event()
+
+    def blocks(item):
+        inside.set()
+        slow_at_3(item)
+
+    async def main():
+        async with calloff.map(blocks, [3], place=calloff.thread, batch=2, timeout=0.2, grace=0) as results:
+            while not any(operation.state is State.RUNNING for operation in results.running()):
+                await asyncio.sleep(0)
+            assert inside.wait(30)  # no timer is called before
+            return [outcome async for _, outcome in results]
+
+    (outcome,) = calloff.run(main())
+    assert [frame.function for frame in outcome.report.where][:1] == ["blocks"]
 
 
 def test_the_traceback_of_an_error_begins_in_the_function():

@@ -91,15 +91,20 @@ def handles() -> int:
     return found
 
 
-def leave(work: Callable[[], Any], closing: Callable[[Main], None], **options: Any) -> Operation[Any]:
-    """Start work, let it begin, and let the loop end under it."""
+def leave(
+    work: Callable[[], Any],
+    closing: Callable[[Main], None],
+    is_inside: Callable[[], bool] = lambda: True,
+    **options: Any,
+) -> Operation[Any]:
+    """Start work, let it begin and come inside, and let the loop end under it."""
     started: list[Operation[Any]] = []
 
     async def main() -> None:
         operation = calloff.start(work(), **options)
         operation.add_done_callback(lambda _: None)
         started.append(operation)
-        while str(operation.state) == "pending":
+        while str(operation.state) == "pending" or not is_inside():
             await asyncio.sleep(0.001)
         await asyncio.sleep(0)
 
@@ -142,10 +147,15 @@ def test_a_process_and_a_thread_end_with_their_loop(closing: Callable[[Main], No
             calloff.checkpoint(0.01)
 
     ended(leave(lambda: calloff.thread(polls), closing), "cancelled")
-    taken = threading.Lock()
+    taken, inside = threading.Lock(), threading.Event()
     taken.acquire()
+
+    def blocks() -> None:
+        inside.set()
+        taken.acquire(timeout=40)
+
     began = time.monotonic()
-    ended(leave(lambda: calloff.thread(taken.acquire, timeout=40), closing, grace=0.1), "abandoned")
+    ended(leave(lambda: calloff.thread(blocks), closing, inside.is_set, grace=0.1), "abandoned")
     assert time.monotonic() - began < 20
     taken.release()
 
