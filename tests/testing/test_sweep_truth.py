@@ -451,6 +451,49 @@ def test_a_second_run_that_a_busy_machine_makes_slow_does_not_hang() -> None:
     assert report.verdict == "SAFE", str(report)
 
 
+def test_a_bystander_that_a_busy_machine_makes_slow_does_not_hang() -> None:
+    """It goes on step by step, in a task of its own, and comes to its end behind the second that it has at least."""
+    cancelled: list[bool] = []
+
+    async def fn() -> None:
+        try:
+            await asyncio.sleep(0.0001)
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    async def steps() -> None:
+        for _ in range(12):
+            await asyncio.sleep(0.0001)
+            if cancelled:
+                time.sleep(0.1)  # what others take of the processor
+
+    async def beside() -> None:
+        await asyncio.create_task(steps())
+
+    report = asyncio.run(sweep(fn, bystander=beside, phases=("early",)))
+    assert report.verdict == "SAFE", str(report)
+
+
+def test_a_bystander_that_makes_step_after_step_for_ever_is_told() -> None:
+    cancelled: list[bool] = []
+
+    async def fn() -> None:
+        try:
+            await asyncio.sleep(0.0001)
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    async def polls() -> None:
+        await asyncio.sleep(0.001)
+        while cancelled:
+            await asyncio.sleep(0.001)
+
+    report = asyncio.run(sweep(fn, bystander=polls, phases=("early",), timeout=2))
+    assert {finding.oracles for finding in report.unsafe} == {frozenset({"bystander"})}, str(report)
+
+
 @pytest.mark.parametrize(("second", "verdict"), [("hangs", "UNRESOLVED"), ("ok", "UNSAFE")])
 def test_a_second_run_that_fails_without_a_cancel_too_is_not_held_against_it(second: str, verdict: str) -> None:
     from calloff.testing._sweep.plan import Plan

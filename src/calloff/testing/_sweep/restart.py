@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from .points import Stack, Step, is_python, shown, stack_of, stack_of_error
 from .words import at_line, comparable, named
 
-__all__ = ["Second", "run_again", "waits_at"]
+__all__ = ["Second", "run_again", "waits_at", "while_it_goes_on"]
 
 
 _PACKAGE = __file__.rpartition("testing")[0]
@@ -58,12 +58,7 @@ async def run_again(
     task: asyncio.Future[Any] = asyncio.ensure_future(make())
     began()
     await asyncio.wait({task}, timeout=limit)
-    while not task.done() and loop.time() - start < longest:
-        tasks = asyncio.all_tasks() - before
-        waiting = _awaited(tasks)
-        await asyncio.wait({task}, timeout=_A_STEP)
-        if _awaited(tasks) == waiting:
-            break
+    await while_it_goes_on(task, lambda: asyncio.all_tasks() - before, start + longest)
     took = loop.time() - start
     if not task.done():
         stack = waits_at(task, asyncio.all_tasks() - before - {task})
@@ -80,6 +75,19 @@ async def run_again(
     else:
         ending, value = "ok", comparable(task.result())
     return Second(ending, stack, value, took, excused)
+
+
+async def while_it_goes_on(
+    task: "asyncio.Future[Any]", tasks: "Callable[[], set[asyncio.Task[Any]]]", until: float
+) -> None:
+    """Wait for a task on, until that point of the loop's clock, as long as one of its tasks makes a step now and then."""
+    loop = asyncio.get_running_loop()
+    while not task.done() and loop.time() < until:
+        some = tasks()
+        waiting = _awaited(some)
+        await asyncio.wait({task}, timeout=_A_STEP)
+        if _awaited(some) == waiting:
+            break
 
 
 def _awaited(tasks: "Iterable[asyncio.Task[Any]]") -> dict[object, object]:

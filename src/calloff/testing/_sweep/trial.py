@@ -25,7 +25,7 @@ from .noise import Complaint, heard
 from .plan import Plan
 from .points import Stack, shown, stack_of_error
 from .quiet import Quiet
-from .restart import run_again, waits_at
+from .restart import run_again, waits_at, while_it_goes_on
 from .settling import Leftovers
 from .skipping import Skipping
 from .touched import Ledger
@@ -231,10 +231,12 @@ class Trial:
         limit = self.case.timeout
         if usual is not None:
             limit = min(limit, max(1.0, 10 * usual.bystander_took))
+        longest = self.loop.time() + self.case.timeout
         await asyncio.wait({task}, timeout=limit)
+        if not self.far:  # what goes on, step by step, does not hang: a busy machine may need so long
+            await while_it_goes_on(task, _beside, longest)
         if not task.done():
-            started = (other for other in asyncio.all_tasks() if isinstance(other.get_coro(), Beside))
-            stack = waits_at(task, (other for other in started if other is not task))
+            stack = waits_at(task, _beside() - {task})
             at = f": it waits at {at_line(shown(stack))}" if stack else ""
             self.violated("bystander", f"the bystander did not come to its end within {limit:.3g} s{at}", stack)
             task.cancel()
@@ -381,6 +383,11 @@ class Trial:
         kept = [pair for pair in zip(result.violations, result.made, strict=True) if pair[0][0] == oracle]
         result.violations, result.made = [pair[0] for pair in kept], [pair[1] for pair in kept]
         result.at_fault = None
+
+
+def _beside() -> "set[asyncio.Task[Any]]":
+    """The bystander's tasks."""
+    return {task for task in asyncio.all_tasks() if isinstance(task.get_coro(), Beside)}
 
 
 #: where an event loop keeps what these oracles look at
