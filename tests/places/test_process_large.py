@@ -13,7 +13,7 @@ import cloudpickle
 import pytest
 
 import calloff
-from calloff._child.wire import Reader, frame
+from calloff._child.wire import Reader, parts_of
 from calloff._places.process.steps import load_in_steps
 
 PART = 1 << 18
@@ -45,15 +45,15 @@ class Flood:
 @pytest.mark.parametrize("all_of_it", [False, True])
 def test_others_have_their_turn_while_a_large_one_comes(kind, all_of_it):
     value = kind(range(256)) * (1 << 17)
-    flood = Flood(frame((1, "value"), b"body" * 100, [PickleBuffer(value)]))
+    flood = Flood(parts_of((1, "value"), b"body" * 100, [PickleBuffer(value)]))
     reader = Reader(cast("socket.socket", flood))
     reader.is_last = all_of_it
     turns = 1
     while (found := reader.read()) is None:
         turns += 1
     assert turns == 1 if all_of_it else turns >= 5
-    meta, body, buffers = found
-    assert meta == (1, "value")
+    *meta, body, buffers = found
+    assert meta == [1, "value"]
     assert bytes(body) == b"body" * 100
     assert [(type(each), each == value) for each in buffers] == [(kind, True)]
 

@@ -10,8 +10,9 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
+from functools import wraps
+from time import monotonic
 from typing import Any
 
 from .._os import inherit
@@ -30,12 +31,10 @@ _getsignal: Callable[[int], object] = _signals.getsignal
 _set_handler: Callable[[int, Any], Any] = _signals.signal
 _set_mask: Callable[[int, set[int]], object] = _signals.pthread_sigmask
 _SETMASK = int(signal.SIG_SETMASK)
-#: the third one is that of `alarm`
-_TIMERS = (signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+#: the third timer is that of `alarm`
+_VIRTUAL, _PROF = signal.ITIMER_VIRTUAL, signal.ITIMER_PROF
 _set_timer, _alarm = signal.setitimer, signal.alarm
-#: those that run, and those about to: what `active_count` counts under a lock
-_active: dict[int, object] = vars(threading)["_active"]
-_limbo: dict[object, object] = vars(threading)["_limbo"]
+_modules = sys.modules
 
 
 class Home:
@@ -47,9 +46,11 @@ class Home:
 
     def __init__(self, details: dict[str, Any]) -> None:
         self._details = {name: details[name] for name in ("env", "cwd", "path", "argv")}
-        self._env: dict[Any, Any] | None = None
+        self._environ: Any = None
+        self._env = _Noting({})
         self._umask = os.umask(0)
         os.umask(self._umask)
+        self._restore_env()
         self._settle()
         self._handlers: dict[int, Any] = {}
         #: whether a handler may have been set: to look at sixty of them after each job takes as long as all the rest
@@ -79,48 +80,67 @@ class Home:
         """The owner has changed something."""
         self._details.update(changes)
         if "env" in changes:
-            self._env = None
+            self._restore_env()
         self._settle()
 
-    def restore(self) -> None:
-        """Put everything back after a job."""
-        for timer in _TIMERS:
-            _set_timer(timer, 0)
-        _alarm(0)
-        if self._is_touched:
-            for number, handler in self._handlers.items():
-                if _getsignal(number) is not handler and handler is not None:
-                    _set_handler(number, handler)
-            self._is_touched = False
-        _set_mask(_SETMASK, self._mask)
-        os.umask(self._umask)
-        self._settle()
-
-    def has_threads(self) -> bool:
-        """Whether the function has left a thread behind."""
-        return (len(_active) > 1 or len(_limbo) > 0) and self._left_threads()
-
-    def is_changed(self, lasted: float) -> bool:
-        """Whether a function has changed what can't always be put back: users, limits, niceness, processors.
+    def restore(self, lasted: float) -> bool:
+        """Put everything back after a job, in as few steps as can be, and look for what can't always be put back.
 
         Args:
-            lasted: seconds that it took. C code that a short one calls may change limits, or drop capabilities, unseen, for
-                a moment.
+            lasted: seconds that the function took. C code that a short one calls may change limits, or drop capabilities,
+                unseen, for a moment.
+
+        Returns:
+            Whether the function has changed users, limits, niceness or processors.
         """
+        _set_timer(_VIRTUAL, 0)
+        _set_timer(_PROF, 0)
+        _alarm(0)
+        if self._is_touched:
+            self._restore_handlers()
+        _set_mask(_SETMASK, self._mask)
+        os.umask(self._umask)
+        if self._env.is_touched or os.environ is not self._environ or self._environ._data is not self._env:
+            self._restore_env()
+        self._settle()
         if not self._is_like_then():
             return True
-        now = time.monotonic()
-        if not inherit.may_set_limits() and lasted < _SHORT and now - self._looked_at < _FRESH:
+        now = monotonic()
+        if lasted < _SHORT and now - self._looked_at < _FRESH and "resource" not in _modules:  # `may_set_limits`
             return False
         self._looked_at = now
         return (inherit.limits(), inherit.capabilities()) != self._limits
 
+    def has_threads(self) -> bool:
+        """Whether the function has left a thread behind that does not end in a moment."""
+        until = monotonic() + _TIDY
+        left = [thread for thread in threading.enumerate() if thread not in self._threads]
+        while left and monotonic() < until:
+            left[0].join(max(0.0, until - monotonic()))
+            left = [thread for thread in left if thread.is_alive()]
+        return bool(left)
+
+    def _restore_handlers(self) -> None:
+        for number, handler in self._handlers.items():
+            if _getsignal(number) is not handler and handler is not None:
+                _set_handler(number, handler)
+        self._is_touched = False
+
+    def _restore_env(self) -> None:
+        environ: Any = os.environ  # or what somebody has put in its place
+        if dict(environ) != self._details["env"]:
+            environ.clear()
+            environ.update(self._details["env"])
+        data = getattr(environ, "_data", None)
+        if isinstance(data, dict):  # else it is compared after each job
+            self._environ, self._env = environ, _Noting(data)
+            if os.environb._data is data:  # type: ignore[attr-defined]  # the two share it
+                os.environb._data = self._env  # type: ignore[attr-defined]
+            environ._data = self._env
+
     def _settle(self) -> None:
+        """Directory, search path and arguments."""
         wanted = self._details
-        if self._env != _raw():  # mostly the same objects, which are compared in no time
-            os.environ.clear()
-            os.environ.update(wanted["env"])
-            self._env = dict(_raw())
         try:
             there = os.getcwd()
         except OSError:
@@ -134,16 +154,30 @@ class Home:
         if sys.argv != wanted["argv"]:
             sys.argv[:] = wanted["argv"]
 
-    def _left_threads(self) -> bool:
-        until = time.monotonic() + _TIDY
-        left = [thread for thread in threading.enumerate() if thread not in self._threads]
-        while left and time.monotonic() < until:
-            left[0].join(max(0.0, until - time.monotonic()))
-            left = [thread for thread in left if thread.is_alive()]
-        return bool(left)
+
+class _Noting(dict[Any, Any]):
+    """What is inside `os.environ`, and notes that it may have been changed: to compare it takes as long as all the rest."""
+
+    __slots__ = ("is_touched",)
+
+    def __init__(self, values: dict[Any, Any]) -> None:
+        super().__init__(values)
+        self.is_touched = False
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return dict, (dict(self),)
 
 
-def _raw() -> dict[Any, Any]:
-    """The environment, not decoded where that can be had: it takes ten times as long."""
-    found: dict[Any, Any] | None = getattr(os.environ, "_data", None)
-    return dict(os.environ) if found is None else found
+def _noting(name: str) -> Callable[..., Any]:
+    change = getattr(dict, name)
+
+    @wraps(change)
+    def noted(self: _Noting, *args: Any, **kwargs: Any) -> Any:
+        self.is_touched = True
+        return change(self, *args, **kwargs)
+
+    return noted
+
+
+for _name in ("__setitem__", "__delitem__", "__ior__", "clear", "pop", "popitem", "setdefault", "update"):
+    setattr(_Noting, _name, _noting(_name))

@@ -38,6 +38,7 @@ class InsideOperation:
         id: the operation's id in the owner.
         name: its name.
         began_at: when the worker began with it.
+        listener: hears in a thread that it is asked, where somebody wants that.
     """
 
     place = "process"
@@ -55,7 +56,7 @@ class InsideOperation:
         self.news: Socket | None = None
         self.page: Page | None = None
         self.told = 0
-        self._listener: Listener | None = None
+        self.listener: Listener | None = None
         self._children: dict[Any, None] | None = None
         self.began_at = 0.0
         self._progress: Any = None
@@ -80,9 +81,9 @@ class InsideOperation:
     def end(self) -> None:
         """The job is over."""
         self.number = 0
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+        if self.listener is not None:
+            self.listener.close()
+            self.listener = None
 
     # --- what calloff's functions and the work's own code call
 
@@ -242,8 +243,8 @@ class InsideOperation:
 
     def listen(self, tell: Callable[[object], object]) -> None:
         """From now on `tell` is called when the job is asked, in a thread: the main one may be inside C."""
-        if self._listener is None and self.page is not None:
-            self._listener = Listener(self.page, self.number, partial(tell, self))
+        if self.listener is None and self.page is not None:
+            self.listener = Listener(self.page, self.number, partial(tell, self))
 
     def is_asked(self) -> bool:
         """Whether the job was asked to stop, also where the main thread has not come to hear of it."""

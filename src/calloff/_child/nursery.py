@@ -12,7 +12,7 @@ from io import BufferedWriter, FileIO, TextIOWrapper
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .._os import inherit, reaper
+from .._os import forks, inherit, reaper
 from .home import Home
 from .inside import operation
 from .page import Page
@@ -40,7 +40,8 @@ def prepare(details: dict[str, Any]) -> None:
     with contextlib.suppress(ImportError):
         __import__("cloudpickle")
     del asyncio, faulthandler, pickle, traceback
-    reaper.is_childless()  # how that is found out
+    reaper.childless()  # how that is found out
+    forks.prepare()
     gc.collect()
     gc.freeze()
     gc.enable()

@@ -21,12 +21,14 @@ from typing import Any
 
 from .._os.fds import pipe, raised
 
-__all__ = ["Page"]
+__all__ = ["ASKED", "BEGUN", "DONE", "Page"]
 
-_NUMBER = Struct("<Q")
-_LENGTH = Struct("<I")
-_TIME = Struct("<d")
-_PAIR = Struct("<dd")
+_NUMBER = Struct("Q")  # as the machine writes it, in one go
+_LENGTH = Struct("I")
+_TIME = Struct("d")
+_PAIR = Struct("dd")
+#: where in `Page.numbers` the worker finds what it reads and writes for each job
+ASKED, DONE, BEGUN = range(3)
 _ASKED, _DONE, _BEGUN, _NOTED, _HEARD, _REFUSED, _LIMITED, _DEADLINE, _LAUNCHED, _STATUS, _HELD, _PLAN = range(0, 96, 8)
 _SIZE = _PLAN + _PAIR.size
 _REASON = _SIZE + 8
@@ -41,11 +43,14 @@ _TEXT, _NAME = 2000, 1000
 class Page:
     """Numbers of jobs grow from 1; 0 means none."""
 
-    __slots__ = ("_memory", "_planned", "_rope", "bell")
+    __slots__ = ("_memory", "_rope", "bell", "numbers", "planned")
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)
-        self._planned: tuple[float, float] | None = None
+        #: its numbers, for one who has no time for a call
+        self.numbers: memoryview[int] = memoryview(self._memory).cast("Q")
+        #: the worker: the limits that it has noted last
+        self.planned: tuple[float, float] | None = None
         _PAIR.pack_into(self._memory, _PLAN, inf, inf)
         #: rings when a job is asked: for a thread of the worker, as its signals are heard in the main thread alone
         self.bell, self._rope = _bell()
@@ -120,12 +125,10 @@ class Page:
         """The guard: the last job that the worker has begun with."""
         return int(_NUMBER.unpack_from(self._memory, _BEGUN)[0])
 
-    def begin(self, number: int, plan: tuple[float, float] | None) -> None:
-        """The worker: it begins with job `number`; `plan` says when force is due at the latest, and the deadline."""
-        if plan is not self._planned:  # else none has limits, neither this one nor the one before
-            self._planned = plan
-            _PAIR.pack_into(self._memory, _PLAN, *(plan or (inf, inf)))
-        _NUMBER.pack_into(self._memory, _BEGUN, number)
+    def note_plan(self, plan: tuple[float, float] | None) -> None:
+        """The worker, before it begins with a job: when force is due at the latest, and the deadline."""
+        self.planned = plan
+        _PAIR.pack_into(self._memory, _PLAN, *(plan or (inf, inf)))
 
     @property
     def plan(self) -> tuple[int, float, float]:
@@ -140,10 +143,6 @@ class Page:
     def done(self) -> int:
         """The guard: the last job that has ended."""
         return int(_NUMBER.unpack_from(self._memory, _DONE)[0])
-
-    @done.setter
-    def done(self, number: int) -> None:
-        _NUMBER.pack_into(self._memory, _DONE, number)
 
     @property
     def noted(self) -> int:

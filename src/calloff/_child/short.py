@@ -2,7 +2,7 @@
 
 A call is short when its function is found under its name in its module, and its arguments are builtin values that refer to
 nothing else; a value when it is one of these. What that name stands for is looked up in the worker, for each job, just as a
-pickle does. Everything else is pickled. Pickles never begin with the byte that short forms begin with.
+pickle does. Everything else is pickled, and no pickle of the protocols from 2 on begins as a short form does.
 """
 
 import copyreg
@@ -13,16 +13,17 @@ import sys
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
-__all__ = ["SHORT", "load_call", "load_value", "short_call", "short_value"]
+__all__ = ["LONG", "PLAIN", "SHORT", "load_call", "load_value", "short_call", "short_value"]
 
-#: the first byte
-SHORT = b"\0"
-_PLAIN = frozenset({bool, bytes, complex, float, int, str, type(None)})
-#: bytes or characters; what is longer is sent apart, without a copy
-_LONG = 1 << 12
+#: the first byte: that of any tuple
+SHORT = b"("
+#: the types of values that have a short form
+PLAIN = frozenset({bool, bytes, complex, float, int, str, type(None)})
+#: bytes or characters: what is longer has none; it is sent apart, without a copy
+LONG = 1 << 12
 #: a version of marshal in which each object stands for itself, so that a tuple is its parts one after the other
 _VERSION = 2
-_dumps, _modules, _reducers = marshal.dumps, sys.modules, copyreg.dispatch_table
+_dumps, _loads, _modules, _reducers = marshal.dumps, marshal.loads, sys.modules, copyreg.dispatch_table
 #: how a tuple of four begins, and what ends a call without keywords
 _FOUR, _NO_KEYWORDS = _dumps((None,) * 4, _VERSION)[:5], _dumps({}, _VERSION)
 #: of a function: module, name, and with what its calls begin
@@ -49,7 +50,7 @@ def short_call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         return None
     for value in args:
         kind = type(value)
-        if kind not in _PLAIN or ((kind is str or kind is bytes) and len(value) > _LONG):
+        if kind not in PLAIN or ((kind is str or kind is bytes) and len(value) > LONG):
             return None
     if not kwargs:
         return start + _dumps(args, _VERSION) + _NO_KEYWORDS
@@ -70,7 +71,7 @@ def _know(function: Any) -> _Known | None:
         return None
     if len(_known) >= _MANY:
         _known.clear()
-    start = SHORT + _FOUR + _dumps(module, _VERSION) + _dumps(name, _VERSION)
+    start = _FOUR + _dumps(module, _VERSION) + _dumps(name, _VERSION)
     found = _known[function] = (module, home, home.__dict__, name, start)
     return found
 
@@ -78,15 +79,15 @@ def _know(function: Any) -> _Known | None:
 def _are_plain(values: tuple[Any, ...]) -> bool:
     for value in values:
         kind = type(value)
-        if kind not in _PLAIN or ((kind is str or kind is bytes) and len(value) > _LONG):
+        if kind not in PLAIN or ((kind is str or kind is bytes) and len(value) > LONG):
             return False
     return True
 
 
 def load_call(data: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     """Function and arguments of a call in short form; raises what unpickling it would."""
-    module, name, args, kwargs = marshal.loads(data[1:])
-    home = sys.modules.get(module)
+    module, name, args, kwargs = _loads(data)
+    home = _modules.get(module)
     function = home.__dict__.get(name) if type(home) is ModuleType else None
     if function is None:
         function = pickle.Unpickler(io.BytesIO()).find_class(module, name)
@@ -96,11 +97,11 @@ def load_call(data: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
 def short_value(value: Any) -> bytes | None:
     """A value in short form; ``None`` where it has none."""
     kind = type(value)
-    if kind not in _PLAIN or ((kind is str or kind is bytes) and len(value) > _LONG):
+    if kind not in PLAIN or ((kind is str or kind is bytes) and len(value) > LONG):
         return None
-    return SHORT + marshal.dumps(value, _VERSION)
+    return _dumps((value,), _VERSION)
 
 
 def load_value(data: Any) -> Any:
     """A value from its short form."""
-    return marshal.loads(data[1:])
+    return _loads(data)[0]

@@ -4,7 +4,7 @@ Two kinds. A *letter* is a short tuple of plain values, by `marshal` (both ends 
 length before it; owner and guard write letters. A *frame* carries work and results: a short tuple of plain values, a
 pickle, and the large buffers that the pickle refers to (pickle protocol 5, out of band), each of which is received
 right into the memory that the object will keep. There is at most one frame on its way in each direction, so a reader
-never reads past the end of one.
+never reads past the end of one. A small one is *brief*: `marshal` writes all of it in one.
 """
 
 import io
@@ -16,7 +16,22 @@ from pickle import PickleBuffer
 from struct import Struct
 from typing import Any
 
-__all__ = ["ASK", "DEAF", "DUMP", "LOOK", "SLACK", "Frame", "Letters", "Part", "Reader", "frame", "letter", "reminder"]
+__all__ = [
+    "ASK",
+    "DEAF",
+    "DUMP",
+    "LOOK",
+    "SLACK",
+    "SMALL",
+    "VERSION",
+    "Letters",
+    "Part",
+    "Reader",
+    "frame",
+    "letter",
+    "parts_of",
+    "reminder",
+]
 
 #: what a worker is signalled with: look at your page; write your stack; have C write it. Of all signals these are
 #: used least.
@@ -33,10 +48,13 @@ _HEAD = Struct("<IIQ")  # bytes of the tuple, number of buffers, bytes of the pi
 _SIZES = Struct("<Q")
 _READONLY = 1 << 63
 _CHUNK = 1 << 16
-#: bytes that are copied in less time than a view of them is made
-_SMALL = 1 << 12
+#: bytes that are copied in no time: a pickle with less goes in a brief frame
+SMALL = 1 << 12
+#: what a brief frame begins with, as each tuple that marshal writes; and any other one, between owner and worker
+_BRIEF, _LONG = ord("("), b"\0"
+_loads = marshal.loads
 #: of marshal: one in which each object stands for itself, which is quicker to write
-_VERSION = 2
+VERSION = 2
 #: bytes after which others have their turn: so many take a few milliseconds to receive
 _TURN = 1 << 22
 
@@ -45,7 +63,7 @@ Part = bytes | memoryview
 
 def letter(*parts: Any) -> bytes:
     """A letter ready to be sent."""
-    body = marshal.dumps(parts, _VERSION)
+    body = marshal.dumps(parts, VERSION)
     return _LENGTH.pack(len(body)) + body
 
 
@@ -79,7 +97,7 @@ class Letters:
 
 def frame(meta: tuple[Any, ...], body: bytes, buffers: Sequence[PickleBuffer] = ()) -> list[Part]:
     """A frame as the parts to send one after the other; nothing large is copied."""
-    head = marshal.dumps(meta, _VERSION)
+    head = marshal.dumps(meta, VERSION)
     if not buffers:
         start = _HEAD.pack(len(head), 0, len(body)) + head
         return [start + body] if len(body) < _CHUNK else [start, memoryview(body)]
@@ -89,14 +107,23 @@ def frame(meta: tuple[Any, ...], body: bytes, buffers: Sequence[PickleBuffer] = 
     return [start, memoryview(body), *(raw for raw in raws if raw.nbytes)]
 
 
-Frame = tuple[tuple[Any, ...], Any, list[Any]]
-"""The tuple, the pickle, the buffers for it."""
+def parts_of(meta: tuple[Any, ...], body: bytes, buffers: Sequence[PickleBuffer] = ()) -> list[Part]:
+    """A frame between owner and worker, as the parts to send one after the other: brief where it can be.
+
+    Who knows that a frame is brief writes it by `marshal` without this call: ``dumps((*meta, body, ()), VERSION)``, where
+    the body may be any plain value that takes no more than a few kilobytes: each call would cost as much as what it does.
+    """
+    if not buffers and len(body) < SMALL:
+        return [marshal.dumps((*meta, body, ()), VERSION)]
+    parts = frame(meta, body, buffers)
+    parts[0] = _LONG + parts[0]
+    return parts
 
 
 class Reader:
-    """Reads frames from a socket, one after the other, blocking or not as the socket is."""
+    """Reads what `parts_of` makes from a socket, one frame after the other, blocking or not as the socket is."""
 
-    __slots__ = ("_blocks", "_filled", "_head", "_meta", "_pending", "_socket", "is_last")
+    __slots__ = ("_filled", "_head", "_meta", "_pending", "_socket", "is_last")
 
     def __init__(self, socket: Socket) -> None:
         self._socket = socket
@@ -110,8 +137,10 @@ class Reader:
         self._pending: list[_Space] = []
         self._filled = 0
 
-    def read(self) -> Frame | None:
-        """The next frame; ``None`` when a socket that does not block has no more for now.
+    def read(self) -> tuple[Any, ...] | None:
+        """The next frame: the values of its tuple, the pickle, and the buffers for that, if there are any.
+
+        ``None`` when a socket that does not block has no more for now.
 
         Of a large one no more than a part is read from such a socket at a time, so that others have their turn; but for
         `is_last`.
@@ -122,16 +151,23 @@ class Reader:
         try:
             while self._meta is None:
                 data = self._socket.recv(_CHUNK)
-                if not self._head and len(data) >= _HEAD.size:  # mostly it is a small one, and all there
-                    size, count, body_size = _HEAD.unpack_from(data)
-                    start = _HEAD.size + size
-                    if not count and body_size < _SMALL and len(data) == start + body_size:
-                        return marshal.loads(data[_HEAD.size : start]), data[start:], []
                 if not data:
                     raise EOFError
-                found = self._begin(self._head + data if self._head else data)
-                if found is not None:
-                    return found
+                if self._head:
+                    data = self._head + data
+                if data[0] != _BRIEF:
+                    found = self._begin(data)
+                    if found is not None:
+                        return found
+                    continue
+                try:
+                    whole: tuple[Any, ...] = _loads(data)
+                except EOFError:  # it is not all there
+                    self._head = data
+                    continue
+                if self._head:
+                    self._head = b""
+                return whole
             turn = _TURN
             while self._filled < len(self._pending):
                 space = self._pending[self._filled]
@@ -149,22 +185,23 @@ class Reader:
         meta, spaces = self._meta, self._pending
         self._reset()
         body, *buffers = [space.take() for space in spaces]
-        return meta, body, buffers
+        return *meta, body, buffers
 
-    def _begin(self, data: bytes) -> Frame | None:
+    def _begin(self, data: bytes) -> tuple[Any, ...] | None:
         """Take the head of a frame apart; the whole frame when it is small and all there."""
         self._head = data
-        if len(data) < _HEAD.size:
+        first = len(_LONG)
+        if len(data) < first + _HEAD.size:
             return None
-        meta_size, count, body_size = _HEAD.unpack_from(data)
-        at = _HEAD.size + meta_size
+        meta_size, count, body_size = _HEAD.unpack_from(data, first)
+        at = first + _HEAD.size + meta_size
         start = at + 8 * count
         if len(data) < start:
             return None
-        meta = marshal.loads(data[_HEAD.size : at])
+        meta = marshal.loads(data[first + _HEAD.size : at])
         if not count and len(data) == start + body_size:
             self._head = b""
-            return meta, memoryview(data)[start:], []
+            return *meta, memoryview(data)[start:], []
         sizes = [(body_size, True)]
         for index in range(count):
             size = int(_SIZES.unpack_from(data, at + 8 * index)[0])

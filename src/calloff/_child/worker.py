@@ -23,25 +23,28 @@ import inspect
 import os
 import pickle
 import sys
-import time
+import threading
 import traceback
 from _socket import socket as Socket
-from contextvars import Context, copy_context
+from collections.abc import Callable
+from contextvars import copy_context
 from functools import partial
 from itertools import starmap
+from marshal import dumps
+from time import monotonic
 from types import BuiltinFunctionType, CodeType, CoroutineType, FrameType, FunctionType
 from typing import Any
 
-from .._os import reaper
+from .._os import forks, reaper
 from .answers import packed
 from .around import has_descendants, populate_main, tidy
 from .home import Home
 from .inside import operation
 from .luggage import unpack
 from .moments import Still, is_fit, is_importing, may_break_off
-from .page import Page
-from .short import SHORT, load_call, short_call
-from .wire import Reader, frame
+from .page import ASKED, BEGUN, DONE, Page
+from .short import LONG, PLAIN, SHORT, load_call, short_call
+from .wire import VERSION, Part, Reader, parts_of
 
 __all__ = ["Worker"]
 
@@ -50,6 +53,15 @@ _IMPORT = 1.0
 #: and how often the handling of a lock is looked at, at least: on a busy machine a second may be no more than a few looks
 _CHANCES = 200
 _COROUTINE = inspect.CO_COROUTINE
+#: what the short form of a call begins with
+_SHORT = SHORT[0]
+#: a number between these is short
+_LOW, _HIGH = -1 << 64, 1 << 64
+#: threads that run, and those about to: what `active_count` counts under a lock
+_active: dict[int, object] = vars(threading)["_active"]
+_limbo: dict[object, object] = vars(threading)["_limbo"]
+#: runs something in a context
+Run = Callable[..., Any]
 
 
 class _Cancelled(asyncio.CancelledError, KeyboardInterrupt):
@@ -75,8 +87,9 @@ class Worker:
     """
 
     def __init__(self, socket: Socket, page: Page, stacks: int, home: Home) -> None:
-        self._pid = os.getpid()
         self._home = home
+        self._mark = forks.mark()
+        self._is_childless = reaper.childless()
         self._socket = socket
         self._page = page
         self._stacks = stacks
@@ -96,90 +109,97 @@ class Worker:
         self._acting = False
         """Whether an asking is being acted upon."""
         self._async = False
-        self._context = Context()
         self._coro: CoroutineType[Any, Any, Any] | None = None
         self._task: asyncio.Task[Any] | None = None
 
     def serve(self) -> None:
         """Until the owner closes the socket."""
-        reader = Reader(self._socket)
+        read, send = Reader(self._socket).read, self._socket.sendall
         operation.ready()
         reaper.stop_with_parent()  # somebody knows our number by now, and will end us
         self._rehearse()
         while True:
             try:
-                found = reader.read()
+                found = read()
             except (EOFError, OSError):
                 return
             assert found is not None  # the socket blocks
-            self._work(*found)
+            self._work(found, send)
+            del found
 
     def _rehearse(self) -> None:
         """Do all that is done for a job, for none: each page of memory that this writes to is copied now, not then."""
         call = short_call(len, ("",), {})
         if call is not None:
-            parts, lasted = self._done((0, "", "", None, None, None), call, [])
-            frame(*parts)
-            self._home.restore()
-            self._home.is_changed(lasted)
+            self._work((0, "", "", None, None, None, call, ()), len)
 
-    def _work(self, meta: tuple[Any, ...], body: Any, buffers: list[Any]) -> None:
-        parts, lasted = self._done(meta, body, buffers)
-        del body, buffers
-        self._send(frame(*parts))
-        del parts
-        self._home.restore()  # now, while the owner is busy with the answer
-        if self._home.is_changed(lasted):
-            os._exit(0)  # a function that is on its way here has not begun: the owner gives it to another worker
-
-    def _done(
-        self, meta: tuple[Any, ...], body: Any, buffers: list[Any]
-    ) -> tuple[tuple[tuple[Any, ...], bytes, list[pickle.PickleBuffer]], float]:
-        """The parts of the answer, and how many seconds the function took."""
-        number, id, name, plan, changes, luggage = meta
+    def _work(self, found: tuple[Any, ...], send: Callable[[Part], object]) -> None:
+        """Run one function and send what comes of it; all in one, since each call would cost as much as what it does."""
+        number, id, name, plan, changes, luggage, body, buffers = found
+        home, page = self._home, self._page
         if changes:
-            self._home.change(changes)
-        self._page.begin(number, plan)
+            home.change(changes)
+        if plan is not page.planned:  # else none has limits, neither this one nor the one before
+            page.note_plan(plan)
+        page.numbers[BEGUN] = number
         operation.begin(number, id, name, None if plan is None else plan[1])
-        self._noted = False
-        self._held_at = None
-        self._held = 0
-        self._still = None  # a frame of the last job may have stood where one of this one does
-        self._box = []
-        self._context = copy_context()  # what a function sets there is gone with its job
+        if self._noted:
+            self._forget_asking()
+        run = copy_context().run  # what a function sets there is gone with its job
         if luggage:
-            self._context.run(unpack, luggage)
-        kind, value = self._result(number, body, buffers)
-        lasted = time.monotonic() - operation.began_at
-        del body, buffers
-        parts = packed(kind, value, name)
-        told = operation.asked is not None
-        self._box = []
-        self._context = Context()
-        operation.end()
-        left_behind = self._home.has_threads() | has_descendants()
+            run(unpack, luggage)
+        kind, value = self._result(number, body, buffers, run)
+        lasted = monotonic() - operation.began_at
+        del run
+        sort = type(value)
+        if (
+            kind == "value"
+            and sort in PLAIN
+            and ((sort is not str and sort is not bytes) or len(value) <= LONG)
+            and (sort is not int or _LOW < value < _HIGH)
+        ):
+            kind, body = "plain", value
+        else:
+            kind, body, buffers = packed(kind, value, name)
+        asked = operation.asked is not None
+        self._box.clear()
+        operation.number = 0
+        if operation.listener is not None:
+            operation.end()
+        left_behind = (len(_active) > 1 or len(_limbo) > 0) and home.has_threads()
+        if not self._is_childless():
+            left_behind |= has_descendants()
         try:
             sys.stdout.flush()
             sys.stderr.flush()
         except Exception:  # nobody reads them any more, or the function put something else in their place
             pass
-        self._page.done = number
-        kind, body, buffers = parts
-        return ((number, kind, told, left_behind, operation.told, self._spoiled), body, buffers), lasted
+        page.numbers[DONE] = number
+        if kind == "plain":
+            send(dumps((number, kind, asked, left_behind, operation.told, self._spoiled, body, ()), VERSION))
+        else:
+            for part in parts_of((number, kind, asked, left_behind, operation.told, self._spoiled), body, buffers):
+                send(part)
+        del found, value, body, buffers
+        if home.restore(lasted):  # now, while the owner is busy with the answer
+            os._exit(0)  # a function that is on its way here has not begun: the owner gives it to another worker
 
-    def _send(self, parts: list[Any]) -> None:
-        for part in parts:
-            self._socket.sendall(part)
+    def _forget_asking(self) -> None:
+        """Of the job before."""
+        self._noted = False
+        self._held_at = None
+        self._held = 0
+        self._still = None  # a frame of the last job may have stood where one of this one does
 
-    def _result(self, number: int, body: Any, buffers: list[Any]) -> tuple[str, Any]:
+    def _result(self, number: int, body: Any, buffers: Any, run: Run) -> tuple[str, Any]:
         """Unpickle the function and run it; what came of it."""
-        short = body[:1] == SHORT
+        is_short = body[0] == _SHORT
         try:
-            function, args, kwargs = load_call(body) if short else pickle.loads(body, buffers=buffers)
+            function, args, kwargs = load_call(body) if is_short else pickle.loads(body, buffers=buffers)
         except BaseException as error:
             error.add_note("while the function and its arguments were unpickled in the worker process")
             return "error", error
-        if not short:  # which nothing of the main script ever is
+        if not is_short:  # which nothing of the main script ever is
             populate_main(function, args)
         sort = type(function)
         if sort is FunctionType and not function.__dict__:  # nobody has marked it as anything else
@@ -188,37 +208,38 @@ class Worker:
             is_async = sort is not BuiltinFunctionType and inspect.iscoroutinefunction(function)
         if kwargs:
             function = partial(function, **kwargs)
-        kind, value = self._call(number, function, args, is_async)
+        kind, value = self._call(number, function, args, is_async, run)
         if kind == "value" and type(value) is CoroutineType:  # a callable makes one, which nobody could tell beforehand
             self._box.clear()
-            kind, value = self._call(number, _itself, (value,), True)
+            kind, value = self._call(number, _itself, (value,), True, run)
         return kind, value
 
-    def _call(self, number: int, function: Any, args: tuple[Any, ...], is_async: bool) -> tuple[str, Any]:
+    def _call(self, number: int, function: Any, args: tuple[Any, ...], is_async: bool, run: Run) -> tuple[str, Any]:
         self._async = is_async
         if is_async:
             function = partial(self._run, function)
+        box = self._box
         try:
             self._running = number
-            if self._page.asked == number:  # before it began
+            if self._page.numbers[ASKED] == number:  # before it began
                 self.asked()
-            self._box.extend(starmap(self._context.run, ((function, *args),)))
+            box.extend(starmap(run, ((function, *args),)))
             self._running = 0
-            self._leave_if_forked(None)
+            if not self._mark[0]:
+                self._leave(None)
         except BaseException as error:
             self._running = 0
-            self._leave_if_forked(error)
+            if not self._mark[0]:
+                self._leave(error)
             if operation.asked is not None and issubclass(type(error), asyncio.CancelledError):
                 return "cancelled", None
             return "error", error
-        if not self._box:  # to `extend` that error means the end
+        if not box:  # to `extend` that error means the end
             return "error", RuntimeError("the function raised StopIteration, which nobody could tell from its end")
-        return "value", self._box[0]
+        return "value", box[0]
 
-    def _leave_if_forked(self, error: BaseException | None) -> None:
+    def _leave(self, error: BaseException | None) -> None:
         """End a child that the function has forked and that comes here: it must not answer for the function."""
-        if os.getpid() == self._pid:
-            return
         status = 0
         try:
             if isinstance(error, SystemExit):
@@ -304,7 +325,7 @@ class Worker:
 
     def _waited_enough(self, importing: bool) -> bool:
         """Whether what must not be interrupted had its time: where it comes to an end over and over, chances, too."""
-        now = time.monotonic()
+        now = monotonic()
         if self._held_at is None:
             self._held_at = now
         self._held += 1

@@ -7,6 +7,7 @@ frames with source lines, reports, exceptions) is made when it is asked for, so 
 
 from asyncio import CancelledError, Future, _get_running_loop
 from collections.abc import Callable, Generator
+from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
@@ -405,6 +406,13 @@ class Operation(Future[T_co]):  # type: ignore[type-var]  # pyright: ignore[repo
             self._stop.started = True
         if hooks.entered:
             emit(hooks.entered, self)
+
+    def entered_elsewhere(self, since: float = 0.0) -> None:
+        """The body runs its first step in another process."""
+        if self._phase is _PENDING and self._limits is None and not hooks.entered:  # the usual case
+            self._phase = _RUNNING
+        else:
+            Context().run(self.entered, since)
 
     def located(self, where: RawStack) -> None:
         """The request has arrived in the body, which was there."""

@@ -8,7 +8,7 @@ can't be given to another process: they are compared, and where they differ the 
 
 import os
 import sys
-from functools import cache
+from functools import cache, partial
 
 from . import proc
 
@@ -102,32 +102,29 @@ def _identity(path: str) -> "tuple[int, int]":
     return (found.st_dev, found.st_ino)
 
 
-_capget: "list[Callable[[], bytes]]" = []
-
-
 def capabilities() -> bytes:
     """The capabilities of this thread, in 2 microseconds; empty where the system has none or can't tell."""
-    return _capability_reader()()
+    ask, found = _capget()
+    return bytes(found.raw) if ask() == 0 else b""
 
 
-def _capability_reader() -> "Callable[[], bytes]":
-    return (_capget or _find_capget())[0]
-
-
-def _find_capget() -> "list[Callable[[], bytes]]":
-    found_here: Callable[[], bytes] = bytes
+@cache
+def _capget() -> "tuple[Callable[[], int], Any]":
+    """The call of the system, which gives 0 unless it fails, and where it leaves the answer."""
     if sys.platform == "linux":
         try:
             import ctypes
 
             call = ctypes.PyDLL(None).capget  # one that does not let go of the lock of Python for so short a time
-            found = (ctypes.c_char * 24)()
-            header, place = ctypes.byref((ctypes.c_uint32 * 2)(0x20080522, 0)), ctypes.byref(found)
-            found_here = lambda: found.raw if call(header, place) == 0 else b""  # noqa: E731
+            header, found = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_char * 24)()
+            return partial(call, ctypes.byref(header), ctypes.byref(found)), found
         except (ImportError, AttributeError, OSError):
             pass
-    _capget.append(found_here)
-    return _capget
+    return _fails, None
+
+
+def _fails() -> int:
+    return -1
 
 
 def _settings(status: bytes) -> "Settings":
@@ -166,14 +163,13 @@ def watcher(umask: "int | None" = None, *, powers: bool = False) -> "Callable[[]
     getaffinity, set_umask, process = os.sched_getaffinity, os.umask, os.PRIO_PROCESS
     user, group, groups = getresuid(), getresgid(), getgroups()
     nice, cpus = getpriority(process, 0), getaffinity(0)
-    read: Callable[[], bytes] = bytes
-    may = b""
-    if powers and any(capabilities()):  # who has none gets none, unless by another program, or in a namespace of users
-        read, may = _capability_reader(), capabilities()
+    ask, found = _capget()
+    may = capabilities() if powers else b""
+    has_powers = any(may)  # who has none gets none, unless by another program, or in a namespace of users
 
     def is_same() -> bool:
-        if umask is not None and (found := set_umask(umask)) != umask:
-            set_umask(found)
+        if umask is not None and (was := set_umask(umask)) != umask:
+            set_umask(was)
             return False
         return (
             getresuid() == user
@@ -181,7 +177,7 @@ def watcher(umask: "int | None" = None, *, powers: bool = False) -> "Callable[[]
             and getgroups() == groups
             and getpriority(process, 0) == nice
             and getaffinity(0) == cpus
-            and (not may or read() == may)
+            and (not has_powers or (ask() == 0 and found.raw == may))
         )
 
     return is_same

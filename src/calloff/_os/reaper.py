@@ -8,6 +8,7 @@ begins again with what came to light; when the system says that there are no chi
 
 import os
 import sys
+from functools import partial
 from time import monotonic
 
 from . import proc
@@ -23,6 +24,7 @@ else:
 __all__ = [
     "Reaper",
     "be_told_of_parent",
+    "childless",
     "die_with_parent",
     "ended",
     "go_on_every",
@@ -71,22 +73,28 @@ def _prctl(option: int, value: "int | bytes") -> bool:
     return done == 0
 
 
-_no_children: "list[Callable[[], bool]]" = []
+_no_children: "list[Callable[[], int]]" = []
 
 
 def is_childless() -> bool:
     """Whether this process surely has no children, in the time of one system call; ``False`` where that is not known."""
-    return (_no_children or _find_waitid())[0]()
+    return childless()() != 0
 
 
-def _find_waitid() -> "list[Callable[[], bool]]":
-    found: Callable[[], bool] = bool
+def childless() -> "Callable[[], int]":
+    """What `is_childless` asks, for one who has no time for a call more: not zero where there surely are none."""
+    return (_no_children or _find_waitid())[0]
+
+
+def _find_waitid() -> "list[Callable[[], int]]":
+    found: Callable[[], int] = bool
     if sys.platform == "linux":  # only there may the place of the answer be left out
         try:
             import ctypes
 
-            call, options = ctypes.PyDLL(None).waitid, os.WEXITED | os.WNOHANG | os.WNOWAIT
-            found = lambda: bool(call(0, 0, None, options))  # noqa: E731  # else an error, which is slow to make
+            all_of_them, number, options = map(ctypes.c_int.from_param, (0, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT))
+            # by `os.waitid` that would be an error, which is slow to make
+            found = partial(ctypes.PyDLL(None).waitid, all_of_them, number, None, options)
         except (ImportError, AttributeError, OSError):
             pass
     _no_children.append(found)

@@ -31,6 +31,9 @@ class Sink(Protocol):
         only now: the deadline is known when this returns.
         """
 
+    def entered_elsewhere(self, since: float = 0.0) -> None:
+        """The same for a body that runs in another process: no context is its own here, so none need be made for it."""
+
     def located(self, where: RawStack, /) -> None:
         """The request has arrived; the body was there."""
 

@@ -4,7 +4,6 @@ import pickle
 import threading
 import time
 from collections.abc import Callable
-from contextvars import Context
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -103,7 +102,7 @@ class ClusterBody(ProcessBody):
         self.link, self.token = link, next(_tokens)
         self._on = link.node.name
         sink = self.sink
-        Context().run(sink.entered)
+        sink.entered_elsewhere()
         assert self.packed is not None
         data, buffers = self.packed
         self.packed: Packed | None = None

@@ -7,9 +7,10 @@ import marshal
 from struct import Struct
 from typing import Any
 
-from .._child.wire import Frame
+__all__ = ["Frame", "Frames"]
 
-__all__ = ["Frames"]
+Frame = tuple[tuple[Any, ...], Any, list[Any]]
+"""The tuple, the pickle, the buffers for it."""
 
 _HEAD = Struct("<IIQ")
 _SIZES = Struct("<Q")

@@ -9,6 +9,7 @@ from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Any
 
 from .._child.lease import now
+from .._child.short import short_value
 from .._places.process.body import ProcessBody
 from .._words.frame import RawStack, develop
 from .._words.place import Sink
@@ -190,6 +191,8 @@ class Job(Sink):
     def entered(self, since: float = 0.0) -> None:
         """The owner has counted from the moment at which it was sent."""
 
+    entered_elsewhere = entered
+
     def located(self, where: RawStack, /) -> None:
         self._agent.tell("located", self.token, _plain(where))
 
@@ -254,6 +257,8 @@ class _Relayed(ProcessBody):
         self.reached = reached
         sink = self.sink
         assert isinstance(sink, Job)
+        if kind == "plain":
+            kind, data = "value", short_value(data)
         sink.done(kind, bytes(data), buffers, reached, survivors)
 
 

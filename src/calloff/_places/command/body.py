@@ -213,7 +213,7 @@ class CommandBody(Body):
             self.pid, self._guard, began = parts
             if handle is not None:
                 Context().run(self._loop.add_reader, handle, self._has_ended)
-            Context().run(self._sink.entered, max(0.0, time.monotonic() - began))
+            self._sink.entered_elsewhere(max(0.0, time.monotonic() - began))
             if self._bounded or self._sink.force_at is not None:
                 self.limited()
         elif kind == "failed" and not self._done:

@@ -196,8 +196,8 @@ class ProcessBody(Body):
         """The function has ended.
 
         Args:
-            kind: ``value``, ``error`` or ``cancelled``.
-            data: the pickle of it.
+            kind: ``plain``, ``value``, ``error`` or ``cancelled``.
+            data: the value itself where it is plain, else the pickle of it.
             buffers: the large buffers of that.
             reached: whether the asking had arrived in the function and was not counted as refused yet.
             survivors: what it has left behind and could not be killed.
@@ -205,14 +205,15 @@ class ProcessBody(Body):
         self.worker = None
         self.reached = reached
         sink = self.sink
-        if kind == "cancelled":
+        if survivors and kind != "cancelled":
+            self._warn(survivors)
+        if kind == "plain":
+            sink.returned(data)
+        elif kind == "cancelled":
             sink.stopped(Rung.ASKED, survivors=survivors)
             if self._asked_at:  # of a limit that the loop was late for, the stop begins only now
                 sink.located(self._asked_at)
-            return
-        if survivors:
-            self._warn(survivors)
-        if kind != "value":
+        elif kind != "value":
             if error_may_block(data):
                 self._unpickle_aside(partial(unpack_error, data, self.name), kind)
             else:

@@ -23,14 +23,14 @@ class Frames:
         self._data = data
         self._rest: deque[memoryview] = deque()
 
-    def send(self, loop: AbstractEventLoop, parts: list[Part]) -> None:
+    def send(self, loop: AbstractEventLoop, *parts: Part) -> None:
         """Send the parts of a frame, one after the other."""
         try:
             if len(parts) == 1 and not self._rest:
                 sent = self._data.send(parts[0], QUIET)
                 if sent == len(parts[0]):
                     return
-                parts = [memoryview(parts[0])[sent:]]
+                parts = (memoryview(parts[0])[sent:],)
         except BlockingIOError:
             pass
         except OSError:

@@ -98,16 +98,17 @@ class Pool:
             self.workers.discard(worker)
             worker.retire()
             self._feed()
-        elif self.waiting and self.busy <= SETTINGS.size and self._is_fit(worker, self.waiting[0]):
+        elif (
+            self.waiting
+            and len(self.workers) - len(self.idle) <= SETTINGS.size
+            and worker.guarded.is_like_us()
+            and ((stamp := self.waiting[0].stamp) is None or not worker.is_stale(stamp))
+        ):
             worker.take(self.waiting.popleft())
         else:
             self.idle.append(worker)
             if self.waiting:
                 self._feed()
-
-    def _is_fit(self, worker: Worker, body: "ProcessBody") -> bool:
-        """Whether a worker that is started now would be the same, as far as this function is concerned."""
-        return worker.guarded.is_like_us() and not worker.is_stale(body.stamp)
 
     def _idle(self, body: "ProcessBody") -> Worker | None:
         """A worker that waits for work and is fit for this function; those that are not are let go."""

@@ -7,9 +7,10 @@ from asyncio import TimerHandle
 from contextlib import ExitStack
 from contextvars import Context
 from itertools import count
+from marshal import dumps
 from typing import TYPE_CHECKING, Any
 
-from ..._child.wire import ASK, SLACK, Reader, frame
+from ..._child.wire import ASK, SLACK, SMALL, VERSION, Reader, parts_of
 from ..._os import reaper
 from ..._os.fds import Files, is_readable, pair
 from ..._words.frame import RawStack
@@ -151,11 +152,13 @@ class Worker:
         id, name = sink.ref
         loop = self.pool.loop
         body.entered(self)
-        Context().run(sink.entered)
-        plan = self._limits.plan(number, sink, loop)
-        self._frames.send(
-            loop, frame((number, id, name, plan, self._surroundings.changes(), body.luggage), data, buffers)
-        )
+        sink.entered_elsewhere()
+        plan = None if sink.deadline is None else self._limits.plan(number, sink, loop)
+        changes = self._surroundings.changes()
+        if not buffers and len(data) < SMALL:
+            self._frames.send(loop, dumps((number, id, name, plan, changes, body.luggage, data, ()), VERSION))
+        else:
+            self._frames.send(loop, *parts_of((number, id, name, plan, changes, body.luggage), data, buffers))
 
     def limit(self, sink: Sink) -> None:
         """The limits have changed."""
@@ -220,7 +223,7 @@ class Worker:
             return
         if found is None:
             return
-        (number, kind, heard, children, news, spoiled), data, buffers = found
+        number, kind, heard, children, news, spoiled, data, buffers = found
         self.spoiled = self.spoiled or spoiled
         heard = heard and not self._refused  # else it is counted already
         body = self.body
