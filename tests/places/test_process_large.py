@@ -58,6 +58,33 @@ def test_others_have_their_turn_while_a_large_one_comes(kind, all_of_it):
     assert [(type(each), each == value) for each in buffers] == [(kind, True)]
 
 
+@pytest.mark.parametrize("body", [b"short", b"long" * 2000, b"longer" * 20000])
+@pytest.mark.parametrize("changes", [None, {"env": {"NAME" * 10: "value" * 9000}}])
+@pytest.mark.parametrize("blocks", [True, False])
+def test_frames_that_come_in_pieces_are_what_was_sent(body, changes, blocks):
+    whole = b"".join(map(bytes, parts_of((7, "id", None, (1.5, 2.5), changes), body)))
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setblocking(blocks)
+        reader = Reader(theirs)
+        for cut in [*range(1, 40), len(whole) // 2, len(whole) - 1]:
+            ours.sendall(whole[:cut])
+            if not blocks:
+                assert reader.read() is None
+            ours.sendall(whole[cut:])
+            found = reader.read()
+            assert found is not None
+            *meta, data, buffers = found
+            assert meta == [7, "id", None, (1.5, 2.5), changes]
+            assert bytes(data) == body
+            assert not buffers
+        if blocks:
+            ours.sendall(whole[:-1])
+            ours.close()
+            with pytest.raises(EOFError):
+                reader.read()
+
+
 def pattern(kind, size):
     data = marshal.dumps(list(range(size // 5)))
     return kind(data)

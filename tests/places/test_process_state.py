@@ -1,6 +1,8 @@
 """What a worker has of the program, and what one function in it leaves for the next."""
 
 import asyncio
+import copy
+import ctypes
 import importlib
 import importlib.util
 import os
@@ -134,6 +136,87 @@ def test_the_next_function_finds_the_worker_as_it_was():
     asyncio.run(main())
 
 
+def replaces_environ():
+    vars(os)["environ"] = dict(os.environ, CALLOFF_LEFT="1")
+
+
+WRITES = {
+    "one": "os.environ['CALLOFF_LEFT'] = '1'",
+    "another value": "os.environ['CALLOFF_THERE'] = 'other'",
+    "one less": "del os.environ['CALLOFF_THERE']",
+    "pop": "os.environ.pop('CALLOFF_THERE')",
+    "popitem": "os.environ.popitem()",
+    "setdefault": "os.environ.setdefault('CALLOFF_LEFT', '1')",
+    "update": "os.environ.update(CALLOFF_LEFT='1')",
+    "or": "os.environ |= {'CALLOFF_LEFT': '1'}",
+    "clear": "os.environ.clear()",
+    "bytes": "os.environb[b'CALLOFF_LEFT'] = b'1'",
+    "a copy that shares it": "copy.copy(os.environ)['CALLOFF_LEFT'] = '1'",
+    "a put and a read": "os.putenv('CALLOFF_LEFT', '1'); getattr(os, 'reload_environ', spoils)()",
+    **{
+        f"inside, {call}": f"os.environ._data.{call}"
+        for call in (
+            "__setitem__(b'CALLOFF_LEFT', b'1')",
+            "__delitem__(b'CALLOFF_THERE')",
+            "__ior__({b'CALLOFF_LEFT': b'1'})",
+            "update({b'CALLOFF_LEFT': b'1'})",
+            "setdefault(b'CALLOFF_LEFT', b'1')",
+            "pop(b'CALLOFF_THERE')",
+            "popitem()",
+            "clear()",
+        )
+    },
+    "something else inside": "os.environ._data = {**os.environ._data, b'CALLOFF_LEFT': b'1'}",
+    "something else in its place": "replaces_environ()",
+}
+
+
+def writes(line):
+    before = dict(os.environ)
+    exec(line)
+    return os.getpid(), dict(os.environ) != before or os.environb.get(b"CALLOFF_LEFT") is not None
+
+
+def environments():
+    """What Python code sees, and what a program that is started does."""
+    names = "CALLOFF_LEFT", "CALLOFF_THERE"
+    line = "echo $CALLOFF_LEFT,$CALLOFF_THERE"
+    return (
+        os.getpid(),
+        dict(os.environ),
+        [os.environb.get(os.fsencode(name)) for name in names],
+        subprocess.run(line, shell=True, capture_output=True, check=True).stdout,
+    )
+
+
+@pytest.mark.parametrize("line", WRITES.values(), ids=WRITES)
+def test_whatever_writes_to_the_environment_it_is_put_back(line, monkeypatch):
+    monkeypatch.setenv("CALLOFF_THERE", "yes")
+
+    async def main():
+        before = await call(environments)
+        assert before[1] == dict(os.environ)
+        for _ in range(2):
+            assert await call(writes, line) == (before[0], True)
+            assert await call(environments) == before
+
+    asyncio.run(main())
+
+
+def copies_its_environment():
+    return copy.deepcopy(os.environ._data), dict(os.environ), os.environ.copy(), os.environ._data
+
+
+def test_the_environment_in_a_worker_can_be_copied_and_sent():
+    async def main():
+        inside, plain, copied, sent = await call(copies_its_environment)
+        assert type(inside) is type(plain) is type(copied) is type(sent) is dict
+        assert plain == copied == dict(os.environ)
+        assert inside == sent == os.environ._data
+
+    asyncio.run(main())
+
+
 def leaves_a_thread(mark):
     def beat():
         while True:
@@ -177,8 +260,8 @@ def test_a_thread_that_is_about_to_end_costs_no_worker():
 # --- children that it forks
 
 
-def forks(how):
-    if not os.fork():
+def forks(fork, how):
+    if not (os.fork() if fork == "by os.fork" else ctypes.PyDLL(None).fork()):
         if how == "returns":
             return "of the child"
         if how == "exits":
@@ -188,10 +271,11 @@ def forks(how):
     return "of the function", os.waitstatus_to_exitcode(status)
 
 
+@pytest.mark.parametrize("fork", ["by os.fork", "by C"])
 @pytest.mark.parametrize(("how", "status"), [("returns", 0), ("exits", 3), ("raises", 1)])
-def test_a_forked_child_never_answers_for_its_function(how, status):
+def test_a_forked_child_never_answers_for_its_function(fork, how, status):
     async def main():
-        assert await call(forks, how) == ("of the function", status)
+        assert await call(forks, fork, how) == ("of the function", status)
         assert await call(abs, -3) == 3
 
     asyncio.run(main())

@@ -46,7 +46,7 @@ class Home:
 
     def __init__(self, details: dict[str, Any]) -> None:
         self._details = {name: details[name] for name in ("env", "cwd", "path", "argv")}
-        self._environ: Any = None
+        self._environ: Any = os.environ
         self._env = _Noting({})
         self._umask = os.umask(0)
         os.umask(self._umask)
@@ -63,6 +63,7 @@ class Home:
 
     def note(self) -> None:
         """Everything is set up: this is how the jobs are to find it."""
+        self._environ = os.environ
         numbers = sorted(set(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP})
         self._handlers = {int(number): _getsignal(number) for number in numbers}
         self._mask = {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
@@ -100,7 +101,8 @@ class Home:
             self._restore_handlers()
         _set_mask(_SETMASK, self._mask)
         os.umask(self._umask)
-        if self._env.is_touched or os.environ is not self._environ or self._environ._data is not self._env:
+        env, environ = self._env, os.environ
+        if env.is_touched or environ is not self._environ or getattr(environ, "_data", None) is not env:
             self._restore_env()
         self._settle()
         if not self._is_like_then():
@@ -127,14 +129,14 @@ class Home:
         self._is_touched = False
 
     def _restore_env(self) -> None:
-        environ: Any = os.environ  # or what somebody has put in its place
+        os.environ = environ = self._environ
         if dict(environ) != self._details["env"]:
             environ.clear()
             environ.update(self._details["env"])
-        data = getattr(environ, "_data", None)
-        if isinstance(data, dict):  # else it is compared after each job
-            self._environ, self._env = environ, _Noting(data)
-            if os.environb._data is data:  # type: ignore[attr-defined]  # the two share it
+        inside = getattr(environ, "_data", None)
+        if isinstance(inside, dict):  # else it is compared after each job
+            self._env = _Noting(inside)
+            if os.environb._data is inside:  # type: ignore[attr-defined]  # the two share it
                 os.environb._data = self._env  # type: ignore[attr-defined]
             environ._data = self._env
 

@@ -51,10 +51,11 @@ class Standing:
     __slots__ = ("_credentials", "_limits", "_looks_the_same")
 
     def __init__(self, credentials: inherit.Credentials, settings: inherit.Settings) -> None:
-        self._credentials = credentials
-        self._limits: list[tuple[int, int]] = settings["limits"]
         self._looks_the_same = inherit.watcher(settings["umask"], powers=True)
-        _seen.note(credentials, self._limits)
+        _seen.note(credentials, settings["limits"])
+        #: the same objects for all workers that were started alike
+        self._credentials = _seen.credentials
+        self._limits = _seen.limits
 
     def is_ours(self) -> bool:
         """Whether a worker that is started now would be the same.
@@ -70,4 +71,6 @@ class Standing:
             seen.note(inherit.credentials(), inherit.limits())
         elif "resource" in _modules and inherit.limits() != self._limits:  # `may_set_limits`, without a call
             return False
-        return seen.credentials == self._credentials and seen.limits == self._limits
+        return (seen.credentials is self._credentials or seen.credentials == self._credentials) and (
+            seen.limits is self._limits or seen.limits == self._limits
+        )

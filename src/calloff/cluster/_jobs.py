@@ -164,6 +164,8 @@ class Job(Sink):
     def ref(self) -> Ref:
         return self._ref
 
+    who = ref
+
     @property
     def reason(self) -> Reason | None:
         return self._reason
