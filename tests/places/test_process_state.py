@@ -204,7 +204,8 @@ def test_whatever_writes_to_the_environment_it_is_put_back(line, monkeypatch):
 
 
 def copies_its_environment():
-    return copy.deepcopy(os.environ._data), dict(os.environ), os.environ.copy(), os.environ._data
+    inside = vars(os.environ)["_data"]
+    return copy.deepcopy(inside), dict(os.environ), os.environ.copy(), inside
 
 
 def test_the_environment_in_a_worker_can_be_copied_and_sent():
@@ -212,7 +213,7 @@ def test_the_environment_in_a_worker_can_be_copied_and_sent():
         inside, plain, copied, sent = await call(copies_its_environment)
         assert type(inside) is type(plain) is type(copied) is type(sent) is dict
         assert plain == copied == dict(os.environ)
-        assert inside == sent == os.environ._data
+        assert inside == sent == vars(os.environ)["_data"]
 
     asyncio.run(main())
 
