@@ -164,7 +164,9 @@ class Job(Sink):
     def ref(self) -> Ref:
         return self._ref
 
-    who = ref
+    @property
+    def who(self) -> tuple[str, str]:
+        return self._ref
 
     @property
     def reason(self) -> Reason | None:
