@@ -24,6 +24,7 @@ from typing import Any
 
 from .._operation.operation import Operation
 from .._operation.registry import live
+from .._os.threads import looks
 from .._places.daemon_executor import DaemonExecutor, stack_of_frame
 from .._places.task.body import body_of
 from .._places.task.immortal import keep_alive_forever
@@ -305,7 +306,7 @@ def log_threads(before: Iterable[threading.Thread]) -> None:
     if (pool := sys.modules.get(_OURS)) is not None:
         known.update(pool.POOL.idle_threads())
     leave_executors(known)
-    frames = sys._current_frames()
+    frames = next(looks(sys._current_frames))
     del frames[threading.get_ident()]  # it holds `frames`, and the two would keep what all threads have in their frames
     until = time.monotonic() + _LITTLE
     for thread in threading.enumerate():
@@ -314,8 +315,8 @@ def log_threads(before: Iterable[threading.Thread]) -> None:
         if _has_nothing_to_do(frames.get(thread.ident or 0)):
             continue
         thread.join(max(0.0, until - time.monotonic()))  # it may be on its way out, or back to its pool
-        if thread.is_alive() and not _has_nothing_to_do(sys._current_frames().get(thread.ident or 0)):
-            at = _at(stack_of_frame(sys._current_frames().get(thread.ident or 0)))
+        if thread.is_alive() and not _has_nothing_to_do(next(looks(sys._current_frames)).get(thread.ident or 0)):
+            at = _at(stack_of_frame(next(looks(sys._current_frames)).get(thread.ident or 0)))
             _logger.warning("thread %r is not a daemon and will hold up the exit of the interpreter%s", thread.name, at)
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Container
 from time import monotonic, sleep
 from typing import Any
 
+from .._os.threads import looks
+
 __all__ = ["is_manager", "leave_executors"]
 
 _logger = logging.getLogger("calloff")
@@ -64,5 +66,5 @@ def _kill(manager: Any, jobs: frozenset[int]) -> None:
     for process in list(manager.processes.values()):
         process.kill()
     until = monotonic() + _MOMENT
-    while manager.ident in sys._current_frames() and monotonic() < until:
+    while manager.ident in next(looks(sys._current_frames)) and monotonic() < until:
         sleep(0.001)

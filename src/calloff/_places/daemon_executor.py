@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import FrameType
 from typing import Any, NamedTuple
 
+from .._os.threads import looks
 from .._words.frame import OURS, RawFrame, RawStack
 from .left import keep_stdin, may_leave_threads
 
@@ -124,7 +125,7 @@ class DaemonExecutor(ThreadPoolExecutor):
 
     def leave(self) -> list[Stuck]:
         """Take no more jobs, wait for none, and tell which ones are left behind."""
-        frames = sys._current_frames()
+        frames = next(looks(sys._current_frames))
         del frames[threading.get_ident()]  # it holds `frames`, and the two would keep what all threads have in theirs
         if self._running:
             keep_stdin()

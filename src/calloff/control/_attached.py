@@ -10,6 +10,7 @@ import atexit
 import sys
 from collections.abc import Iterable
 
+from .._os.threads import looks
 from . import _server
 
 __all__ = ["open_door", "running_loops"]
@@ -32,7 +33,7 @@ def open_door(directory: str, loop: asyncio.AbstractEventLoop | None) -> None:
 def running_loops() -> Iterable[asyncio.AbstractEventLoop]:
     """The event loops that run in the threads of this process, as far as their frames tell."""
     found: list[asyncio.AbstractEventLoop] = []
-    for frame in sys._current_frames().values():
+    for frame in next(looks(sys._current_frames)).values():
         step = frame
         while step is not None:
             if step.f_code.co_name == "run_forever":

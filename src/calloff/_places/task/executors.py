@@ -18,6 +18,7 @@ from contextvars import Context
 from types import CodeType, FrameType, FunctionType
 from typing import Any, Protocol
 
+from ..._os.threads import looks
 from ..._words.frame import Frame, RawFrame, RawStack, culprit, develop
 from ..daemon_executor import stack_of_frame
 from .forcing import waiter_of
@@ -120,7 +121,7 @@ class AnyioCall:
 
     def pending(self) -> bool:
         """Return whether the worker is at this call: the future is among the locals of its loop until it has ended."""
-        top = sys._current_frames().get(self._worker.ident or 0)
+        top = next(looks(sys._current_frames)).get(self._worker.ident or 0)
         while top is not None:
             if top.f_code.co_name == "run" and top.f_locals.get("future") is self._future:
                 return True
@@ -155,7 +156,7 @@ class AnyioCall:
 
     def stack(self) -> RawStack:
         """Return the frames of its thread."""
-        return _frames(sys._current_frames().get(self._worker.ident or 0))
+        return _frames(next(looks(sys._current_frames)).get(self._worker.ident or 0))
 
     def describe(self) -> str:
         """Return the thread and the line."""
@@ -211,7 +212,7 @@ def anyio_call(frame: FrameType) -> AnyioCall | None:
 def _thread_of(future: "Future[Any]") -> tuple[str, RawStack] | None:
     """Return the name of the thread that runs a call, and the frames of the call."""
     ident = fields(future).get("thread")  # of a job of our own executor
-    for number, top in sys._current_frames().items():
+    for number, top in next(looks(sys._current_frames)).items():
         frames: list[RawFrame] = []
         step: FrameType | None = top
         while step is not None:
@@ -262,7 +263,7 @@ def _function_of(future: "Future[Any]") -> Any:
     own = fields(future).get("function")  # of a job of our own executor
     if own is not None:
         return _unwrapped(own)
-    for frame in sys._current_frames().values():
+    for frame in next(looks(sys._current_frames)).values():
         step: FrameType | None = frame
         while step is not None:
             if step.f_code.co_filename == _POOL and step.f_code.co_name == "run":

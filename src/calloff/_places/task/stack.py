@@ -17,6 +17,7 @@ from opcode import opmap
 from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
 from typing import Any
 
+from ..._os.threads import looks
 from ..._words.frame import OURS, RawFrame, RawStack
 from ..._words.place import Body
 from .greenlets import greenlets_in, is_in_handlers
@@ -301,7 +302,7 @@ _OPERATIONS = f"{__name__.partition('.')[0]}._operation.operation"
 
 def _running(frame: FrameType) -> list[RawFrame] | None:
     """Return the frames from `frame` inwards of the thread that runs it now, outermost first."""
-    for top in sys._current_frames().values():
+    for top in next(looks(sys._current_frames)).values():
         chain: list[RawFrame] = []
         step: FrameType | None = top
         while step is not None:

@@ -43,6 +43,7 @@ from weakref import WeakSet, WeakValueDictionary
 
 from ..._child.moments import Still, is_fit, is_importing, stays_fit
 from ..._os.proc import sleep_of
+from ..._os.threads import looks
 from ..._words.errors import StopForced
 from ..._words.frame import RawFrame, RawStack
 from ..._words.untouched import context_of, drop_frame, is_a
@@ -152,7 +153,7 @@ class Call:
             for look in range(_LOOKS):
                 if look:
                     sleep(0)  # the thread goes on
-                frame = sys._current_frames().get(ident)
+                frame = next(looks(sys._current_frames)).get(ident)
                 if frame is None:
                     return False
                 at = frame.f_lasti
@@ -174,7 +175,7 @@ class Call:
     def where(self) -> RawStack:
         """The stack of the function now, outermost first; empty while it runs in C alone, and when it does not run."""
         found: list[RawFrame] = []
-        frame = None if self._ident is None else sys._current_frames().get(self._ident)
+        frame = None if self._ident is None else next(looks(sys._current_frames)).get(self._ident)
         while frame is not None and frame.f_code is not _RUN:
             if frame.f_code not in HIDDEN:
                 found.append((frame.f_code, frame.f_lasti))
@@ -186,7 +187,7 @@ class Call:
         ident = self._ident
         if ident is None:
             return False
-        now: Any = sys._current_exceptions().get(ident)
+        now: Any = next(looks(sys._current_exceptions)).get(ident)
         step: BaseException | None = now[1] if isinstance(now, tuple) else now  # a tuple up to 3.11
         for _ in range(_CHAIN):
             if step is None:
@@ -263,7 +264,7 @@ def _send(ident: int, error: type[BaseException], frame: FrameType | None = None
     me, thread = ctypes.c_ulong(get_ident()), ctypes.c_ulong(ident)
     to: Any = thread
     if frame is not None:
-        here = map(is_, map(methodcaller("get", ident), iter(sys._current_frames, None)), repeat(frame))
+        here = map(is_, map(methodcaller("get", ident), looks(sys._current_frames)), repeat(frame))
         still = map(and_, here, map(eq, map(attrgetter("f_lasti"), repeat(frame)), repeat(at)))
         to = _Aimed((ctypes.c_ulong(0), thread).__getitem__, still)
     sent = 0

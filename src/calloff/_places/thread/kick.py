@@ -21,6 +21,8 @@ import threading
 from contextvars import Context
 from types import FrameType
 
+from ..._os.threads import looks
+
 __all__ = ["kick"]
 
 _RUNS_LOOP = asyncio.BaseEventLoop.run_forever.__code__
@@ -31,7 +33,7 @@ def kick(ident: int) -> None:
     """Interrupt the system call that the thread is in; nothing happens where that is of no use, or can't be."""
     if _REACHES and _ready():
         signal.pthread_kill(ident, signal.SIGURG)
-    frame = sys._current_frames().get(ident)
+    frame = next(looks(sys._current_frames)).get(ident)
     while frame is not None:
         if frame.f_code is _RUNS_LOOP:
             _wake(frame.f_locals.get("self"))

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from ..._os import proc
+from ..._os.threads import looks
 from ...freezing import MARK
 from .course import Course, current_course
 from .driver import Driver
@@ -193,7 +194,7 @@ def is_idle(thread: threading.Thread) -> bool:
     """Whether it is a worker of a pool that waits for its next job."""
     if thread.ident is None or not thread.is_alive():
         return True
-    frame = sys._current_frames().get(thread.ident)
+    frame = next(looks(sys._current_frames)).get(thread.ident)
     if frame is None or _is_in(frame, "_worker", _FUTURES):
         return True
     while frame.f_back is not None and frame.f_code.co_name != "get" and is_python(frame.f_code.co_filename):
@@ -216,7 +217,7 @@ def _is_pooled(thread: threading.Thread) -> bool:
 
 
 def _thread_line(thread: threading.Thread) -> Step | None:
-    frame = sys._current_frames().get(thread.ident or 0)
+    frame = next(looks(sys._current_frames)).get(thread.ident or 0)
     inner: Step | None = None
     while frame is not None:
         code = frame.f_code
