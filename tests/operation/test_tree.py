@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -189,6 +190,26 @@ async def test_a_call_is_called_off_itself_while_its_caller_is_on_its_way():
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (op.reason.kind, op.reason.text) == ("requested", "by its handle")
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+async def test_a_parent_whose_child_has_had_no_turn_since_it_was_asked_has_not_refused(depth):
+    """On a busy machine the loop turns late, and uvloop calls timers first."""
+
+    async def parent(depth):
+        if depth:
+            await calloff.call(parent(depth - 1))
+        else:
+            await asyncio.sleep(3600)
+
+    op = calloff.start(parent(depth))
+    for _ in range(depth + 2):
+        await asyncio.sleep(0)
+    op.cancel()
+    time.sleep(0.05)  # longer than the first pause before it would be asked again
+    outcome = await op.outcome()
+    assert outcome.report.rung is calloff.Rung.ASKED
+    assert outcome.report.refusals == 0
 
 
 async def test_a_parent_that_waits_for_its_child_when_it_is_stopped():

@@ -110,7 +110,7 @@ class ClimbingBody(Body):
             return True
         look = self._look(waiter_of(self.task), self._asked_with)
         if self._parts is None and look.is_alone and not look.greenlet:  # the usual case: nothing else is part of it
-            if look.is_obeying(self._asked_with) or (self._asked_with is None and is_awake(self.task)):
+            if look.is_obeying(self._asked_with) or (self._asked_with is None and self._is_on_its_way()):
                 return False
             self._cancel()
             return True
@@ -216,6 +216,18 @@ class ClimbingBody(Body):
         assert self.task is not None
         self._asked_with = None  # this asking is on its way: until it has arrived it can't have been refused
         self.task.cancel()
+
+    def _is_on_its_way(self) -> bool:
+        """Return whether the request has not arrived: the task, or an operation that it waits for, has a step to make."""
+        task = self.task
+        while task is not None and not is_awake(task):
+            waiter: Any = waiter_of(task)
+            if not is_operation(waiter):
+                return False
+            if waiter._awaited_by is not task:  # it was cancelled, and is woken in the next turn of the loop
+                return True
+            task = getattr(waiter.body, "task", None)
+        return task is not None
 
     def _is_blocking(self) -> bool:
         """Return whether the loop is blocked by this body, or by a plain task that it waits for."""
