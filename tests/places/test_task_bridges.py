@@ -408,6 +408,7 @@ class CancelRefuses(asyncio.Future[None]):
 
 @pytest.mark.parametrize("kind", [CancelRaises, CancelLies, CancelRefuses])
 @pytest.mark.parametrize("cleans_up", [False, True])
+@pytest.mark.usefixtures("patient")
 async def test_a_body_that_waits_for_what_can_not_be_cancelled_is_forced(
     kind: type[asyncio.Future[None]], cleans_up: bool
 ) -> None:

@@ -300,7 +300,7 @@ run(main(), grace=2)
 def test_a_web_server_with_an_open_stream(tmp_path: Path, loop_kind: str, number: int, stream: bool) -> None:
     pytest.importorskip("uvicorn")
     with Program(tmp_path, loop_kind, SERVER) as program:
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while not program.out:
             assert time.monotonic() < until, program.err
             time.sleep(0.01)
