@@ -252,6 +252,7 @@ class Interrupter:
             if self._room.holds(frame):
                 self._was_due = due
             return
+        self._was_due = inf  # another look may have interrupted this one since it was asked how late it is
         if found.host is not self._suspect and now - due < self._slack:
             self._suspect = found.host
             self._loop.call_soon(self._turned)
