@@ -67,6 +67,8 @@ def begin(kind: str, folder: str) -> Callable[[int], None]:
 
 def is_short(error: BaseException) -> bool:
     """Whether an error says that the system has no more of something, or does not grant it."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_short(each) for each in error.exceptions)
     if any(words in str(error) for words in ("start new thread", "no thread could be started", "fork")):
         return True
     while error.__cause__ is not None and not isinstance(error, OSError):
