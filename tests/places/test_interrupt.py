@@ -7,6 +7,7 @@ import importlib
 import io
 import itertools
 import logging
+import math
 import multiprocessing.popen_fork
 import os
 import queue
@@ -307,6 +308,44 @@ def test_a_look_that_is_interrupted_by_the_next_signal_is_as_late_as_it_was(
     crun(main())
     assert nested
     assert not went_on
+
+
+def test_a_look_that_knows_how_late_it_is_leaves_nothing_of_that_to_the_next_one(
+    crun: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next signal interrupts it, too: else what runs later would be taken for as late as this was."""
+    again, ordered = Interrupter._again, Interrupter._ordered
+    nested: list[int] = []
+    left: list[float] = []
+
+    def is_ordered(self: Interrupter) -> bool:
+        if len(nested) == 1:
+            nested.append(2)
+            return True
+        left.append(self._was_due)
+        return ordered(self)
+
+    def comes_again(self: Interrupter, now: float) -> None:
+        if not nested:
+            nested.append(1)
+            signal.raise_signal(signal.SIGALRM)
+        again(self, now)
+
+    async def body() -> None:
+        while True:
+            pass
+
+    async def main() -> None:
+        outcome = await calloff.start(body(), timeout=0.05).outcome()
+        assert outcome.report is not None
+        assert outcome.report.rung is Rung.INTERRUPTED
+
+    monkeypatch.setattr(Interrupter, "_again", comes_again)
+    monkeypatch.setattr(Interrupter, "_ordered", is_ordered)
+    crun(main())
+    assert len(nested) == 2
+    assert len(left) > 1
+    assert set(left) == {math.inf}
 
 
 def test_code_without_a_limit_is_not_hit(crun: Callable[..., Any]) -> None:

@@ -41,6 +41,17 @@ async def test_a_guard_is_used_again_and_waits_for_a_moment_only():
     assert until(lambda: gone(guard)), "it must not stay"
 
 
+async def test_one_that_waits_is_not_where_its_command_was(tmp_path):
+    """What is mounted there can be taken away."""
+    seen = 0
+    for _ in range(TRIES):
+        guard = int(await said("sh", "-c", "echo $PPID", cwd=str(tmp_path)))
+        with contextlib.suppress(FileNotFoundError):  # it did not wait, or no more
+            assert until(lambda: os.readlink(f"/proc/{guard}/cwd") != str(tmp_path))
+            seen += 1
+    assert seen
+
+
 async def test_commands_that_run_at_the_same_time_have_a_guard_each():
     await one_that_waits()
     ops = [calloff.start(calloff.command("sh", "-c", "echo $PPID; sleep 0.2")) for _ in range(4)]

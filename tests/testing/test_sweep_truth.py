@@ -6,7 +6,7 @@ import struct
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -451,9 +451,8 @@ def test_a_second_run_that_a_busy_machine_makes_slow_does_not_hang() -> None:
     assert report.verdict == "SAFE", str(report)
 
 
-def test_a_bystander_that_a_busy_machine_makes_slow_does_not_hang() -> None:
-    """It goes on step by step, in a task of its own, and comes to its end behind the second that it has at least."""
-    cancelled: list[bool] = []
+def one_await(cancelled: list[bool]) -> Callable[[], Awaitable[None]]:
+    """A function with one await, which notes that it was called off there."""
 
     async def fn() -> None:
         try:
@@ -461,6 +460,13 @@ def test_a_bystander_that_a_busy_machine_makes_slow_does_not_hang() -> None:
         except asyncio.CancelledError:
             cancelled.append(True)
             raise
+
+    return fn
+
+
+def test_a_bystander_that_a_busy_machine_makes_slow_does_not_hang() -> None:
+    """It goes on step by step, in a task of its own, and comes to its end behind the second that it has at least."""
+    cancelled: list[bool] = []
 
     async def steps() -> None:
         for _ in range(12):
@@ -471,26 +477,19 @@ def test_a_bystander_that_a_busy_machine_makes_slow_does_not_hang() -> None:
     async def beside() -> None:
         await asyncio.create_task(steps())
 
-    report = asyncio.run(sweep(fn, bystander=beside, phases=("early",)))
+    report = asyncio.run(sweep(one_await(cancelled), bystander=beside, phases=("early",)))
     assert report.verdict == "SAFE", str(report)
 
 
 def test_a_bystander_that_makes_step_after_step_for_ever_is_told() -> None:
     cancelled: list[bool] = []
 
-    async def fn() -> None:
-        try:
-            await asyncio.sleep(0.0001)
-        except asyncio.CancelledError:
-            cancelled.append(True)
-            raise
-
     async def polls() -> None:
         await asyncio.sleep(0.001)
         while cancelled:
             await asyncio.sleep(0.001)
 
-    report = asyncio.run(sweep(fn, bystander=polls, phases=("early",), timeout=2))
+    report = asyncio.run(sweep(one_await(cancelled), bystander=polls, phases=("early",), timeout=2))
     assert {finding.oracles for finding in report.unsafe} == {frozenset({"bystander"})}, str(report)
 
 

@@ -1,11 +1,12 @@
 """What runs inside child processes, and the few words that both sides of the wire share.
 
 Read in this order: `keeper` (the fork server: one per owner), `guard` (the supervisor: one per worker or command),
-`standby` (guards of commands that wait for the next one), `program` and `worker` (what a guard starts; a worker is set up
-by `nursery`), `inside` (the operation as the function sees it), `wire` (how messages are written), `short` (how plain calls
-and values are). What is said of the kernel is in `calloff._os`. Nothing here imports the rest of calloff: the folder is
-executed by itself, and its modules are known there as the package ``_calloff._child``. The owner imports `wire`, `short`
-and `by_value` alone; its ends are `calloff._places.keeper` and `kept`, and `keepers`, which knows the one that is used now.
+`standby` (guards of commands that wait for the next one), `lost` (what is done for guards that were killed), `program` and
+`worker` (what a guard starts; a worker is set up by `nursery`), `inside` (the operation as the function sees it), `wire`
+(how messages are written), `short` (how plain calls and values are). What is said of the kernel is in `calloff._os`.
+Nothing here imports the rest of calloff: the folder is executed by itself, and its modules are known there as the package
+``_calloff._child``. The owner imports `wire`, `short` and `by_value` alone; its ends are `calloff._places.keeper` and
+`kept`, and `keepers`, which knows the one that is used now.
 
 Who dies with whom::
 

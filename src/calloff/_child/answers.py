@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from . import by_value
-from .short import short_value
 
 __all__ = ["in_one", "packed"]
 
@@ -17,14 +16,11 @@ _RAISED = (Exception, SystemExit, GeneratorExit)
 
 
 def packed(kind: str, value: Any, name: str) -> tuple[str, bytes, list[pickle.PickleBuffer]]:
-    """The result in short form, or as a pickle with its large buffers apart."""
+    """The result as a pickle with its large buffers apart."""
     if kind == "cancelled":
         return kind, b"", []
     if kind == "error":
         return kind, _packed_error(value), []
-    short = short_value(value)
-    if short is not None:
-        return kind, short, []
     buffers: list[pickle.PickleBuffer] = []
     whole = pickle.PickleBuffer(value) if type(value) in (bytes, bytearray) and len(value) > 1 << 16 else value
     try:

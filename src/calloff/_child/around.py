@@ -4,14 +4,15 @@ import asyncio
 import contextlib
 import os
 import sys
+import traceback
 from functools import partial
 from time import monotonic
 from types import FunctionType
-from typing import Any
+from typing import Any, NoReturn
 
 from .._os import reaper
 
-__all__ = ["has_descendants", "populate_main", "tidy"]
+__all__ = ["has_descendants", "leave", "populate_main", "tidy"]
 
 #: seconds that the tasks which an async function leaves behind get to end
 _TIDY = 0.5
@@ -62,3 +63,21 @@ def has_descendants() -> bool:
             continue
         if found is None:
             return True
+
+
+def leave(error: BaseException | None) -> NoReturn:
+    """End a child that the function has forked and that comes here: it must not answer for the function."""
+    status = 0
+    try:
+        if isinstance(error, SystemExit):
+            code = error.code
+            status = 0 if code is None else code if isinstance(code, int) else 1
+            if status and not isinstance(code, int):
+                print(code, file=sys.stderr)
+        elif error is not None:
+            status = 1
+            traceback.print_exception(error)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status & 0xFF)

@@ -34,7 +34,6 @@ _SETMASK = int(signal.SIG_SETMASK)
 #: the third timer is that of `alarm`
 _VIRTUAL, _PROF = signal.ITIMER_VIRTUAL, signal.ITIMER_PROF
 _set_timer, _alarm = signal.setitimer, signal.alarm
-_modules = sys.modules
 
 
 class Home:
@@ -108,7 +107,7 @@ class Home:
         if not self._is_like_then():
             return True
         now = monotonic()
-        if lasted < _SHORT and now - self._looked_at < _FRESH and "resource" not in _modules:  # `may_set_limits`
+        if lasted < _SHORT and now - self._looked_at < _FRESH and not inherit.may_set_limits():
             return False
         self._looked_at = now
         return (inherit.limits(), inherit.capabilities()) != self._limits

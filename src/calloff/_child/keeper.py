@@ -11,7 +11,6 @@ that its owner can be told the truth.
 
 import _socket
 import array
-import contextlib
 import gc
 import os
 import select
@@ -20,12 +19,13 @@ import sys
 import time
 from _socket import CMSG_SPACE, SCM_RIGHTS, SOL_SOCKET
 from _socket import socket as Socket
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from .._os import fds, inherit, proc, reaper
+from .._os import fds, inherit, reaper
 from .detaching import close_all_but, detach, handle, has_hung_up
 from .guard import Guard, Launch, send, wake_on_children
 from .lease import Lease
+from .lost import Lost
 from .page import Page
 from .program import launch as launch_program
 from .standby import Line, Standby, take_turns
@@ -35,10 +35,6 @@ __all__ = ["main"]
 
 #: files that come with a message are to be closed by an exec, where the system can do that
 _CLOEXEC = int(getattr(_socket, "MSG_CMSG_CLOEXEC", 0))
-#: seconds between two attempts to kill what a guard has left behind, at first, until it is told of, and afterwards
-_PAUSE, _SHORT_PAUSE, _LONG_PAUSE = 0.002, 0.01, 1.0
-#: seconds until what is left is told of
-_PATIENCE = 1.0
 #: after how many stops within a second a guard is killed instead of continued
 _STOPS = 3
 #: seconds for which a keeper is stopped at most before it looks after its owner, and when that is gone; a quarter of those
@@ -76,19 +72,6 @@ def main(argv: list[str] | None = None) -> NoReturn:
     os._exit(0)
 
 
-class _Lost:
-    """A guard that was killed: what it leaves behind, and where its owner wants to be told."""
-
-    def __init__(self) -> None:
-        self.statuses: dict[int, int] = {}
-        self.survivors: tuple[str, ...] | None = None
-        self.control: Socket | None = None
-        self.leader = 0
-        self.code = 0
-        """How the guard ended."""
-        self.page: Page | None = None
-
-
 class _Keeper:
     def __init__(self, socket: Socket, owner: int, own: inherit.Settings) -> None:
         self._me = os.getpid()
@@ -107,11 +90,7 @@ class _Keeper:
         self._stops: dict[int, list[float]] = {}
         self._heirs: set[int] = set()
         """Keepers that were forked here for other credentials."""
-        self._lost: dict[int, _Lost] = {}
-        """By that number, those that were killed."""
-        self._first = 0
-        self._pause = _PAUSE
-        self._until = 0.0
+        self._lost = Lost(self._guards, self._heirs, self._reap)
         self._woken, self._waker = wake_on_children()
         self._poll = select.poll()
         self._standby = Standby(self._poll)
@@ -127,8 +106,8 @@ class _Keeper:
         """Until the owner is gone or has let go of it, and no guard is left."""
         gc.enable()  # which was off while this was loaded
         serving = True
-        while serving or self._guards or self._burying():
-            wait = self._pause if self._burying() else self._standby.left()
+        while serving or self._guards or self._lost.left() is not None:
+            wait = min((left for left in (self._lost.left(), self._standby.left()) if left is not None), default=None)
             ready = [file for file, _ in self._poll.poll(fds.milliseconds(wait))]
             lines = {file for file in ready if file in self._standby}
             for file in lines:  # first: a command may come now that one of them can have
@@ -147,8 +126,8 @@ class _Keeper:
                         self._poll.unregister(self._owner)
                     self._standby.close()
                     reaper.go_on_every(_STOPPED)
-            if self._burying():
-                self._bury()
+            if self._lost.left() is not None:
+                self._lost.bury()
 
     def _serve(self) -> bool:
         """What has come; ``False`` when there will be nothing any more."""
@@ -175,12 +154,11 @@ class _Keeper:
                 if kind == "split":
                     self._split(files, parts[2])
                 elif kind == "tell":
-                    self._tell_later(number, files[0], parts[2])
+                    self._lost.tell_later(number, files[0], parts[2])
                 elif kind == "hold":
                     self._held[number] = files[0]
                 elif kind == "lease":
                     self._lease = Lease(files[0])
-                    self._standby.close()  # those that were forked do not know of it
                     os.close(files[0])
                 elif kind == "drop":
                     os.close(self._held.pop(number))
@@ -232,7 +210,7 @@ class _Keeper:
         if line is not None:
             self._standby.add(line, pid)
         self._began(number, pid, page, files)
-        self._first = self._first or pid
+        self._lost.forked(pid)
 
     def _began(self, number: int, pid: int, page: Page, files: list[int]) -> None:
         """That process guards the work of this number."""
@@ -273,7 +251,7 @@ class _Keeper:
             finally:
                 os._exit(status)
         self._heirs.add(pid)
-        self._first = self._first or pid
+        self._lost.forked(pid)
         for file in files:
             os.close(file)
 
@@ -283,9 +261,7 @@ class _Keeper:
         self._socket.close()
         for file in (self._woken, self._waker, *self._files, *self._held.values()):
             os.close(file)
-        for lost in self._lost.values():
-            if lost.control is not None:
-                lost.control.close()
+        self._lost.forget()
         self._standby.forget()
 
     def _become_guard(self, kind: str, files: list[int], page: Page, line: Line | None) -> None:
@@ -337,13 +313,9 @@ class _Keeper:
             if pid in self._heirs:
                 self._heirs.discard(pid)
             elif number is None:
-                for lost in self._lost.values():
-                    lost.statuses[pid] = code
+                self._lost.reaped(pid, code)
             elif code and number:
-                lost = self._lost.setdefault(number, _Lost())
-                lost.survivors, lost.code, lost.page = None, code, page  # only now its orphans come here
-                self._pause = _PAUSE
-                self._until = time.monotonic() + _PATIENCE
+                self._lost.add(number, code, page)
 
     def _go_on(self, pid: int) -> None:
         """Somebody has stopped a guard; one whom that does not keep from stopping it again gets rid of it."""
@@ -353,58 +325,3 @@ class _Keeper:
         stops = [at for at in self._stops.get(pid, ()) if at > now - 1.0]
         self._stops[pid] = [*stops, now]
         os.kill(pid, signal.SIGKILL if len(stops) >= _STOPS else signal.SIGCONT)
-
-    # --- what guards leave behind
-
-    def _burying(self) -> bool:
-        return any(lost.survivors != () for lost in self._lost.values())
-
-    def _bury(self) -> None:
-        """Kill the orphans of guards, which came to us; tell who has asked."""
-        self._pause = min(2 * self._pause, _LONG_PAUSE if time.monotonic() >= self._until else _SHORT_PAUSE)
-        denied = reaper.strike(self._first, self._guards.keys() | self._heirs)
-        self._reap()
-        orphans = self._orphans() or self._orphans()  # the system may leave one out while another one ends
-        for lost in self._lost.values():
-            if not orphans:
-                lost.survivors = ()
-            elif time.monotonic() >= self._until and lost.survivors is None:
-                lost.survivors = tuple(reaper.told(pid, pid in denied) for pid in orphans)
-        for number in list(self._lost):
-            self._tell(number)
-
-    def _orphans(self) -> list[int]:
-        me, ours = self._me, self._guards.keys() | self._heirs
-        return [pid for pid, parent in proc.descendants(me, self._first) if parent == me and pid not in ours]
-
-    def _tell_later(self, number: int, file: int, leader: int) -> None:
-        """The owner has seen the guard's end: it is told, in the guard's place, as soon as there is something to tell."""
-        control = Socket(fileno=file)
-        control.setblocking(False)
-        if number in self._guards.values():  # its end has not come to us yet, or it has only closed its socket
-            self._reap()
-            for pid in [pid for pid, known in self._guards.items() if known == number]:
-                with contextlib.suppress(OSError):
-                    os.kill(pid, signal.SIGKILL)
-        lost = self._lost.setdefault(number, _Lost())
-        lost.control, lost.leader = control, leader
-        self._pause = _PAUSE
-        self._until = time.monotonic() + _PATIENCE
-        self._tell(number)  # it may all be over
-
-    def _tell(self, number: int) -> None:
-        lost = self._lost[number]
-        if lost.control is None or lost.survivors is None or number in self._guards.values():
-            return
-        if lost.leader >= 0:
-            page = lost.page
-            status = lost.statuses.get(lost.leader) if page is None or page.status is None else page.status
-            how: dict[str, Any] = {"status": status, "cause": "lost", "asked": page is not None and page.asked > 0}
-            how |= {"survivors": lost.survivors, "guard": lost.code, "launched": page is None or page.launched}
-            how |= {"begun": 1 << 62 if page is None else page.begun, "refused": 0 if page is None else page.refused}
-            send(lost.control, letter("ended", how))
-            lost.leader = -1
-        if not lost.survivors:
-            send(lost.control, letter("gone"))
-            lost.control.close()
-            del self._lost[number]

@@ -24,7 +24,6 @@ import os
 import pickle
 import sys
 import threading
-import traceback
 from _socket import socket as Socket
 from collections.abc import Callable
 from contextvars import copy_context
@@ -37,7 +36,7 @@ from typing import Any
 
 from .._os import forks, reaper
 from .answers import packed
-from .around import has_descendants, populate_main, tidy
+from .around import has_descendants, leave, populate_main, tidy
 from .home import Home
 from .inside import operation
 from .luggage import unpack
@@ -226,34 +225,17 @@ class Worker:
             box.extend(starmap(run, ((function, *args),)))
             self._running = 0
             if not self._mark[0]:
-                self._leave(None)
+                leave(None)
         except BaseException as error:
             self._running = 0
             if not self._mark[0]:
-                self._leave(error)
+                leave(error)
             if operation.asked is not None and issubclass(type(error), asyncio.CancelledError):
                 return "cancelled", None
             return "error", error
         if not box:  # to `extend` that error means the end
             return "error", RuntimeError("the function raised StopIteration, which nobody could tell from its end")
         return "value", box[0]
-
-    def _leave(self, error: BaseException | None) -> None:
-        """End a child that the function has forked and that comes here: it must not answer for the function."""
-        status = 0
-        try:
-            if isinstance(error, SystemExit):
-                code = error.code
-                status = 0 if code is None else code if isinstance(code, int) else 1
-                if status and not isinstance(code, int):
-                    print(code, file=sys.stderr)
-            elif error is not None:
-                status = 1
-                traceback.print_exception(error)
-            sys.stdout.flush()
-            sys.stderr.flush()
-        finally:
-            os._exit(status & 0xFF)
 
     # --- being asked, and being looked at
 

@@ -134,12 +134,6 @@ class Operation(Future[T_co]):  # type: ignore[type-var]  # pyright: ignore[repo
         return _ref((str(self._number), self._name.rpartition("<locals>.")[2]))
 
     @property
-    def who(self) -> tuple[str, str]:
-        """The same as a plain tuple."""
-        name = self._name
-        return f"{self._number}", name if "<" not in name else name.rpartition("<locals>.")[2]
-
-    @property
     def parent(self) -> "Operation[Any] | None":
         """The operation that started it, or ``None`` (also when it was started detached)."""
         return self._parent

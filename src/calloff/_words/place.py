@@ -70,11 +70,6 @@ class Sink(Protocol):
         ...
 
     @property
-    def who(self) -> tuple[str, str]:
-        """The same as a plain tuple, which takes a third of the time."""
-        ...
-
-    @property
     def reason(self) -> Reason | None:
         """Why it was asked to stop."""
         ...

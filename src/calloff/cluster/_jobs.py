@@ -165,10 +165,6 @@ class Job(Sink):
         return self._ref
 
     @property
-    def who(self) -> tuple[str, str]:
-        return self._ref
-
-    @property
     def reason(self) -> Reason | None:
         return self._reason
 

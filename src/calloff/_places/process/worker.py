@@ -149,7 +149,7 @@ class Worker:
         if self._looker.text:
             self._looker.forget()
         sink = body.sink
-        id, name = sink.who
+        id, name = sink.ref
         loop = self.pool.loop
         body.entered(self)
         sink.entered_elsewhere()
