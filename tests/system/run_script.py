@@ -86,6 +86,18 @@ class Program:
             except queue.Empty:
                 raise AssertionError(f"it never said {line!r}: {self.out} {self.err}") from None
 
+    def rest(self) -> None:
+        """Wait until its main thread waits for something, where /proc tells that.
+
+        A signal that comes between the interpreter's last look for signals and a call of the system that waits is handled
+        after that call, in any program of Python.
+        """
+        stat = Path(f"/proc/{self.pid}/stat")
+        until = time.monotonic() + 20
+        while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "S":
+            assert time.monotonic() < until, f"it never came to rest: {self.out} {self.err}"
+            time.sleep(0.001)
+
     def signal(self, number: int) -> float:
         """Send it a signal; returns the moment."""
         os.kill(self.pid, number)

@@ -160,6 +160,8 @@ def test_a_signal_ends_what_blocks_the_loop(tmp_path: Path, loop_kind: str, how:
     """
     with Program(tmp_path, loop_kind, source) as program:
         program.wait_for("ready")
+        if how != "loop":
+            program.rest()
         since = program.signal(TERM)
         took = program.end() - since
         assert program.status == 143, program.errors
@@ -184,6 +186,7 @@ def test_a_signal_ends_a_child_that_blocks_the_loop(tmp_path: Path, loop_kind: s
     """
     with Program(tmp_path, loop_kind, source) as program:
         program.wait_for("ready")
+        program.rest()
         since = program.signal(TERM)
         took = program.end() - since
         assert program.status == 143, program.errors
@@ -208,6 +211,7 @@ def test_a_task_that_main_waits_for_is_part_of_it(tmp_path: Path, loop_kind: str
     """
     with Program(tmp_path, loop_kind, source) as program:
         program.wait_for("ready")
+        program.rest()
         since = program.signal(TERM)
         took = program.end() - since
         assert (program.status, program.out[1:]) == (143, ["cleaned up"])
@@ -234,6 +238,7 @@ def test_another_task_that_blocks_is_interrupted_only_when_grace_is_over(tmp_pat
     """
     with Program(tmp_path, loop_kind, source) as program:
         program.wait_for("ready")
+        program.rest()
         since = program.signal(TERM)
         asked = program.wait_for("first") - since
         took = program.end() - since
@@ -260,6 +265,7 @@ def test_the_third_signal_ends_what_can_not_be_ended(tmp_path: Path, loop_kind: 
     """
     with Program(tmp_path, loop_kind, source) as program:
         program.wait_for("ready")
+        program.rest()
         program.signal(TERM)
         program.wait_for("refused")
         program.signal(TERM)

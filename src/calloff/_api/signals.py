@@ -8,7 +8,10 @@ that the loop reads. What our own handler was called for is left out; the rest w
 There is only one such file, and event loops use it, too: asyncio's from the first `add_signal_handler` on, uvloop whenever
 it begins to run. So ours is set again behind each of these, and what arrives is handed on to the file that was found. A
 program that uses the file itself keeps it, and one that has set a handler before `calloff.run` keeps that signal. While
-the loop is blocked, a signal that somebody else has taken is heard no sooner than the loop turns.
+the loop is blocked, a signal that somebody else has taken is heard no sooner than the loop turns. And one of our own that
+falls between the interpreter's last look for signals and a call of the system that waits is heard when that call returns,
+as anywhere in Python: with the next signal, or when a limit is due. (Only a clock that ticks while a program is idle
+could do better.)
 """
 
 import asyncio
