@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from at_rest import wait_until_it_waits
 
 from calloff import start
 from calloff._child.wire import DUMP
@@ -300,12 +301,14 @@ def test_what_it_has_started_ends_with_it(folder: Path) -> None:
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_it(folder: Path, signum: signal.Signals, status: int) -> None:
-    (folder / "ready.py").write_text("import time\nprint('ready', flush=True), time.sleep(3600)\n")
+    (folder / "ready.py").write_text("import os, time\nprint(os.getppid(), flush=True), time.sleep(3600)\n")
     with subprocess.Popen(
         [*RUN, "ready.py"], cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as started:
         assert started.stdout is not None
-        assert started.stdout.readline() == "ready\n"
+        guard = int(started.stdout.readline())
+        for pid in guard, started.pid:  # the guard has told of the start, and that has been heard
+            wait_until_it_waits(pid)
         started.send_signal(signum)
         _, said = started.communicate(timeout=30)
     assert started.returncode == status

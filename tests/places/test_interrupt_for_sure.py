@@ -273,3 +273,26 @@ def test_steps_see_each_instruction_of_their_frames_only() -> None:
     other()
     assert len(seen) == count
     assert sys.gettrace() is traced
+
+
+def test_steps_see_an_instruction_once_and_nothing_of_the_error_that_leaves_it() -> None:
+    """What is raised where another error is on its way would take the place of that."""
+    seen: list[int] = []
+
+    def raises() -> None:
+        raise KeyError
+
+    def watched() -> None:
+        steps = steps_of([sys._getframe()], lambda frame: seen.append(frame.f_lasti))
+        assert steps is not None
+        try:
+            raises()
+        except KeyError:
+            raises()
+        finally:
+            steps.end()
+
+    with pytest.raises(KeyError):
+        watched()
+    assert len(seen) > 10
+    assert len(seen) == len(set(seen))

@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from types import CodeType, FrameType, SimpleNamespace, TracebackType
+from typing import Any, cast
 
 import pytest
 from places import moments_bodies as bodies
@@ -432,6 +432,25 @@ def _is_left(function: Callable[[threading.Lock, Begin], object], lock: threadin
     finally:
         steps[0].end()
     return False
+
+
+def test_an_error_on_its_way_is_not_replaced() -> None:
+    def handles() -> None:
+        try:
+            int("no number")
+        except KeyError:
+            pass
+        finally:
+            sys.exception()
+
+    code = handles.__code__
+    unfit = {step.opname for step in dis.get_instructions(code) if not _is_fit_before(code, step.offset)}
+    assert {"PUSH_EXC_INFO", "RERAISE"} <= unfit
+
+
+def _is_fit_before(code: CodeType, at: int) -> bool:
+    frame = SimpleNamespace(f_code=code, f_lasti=at, f_globals={"__name__": "a"}, f_back=None, f_trace=None)
+    return moments.is_fit(cast("FrameType", frame), before=True)
 
 
 # --- the code of calloff's own, in a thread or process that has an event loop of its own

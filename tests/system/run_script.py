@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from at_rest import wait_until_it_waits
+
 #: seconds that a busy machine may add to what is bounded: whatever hangs in these programs, hangs for longer
 LATE = 12.0
 
@@ -87,16 +89,8 @@ class Program:
                 raise AssertionError(f"it never said {line!r}: {self.out} {self.err}") from None
 
     def rest(self) -> None:
-        """Wait until its main thread waits for something, where /proc tells that.
-
-        A signal that comes between the interpreter's last look for signals and a call of the system that waits is handled
-        after that call, in any program of Python.
-        """
-        stat = Path(f"/proc/{self.pid}/stat")
-        until = time.monotonic() + 20
-        while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "S":
-            assert time.monotonic() < until, f"it never came to rest: {self.out} {self.err}"
-            time.sleep(0.001)
+        """Wait until its main thread waits for something."""
+        wait_until_it_waits(self.pid)
 
     def signal(self, number: int) -> float:
         """Send it a signal; returns the moment."""

@@ -25,6 +25,7 @@ __all__ = [
     "enters",
     "gives_back",
     "handles",
+    "is_passed_through",
     "is_to_give_back",
     "names_before",
     "target",
@@ -56,6 +57,7 @@ BRANCHES = frozenset(op for name, op in opmap.items() if name.startswith("POP_JU
 _BRANCHES_BACK = frozenset(op for op in BRANCHES if "BACKWARD" in opname[op])  # Python 3.11
 LEAVES = _ops("RETURN_VALUE", "RETURN_CONST", "YIELD_VALUE")
 RAISES = _ops("RAISE_VARARGS", "RERAISE")
+_PASSED_THROUGH = _ops("PUSH_EXC_INFO", "RERAISE")
 _GLOBAL = opmap["LOAD_GLOBAL"]
 _CONSTANTS = _ops("LOAD_CONST", "LOAD_COMMON_CONSTANT")
 _NAMES = _ops("LOAD_ATTR", "LOAD_METHOD")
@@ -160,6 +162,11 @@ def is_to_give_back(code: CodeType, at: int) -> bool:
             if op != JUMP:
                 ahead.append(after(raw, now))
     return False
+
+
+def is_passed_through(code: CodeType, at: int) -> bool:
+    """Whether an exception is on its way there: nothing handles it yet, or any more."""
+    return code.co_code[at] in _PASSED_THROUGH
 
 
 def after(raw: bytes, at: int) -> int:

@@ -43,6 +43,7 @@ from .bytecode import (
     block_of,
     enters,
     gives_back,
+    is_passed_through,
     is_to_give_back,
     names_before,
     target,
@@ -128,7 +129,8 @@ def is_fit(frame: FrameType, at: int = -1, *, waits: bool = False, hasty: bool =
         waits: whether it stands at a call of C that does not return; then its functions that wait may be left, too.
         hasty: whether everything may be left but what locks are made of.
         before: whether it stands before its instruction, as for who looks at each, not at one that looks for exceptions.
-            Then it may have left a block, and not have begun yet the call that gives back what the block has used.
+            Then it may have left a block, and not have begun yet the call that gives back what the block has used; and an
+            exception may be on its way, which another one would replace.
     """
     code = frame.f_code
     at = frame.f_lasti if at < 0 else at
@@ -143,7 +145,9 @@ def is_fit(frame: FrameType, at: int = -1, *, waits: bool = False, hasty: bool =
             return False
     elif code.co_name in ENDS:
         return False
-    return not enters(code, at) and not (before and is_to_give_back(code, at))
+    if before and (is_passed_through(code, at) or is_to_give_back(code, at)):
+        return False
+    return not enters(code, at)
 
 
 def is_guarded(frame: FrameType) -> bool:

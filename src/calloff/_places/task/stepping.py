@@ -15,6 +15,8 @@ from contextlib import suppress
 from types import CodeType, FrameType
 from typing import Any, Protocol
 
+from ..._child.bytecode import JUMPS_BACK
+
 __all__ = ["Steps", "needs_ctypes", "steps_of"]
 
 
@@ -64,13 +66,19 @@ class _Monitored:
 
 
 class _Traced:
-    """By the trace function of the thread, which is put back at the end."""
+    """By the trace function of the thread, which is put back at the end.
+
+    It is called for more than instructions: once before for each new line, and once more where an instruction raises or
+    returns. What it is called for it is not told, but these do not move the frame on; a jump to itself is all else that
+    does not.
+    """
 
     def __init__(self, frames: dict[FrameType, None], act: Callable[[FrameType], object]) -> None:
         from ctypes import c_void_p, cast, py_object, pythonapi
 
         self._frames = frames
         self._act = act
+        self._at = {frame: frame.f_lasti for frame in frames}
         self._former = sys.gettrace()
         for frame in frames:
             frame.f_trace_opcodes = True
@@ -79,12 +87,16 @@ class _Traced:
     def __bool__(self) -> bool:
         frame = sys._getframe(1)
         if frame in self._frames:
-            self._act(frame)
+            at = frame.f_lasti
+            if self._at[frame] != at or frame.f_code.co_code[at] in JUMPS_BACK:
+                self._at[frame] = at
+                self._act(frame)
         return False
 
     def end(self) -> None:
         frames, self._frames = self._frames, {}
         if frames:
+            self._at = {}
             sys.settrace(self._former)
             for frame in frames:
                 frame.f_trace_opcodes = False
