@@ -120,7 +120,8 @@ def test_patience_ends_what_waits_too_long_and_nothing_else():
 @pytest.mark.usefixtures("begins_first")
 async def test_patience_in_a_group_and_in_a_map():
     async def one(item):
-        await asyncio.sleep(0.1)
+        for _ in range(20):  # turns in which the patience of the others is heard to be over, however late the loop is
+            await asyncio.sleep(0.01)
         return item
 
     async with calloff.group(jobs=1, on_error="collect") as group:
