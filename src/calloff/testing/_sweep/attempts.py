@@ -114,9 +114,8 @@ class Attempts:
 
     async def _run_again(self, place: Place, usual: Result) -> str:
         """How the second of two runs without a cancel fails; ``""`` where it does not, or there is none."""
-        self.runs += 1
         try:
-            control = await place.ask((None, usual))
+            control = await self._ask(place, None, usual)
         except Died:
             return ""
         return "" if control.restart == "ok" or control.broken or control.ending != "returned" else control.restart
@@ -197,13 +196,22 @@ class Attempts:
     async def _reached(self, place: Place, plan: Plan, usual: Result) -> Result:
         result = Result(plan)
         for attempt in range(1, ATTEMPTS + 1):
-            self.runs += 1
             try:
-                result = await place.ask((plan._replace(attempt=attempt), usual))
+                result = await self._ask(place, plan._replace(attempt=attempt), usual)
             except Died as error:
                 result = Result(plan, fired=True, died=True, violations=[("ended", str(error))], made=[()])
             if result.fired and not result.broken:
                 break
+        return result
+
+    async def _ask(self, place: Place, plan: Plan | None, usual: Result) -> Result:
+        """One run; once more, and like all that follow without a jump of time, where one with a jump shows something."""
+        self.runs += 1
+        result = await place.ask((plan, usual))
+        if result.jumped and (result.violations or result.restart != "ok"):
+            usual.jumps = False
+            self.runs += 1
+            result = await place.ask((plan, usual))
         return result
 
     async def _of_one(self, place: Place, plan: Plan, usual: Result, result: Result) -> Result:

@@ -113,6 +113,12 @@ class Result:
     bystander_took: float = 0.0
     skips: bool = False
     """It may take its time in jumps: see `skipping`."""
+    jumps: bool = False
+    """Its second run may take its time in jumps, ..."""
+    jumped: bool = False
+    """... and did: see `jumping`."""
+    children: frozenset[int] = frozenset()
+    """The processes that were there before the first run."""
     restart: str = ""
     """``ok``, or why the function can't be run twice in the same world."""
     restart_took: float = 0.0

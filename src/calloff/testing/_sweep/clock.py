@@ -6,15 +6,17 @@ stands, too, while the machine gives the process no turn, as far as Linux tells 
 """
 
 import asyncio
+import contextlib
 import functools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from typing import Any
 
 from ..._scopes.timers import known_timers
 from .blocked import is_alone
 
-__all__ = ["Clock", "clock_of", "standing"]
+__all__ = ["Clock", "clock_of", "own_time_afterwards", "standing"]
 
 
 class Clock:
@@ -69,16 +71,28 @@ class Clock:
 
     def skip(self, seconds: float) -> bool:
         """Let so much time be over at once; whether it was, as it is not where the time stands still."""
-        if self._kept and self._stopped_at is None:
+        if self._works and self._stopped_at is None:
             self._lag -= seconds
             return True
         return False
 
     def end(self) -> None:
-        """No more stops; the real time again, unless there are timers by now that go by this one."""
+        """No more stops; the real time again, unless it is behind, or there are timers by now that go by this one."""
         self.go_on()
-        if self._works and not self._kept and self._loop not in known_timers:
+        if self._lag >= 0 and not self._stays():
             vars(self._loop).pop("time", None)
+
+    def give_back(self) -> None:
+        """The real time again, if it is behind, too: what is timed is due in as many seconds as by this one."""
+        if self._lag < 0 and not self._stays():
+            timers: Any = getattr(self._loop, "_scheduled", ())
+            for timer in timers:  # all by the same: their order is as it was
+                timer._when += self._lag
+            self._lag = 0.0
+            vars(self._loop).pop("time", None)
+
+    def _stays(self) -> bool:
+        return not self._works or self._kept or self._loop in known_timers
 
     def _plain(self) -> float:
         """Where nobody knows of turns that were not given: each turn of the loop asks."""
@@ -98,8 +112,23 @@ class Clock:
 
 def clock_of(loop: asyncio.AbstractEventLoop) -> Clock:
     """The clock that a loop has been given already, or a new one."""
+    return _known(loop) or Clock(loop)
+
+
+@contextlib.contextmanager
+def own_time_afterwards(loop: asyncio.AbstractEventLoop) -> Generator[None]:
+    """Give a loop of somebody else's its own time back, which a sweep has let jump."""
+    try:
+        yield
+    finally:
+        clock = _known(loop)
+        if clock is not None:
+            clock.give_back()
+
+
+def _known(loop: asyncio.AbstractEventLoop) -> Clock | None:
     found = getattr(getattr(loop, "__dict__", {}).get("time"), "__self__", None)
-    return found if isinstance(found, Clock) else Clock(loop)
+    return found if isinstance(found, Clock) else None
 
 
 def standing(run_forever: Callable[[asyncio.BaseEventLoop], None]) -> Callable[[asyncio.BaseEventLoop], None]:

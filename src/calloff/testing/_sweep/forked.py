@@ -14,7 +14,7 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-__all__ = ["Forked"]
+__all__ = ["Forked", "wakers"]
 
 
 class Forked:
@@ -56,6 +56,12 @@ class Forked:
         for loop in list(_loops):
             if not loop.is_closed():
                 _with_own_selector(loop)
+
+
+def wakers(*loops: Any) -> set[int]:
+    """The descriptors by which threads wake these loops, and those that were there before a fork."""
+    ends = (getattr(loop, end, None) for loop in (*loops, *_loops) for end in ("_ssock", "_csock"))
+    return {end.fileno() for end in ends if end is not None}
 
 
 _pools: "weakref.WeakSet[Any]" = weakref.WeakSet()

@@ -15,6 +15,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from .forked import wakers
+
 __all__ = ["Quiet", "watched"]
 
 _LONGEST = 0.05  # for a function that does not end: its clean-up may wait for the network
@@ -40,6 +42,7 @@ class Quiet:
         self._selector: Any = getattr(loop, "_selector", None)
         self._until = 0.0
         self._before: tuple[Any] | None = None
+        self._connections: set[int] | None = None
 
     def has_network(self) -> bool:
         """Whether the loop watches a socket that is connected."""
@@ -50,6 +53,7 @@ class Quiet:
         if self._selector is None:
             return
         self._until = time.monotonic() + _LONGEST
+        self._connections = self._connected()
         original = self._selector.select
         self._before = (vars(self._selector).get("select"),)
 
@@ -60,15 +64,17 @@ class Quiet:
                 return original(timeout)
             found = original(rest if timeout is None else min(timeout, rest))
             kept = [pair for pair in map(self._without_reading, found) if pair is not None]
-            if found and not kept:
+            if found and not kept and timeout != 0:
                 _sleep(0.001)  # what is held back would wake the selector again at once
             return kept
 
         self._selector.select = select
 
     def run_out(self) -> None:
-        """The function runs again: only a moment more."""
-        if self._until:
+        """The function runs again: only a moment more, and none where no connection is left that a reply may come in by."""
+        if self._until and self._connections is not None and self._connections.isdisjoint(self._connected() or ()):
+            self.end()
+        elif self._until:
             self._until = time.monotonic() + _AFTERWARDS
 
     def end(self) -> None:
@@ -93,11 +99,25 @@ class Quiet:
         own = getattr(self._loop, "_ssock", None)  # call_soon_threadsafe's
         if own is not None and fd == own.fileno():
             return False
+        return _connection(fd) != 0
+
+    def _connected(self) -> set[int] | None:
+        """The connections that this process has, without the pipes by which threads wake loops; ``None``: nobody can tell."""
         try:
-            if not stat.S_ISSOCK(os.fstat(fd).st_mode):
-                return False
-            with socket.socket(fileno=os.dup(fd)) as copy:
-                copy.getpeername()
-                return True
+            open_now = set(map(int, os.listdir("/proc/self/fd")))
         except OSError:
-            return False
+            return None
+        return set(map(_connection, open_now - wakers(self._loop))) - {0}
+
+
+def _connection(fd: int) -> int:
+    """The number of the connection, which no other has, however often `fd` is closed and opened; 0: it is none."""
+    try:
+        about = os.fstat(fd)
+        if not stat.S_ISSOCK(about.st_mode):
+            return 0
+        with socket.socket(fileno=os.dup(fd)) as copy:
+            copy.getpeername()
+            return about.st_ino
+    except OSError:
+        return 0

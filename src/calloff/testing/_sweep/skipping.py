@@ -16,7 +16,7 @@ from .blocked import is_alone
 from .clock import Clock
 from .still import nothing_comes
 
-__all__ = ["LONG", "Skipping"]
+__all__ = ["LONG", "Skipping", "number_of_threads"]
 
 #: seconds that a function takes before it is worth it
 LONG = 1.0
@@ -60,12 +60,13 @@ def _only_idle_threads() -> bool:
     """Whether all other threads are those of Python's pools, and no pool has a job for them."""
     others = [other for other in threading.enumerate() if other is not threading.current_thread()]
     queues: Any = pools._threads_queues
-    if _number_of_threads() > 1 + len(others):
+    if number_of_threads() > 1 + len(others):
         return False  # one that Python does not know
     return all(other in queues and queues[other].qsize() == 0 for other in others)
 
 
-def _number_of_threads() -> float:
+def number_of_threads() -> float:
+    """Of this process, those included that Python does not know; infinitely many where nobody can tell."""
     try:
         return len(os.listdir("/proc/self/task"))
     except OSError:

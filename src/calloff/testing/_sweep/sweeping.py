@@ -164,8 +164,12 @@ class Sweeping:
                 result = await self._without_cancel(place, found)
                 if found is None:
                     result.skips = self.case.calls and result.took > LONG
+                    result.jumps = not self.case.calls
                 elif found.skips and (_fails(result) or result.restart != found.restart):
                     found.skips = False  # what it does goes by another clock, too
+                    result = await self._without_cancel(place, found)
+                elif result.jumped and (_fails(result) or _second(result) != _second(found)):
+                    found.jumps = False
                     result = await self._without_cancel(place, found)
             except Died as error:
                 self.lost = True
@@ -380,6 +384,11 @@ def _fails(result: Result) -> str:
         return f"it fails without any cancel: it {result.ending}"
     bad = [text for oracle, text in result.violations if oracle in ("bystander", "check", "ended")]
     return f"it fails without any cancel: {bad[0]}" if bad else ""
+
+
+def _second(result: Result) -> tuple[str, bool]:
+    """What became of the second run, and whether it returned the same as the first."""
+    return result.restart, bool(result.value)
 
 
 def _def_line(code: Any) -> int:

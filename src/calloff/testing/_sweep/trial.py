@@ -21,6 +21,7 @@ from .driver import Driver
 from .ending import Ending
 from .factory import awaited, factory_like
 from .interrupt import Interrupts
+from .jumping import Jumps, child_processes
 from .noise import Complaint, heard
 from .plan import Plan
 from .points import Stack, shown, stack_of_error
@@ -49,8 +50,13 @@ class Trial:
         self.quiet = Quiet(self.loop)
         self.clock = clock_of(self.loop)
         self.far = 0.0 if self.clock.is_real or abs(self.loop.time() - time.monotonic()) < _OFF else _FAR
-        if (usual or self.first or self.result).skips:
+        if plan is None and self.first is None:
+            self.result.children = child_processes()
+        measure = usual or self.first or self.result
+        self.may_jump = measure.jumps
+        if measure.skips:
             Skipping(self.loop, self.clock)
+        self.jumps = Jumps(self.loop, self.clock, measure.children)
         self.ledger = Ledger()
         self.course.ledger = self.ledger
         self.others: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
@@ -320,7 +326,9 @@ class Trial:
             self.case.longest, max(_LEAST, 10 * took, 2 * (result if usual is None else usual).took)
         )
         least = 1 if plan is not None and plan.again else 2
-        second = await run_again(make, limit, self.quiet.run_out, least, self.case.longest)
+        with self.jumps.allowed(self.may_jump):
+            second = await run_again(make, limit, self._second_begun, least, self.case.longest)
+        result.jumped = self.jumps.any
         result.restart, result.restart_took, result.restart_value = second.ending, second.took, second.value
         if plan is None:
             if second.value != result.value:
@@ -335,6 +343,10 @@ class Trial:
         away = " with what comes in 20 ms away," if plan.quiet else ""
         what = f"{plan.again.rpartition(':')[2]}, called again with the same arguments," if plan.again else "it"
         self.violated("restart", f"run again afterwards,{away} {what} {result.restart}", second.stack)
+
+    def _second_begun(self) -> None:
+        self.jumps.begun()
+        self.quiet.run_out()
 
     async def _see_items(self, watch: Watch, usual: Passing, make: Callable[[], Awaitable[Any]], limit: float) -> None:
         """Is there still, after it was done once more, what is taken out without a cancel, and the more of it each time?"""

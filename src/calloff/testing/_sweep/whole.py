@@ -9,6 +9,7 @@ from typing import Any
 
 from ..._words.duration import period
 from .case import ORACLES, Case, Function
+from .clock import own_time_afterwards
 from .journal import Journal
 from .places import Here, loop_like, make_place, young_garbage_only
 from .plan import PHASES
@@ -102,7 +103,7 @@ async def sweep(
     if not isolate:
         if how == "interrupt":
             raise ValueError("how: interrupt is for runs in processes of their own")
-        with watched_locks(), young_garbage_only():
+        with watched_locks(), young_garbage_only(), own_time_afterwards(loop):
             return await sweeping.run([Here(case)])
     places = [make_place(case, loop_like(loop)) for _ in range(max(1, jobs))]
     try:
