@@ -72,9 +72,12 @@ class Quiet:
 
     def run_out(self) -> None:
         """The function runs again: only a moment more, and none where no connection is left that a reply may come in by."""
-        if self._until and self._connections is not None and self._connections.isdisjoint(self._connected() or ()):
+        if not self._until:
+            return
+        now = self._connected()
+        if now is not None and self._connections is not None and now.isdisjoint(self._connections):
             self.end()
-        elif self._until:
+        else:
             self._until = time.monotonic() + _AFTERWARDS
 
     def end(self) -> None:
