@@ -1,4 +1,4 @@
-"""A second run does not wait for its own timers, where nothing else can come; and no reply is waited for that can't come."""
+"""A second run does not wait for its own timers where nothing else can come, nor for a reply that can't come."""
 
 import asyncio
 import socket

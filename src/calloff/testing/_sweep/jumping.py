@@ -92,7 +92,9 @@ class Jumps:
             number_of_threads() == 1
             and self._loop not in known_timers
             and all(own is not None and fd == own.fileno() for fd in self._selector.get_map() or ())
-            and all(timer._context.get(_whose) in (self, _LIMIT) for timer in self._loop._scheduled if not timer._cancelled)
+            and all(
+                timer._context.get(_whose) in (self, _LIMIT) for timer in self._loop._scheduled if not timer._cancelled
+            )
             and child_processes() <= self._others
         )
 

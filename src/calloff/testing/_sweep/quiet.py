@@ -105,7 +105,7 @@ class Quiet:
         return _connection(fd) != 0
 
     def _connected(self) -> set[int] | None:
-        """The connections that this process has, without the pipes by which threads wake loops; ``None``: nobody can tell."""
+        """The connections of this process, without the pipes by which threads wake loops; ``None``: nobody can tell."""
         try:
             open_now = set(map(int, os.listdir("/proc/self/fd")))
         except OSError:
