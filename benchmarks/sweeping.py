@@ -2,8 +2,8 @@
 
 The functions have a hundred awaits each: round trips to an echo server on this machine, timers of a millisecond, and
 bare yields to the event loop, which wait for nothing and cost a few microseconds each. A run that is called off half way
-costs half of the function, and then the function is run again in the same world: one and a half whole functions. Time on
-the wall, since isolated runs have processes of their own.
+costs half of the function, and then the function is run again in the same world: one and a half whole functions,
+of which the timers of the last one take no time. Time on the wall, since isolated runs have processes of their own.
 """
 
 import asyncio
