@@ -37,7 +37,7 @@ def begin(
     patience: float | None,
 ) -> Operation[Any]:
     """Make the operation of a body, and begin it; raises what the body raises when it can't begin."""
-    self: Operation[Any] = Operation(loop=loop)
+    self: Operation[Any] = Operation()  # of the running loop, which is `loop`: naming it would cost a dict of arguments
     self.body = body
     self._place = body.place
     self.timers = timers = _timers_of(loop) or timers_for(loop, live)

@@ -56,8 +56,8 @@ class TaskBody(ClimbingBody, Coroutine[Any, Any, None]):
         loop: Any = get_running_loop()
         if (
             type(loop).create_task is _create_task and loop._task_factory is None and "create_task" not in loop.__dict__
-        ):  # what that does, without two calls
-            self.task = asyncio.tasks.Task(self, loop=loop)
+        ):  # what that does, without two calls, and without a dict of arguments for the running loop
+            self.task = asyncio.tasks.Task(self)
         else:
             task: asyncio.Task[None] = loop.create_task(self)
             if task.done():
