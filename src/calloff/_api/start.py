@@ -102,23 +102,18 @@ async def call(
     return await start(work, name=name, timeout=timeout, stall=stall, grace=grace, patience=patience)
 
 
-def _driven(work: Any) -> Body:
-    """The body of a coroutine; raises `RuntimeError` where it was awaited."""
-    if not (work.cr_suspended or work.cr_running):
-        try:  # `cr_frame` would tell it, too, but make a frame of 176 bytes that lives as long as the coroutine
-            work.send(True)
-        except TypeError:  # it takes nothing but None before its first step, and has not begun
-            return drive(work, TaskBody)
-        except RuntimeError:
-            pass
-    raise RuntimeError(f"the coroutine {work.__qualname__!r} was already awaited or started") from None
-
-
 @bears
 def body_of(work: Any) -> Body:
     """The body of work; raises `TypeError` for what is no work, and `RuntimeError` for a coroutine that was awaited."""
     if type(work) is CoroutineType:
-        return _driven(work)
+        if not work.cr_suspended:
+            try:  # `cr_frame` would tell it, too, but make a frame of 176 bytes that lives as long as the coroutine
+                work.send(True)
+            except TypeError:  # it takes nothing but None before its first step, and has not begun
+                return drive(work, TaskBody)
+            except (RuntimeError, ValueError):  # it has ended; it runs
+                pass
+        raise RuntimeError(f"the coroutine {work.__qualname__!r} was already awaited or started")
     opener = getattr(work, "open", None)
     if opener is not None and hasattr(work, "place"):
         body: Body = opener()

@@ -5,7 +5,6 @@ noticeable part of what an operation costs.
 """
 
 from asyncio import AbstractEventLoop
-from functools import partial
 from itertools import count
 from typing import Any
 
@@ -21,8 +20,7 @@ from .operation import Operation
 
 __all__ = ["begin"]
 
-_next_number = partial(next, count(1))
-_timers_of = hosts.get
+_numbers = count(1)
 _PENDING = State.PENDING
 
 
@@ -40,10 +38,14 @@ def begin(
     self: Operation[Any] = Operation()  # of the running loop, which is `loop`: naming it would cost a dict of arguments
     self.body = body
     self._place = body.place
-    self.timers = timers = _timers_of(loop) or timers_for(loop, live)
+    try:
+        timers = hosts[loop]
+    except KeyError:
+        timers = timers_for(loop, live)
+    self.timers = timers
     self.timer_at = NEVER
     self.timer_bucket = None
-    self._number = _next_number()
+    self._number = next(_numbers)
     self._name = name
     self._parent = parent
     self._grace = grace

@@ -37,7 +37,6 @@ _exception = Future.exception
 _set_result = Future.set_result
 _set_exception = Future.set_exception
 _set_cancelled = Future.cancel
-_unlist = live.pop
 _PENDING = State.PENDING
 _COMPLETED, _FAILED, _CANCELLED, _ABANDONED = State.COMPLETED, State.FAILED, State.CANCELLED, State.ABANDONED
 
@@ -50,7 +49,10 @@ def close(operation: "Operation[Any]", state: State, error: BaseException | None
     body, operation.body = operation.body, None
     if recorder.append is not None:
         recorder.record(operation, now, error, "" if body is None else body.node)
-    _unlist(operation, None)
+    try:
+        del live[operation]
+    except KeyError:  # its loop was lost
+        pass
     if handed:
         handed.pop(operation, None)
     bucket = operation.timer_bucket
