@@ -184,7 +184,7 @@ async def test_asyncios_tools_see_the_coroutine():
 
 async def test_it_forwards_what_it_does_not_know():
     coro: Any = waits()
-    body: Any = drive(coro, TaskBody)
+    body: Any = drive(coro, TaskBody, coro.__qualname__)
     assert body.cr_code is coro.cr_code
     with pytest.raises(AttributeError):
         body.nothing_like_it  # noqa: B018

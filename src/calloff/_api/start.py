@@ -110,7 +110,7 @@ def body_of(work: Any) -> Body:
             try:  # `cr_frame` would tell it, too, but make a frame of 176 bytes that lives as long as the coroutine
                 work.send(True)
             except TypeError:  # it takes nothing but None before its first step, and has not begun
-                return drive(work, TaskBody)
+                return drive(work, TaskBody, work.__qualname__)
             except (RuntimeError, ValueError):  # it has ended; it runs
                 pass
         raise RuntimeError(f"the coroutine {work.__qualname__!r} was already awaited or started")
@@ -119,9 +119,9 @@ def body_of(work: Any) -> Body:
         body: Body = opener()
         return body
     if asyncio.iscoroutine(work) and _awaitable(work):  # to asyncio of Python 3.11 every generator is a coroutine
-        return drive(work, TaskBody)
+        return drive(work, TaskBody, getattr(work, "__qualname__", "coroutine"))
     if inspect.isawaitable(work):
-        return drive(_awaited(work), TaskBody)
+        return drive(_awaited(work), TaskBody, _awaited.__qualname__)
     if callable(work):
         return body_of(_called(work))
     raise TypeError(

@@ -93,7 +93,7 @@ class Singly:
         else:
             work = self._make(item, flight.number + 1) if self._numbered else self._make(item)
         if type(work) is CoroutineType and not work.cr_suspended:  # what `start` would do, without its questions
-            body = drive(work, EagerBody if self._at_once else TaskBody)
+            body = drive(work, EagerBody if self._at_once else TaskBody, work.__qualname__)
             self._at_once = False
             return begin(body, body.name, self._window.loop, *self._limits, self.owner, None)
         timeout, stall, grace = self._limits

@@ -142,7 +142,8 @@ class Middleware:
         token = current_channel.set(channel)
         try:
             work: Any = self.app(scope, channel.receive, channel.send)
-            channel.body = body = drive(work if type(work) is CoroutineType else _awaited(work), EagerBody)
+            coro = work if type(work) is CoroutineType else _awaited(work)
+            channel.body = body = drive(coro, EagerBody, coro.__qualname__)
             parent = current_operation.get()
             if parent is not None and parent.done():
                 parent = None

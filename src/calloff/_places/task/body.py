@@ -234,14 +234,14 @@ class TaskBody(ClimbingBody, Coroutine[Any, Any, None]):
         return self.coro.cr_await
 
 
-def drive(coro: Coroutine[Any, Any, Any], kind: type[B]) -> B:
-    """Return a body that drives a coroutine.
+def drive(coro: Coroutine[Any, Any, Any], kind: type[B], name: str) -> B:
+    """Return a body that drives a coroutine, of that name.
 
     A function does it, not a constructor: CPython calls that by way of C, which takes as long as all that is done here.
     """
     body = kind()
     body.coro = coro
-    body.name = coro.__qualname__ if type(coro) is CoroutineType else getattr(coro, "__qualname__", "coroutine")
+    body.name = name
     body._started = body._forcing = body._given_up = body._interrupted = False
     body._asked_with = body._parts = body.task = None
     return body
