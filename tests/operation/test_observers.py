@@ -188,11 +188,11 @@ def test_nothing_is_called_where_nothing_is_overridden():
         def ended(self, operation):
             pass
 
-    before = {event: len(getattr(hooks.hooks, event)) for event in hooks.EVENTS}
+    before = {event: len(getattr(hooks.hooks, event) or ()) for event in hooks.EVENTS}
     observer = OnlyEndings()
     listen(observer)
     try:
-        after = {event: len(getattr(hooks.hooks, event)) for event in hooks.EVENTS}
+        after = {event: len(getattr(hooks.hooks, event) or ()) for event in hooks.EVENTS}
     finally:
         ignore(observer)
     assert {event for event in before if after[event] > before[event]} == {"ended"}

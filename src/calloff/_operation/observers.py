@@ -80,7 +80,7 @@ def _rewire() -> None:
     for event in EVENTS:
         silent = getattr(Observer, event)
         heard = [observer for observer in _observers if getattr(type(observer), event) is not silent]
-        setattr(hooks, event, tuple(partial(_guarded, getattr(observer, event)) for observer in heard))
+        setattr(hooks, event, tuple(partial(_guarded, getattr(observer, event)) for observer in heard) or None)
 
 
 def _guarded(method: Callable[..., object], operation: Operation[Any], *details: str) -> None:
