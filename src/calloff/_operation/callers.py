@@ -39,6 +39,7 @@ UNSET: Any = object()
 _exception = Future.exception
 _result = Future.result
 _COMPLETED = State.COMPLETED
+_REQUESTED = Kind.REQUESTED
 _current = current_operation.get
 #: tell the inspectors of Python 3.14 and newer which task waits for which
 _waits_for: Any = getattr(asyncio, "future_add_to_awaited_by", None)
@@ -61,13 +62,13 @@ def words_of(reason: object, message: object) -> tuple[Kind, str, str | Ref | No
         reason: a `Reason` that is handed on, or words.
         message: what asyncio gives in its place.
     """
-    if is_a(reason, Reason):
+    if reason is None:
+        reason = None if message is UNSET else message
+    elif is_a(reason, Reason):
         assert isinstance(reason, Reason)
         return reason.kind, reason.text, reason.by
-    if reason is None and message is not UNSET:
-        reason = message
     caller = _current()
-    return Kind.REQUESTED, "" if reason is None else text_of(reason), None if caller is None else caller.ref
+    return _REQUESTED, "" if reason is None else text_of(reason), None if caller is None else caller.ref
 
 
 def result_in_the_end(operation: "Operation[T]") -> Generator[Any, None, T]:

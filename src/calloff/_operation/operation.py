@@ -235,7 +235,7 @@ class Operation(Future[T_co]):  # type: ignore[type-var]  # pyright: ignore[repo
         """
         if self._ended_at is not None:
             return False
-        loop = self._loop
+        loop = self.timers.loop  # its own, read without a call
         is_here = _get_running_loop() is loop
         if not is_here and loop.is_closed():
             forget(loop, live)

@@ -125,9 +125,10 @@ class Stop:
             insists = False
         if insists and self.force_at - now > _FIRST_PAUSE:
             insisting = operation.timers.insisting
-            if insisting.entries:  # what FifoTimer.add does, without the call
+            entries = insisting.entries
+            if entries:  # what FifoTimer.add does, without the call
                 operation.timer_at = now + _FIRST_PAUSE
-                operation.timer_bucket = entries = insisting.entries
+                operation.timer_bucket = entries
                 entries[operation] = None
             else:
                 insisting.add(operation, now + _FIRST_PAUSE)
