@@ -37,7 +37,7 @@ _exception = Future.exception
 _set_result = Future.set_result
 _set_exception = Future.set_exception
 _set_cancelled = Future.cancel
-_PENDING = State.PENDING
+_PENDING, _REQUESTED = State.PENDING, Kind.REQUESTED
 _COMPLETED, _FAILED, _CANCELLED, _ABANDONED = State.COMPLETED, State.FAILED, State.CANCELLED, State.ABANDONED
 
 
@@ -89,9 +89,11 @@ def _settle(operation: "Operation[Any]") -> None:
     """Set the future of an operation that was stopped, and tell who listens."""
     stop = operation._stop
     assert stop is not None
-    assert operation._ended_at is not None
-    if stop.kind in LIMITS:
-        evidence = partial(stop.report, operation._ended_at, ()) if operation.body is None else operation._evidence()
+    kind = stop.kind
+    if kind is not _REQUESTED and kind in LIMITS:  # the first is the usual one, and quicker looked at
+        ended_at = operation._ended_at
+        assert ended_at is not None
+        evidence = partial(stop.report, ended_at, ()) if operation.body is None else operation._evidence()
         _set_exception(operation, TimedOut(operation.ref, stop.reason, evidence))
     else:
         _set_cancelled(operation, stop.text or None)

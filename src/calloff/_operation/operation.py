@@ -416,9 +416,9 @@ class Operation(Future[T_co]):  # type: ignore[type-var]  # pyright: ignore[repo
 
     def located(self, where: RawStack) -> None:
         """The request has arrived in the body, which was there."""
-        if self._stop is None and not requesting.is_being_closed(self):
-            return
         stop = self._stop
+        if stop is None and requesting.is_being_closed(self):
+            stop = self._stop
         if stop is not None and stop.where is None:
             stop.where = where
 

@@ -114,10 +114,9 @@ class TaskBody(ClimbingBody, Coroutine[Any, Any, None]):
                 self._sink.located(where)
                 if waits and self._sink.reason is not None:
                     self._collect()
-            if self._asked_with is None or not self._is_handling(self._asked_with):
-                self._asked_with = (
-                    error  # else a scope in the clean-up calls off a block of it, and it goes on after that
-                )
+                self._asked_with = error
+            elif not self._is_handling(self._asked_with):
+                self._asked_with = error  # else a scope in the clean-up calls off a block, and it goes on after that
             self._interrupted = False
         elif isinstance(error, StopForced):
             self._asked_with = error
