@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from .._operation.beginning import begin
 from .._operation.loops import greeters
 from .._operation.operation import Operation, current_operation
-from .._places.task.body import TaskBody, drive
+from .._places.task.body import SomebodysBody, TaskBody, drive
 from .._scopes.scope import innermost
 from .._words.bears import bears
 from .._words.duration import delay, limit
@@ -119,7 +119,7 @@ def body_of(work: Any) -> Body:
         body: Body = opener()
         return body
     if asyncio.iscoroutine(work) and _awaitable(work):  # to asyncio of Python 3.11 every generator is a coroutine
-        return drive(work, TaskBody, getattr(work, "__qualname__", "coroutine"))
+        return drive(work, SomebodysBody, getattr(work, "__qualname__", "coroutine"))
     if inspect.isawaitable(work):
         return drive(_awaited(work), TaskBody, _awaited.__qualname__)
     if callable(work):

@@ -17,7 +17,6 @@ from asyncio import CancelledError, current_task, get_running_loop
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from functools import partial
-from types import CoroutineType
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -31,28 +30,31 @@ from .objects import is_a
 from .parts import Parts
 from .stack import arrived_at, coro_of, is_suspended
 
-__all__ = ["DRIVING", "EagerBody", "TaskBody", "body_of", "drive"]
+__all__ = ["DRIVING", "EagerBody", "SomebodysBody", "TaskBody", "body_of", "drive"]
 
 B = TypeVar("B", bound="TaskBody")
 _logger = logging.getLogger("calloff")
-#: of no type: type checkers take what is known to be a coroutine for nothing that can be yielded from
-_plain: Any = CoroutineType
 
 
 class TaskBody(ClimbingBody, Coroutine[Any, Any, None]):
     """Drives a coroutine for an operation; itself the coroutine of an `asyncio.Task`."""
 
-    __slots__ = ("__next__", "_driver", "_started")
-    __next__: Callable[[], Any]  # the one of `_driver`
-    _driver: Generator[Any, Any, None]
+    __slots__ = ("__next__", "_started")
+    __next__: Callable[[], Any]  # the one of the driver
+    is_plain = True  # the coroutine is one of the interpreter's own, which can be iterated over
+
+    @property
+    def _driver(self) -> Generator[Any, Any, None]:
+        step: Any = self.__next__
+        driver: Generator[Any, Any, None] = step.__self__
+        return driver
 
     # --- what the operation asks for
 
     def begin(self, sink: Sink) -> None:
         """Create the task; with eager tasks the first step runs at once."""
         self._sink = sink
-        self._driver = driver = _driver_of(self)
-        self.__next__ = driver.__next__
+        self.__next__ = _driver_of(self).__next__
         loop: Any = get_running_loop()
         if (
             type(loop).create_task is _create_task and loop._task_factory is None and "create_task" not in loop.__dict__
@@ -123,7 +125,8 @@ class TaskBody(ClimbingBody, Coroutine[Any, Any, None]):
         elif isinstance(error, GeneratorExit) and self._started:
             return self._throw_exit(error)
         try:
-            return self._driver.throw(error)
+            step: Any = self.__next__
+            return step.__self__.throw(error)  # the driver
         finally:
             del error  # whose traceback leads here: nothing is left for the garbage collector
 
@@ -234,7 +237,7 @@ class TaskBody(ClimbingBody, Coroutine[Any, Any, None]):
 
 
 def drive(coro: Coroutine[Any, Any, Any], kind: type[B], name: str) -> B:
-    """Return a body that drives a coroutine, of that name.
+    """Return a body that drives a coroutine, of that name; a `SomebodysBody` for what is no `CoroutineType`.
 
     A function does it, not a constructor: CPython calls that by way of C, which takes as long as all that is done here.
     """
@@ -253,7 +256,7 @@ def _drive(self: TaskBody) -> Generator[Any, Any, None]:
         self._find_task()
     self._sink.entered(0.0)
     try:  # with as few names as can be: each takes room as long as this waits
-        value = yield from (self.coro if type(self.coro) is _plain else _Steps(self.coro))
+        value = yield from (self.coro if self.is_plain else _Steps(self.coro))
     except BaseException as error:
         if type(error) is not CancelledError and _is_of_driver(error):
             raise  # the task was destroyed: that is raised here, and does not come from the coroutine
@@ -290,13 +293,19 @@ class EagerBody(TaskBody):
             super().begin(sink)
             return
         self._sink = sink
-        self._driver = driver = _driver_of(self)
-        self.__next__ = driver.__next__
+        self.__next__ = _driver_of(self).__next__
         task: asyncio.Task[None] = _eager_task(self, loop=loop, eager_start=True)
         if not task.done():
             self.task = task
             if _waits_for is not None:
                 self._show(task, _waits_for)
+
+
+class SomebodysBody(TaskBody):
+    """A body whose coroutine is of somebody's own class."""
+
+    __slots__ = ()
+    is_plain = False
 
 
 class _Steps:
