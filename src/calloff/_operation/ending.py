@@ -46,8 +46,10 @@ def close(operation: "Operation[Any]", state: State, error: BaseException | None
     operation._phase = state
     timers = operation.timers
     operation._ended_at = now = timers.now()
-    body, operation.body = operation.body, None
-    if recorder.append is not None:
+    if recorder.append is None:
+        operation.body = None
+    else:
+        body, operation.body = operation.body, None
         recorder.record(operation, now, error, "" if body is None else body.node)
     try:
         del live[operation]
@@ -108,9 +110,11 @@ def returned(operation: "Operation[Any]", value: Any, survivors: tuple[str, ...]
     if operation._ended_at is not None:
         _end_late(operation, "returned", value)
         return
-    body, stop = operation.body, operation._stop
-    if stop is not None and body is not None:
-        stop.refusals += body.reached
+    stop = operation._stop
+    if stop is not None:
+        body = operation.body
+        if body is not None:
+            stop.refusals += body.reached
     if survivors:
         _tell_survivors(operation, survivors)
     close(operation, _COMPLETED, None)
