@@ -142,7 +142,7 @@ class Middleware:
         token = current_channel.set(channel)
         try:
             work: Any = self.app(scope, channel.receive, channel.send)
-            coro = work if type(work) is CoroutineType else _awaited(work)
+            coro: Any = work if type(work) is CoroutineType else _awaited(work)
             channel.body = body = drive(coro, EagerBody, coro.__qualname__)
             parent = current_operation.get()
             if parent is not None and parent.done():
