@@ -125,7 +125,9 @@ def test_a_file_that_hangs_is_waited_for_once_and_not_for_long(tmp_path, monkeyp
 
     monkeypatch.setattr(linecache, "getlines", getlines)
     assert [source(hangs) for _ in range(100)] == [""] * 100
-    monkeypatch.setattr("calloff._words.frame._SHORT_MOMENT", 30)  # a busy machine may not give the thread its turn sooner
+    monkeypatch.setattr(
+        "calloff._words.frame._SHORT_MOMENT", 30
+    )  # a busy machine may not give the thread its turn sooner
     assert source(answers) == "return 1"
     go.set()
     while not source(hangs):
