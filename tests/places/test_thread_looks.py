@@ -9,7 +9,7 @@ from calloff._os.threads import looks
 
 #: each object that is made begins a collection, in which other threads get a turn: they begin and end all the time
 HANGS = """
-import asyncio, gc, threading, time, calloff
+import asyncio, gc, sys, threading, time, calloff
 
 def ends():
     while not over:
@@ -30,13 +30,14 @@ async def main():
         await asyncio.sleep(0.001)
     gc.callbacks.append(lambda *_: time.sleep(0.0001))
     gc.set_threshold(1)
-    for _ in range(300):
+    for _ in range(60):
         assert operation.where()
     gc.set_threshold(700)
     gc.callbacks.pop()
     release.set()
     await operation
 
+sys.setswitchinterval(1e-5)  # else each of them keeps the others waiting for 5 ms, thousands of times
 over = []
 threads = [threading.Thread(target=ends) for _ in range(4)]
 for thread in threads:

@@ -64,6 +64,6 @@ def test_every_bug_is_found_at_its_line(name: str) -> None:
 def test_nothing_is_said_of_the_mended_twin(name: str) -> None:
     module = load(name)
     module.OWNER_CLOSES = True  # type: ignore[attr-defined]
-    report = swept(module, "mended")
+    report = swept(module, "mended", timeout=20.0)  # nothing hangs, but programs that it starts may be late
     assert report.verdict == "SAFE", str(report)
     assert report.findings == ()
