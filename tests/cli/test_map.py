@@ -396,12 +396,14 @@ def test_after_sigkill_the_output_is_locked_until_the_workers_are_dead(folder):
     pids = folder / "effects"
     words = ["work.py:stays", "--input", "in", "--output", "out.jsonl", "--jobs", "2"]
     process = start(folder, *words, EFFECTS=str(pids))
-    until(lambda: pids.exists() and pids.read_text().count("\n") == 2)
-    helpers = below(process.pid)
-    for pid in (process.pid, *helpers):  # each would let those below it go on
-        stop_for_good(pid)
-    process.kill()
-    process.wait(30)
+    try:
+        until(lambda: pids.exists() and pids.read_text().count("\n") == 2)
+        helpers = below(process.pid)
+        for pid in (process.pid, *helpers):  # each would let those below it go on
+            stop_for_good(pid)
+    finally:
+        process.kill()
+        process.communicate(timeout=30)
     with open(folder / "out.jsonl", "rb") as file:
         assert not is_free(file)
         for pid in helpers:
@@ -409,7 +411,6 @@ def test_after_sigkill_the_output_is_locked_until_the_workers_are_dead(folder):
                 os.kill(pid, signal.SIGCONT)
         until(lambda: is_free(file))
     assert all(map(gone, pids.read_text().split()))
-    process.communicate(timeout=30)
 
 
 def is_free(file):

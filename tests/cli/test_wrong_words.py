@@ -71,7 +71,10 @@ def test_output_that_can_not_be_written_is_told_in_a_line(words: str) -> None:
 @pytest.mark.parametrize(
     ("words", "status"), [("map -- echo {} ::: 1", 0), ("map -- false {} ::: 1", 1), ("ps", 0), ("mep", 2)]
 )
-def test_a_standard_error_that_takes_nothing_changes_nothing(words: str, status: int, stream: str) -> None:
+def test_a_standard_error_that_takes_nothing_changes_nothing(
+    words: str, status: int, stream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CALLOFF_SOCKETS", str(tmp_path / "sockets"))  # else `ps` asks what runs beside it, too
     line = f"{sys.executable} -m calloff {words} {stream}"
     done = subprocess.run(["/bin/sh", "-c", line], stdout=subprocess.PIPE, text=True, timeout=60)
     assert done.returncode == status

@@ -93,8 +93,7 @@ def below(pid):
 
 def stop_for_good(pid):
     """Stop a process and have nothing that comes for its sockets continue it, as the system does for helpers of ours."""
-    os.kill(pid, signal.SIGSTOP)
-    assert until(lambda: state(pid) == "T")
+    _stop(pid)
     handle = os.pidfd_open(pid)
     try:
         for name in os.listdir(f"/proc/{pid}/fd"):
@@ -106,6 +105,17 @@ def stop_for_good(pid):
                 os.close(file)
     finally:
         os.close(handle)
+    _stop(pid)  # something may have come before that
+
+
+def _stop(pid):
+    """Stop a process that what comes for its sockets may continue at once."""
+
+    def is_stopped():
+        os.kill(pid, signal.SIGSTOP)
+        return state(pid) == "T"
+
+    assert until(is_stopped)
 
 
 class Forks:

@@ -379,6 +379,19 @@ async def test_the_deadline_holds_while_our_loop_is_blocked(tmp_path):
     assert outcome.report.rung is Rung.KILLED
 
 
+async def test_where_it_is_is_shown_when_our_loop_does_not_come_to_ask(tmp_path):
+    """What was never looked at was told to be in the first line of its function."""
+    op = start(bodies.spin_in_c, str(tmp_path / "in"), timeout=2, grace=0.2)
+    while not op.body.pid:
+        await asyncio.sleep(0.001)
+    worker = op.body.pid
+    assert until((tmp_path / "in").exists)  # the loop is blocked from here on
+    assert until(lambda: gone(worker), 20)
+    outcome = await op.outcome()
+    assert outcome.report.rung is Rung.KILLED
+    assert outcome.report.where[-1].source == "return sum(numbers)"
+
+
 async def test_the_limits_of_a_later_function_hold_while_our_loop_is_blocked_though_its_guard_was_told_of_none(
     tmp_path,
 ):

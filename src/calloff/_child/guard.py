@@ -27,7 +27,7 @@ from typing import Any
 from .._os import fds, inherit, proc, reaper
 from .lease import Lease
 from .page import Page
-from .wire import Letters, letter, reminder
+from .wire import DUMP, Letters, letter, reminder
 
 __all__ = ["QUIET", "Guard", "Launch", "send", "wake_on_children"]
 
@@ -45,6 +45,8 @@ _HELD = 0.003
 _ON_ITS_WAY, _LOOKS = 1.0, 3
 #: seconds of trying to kill before the survivors are told; and between two attempts afterwards, at most
 _PATIENCE, _LONG_PAUSE = 0.7, 1.0
+#: seconds that a worker has to show where it is when its owner is held up: until its turn comes, and then
+_TURN, _SHOWN = 0.2, 0.01
 #: seconds for which a guard is stopped at most when its owner or its keeper is gone
 _STOPPED = 0.5
 #: no signal for a socket that nobody reads any more
@@ -148,6 +150,8 @@ class Guard:
                 cause = ITSELF
             else:
                 cause = self._read() or self._overdue()
+        if cause == LIMIT and self.kind == "worker":
+            self._have_shown()
         if not self._keeper and self.kind == "worker" and self._reaper.leader:
             # should this process be killed now, there is nobody but the worker, a subreaper, whom all would come to
             reaper.stop_and_kill_below(self._reaper.leader, self._pause)
@@ -336,6 +340,14 @@ class Guard:
             heard = page.heard == self._job
             self._pausing = min(2 * self._pausing, _LOOK_AT_MOST if heard else _AGAIN_AT_MOST)
             self._again = now + (_HELD if page.held == self._job and not heard else self._pausing)
+
+    def _have_shown(self) -> None:
+        """Have C write where the function is: the owner, who would have had that done, has not come to it."""
+        self._signal_work(DUMP)
+        until = time.monotonic() + _TURN
+        while proc.is_pending(self._reaper.leader, DUMP) and time.monotonic() < until:
+            self._pause(0.005)
+        self._pause(_SHOWN)
 
     def _is_over(self) -> bool:
         return self._lease is not None and self._lease.left() <= 0

@@ -20,6 +20,7 @@ __all__ = [
     "group_of",
     "has_children",
     "has_threads",
+    "is_pending",
     "lives",
     "name_of",
     "own_children",
@@ -92,6 +93,13 @@ def catches(pid: int, signum: int) -> bool:
     status = read(f"/proc/{pid}/status") if believed() else b""
     _, _, caught = status.partition(b"SigCgt:")
     return bool(int(caught.split()[0], 16) >> (signum - 1) & 1) if caught else False
+
+
+def is_pending(pid: int, signum: int) -> bool:
+    """Whether a signal was sent to a process that has not had its turn since; no, where the system does not tell."""
+    status = read(f"/proc/{pid}/status") if believed() else b""
+    _, _, pending = status.partition(b"ShdPnd:")
+    return bool(int(pending.split()[0], 16) >> (signum - 1) & 1) if pending else False
 
 
 def has_threads(pid: int) -> bool:

@@ -210,9 +210,7 @@ class ProcessBody(Body):
         if kind == "plain":
             sink.returned(data)
         elif kind == "cancelled":
-            sink.stopped(Rung.ASKED, survivors=survivors)
-            if self._asked_at:  # of a limit that the loop was late for, the stop begins only now
-                sink.located(self._asked_at)
+            self._stopped(Rung.ASKED, survivors)
         elif kind != "value":
             if error_may_block(data):
                 self._unpickle_aside(partial(unpack_error, data, self.name), kind)
@@ -252,9 +250,14 @@ class ProcessBody(Body):
     def killed(self, survivors: tuple[str, ...], rung: Rung = Rung.KILLED, *, nobody_knows: bool = False) -> None:
         """Everything is dead and reaped, but for `survivors`; whether these ever end, perhaps nobody will come to know."""
         self.worker = None
-        self.sink.stopped(rung, survivors=survivors)
+        self._stopped(rung, survivors)
         if nobody_knows:
             self.sink.stopped(Rung.ABANDONED)
+
+    def _stopped(self, rung: Rung, survivors: tuple[str, ...]) -> None:
+        self.sink.stopped(rung, survivors=survivors)
+        if self._asked_at:  # of a limit that the loop was late for, the stop begins only now
+            self.sink.located(self._asked_at)
 
     def died(self, status: int | None, why: str, begun: bool, survivors: tuple[str, ...] = ()) -> None:
         """The worker ended by itself; nothing is lost when it had not begun with the function."""

@@ -299,7 +299,7 @@ class Worker:
             return
         if not self._killing and cause != "kill":
             self._read_last()
-        if self._asked and self.body is not None:
+        if (self._asked or cause == "limit") and self.body is not None:  # by its guard, when the owner's loop was late
             self.body.located(self._looker.stack() or ())
         if self._killing or cause == "limit" or (self._last_look.is_asked and status == -signal.SIGSEGV):
             self._went_on(refused)
