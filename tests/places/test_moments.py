@@ -448,6 +448,20 @@ def test_an_error_on_its_way_is_not_replaced() -> None:
     assert {"PUSH_EXC_INFO", "RERAISE"} <= unfit
 
 
+def test_what_stands_behind_a_raise_is_not_entered_by_it() -> None:
+    def raises() -> None:
+        if threading.active_count():
+            raise KeyError
+        try:
+            int("no number")
+        finally:
+            sys.exception()
+
+    code = raises.__code__
+    (at,) = (step.offset for step in dis.get_instructions(code) if step.opname == "RAISE_VARARGS")
+    assert not bytecode.enters(code, at)
+
+
 def _is_fit_before(code: CodeType, at: int) -> bool:
     frame = SimpleNamespace(f_code=code, f_lasti=at, f_globals={"__name__": "a"}, f_back=None, f_trace=None)
     return moments.is_fit(cast("FrameType", frame), before=True)

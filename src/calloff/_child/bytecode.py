@@ -114,6 +114,8 @@ def enters(code: CodeType, at: int) -> bool:
     raw = code.co_code
     if raw[at] in _WITHS:  # it looks for none itself, and whoever stands there is inside the call
         return False
+    if raw[at] in RAISES:  # what comes behind it in the code does not come next
+        return False
     here = block_of(code, at)
     around = set[int]()
     outer = here
