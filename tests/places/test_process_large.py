@@ -13,6 +13,7 @@ import pytest
 
 import calloff
 from calloff._child.wire import Reader, parts_of
+from calloff._places.process.body import ProcessBody
 from calloff._places.process.steps import load_in_steps
 
 PART = 1 << 18
@@ -159,7 +160,8 @@ async def test_while_a_large_result_or_error_is_unpickled_the_loop_goes_on(funct
         nonlocal turns
         while True:
             await asyncio.sleep(0.001)
-            turns += operation.body is not None and operation.body.unpickling
+            body = operation.body
+            turns += isinstance(body, ProcessBody) and body.unpickling
 
     turning = asyncio.create_task(turn())
     outcome = await operation.outcome()
