@@ -93,6 +93,7 @@ def test_a_packed_program_without_the_hook_is_refused():
 
 @pytest.mark.skipif(importlib.util.find_spec("PyInstaller") is None, reason="PyInstaller is not installed")
 @pytest.mark.alone  # PyInstaller looks at all there is: beside other tests that takes minutes
+@pytest.mark.timeout(400)
 def test_a_program_packed_by_pyinstaller(tmp_path, program):
     pack = [sys.executable, "-m", "PyInstaller", "--onedir", "--log-level", "ERROR"]
     for option in ("dist", "work", "spec"):
