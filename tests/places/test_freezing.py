@@ -1,5 +1,6 @@
 """Programs that are their own interpreter, or whose interpreter is something else, never start themselves without end."""
 
+import faulthandler
 import importlib.util
 import os
 import subprocess
@@ -93,8 +94,8 @@ def test_a_packed_program_without_the_hook_is_refused():
 
 @pytest.mark.skipif(importlib.util.find_spec("PyInstaller") is None, reason="PyInstaller is not installed")
 @pytest.mark.alone  # PyInstaller looks at all there is: beside other tests that takes minutes
-@pytest.mark.timeout(400)
 def test_a_program_packed_by_pyinstaller(tmp_path, program):
+    faulthandler.dump_traceback_later(400, exit=True)  # in place of pytest's, which is sooner
     pack = [sys.executable, "-m", "PyInstaller", "--onedir", "--log-level", "ERROR"]
     for option in ("dist", "work", "spec"):
         pack += [f"--{option}path", str(tmp_path / option)]
