@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from at_rest import wait_until_it_waits
+from places.process_table import wait_until_it_waits
 
 from calloff import start
 from calloff._child.wire import DUMP

@@ -55,6 +55,15 @@ def until(condition, seconds=10.0):
     return True
 
 
+def wait_until_it_waits(pid):
+    """Wait until the main thread of a process sleeps: then it has handled what has come to it.
+
+    A signal that comes between the interpreter's last look for signals and a call of the system that waits is handled
+    after that call, in any program of Python.
+    """
+    assert until(lambda: state(pid) in ("S", ""), 20), f"process {pid} never came to rest"
+
+
 def owner(pid):
     """Whose keeper this process is, by the number that the keeper was told; 0 when it is none.
 

@@ -1,6 +1,7 @@
 """Stopping functions in processes: each rung, nothing that survives, nothing that is said before it is true."""
 
 import asyncio
+import math
 import os
 import random
 import select
@@ -12,6 +13,7 @@ import threading
 import time
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import places.process_bodies as bodies
@@ -20,6 +22,7 @@ from places.process_table import below, gone, marked, state, until
 
 import calloff
 from calloff import Rung
+from calloff._child.guard import Guard
 from calloff._os.fds import is_readable
 from calloff._places import keepers
 from calloff._places.process.body import ProcessBody
@@ -366,8 +369,8 @@ async def test_of_a_worker_that_does_not_answer_the_line_is_told_where_it_was_se
     await op.stop(grace=0)
 
 
-async def test_the_deadline_holds_while_our_loop_is_blocked(tmp_path):
-    op = start(bodies.ignore_signals, str(tmp_path / "in"), timeout=2, grace=0.2)
+async def killed_while_our_loop_is_blocked(tmp_path, function):
+    op = start(function, str(tmp_path / "in"), timeout=2, grace=0.2)
     while not op.body.pid:
         await asyncio.sleep(0.001)
     worker = op.body.pid
@@ -377,19 +380,40 @@ async def test_the_deadline_holds_while_our_loop_is_blocked(tmp_path):
     assert isinstance(outcome, calloff.Cancelled)
     assert outcome.reason.kind == "deadline"
     assert outcome.report.rung is Rung.KILLED
+    return outcome.report
+
+
+async def test_the_deadline_holds_while_our_loop_is_blocked(tmp_path):
+    await killed_while_our_loop_is_blocked(tmp_path, bodies.ignore_signals)
 
 
 async def test_where_it_is_is_shown_when_our_loop_does_not_come_to_ask(tmp_path):
     """What was never looked at was told to be in the first line of its function."""
-    op = start(bodies.spin_in_c, str(tmp_path / "in"), timeout=2, grace=0.2)
-    while not op.body.pid:
-        await asyncio.sleep(0.001)
-    worker = op.body.pid
-    assert until((tmp_path / "in").exists)  # the loop is blocked from here on
-    assert until(lambda: gone(worker), 20)
-    outcome = await op.outcome()
-    assert outcome.report.rung is Rung.KILLED
-    assert outcome.report.where[-1].source == "return sum(numbers)"
+    report = await killed_while_our_loop_is_blocked(tmp_path, bodies.spin_in_c)
+    assert report.where[-1].source == "return sum(numbers)"
+
+
+@pytest.mark.parametrize("ends", ["before", "while it shows where it is", "never"])
+def test_a_guard_kills_no_function_behind_the_one_whose_limit_was_over(monkeypatch, ends):
+    page = SimpleNamespace(done=0, plan=(2, math.inf, math.inf))
+    guard = Guard.__new__(Guard)
+    vars(guard).update(kind="worker", page=page, _lease=None, _reminder=None, _again=None, _limit=0.0, _limited=1)
+    vars(guard).update(_reaper=SimpleNamespace(leader=os.getpid()))
+    sent = []
+
+    def signal_work(_, signum):
+        sent.append(signum)
+        page.done = ends != "never"
+
+    monkeypatch.setattr(Guard, "_signal_work", signal_work)
+    monkeypatch.setattr(Guard, "_pause", lambda *_: None)
+    if ends == "before":  # between two looks at the page
+        monkeypatch.setattr(Guard, "_rings", lambda *_: setattr(page, "done", 1))
+    assert guard._overdue() == ("limit" if ends == "never" else "")
+    assert len(sent) == (ends != "before")
+    monkeypatch.undo()
+    assert guard._overdue() == ""
+    assert guard._limit is None
 
 
 async def test_the_limits_of_a_later_function_hold_while_our_loop_is_blocked_though_its_guard_was_told_of_none(

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from at_rest import wait_until_it_waits
+from places.process_table import wait_until_it_waits
 
 #: seconds that a busy machine may add to what is bounded: whatever hangs in these programs, hangs for longer
 LATE = 12.0

@@ -150,8 +150,6 @@ class Guard:
                 cause = ITSELF
             else:
                 cause = self._read() or self._overdue()
-        if cause == LIMIT and self.kind == "worker":
-            self._have_shown()
         if not self._keeper and self.kind == "worker" and self._reaper.leader:
             # should this process be killed now, there is nobody but the worker, a subreaper, whom all would come to
             reaper.stop_and_kill_below(self._reaper.leader, self._pause)
@@ -341,14 +339,6 @@ class Guard:
             self._pausing = min(2 * self._pausing, _LOOK_AT_MOST if heard else _AGAIN_AT_MOST)
             self._again = now + (_HELD if page.held == self._job and not heard else self._pausing)
 
-    def _have_shown(self) -> None:
-        """Have C write where the function is: the owner, who would have had that done, has not come to it."""
-        self._signal_work(DUMP)
-        until = time.monotonic() + _TURN
-        while proc.is_pending(self._reaper.leader, DUMP) and time.monotonic() < until:
-            self._pause(0.005)
-        self._pause(_SHOWN)
-
     def _is_over(self) -> bool:
         return self._lease is not None and self._lease.left() <= 0
 
@@ -362,11 +352,24 @@ class Guard:
             self._ask_unbidden(now, *self._reminder)
         if self._again is not None and self._again <= now:
             self._ask_again(now)
-        if self._limit is not None and self._limit <= now:
+        if self._limit is not None and self._limit <= now and (self.kind != "worker" or self._goes_on()):
             self._limit = None
-            if self.kind != "worker" or self.page.done < self._limited:
-                return LIMIT
+            return LIMIT
         return ""
+
+    def _goes_on(self) -> bool:
+        """Have C write where a function is whose limit has passed, as its owner does not; whether it has not ended by then.
+
+        If it has, nothing is killed, for the next one may have begun; the limit is taken over by that.
+        """
+        if self.page.done >= self._limited:
+            return False
+        self._signal_work(DUMP)
+        until = time.monotonic() + _TURN
+        while proc.is_pending(self._reaper.leader, DUMP) and time.monotonic() < until:
+            self._pause(0.005)
+        self._pause(_SHOWN)
+        return self.page.done < self._limited
 
     def _rings(self, now: float) -> bool:
         """Whether a limit has passed."""

@@ -90,16 +90,19 @@ def name_of(pid: int) -> str:
 
 def catches(pid: int, signum: int) -> bool:
     """Whether a process has a handler for a signal; no, where the system does not tell."""
-    status = read(f"/proc/{pid}/status") if believed() else b""
-    _, _, caught = status.partition(b"SigCgt:")
-    return bool(int(caught.split()[0], 16) >> (signum - 1) & 1) if caught else False
+    return _is_among(pid, signum, b"SigCgt:")
 
 
 def is_pending(pid: int, signum: int) -> bool:
     """Whether a signal was sent to a process that has not had its turn since; no, where the system does not tell."""
+    return _is_among(pid, signum, b"ShdPnd:")
+
+
+def _is_among(pid: int, signum: int, field: bytes) -> bool:
+    """Whether a signal is in one of the sets that a process has."""
     status = read(f"/proc/{pid}/status") if believed() else b""
-    _, _, pending = status.partition(b"ShdPnd:")
-    return bool(int(pending.split()[0], 16) >> (signum - 1) & 1) if pending else False
+    _, _, found = status.partition(field)
+    return bool(int(found.split()[0], 16) >> (signum - 1) & 1) if found else False
 
 
 def has_threads(pid: int) -> bool:
