@@ -122,6 +122,15 @@ async def test_a_coroutine_that_was_already_awaited():
         calloff.start(closed)
 
 
+async def test_a_coroutine_that_starts_itself():
+    async def starts():
+        with pytest.raises(RuntimeError, match="'.*starts' was already awaited or started"):
+            calloff.start(running)
+
+    running = starts()
+    await running
+
+
 async def test_a_coroutine_given_to_two_operations(loop_kind):
     """The second fails, whenever that is found out, and the first is not disturbed."""
 

@@ -198,6 +198,11 @@ def test_nothing_is_called_where_nothing_is_overridden():
     assert {event for event in before if after[event] > before[event]} == {"ended"}
 
 
+def test_an_event_whose_last_listener_leaves_just_then_is_told_to_nobody():
+    """In another thread, between the look at the listeners and the call."""
+    hooks.emit(None, None)
+
+
 def test_the_complaint_about_errors_that_nobody_retrieves_stays(ears):
     complaints = []
 

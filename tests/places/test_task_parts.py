@@ -404,6 +404,17 @@ def test_a_function_of_the_program_that_is_named_as_a_wait_is_none() -> None:
     assert [kind_of(function.__code__) for function in (calloff.wait_for, asyncio.wait_for)] == [2, 2]
 
 
+def test_functions_that_were_made_for_once_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    from calloff._places.task import stack
+
+    monkeypatch.setattr(stack, "_MOST", 100)
+    for number in range(1000):
+        scope: dict[str, Any] = {}
+        exec(f"async def made_for_once_{number}(): ...", scope)
+        assert stack.kind_of(scope[f"made_for_once_{number}"].__code__) == 0
+    assert max(len(stack.kinds), len(stack.plain)) < 110
+
+
 async def test_a_timer_of_force_is_none_of_the_program() -> None:
     """It has a context of its own: it keeps nothing of the program alive, and a sweep does not hold it against that."""
     here: ContextVar[bool] = ContextVar("here", default=False)
