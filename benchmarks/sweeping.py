@@ -1,13 +1,15 @@
-"""What a sweep costs: seconds of the sweep for each of its runs, beside the function alone, in process and isolated.
+"""What a sweep costs: its time for each time that it has run the function, in process and isolated.
 
 The functions have a hundred awaits each: round trips to an echo server on this machine, timers of a millisecond, and
 bare yields to the event loop, which wait for nothing and cost a few microseconds each. A run that is called off half way
-costs half of the function, and then the function is run again in the same world: one and a half whole functions,
-of which the timers of the last one take no time. Time on the wall, since isolated runs have processes of their own.
+makes half of them, and then the function runs again in the same world, where its timers take no time: the awaits that were
+made are counted, and a hundred stand for one function, whatever a sweep does in a run. Isolation is a process for each
+run. Time on the wall, since those processes are not ours.
 """
 
 import asyncio
 import contextlib
+import mmap
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -19,6 +21,8 @@ from ._rows import AtMost, Figure, Row
 
 AWAITS = 100
 PORT = 0
+#: how many awaits were made, here and in the processes of isolated runs
+MADE = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
 
 
 async def echo() -> None:
@@ -27,6 +31,7 @@ async def echo() -> None:
         for _ in range(AWAITS - 1):
             writer.write(b"x" * 100)
             await reader.readexactly(100)
+            MADE[0] += 1
     finally:
         writer.close()
 
@@ -34,11 +39,13 @@ async def echo() -> None:
 async def timers() -> None:
     for _ in range(AWAITS):
         await asyncio.sleep(0.001)
+        MADE[0] += 1
 
 
 async def yields() -> None:
     for _ in range(AWAITS):
         await asyncio.sleep(0)
+        MADE[0] += 1
 
 
 async def serve() -> None:
@@ -63,13 +70,15 @@ async def plain(fn: Callable[[], Awaitable[None]], times: int) -> float:
     return (perf_counter() - began) / times * 1e3
 
 
-async def swept(fn: Callable[[], Awaitable[None]], cancels: int, isolate: bool) -> float:
-    """Milliseconds for one run of a sweep."""
+async def swept(fn: Callable[[], Awaitable[None]], cancels: int, isolate: bool) -> tuple[float, float]:
+    """Milliseconds for each time that a sweep runs the function, and for each of its runs."""
+    MADE[0] = 0
     began = perf_counter()
     report = await sweep(fn, isolate=isolate, phases=("early", "late"), max_runs=cancels)
     if report.verdict != "SAFE":
         raise RuntimeError(f"a benchmark's function is not safe:\n{report}")
-    return (perf_counter() - began) / report.runs * 1e3
+    took = (perf_counter() - began) * 1e3
+    return took / (MADE[0] / AWAITS), took / report.runs
 
 
 def run(quick: bool) -> list[Row]:
@@ -88,17 +97,18 @@ def measured(quick: bool) -> list[Row]:
     rows: list[Row] = []
     for fn, cancels, goal in ((echo, 60, AtMost(1.5)), (timers, 20, AtMost(1.5)), (yields, 60, None)):
         alone: list[float] = []
-        inside: list[float] = []
-        apart: list[float] = []
+        inside: list[tuple[float, float]] = []
+        apart: list[tuple[float, float]] = []
         asyncio.run(plain(fn, 3))
         for _ in range(2 if quick else 7):
             alone.append(asyncio.run(plain(fn, 10 if fn is timers else 40)))
             inside.append(asyncio.run(swept(fn, cancels, False)))
             apart.append(asyncio.run(swept(fn, cancels, True)))
-        name = f"100 awaits ({fn.__name__}), a run"
-        rows.append(Row(f"{name} in process", "ms", Figure(tuple(inside)), "alone", Figure(tuple(alone)), goal))
-        added = tuple(both - one for both, one in zip(apart, inside, strict=True))
-        rows.append(Row(f"{name}: isolation adds", "ms", Figure(added), goal=AtMost(10)))
+        name = f"100 awaits ({fn.__name__})"
+        each = Figure(tuple(function for function, _ in inside))
+        rows.append(Row(f"{name}, in a sweep in process", "ms", each, "alone", Figure(tuple(alone)), goal))
+        added = tuple(both - one for (_, both), (_, one) in zip(apart, inside, strict=True))
+        rows.append(Row(f"{name}: isolation adds to a run", "ms", Figure(added), goal=AtMost(10)))
     return rows
 
 

@@ -8,7 +8,7 @@ import time
 import calloff
 from calloff._places.looking import Looker, last_stack
 from calloff._places.process.body import ProcessBody
-from calloff._places.process.facts import OUTERMOST, of_the_user
+from calloff._places.process.facts import OUTERMOST
 
 
 def counts_for_ever() -> int:
@@ -55,22 +55,28 @@ def test_a_stack_written_by_c_is_read_from_its_header_to_our_own_frames() -> Non
     rest_of_an_earlier_one = (
         '  File "/calloff/_child/__main__.py", line 15 in <module>\n  File "/runpy.py", line 88 in _run_code\n'
     )
-    assert last_stack(STACK, of_the_user, OUTERMOST) == found
-    assert last_stack(rest_of_an_earlier_one, of_the_user, OUTERMOST) is None
-    assert last_stack(rest_of_an_earlier_one + STACK, of_the_user, OUTERMOST) == found
-    assert last_stack(STACK + STACK[:60], of_the_user, OUTERMOST) == found, "the last whole one"
+    assert last_stack(STACK, OUTERMOST) == found
+    assert last_stack(rest_of_an_earlier_one, OUTERMOST) is None
+    assert last_stack(rest_of_an_earlier_one + STACK, OUTERMOST) == found
+    assert last_stack(STACK + STACK[:60], OUTERMOST) == found, "the last whole one"
+    for runs_it in ('worker.py", line 9 in _run', 'worker.py", line 7 in _result', 'batch.py", line 3 in <genexpr>'):
+        assert last_stack(STACK.replace('worker.py", line 9 in _call', runs_it), OUTERMOST) == found
+    its_own = STACK.replace("/calloff/_child/worker.py", "/mine_child/worker.py", 1)
+    assert last_stack(its_own, OUTERMOST) == (("/mine_child/worker.py", 9, "_call"), *found), "a name like one of ours"
+    a_loop = STACK.replace("/calloff/_child/worker.py", "/lib/asyncio/events.py", 1).replace("in _call", "in _run")
+    assert last_stack(a_loop, OUTERMOST) == found
     while_it_is_set_up = STACK.replace("in serve", "in other")
-    assert last_stack(while_it_is_set_up, of_the_user, OUTERMOST) == found
+    assert last_stack(while_it_is_set_up, OUTERMOST) == found
     too_deep = STACK.splitlines()[1] + "\n"
     text = "Stack (most recent call first):\n" + 100 * too_deep
-    assert last_stack(text, of_the_user, OUTERMOST) is None
-    assert last_stack(text + "  ...\n", of_the_user, OUTERMOST) == 100 * found, "of a hundred frames C shows no more"
+    assert last_stack(text, OUTERMOST) is None
+    assert last_stack(text + "  ...\n", OUTERMOST) == 100 * found, "of a hundred frames C shows no more"
 
 
 def test_a_stack_that_comes_in_parts_is_there_with_our_own_frame_and_not_before() -> None:
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
-    looker = Looker(reading, of_the_user, OUTERMOST)
+    looker = Looker(reading, OUTERMOST)
     try:
         os.write(writing, b'  File "/calloff/_child/__main__.py", line 15 in <module>\n')  # the rest of an earlier one
         assert (looker.has_stack(), looker.stack()) == (False, None)

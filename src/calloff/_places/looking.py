@@ -17,7 +17,7 @@ from .._os import proc
 from .._os.fds import is_readable
 from .._words.frame import RawStack
 
-__all__ = ["Looker", "is_in_c", "last_stack", "sent"]
+__all__ = ["Found", "Looker", "is_in_c", "last_stack", "sent"]
 
 #: seconds that a process is waited for at most, after each way of asking
 _PATIENCE = 0.02
@@ -26,7 +26,8 @@ _BY_C = "(most recent call first)"
 #: the end of a text
 _LAST = re.compile(r"\Z")
 
-Found = list[tuple[str, str, str]]
+#: file, line and function of each frame
+Found = tuple[tuple[str, int, str], ...]
 
 
 def sent(handle: int | None, number: int) -> bool:
@@ -51,12 +52,11 @@ def is_in_c(pid: int, ran: float) -> bool:
     return state == "S" or (state == "R" and proc.seconds_run(pid) - ran > DEAF)
 
 
-def last_stack(text: str, user: Callable[[Found], Found], outermost: re.Pattern[str] = _LAST) -> RawStack | None:
-    """The last whole stack in what was written, by Python or by C; ``None`` where there is none.
+def last_stack(text: str, outermost: re.Pattern[str] = _LAST) -> Found | None:
+    """The last whole stack in what was written, by Python or by C, outermost first; ``None`` where there is none.
 
     Args:
         text: what was written.
-        user: takes away the frames that run the user's code; they come outermost first.
         outermost: what must come behind the frames of the user where C writes them, or what was written is not whole.
     """
     by_python, end, _ = text.rpartition("end\n")
@@ -68,7 +68,7 @@ def last_stack(text: str, user: Callable[[Found], Found], outermost: re.Pattern[
         whole = next((each[: end.start()] for each, end in ends if end is not None), None)
         if whole is None:
             return None
-        found = user(_LINE.findall(whole)[::-1])
+        found = _LINE.findall(whole)[::-1]
     return tuple((file, int(line), name) for file, line, name in found)
 
 
@@ -77,18 +77,16 @@ class Looker:
 
     Args:
         stacks: our end of the pipe that the worker writes to; owned from now on.
-        user: takes away the frames that run the function.
         outermost: what comes behind the frames that run the function, where C writes them.
     """
 
-    def __init__(self, stacks: int, user: Callable[[Found], Found], outermost: re.Pattern[str]) -> None:
+    def __init__(self, stacks: int, outermost: re.Pattern[str]) -> None:
         #: held while somebody looks
         self.lock = threading.RLock()
         #: of the worker, once it runs
         self.pid: int | None = None
         #: the pipe, or -1
         self.stacks: int = stacks
-        self._user = user
         self._outermost = outermost
         self._handle: int | None = None
         #: what has come from it and was not forgotten
@@ -175,7 +173,7 @@ class Looker:
         with self.lock:
             self._take()
             if self._is_new and self.has_stack():  # it comes in many small parts
-                self._stacked, self._is_new = last_stack(self.text, self._user, self._outermost), False
+                self._stacked, self._is_new = last_stack(self.text, self._outermost), False
             return self._stacked
 
     def _take(self) -> None:

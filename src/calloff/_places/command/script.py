@@ -23,7 +23,7 @@ from ..._os import proc
 from ..._os.fds import is_readable
 from ..._words.frame import RawStack
 from ..._words.place import Sink
-from ..looking import is_in_c, last_stack, sent
+from ..looking import Found, is_in_c, last_stack, sent
 from .body import CommandBody
 from .plan import Plan
 from .work import CommandWork
@@ -157,7 +157,7 @@ class _ScriptBody(CommandBody):
                 if not asked and is_in_c(self.pid or 0, ran):
                     asked = self._signal(DUMP)
                 text = self._answer(_PATIENCE if asked else _SOON)
-            self._known = last_stack(text, _of_the_user) or self._known
+            self._known = _of_the_user(last_stack(text) or ()) or self._known
             return "blocked\n" in text
 
     def _answer(self, seconds: float) -> str:
@@ -189,6 +189,6 @@ class _ScriptBody(CommandBody):
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _of_the_user(found: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+def _of_the_user(found: Found) -> Found:
     """The frames of the program, without those that run it."""
-    return [frame for frame in found if frame[0] not in (program.__file__, "<frozen runpy>")]
+    return tuple(frame for frame in found if frame[0] not in (program.__file__, "<frozen runpy>"))

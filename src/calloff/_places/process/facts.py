@@ -14,7 +14,6 @@ __all__ = [
     "Stamp",
     "Surroundings",
     "details",
-    "of_the_user",
     "stamp_of",
     "why",
 ]
@@ -22,21 +21,13 @@ __all__ = [
 #: the name of a module, and when and how long its file was written
 Stamp = tuple[str, int, int]
 
-#: where a stack that C writes has shown all of a function: at the frame of ours that runs one after the other, at the
-#: outermost one while a worker is set up, and where C shows no more
-OUTERMOST = re.compile(r'_child/worker\.py", line \d+ in serve$|_child/__main__\.py|^  \.\.\.$', re.MULTILINE)
-
-
-def of_the_user(found: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    """The frames of a function, without those that run it; outermost first."""
-    while at := next((at for at, frame in enumerate(found, 1) if _is_outer(frame[0], frame[2])), 0):
-        found = found[at:]
-    return found
-
-
-def _is_outer(file: str, name: str) -> bool:
-    """Whether it is a frame of those that run the function: ours, or the step of an event loop."""
-    return (name in ("_call", "_run") and "_child" in file) or (name == "_run" and file.endswith("asyncio/events.py"))
+#: where a stack that C writes, innermost first, has shown all of a function: at what runs it, which is ours or the step of
+#: an event loop, at what fetches it, at the outermost frame while a worker is set up, and where C shows no more
+OUTERMOST = re.compile(
+    r'calloff/_child/worker\.py", line \d+ in (?:_call|_run|_result|_work|serve)$|calloff/_child/batch\.py", line '
+    r'|asyncio/events\.py", line \d+ in _run$|_child/__main__\.py|^  \.\.\.$',
+    re.MULTILINE,
+)
 
 
 def why(status: int | None) -> str:

@@ -20,7 +20,7 @@ from ..keeper import refuse
 from ..kept import Guarded
 from ..looking import Looker
 from ..standing import look_ahead
-from .facts import OUTERMOST, Stamp, Surroundings, details, of_the_user, why
+from .facts import OUTERMOST, Stamp, Surroundings, details, why
 from .frames import Frames
 from .last_look import LastLook
 from .limits import Limits
@@ -68,7 +68,7 @@ class Worker:
             data, theirs = (ours.enter_context(end) for end in pair())
             news, their_news = (ours.enter_context(end) for end in pair(socket.SOCK_SEQPACKET))
             stacks, their_stacks = files.pipe(os.O_NONBLOCK)
-            self._looker = Looker(stacks, of_the_user, OUTERMOST)
+            self._looker = Looker(stacks, OUTERMOST)
             self._last_look = LastLook(self._looker)
             given = [files.copy(end.fileno()) for end in (theirs, their_news)]
             given += [their_stacks, files.output(1), files.output(2)]
