@@ -170,6 +170,8 @@ def begins_first(monkeypatch: pytest.MonkeyPatch) -> None:
         else:
             fire(timers)
 
+    # stands for code of ours, in which nothing is raised; what is left at the end of a grace would never call the timers
+    behind.__code__ = behind.__code__.replace(co_filename=add.__code__.co_filename)
     monkeypatch.setattr(Timers, "add", counted)
     monkeypatch.setattr(Timers, "_fire", behind)
 

@@ -3,17 +3,20 @@
 import asyncio
 import collections
 import contextvars
+import gc
 import itertools
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from typing import Any
 
 import pytest
 
 import calloff
 from calloff import Cancelled, Completed, Failed
+from calloff._map.blocking import Blocking
 
 
 async def same(item):
@@ -577,6 +580,42 @@ with calloff.map(work, itertools.count(1), jobs=4, place=calloff.process, grace=
         print("interrupted", flush=True)
         raise
 """
+
+
+def test_a_question_that_ctrl_c_breaks_off_on_its_way_leaves_no_coroutine(monkeypatch):
+    with warnings.catch_warnings(record=True) as warned, calloff.map(same, [1, 2, 3]) as results:
+        pairs = iter(results)
+        with monkeypatch.context() as broken:
+            broken.setattr(asyncio.BaseEventLoop, "call_soon_threadsafe", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                next(pairs)
+        assert sorted(item for item, _ in results) == [1, 2, 3]
+    gc.collect()
+    assert not warned
+
+
+def interrupted(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_plain_block_whose_loop_breaks_asks_no_more(monkeypatch):
+    async def breaks(self: Blocking) -> None:
+        self._left = asyncio.Event()
+        self._entered.set_result(asyncio.get_running_loop())
+        while self._asked is None:
+            await asyncio.sleep(0.001)
+        raise ValueError("broken")
+
+    async def never(self: Blocking) -> list[Any]:
+        return await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(Blocking, "_serve", breaks)
+    monkeypatch.setattr(Blocking, "_some", never)
+    with pytest.raises(ValueError, match="broken"), calloff.map(same, [1, 2, 3]) as results:
+        assert list(results) == []
+    monkeypatch.setattr(Blocking, "_ask", lambda self, asked: None)
+    with pytest.raises(ValueError, match="broken"), calloff.map(same, [1, 2, 3]) as results:
+        assert list(results) == [], "what nobody has heard is answered at the end of the thread"
 
 
 def test_ctrl_c_in_a_plain_block(tmp_path):

@@ -14,13 +14,15 @@ from calloff._places.kept import Guarded
 from calloff._places.process.pool import SETTINGS
 
 SLOW = """
+    import sys
     import time
     from pathlib import Path
 
     first = 1
     Path({mark!r}).touch()
-    end = time.monotonic() + {seconds}
-    while time.monotonic() < end:
+    operation = sys.modules["_calloff._child.inside"].operation
+    end = time.monotonic() + 100
+    while ({endless} or operation.page.noted != operation.number) and time.monotonic() < end:
         time.sleep(0.001)
     last = 2
 """
@@ -52,16 +54,17 @@ async def ended_when_asked(op):
     return outcome.report
 
 
-def slow_module(tmp_path, name, seconds):
+def slow_module(tmp_path, name, *, endless):
+    """Write a module whose import takes until it is asked, or has no end; returns the file that tells of its begin."""
     mark = tmp_path / f"{name}.begun"
-    (tmp_path / f"{name}.py").write_text(textwrap.dedent(SLOW.format(mark=str(mark), seconds=seconds)))
+    (tmp_path / f"{name}.py").write_text(textwrap.dedent(SLOW.format(mark=str(mark), endless=endless)))
     return mark
 
 
 async def test_an_import_is_not_cut_in_two(tmp_path):
     worker, _ = await calloff.call(calloff.process(bodies.look_at_module, "x"))
     name = f"slow_{tmp_path.name}"
-    mark = slow_module(tmp_path, name, 0.15)
+    mark = slow_module(tmp_path, name, endless=False)
     op = start(bodies.import_and_wait, str(tmp_path), name)
     await begun(mark)
     report = await ended_when_asked(op)
@@ -74,7 +77,7 @@ async def test_an_import_is_not_cut_in_two(tmp_path):
 async def test_an_import_without_end_is_interrupted_and_the_worker_replaced(tmp_path):
     worker, _ = await calloff.call(calloff.process(bodies.look_at_module, "x"))
     name = f"endless_{tmp_path.name}"
-    mark = slow_module(tmp_path, name, 100)
+    mark = slow_module(tmp_path, name, endless=True)
     op = start(bodies.import_and_wait, str(tmp_path), name, 0.1)
     await begun(mark)
     await ended_when_asked(op)

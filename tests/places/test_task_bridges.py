@@ -222,6 +222,7 @@ async def immortal() -> None:
 
 
 @factories
+@pytest.mark.usefixtures("begins_first")
 def test_the_ladder_behind_a_task_factory(factory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from calloff._operation.operation import Operation
 

@@ -35,9 +35,16 @@ def alone():
 
 
 def stop(*pids):
+    """Stop them; one that is continued in that moment, as a letter came or its keeper went, is stopped once more."""
+
+    def is_stopped(pid):
+        found = state(pid)
+        if found != "T":
+            os.kill(pid, signal.SIGSTOP)
+        return found == "T"
+
     for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-        assert until(lambda: state(pid) == "T")
+        assert until(lambda: is_stopped(pid)), state(pid)
 
 
 def turns(pid):

@@ -9,6 +9,8 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ class Blocking:
         self._left: asyncio.Event | None = None
         self._thread = threading.Thread(target=self._run, name="calloff map", daemon=True)
         self._error: BaseException | None = None
+        self._asked: Future[list[tuple[Any, Any]]] | None = None
 
     def enter(self) -> None:
         """Begin; errors of the arguments are raised here."""
@@ -36,8 +39,9 @@ class Blocking:
 
     def leave(self) -> None:
         """Stop what is in flight, and come back when all of it has ended."""
-        if self._left is not None and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._left.set)
+        if self._left is not None:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._left.set)
         try:
             self._thread.join()
         except KeyboardInterrupt:  # a second one: no grace any more
@@ -51,10 +55,19 @@ class Blocking:
     def pairs(self) -> Iterator[tuple[Any, Any]]:
         """The results, as many at a time as there are."""
         while self._thread.is_alive():
-            some = asyncio.run_coroutine_threadsafe(self._some(), self._loop).result()
+            self._asked = asked = Future[list[tuple[Any, Any]]]()
+            try:
+                self._loop.call_soon_threadsafe(self._ask, asked)
+            except RuntimeError:  # the loop is closed
+                return
+            some = asked.result()
             if not some:
                 return
             yield from some
+
+    def _ask(self, asked: Future[list[tuple[Any, Any]]]) -> None:
+        """Begin to answer, on the loop: a question that Ctrl-C has broken off on its way leaves no coroutine behind."""
+        asyncio.ensure_future(self._some()).add_done_callback(partial(_answer, asked))
 
     async def _some(self) -> list[tuple[Any, Any]]:
         """All that has come by now, at least one; none at the end."""
@@ -79,9 +92,21 @@ class Blocking:
                     self._error = error
                 else:
                     self._entered.set_exception(error)
+        if self._asked is not None and not self._asked.done():  # nobody else answers it any more
+            self._asked.set_result([])
 
     async def _serve(self) -> None:
         self._left = asyncio.Event()
         async with self._map:
             self._entered.set_result(asyncio.get_running_loop())
             await self._left.wait()
+
+
+def _answer(asked: Future[list[tuple[Any, Any]]], task: "asyncio.Task[list[tuple[Any, Any]]]") -> None:
+    """Hand over what has come, or the error; nothing when the map ends."""
+    if task.cancelled():
+        asked.set_result([])
+    elif (error := task.exception()) is not None:
+        asked.set_exception(error)
+    else:
+        asked.set_result(task.result())
