@@ -258,6 +258,23 @@ def tree(path, marker, then="swallow"):
     return swallow(path)
 
 
+def become_another_program(path):
+    """Nothing of Python, nor any handler of a signal, is left of the process."""
+    os.execvp("sh", ["sh", "-c", 'exec 9>"$0" && sleep 1000', path])
+
+
+def take_all_handlers_away(path):
+    """As a program does that makes itself a daemon."""
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        if signal.getsignal(number) is not None:  # of the C library
+            signal.signal(number, signal.SIG_DFL)
+    Path(path).touch()
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not os.path.exists(f"{path}.go"):
+        time.sleep(0.01)
+    return "went on"
+
+
 def report_progress(count):
     for number in range(count):
         calloff.progress((number + 1, count))

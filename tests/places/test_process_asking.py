@@ -150,6 +150,15 @@ async def test_c_code_that_never_answers_is_located_all_the_same(tmp_path):
     assert outcome.report.where[-1].source == "return sum(numbers)"
 
 
+@pytest.mark.parametrize("fn", [bodies.become_another_program, bodies.take_all_handlers_away])
+async def test_a_request_that_kills_since_nobody_handles_it_is_told_as_one(tmp_path, fn):
+    op = start(fn, str(tmp_path / "in"))
+    await begun(tmp_path / "in")
+    await ended_when_asked(op)
+    with pytest.raises(calloff.OperationCancelled):
+        await op
+
+
 async def test_what_is_forced_at_once_is_asked_before(monkeypatch):
     """`grace=0` is force at once, not instead of asking."""
     sent: list[str] = []

@@ -5,6 +5,8 @@ import itertools
 import os
 import time
 
+import places.process_bodies as bodies
+
 import calloff
 from calloff._places.looking import Looker, last_stack
 from calloff._places.process.body import ProcessBody
@@ -39,6 +41,25 @@ async def test_without_a_grace_a_worker_shows_where_it_is_while_it_is_asked_and_
     assert worker.spoiled, "what C writes may have met it in the midst of anything"
     assert isinstance(await op.outcome(), calloff.Cancelled)
     assert worker.dead
+
+
+async def test_a_look_does_not_kill_what_has_no_handler_for_it_any_more(tmp_path) -> None:
+    other = calloff.start(calloff.process(bodies.become_another_program, str(tmp_path / "other")))
+    same = calloff.start(calloff.process(bodies.take_all_handlers_away, str(tmp_path / "same")))
+    async with asyncio.timeout(20):
+        while not (tmp_path / "other").exists() or not (tmp_path / "same").exists():
+            await asyncio.sleep(0.002)
+    assert [other.where()[-1].function, same.where()[-1].function] == [
+        "become_another_program",
+        "take_all_handlers_away",
+    ]
+    (tmp_path / "same.go").touch()
+    assert await same == "went on"
+    other.where()
+    assert not other.done()
+    outcome = await other.stop("enough", grace=20)
+    assert isinstance(outcome, calloff.Cancelled), outcome
+    assert outcome.report.rung is calloff.Rung.ASKED
 
 
 STACK = """Stack (most recent call first):

@@ -17,6 +17,7 @@ __all__ = [
     "believed",
     "catches",
     "descendants",
+    "dies_of",
     "group_of",
     "has_children",
     "has_threads",
@@ -91,6 +92,13 @@ def name_of(pid: int) -> str:
 def catches(pid: int, signum: int) -> bool:
     """Whether a process has a handler for a signal; no, where the system does not tell."""
     return _is_among(pid, signum, b"SigCgt:")
+
+
+def dies_of(pid: int, signum: int) -> bool:
+    """Whether a signal that by default ends a process would do that, now or later; no, where the system does not tell."""
+    status = read(f"/proc/{pid}/status") if believed() else b""
+    sets = [status.partition(field)[2].split(None, 1) for field in (b"SigIgn:", b"SigCgt:")]
+    return all(found and not int(found[0], 16) >> (signum - 1) & 1 for found in sets)
 
 
 def is_pending(pid: int, signum: int) -> bool:

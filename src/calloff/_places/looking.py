@@ -119,8 +119,14 @@ class Looker:
         return sent(self._handle, number)
 
     def ask(self) -> bool:
-        """Ask for its stack, which `where` waits for; the one before is forgotten."""
+        """Ask for its stack, which `where` waits for; the one before is forgotten.
+
+        A worker that has no handler for that any more (it runs another program by now, or has taken all handlers away) is
+        not asked: it would die of the signal.
+        """
         self.forget()
+        if proc.dies_of(self.pid or 0, LOOK):
+            return False
         self._looked_at, self._ran = time.monotonic(), proc.seconds_run(self.pid or 0)
         return self.signal(LOOK)
 
@@ -156,7 +162,7 @@ class Looker:
             until = time.monotonic() + _PATIENCE
             while (state := proc.state_of(self.pid or 0)) != "T" and state and time.monotonic() < until:
                 time.sleep(0.0005)
-            if state == "T" and self.stack() is None and not self.text:
+            if state == "T" and self.stack() is None and not self.text and not proc.dies_of(self.pid or 0, DUMP):
                 self.signal(DUMP)
         finally:
             self.signal(signal.SIGCONT)

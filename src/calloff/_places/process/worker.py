@@ -304,6 +304,8 @@ class Worker:
         if self._killing or cause == "limit" or (self._last_look.is_asked and status == -signal.SIGSEGV):
             self._went_on(refused)
             self._end(lambda body: body.killed(survivors), survivors)
+        elif status == -ASK and rest["asked"]:  # it had no handler for that any more: it runs another program, say
+            self._end(lambda body: body.killed(survivors, Rung.ASKED), survivors)
         else:
             words = why(status) if cause != "lost" else self.guarded.guard_words(rest["guard"])
             self._end(lambda body: body.died(status, words, begun >= self._number, survivors))
