@@ -68,7 +68,7 @@ def _first_line(function: Any) -> RawStack:
     if kind is not FunctionType:
         while isinstance(function, partial):
             function = function.func
-    code = getattr(function, "__code__", None)
+    code = getattr(function, "__code__", None) or getattr(getattr(function, "__wrapped__", None), "__code__", None)
     if code is None:
         return (("<built-in>", 0, getattr(function, "__qualname__", type(function).__qualname__)),)
     return ((code.co_filename, code.co_firstlineno, code.co_name),)

@@ -1,9 +1,10 @@
 """Which part of a call can't be sent to a process: looked for only when there is one, to say it in the error."""
 
 from collections.abc import Callable, Iterator
-from importlib import import_module
 from types import FunctionType, MethodType
 from typing import Any
+
+from ..._child.by_value import dumps
 
 __all__ = ["culprit"]
 
@@ -61,7 +62,7 @@ def _parts(part: Any) -> Iterator[tuple[str, Any]]:
 def _refusal(value: Any) -> Exception | None:
     """Why it can't be pickled; ``None`` when it can."""
     try:
-        import_module("cloudpickle").dumps(value, 5)
+        dumps(value)
     except Exception as reason:
         return reason
     return None

@@ -164,7 +164,7 @@ def _can_import(module: ModuleType) -> bool:
     return is_found and (parent is None or _can_import(parent))
 
 
-_NAMED = (FunctionType, BuiltinFunctionType, MethodType, type)
+_NAMED = (FunctionType, BuiltinFunctionType, MethodType, type, type(functools.lru_cache(len)))
 _PLAIN = frozenset({bool, bytes, complex, dict, float, int, list, set, str, tuple, type(None)})
 #: names of modules that a worker can import
 FOUND = {"builtins"}
