@@ -120,6 +120,14 @@ async def test_what_can_not_be_sent_is_named_before_anything_starts():
     assert not calloff.operations()
 
 
+@pytest.mark.parametrize("junk", [b"junk", b"(junk", b"(\x08\0\0\0junk", b"\0" * 100])
+async def test_a_function_that_writes_to_files_of_others_does_not_hold_up_the_loop(junk):
+    """Of what begins as a tuple of C its length would be believed: the memory for `(junk` took a minute."""
+    op = calloff.start(calloff.process(bodies.write_to_files_of_others, junk), timeout=5, grace=0)
+    with pytest.raises(calloff.WorkerDied, match="what came from the worker process can't be read"):
+        await op
+
+
 @pytest.mark.parametrize(
     ("how", "signum", "status"),
     [("exit", None, 7), ("SIGSEGV", 11, None), ("SIGKILL", 9, None), ("SIGTERM", 15, None)],

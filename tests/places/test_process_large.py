@@ -62,7 +62,7 @@ def test_others_have_their_turn_while_a_large_one_comes(kind, all_of_it):
 @pytest.mark.parametrize("changes", [None, {"env": {"NAME" * 10: "value" * 9000}}])
 @pytest.mark.parametrize("blocks", [True, False])
 def test_frames_that_come_in_pieces_are_what_was_sent(body, changes, blocks):
-    whole = b"".join(map(bytes, parts_of((7, "id", None, (1.5, 2.5), changes), body)))
+    whole = b"".join(map(bytes, parts_of((7, "id", "name", None, (1.5, 2.5), changes), body)))
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.setblocking(blocks)
@@ -75,7 +75,7 @@ def test_frames_that_come_in_pieces_are_what_was_sent(body, changes, blocks):
             found = reader.read()
             assert found is not None
             *meta, data, buffers = found
-            assert meta == [7, "id", None, (1.5, 2.5), changes]
+            assert meta == [7, "id", "name", None, (1.5, 2.5), changes]
             assert bytes(data) == body
             assert not buffers
         if blocks:

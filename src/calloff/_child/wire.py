@@ -50,8 +50,8 @@ _READONLY = 1 << 63
 _CHUNK = 1 << 16
 #: bytes that are copied in no time: a pickle with less goes in a brief frame
 SMALL = 1 << 12
-#: what a brief frame begins with, as each tuple that marshal writes; and any other one, between owner and worker
-_BRIEF, _LONG = ord("("), b"\0"
+#: what a brief frame begins with, as each tuple of eight that marshal writes; and any other one, between owner and worker
+_BRIEF, _LONG = b"(\x08\0\0\0", b"\0\xca\x11"
 _loads = marshal.loads
 #: of marshal: one in which each object stands for itself, which is quicker to write
 VERSION = 2
@@ -110,6 +110,8 @@ def frame(meta: tuple[Any, ...], body: bytes, buffers: Sequence[PickleBuffer] = 
 def parts_of(meta: tuple[Any, ...], body: bytes, buffers: Sequence[PickleBuffer] = ()) -> list[Part]:
     """A frame between owner and worker, as the parts to send one after the other: brief where it can be.
 
+    `meta` has six values, each way.
+
     Who knows that a frame is brief writes it by `marshal` without this call: ``dumps((*meta, body, ()), VERSION)``, where
     the body may be any plain value that takes no more than a few kilobytes: each call would cost as much as what it does.
     """
@@ -147,6 +149,7 @@ class Reader:
 
         Raises:
             EOFError: the other side is gone.
+            ValueError: what came is none, nor the beginning of one.
         """
         try:
             while self._meta is None:
@@ -155,7 +158,7 @@ class Reader:
                     raise EOFError
                 if self._head:
                     data = self._head + data
-                if data[0] != _BRIEF:
+                if not data.startswith(_BRIEF):
                     found = self._begin(data)
                     if found is not None:
                         return found
@@ -191,6 +194,8 @@ class Reader:
         """Take the head of a frame apart; the whole frame when it is small and all there."""
         self._head = data
         first = len(_LONG)
+        if not data.startswith(_LONG) and not any(each.startswith(data) for each in (_BRIEF, _LONG)):
+            raise ValueError(f"no frame begins with {data[:first]!r}")
         if len(data) < first + _HEAD.size:
             return None
         meta_size, count, body_size = _HEAD.unpack_from(data, first)

@@ -64,6 +64,8 @@ class Worker:
         self._hold_timer: TimerHandle | None = None
         #: it has died before it had read all that was sent
         self._unread = False
+        #: why it was killed, if that was since nobody can read what it sends
+        self._garbled = ""
         with Files() as files, ExitStack() as ours:
             data, theirs = (ours.enter_context(end) for end in pair())
             news, their_news = (ours.enter_context(end) for end in pair(socket.SOCK_SEQPACKET))
@@ -221,6 +223,11 @@ class Worker:
             self.guarded.expect()
             look_ahead()  # while the guard buries it: what it ran may be followed by something else
             return
+        except (ValueError, TypeError, MemoryError) as error:  # the function has written to files that are not its own
+            self._garbled = f"what came from the worker process can't be read ({error}), and it was killed"
+            self.pool.loop.remove_reader(self._files[0])
+            self.guarded.write("kill")
+            return
         if found is None:
             return
         number, kind, heard, children, news, spoiled, data, buffers = found
@@ -307,7 +314,7 @@ class Worker:
         elif status == -ASK and rest["asked"]:  # it had no handler for that any more: it runs another program, say
             self._end(lambda body: body.killed(survivors, Rung.ASKED), survivors)
         else:
-            words = why(status) if cause != "lost" else self.guarded.guard_words(rest["guard"])
+            words = self._garbled or why(status) if cause != "lost" else self.guarded.guard_words(rest["guard"])
             self._end(lambda body: body.died(status, words, begun >= self._number, survivors))
 
     def failed(self, error: Exception) -> None:
