@@ -299,6 +299,29 @@ def test_values_that_json_does_not_know(tmp_path, value):
     assert lines(path)[0]["state"] == "completed"
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (float("nan"), "nan"),
+        (float("-inf"), "-inf"),
+        ({"a": [1, (2.5, float("inf"))], "b": None}, "{'a': [1, (2.5, inf)], 'b': None}"),
+        ({"a": [1, None]}, {"a": [1, None]}),
+        ("null", "null"),
+    ],
+)
+def test_a_float_that_is_no_number_is_not_written_as_null(tmp_path, value, text):
+    path = tmp_path / "out.jsonl"
+
+    async def gives_back(item):
+        return item
+
+    calloff.run(calloff.map(gives_back, [value, None], output=path))
+    assert [(line["item"], line["value"]) for line in lines(path)] == [(text, text), (None, None)]
+    assert len({line["key"] for line in lines(path)}) == 2
+    calloff.run(calloff.map(gives_back, [None, value, None], output=path, resume=True))
+    assert [line["n"] for line in lines(path)] == [0, 1, 0, 1, 2], "of the earlier run the items have other numbers"
+
+
 def test_an_output_that_is_removed_ends_the_map_in_a_sentence(tmp_path):
     async def main():
         async with calloff.map(removes, range(1000), jobs=2, output=tmp_path / "out") as results:

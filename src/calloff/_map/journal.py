@@ -18,6 +18,7 @@ import stat
 from array import array
 from collections.abc import Callable
 from hashlib import blake2b
+from math import isfinite
 from time import monotonic
 from typing import Annotated, Any, Literal
 
@@ -244,6 +245,8 @@ class Journal:
             raise TypeError(
                 f"item {number} has no JSON by which it could be known in the output: give key= ({error})"
             ) from None
+        if not _is_told(item, text):
+            text = repr(item).encode(errors="backslashreplace")
         digest = self._base.copy()
         digest.update(text)
         return digest.hexdigest()
@@ -325,9 +328,12 @@ def _told(outcome: Outcome[Any]) -> dict[str, Any]:
 
 def _text(line: dict[str, Any]) -> bytes:
     try:
-        return _encode(line)
+        data = _encode(line)
     except Exception:  # keys that are no texts, objects within themselves, a `repr` that fails
         pass
+    else:
+        lost = [part for part in ("item", "value") if part in line and not _is_told(line[part], data)]
+        return _text({**line, **{part: _in_words(line[part]) for part in lost}}) if lost else data
     for part in ("item", "value", "key", "error"):
         if part in line:
             try:
@@ -335,6 +341,17 @@ def _text(line: dict[str, Any]) -> bytes:
             except Exception:
                 line[part] = _in_words(line[part])
     return _encode(line)
+
+
+def _is_told(value: Any, data: bytes) -> bool:
+    """Whether its JSON says what it is: a float that is no number, or infinite, is ``null`` there."""
+    if value is None or b"null" not in data:
+        return True
+    if isinstance(value, float):
+        return isfinite(value)
+    if isinstance(value, dict):
+        return all(_is_told(part, data) for part in (*value, *value.values()))
+    return not isinstance(value, (list, tuple, set, frozenset)) or all(_is_told(part, data) for part in value)
 
 
 def _in_words(value: Any) -> str:
