@@ -68,6 +68,24 @@ while not os.path.exists("go"):
     time.sleep(0.02)
 print("goes on", flush=True)
 """
+SEVERAL = """
+from concurrent.futures import InterpreterPoolExecutor
+
+def works(path):
+    import os, time
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    return "done"
+
+async def main():
+    with InterpreterPoolExecutor(1) as pool:
+        task = asyncio.get_running_loop().run_in_executor(pool, works, "go")
+        await asyncio.sleep(0.5)
+        print("ready", flush=True)
+        print(await task, flush=True)
+
+asyncio.run(main())
+"""
 
 
 @contextmanager
@@ -154,6 +172,16 @@ def test_a_program_that_can_not_load_it_is_left_as_it_was(tmp_path: Path) -> Non
         assert "could not load calloff: ImportError: not here" in done.stderr
         (tmp_path / "go").touch()
         assert after(process) == ("goes on\n", "")
+
+
+@NEW
+def test_of_several_interpreters_the_main_one_can_not_be_reached(tmp_path: Path) -> None:
+    with program(SEVERAL, tmp_path) as process:
+        done = cli("attach", "--wait", "30s", process.pid)
+        assert done.returncode == 125
+        assert "lets in the newest of its interpreters only" in done.stderr
+        (tmp_path / "go").touch()
+        assert after(process) == ("done\n", "")
 
 
 @NEW

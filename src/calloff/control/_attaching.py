@@ -3,6 +3,7 @@
 `sys.remote_exec` has the main thread of another process run a file at its next step of Python. A loop that waits for
 events makes none, so its system call is interrupted: `ptrace` stops the main thread for a moment and lets it go on, which
 no parent and no shell hears of, unlike of SIGSTOP. What can't be interrupted (a sleep, a lock, code in C) can't be reached.
+Of several interpreters in a process (`concurrent.interpreters`) Python asks the newest, so the main one can't be reached.
 
 The file stands in a folder of its own until it has run. When it is given up before, it is emptied and left: the program
 reads it when it wakes up, and a file that is missing would be complained of on its standard error.
@@ -41,6 +42,9 @@ def attach():
     def work(loop):
         import importlib.util, json, os
         try:
+            import _interpreters
+            if _interpreters.get_current()[0] != _interpreters.get_main()[0]:
+                raise RuntimeError("Python lets in the newest of its interpreters only, which is not the main one")
             if importlib.util.find_spec("msgspec") is None:
                 load("msgspec", {msgspec!r})
             if "calloff" not in sys.modules:
@@ -200,8 +204,8 @@ def _unreached(pid: int, name: str, patience: float) -> str:
     if not os.path.exists(f"/proc/{pid}"):
         return f"process {pid} ({name}) has ended meanwhile"
     return (
-        f"process {pid} ({name}) made no step of Python within {patience:g} s: its main thread sleeps, waits for a lock, "
-        f"or is in C code"
+        f"process {pid} ({name}) made no step of Python within {patience:g} s: its main thread, or that of its newest "
+        f"interpreter if it has several, sleeps, waits for a lock, or is in C code"
     )
 
 
