@@ -1089,6 +1089,26 @@ def test_a_program_that_takes_the_signal_later_keeps_it(crun: Callable[..., Any]
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
+def test_a_program_that_sets_a_handler_alone_is_left_no_timer(crun: Callable[..., Any]) -> None:
+    """It would go on for ever, and end the program when Python takes that handler away at its end."""
+    rung: list[int] = []
+
+    async def main() -> None:
+        op = calloff.start(asyncio.sleep(60), timeout=60)
+        await asyncio.sleep(0)
+        assert signal.getitimer(signal.ITIMER_REAL)[0]
+        signal.signal(signal.SIGALRM, lambda *_: rung.append(1))
+        await op.stop()
+
+    try:
+        crun(main())
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+        assert not rung
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
 def test_other_signals_and_faulthandler_work(crun: Callable[..., Any], tmp_path: Path) -> None:
     came: list[int] = []
     former = signal.signal(signal.SIGUSR1, lambda *_: came.append(1))

@@ -189,6 +189,7 @@ class Interrupter:
     def _set(self, at: float) -> None:
         """Let the kernel's timer fire at that point, unless the program has taken it for itself meanwhile."""
         if _getsignal(signal.SIGALRM) is not self._handler:
+            self._take_back()
             self._stand_down()
             return
         now = self._now()
@@ -205,6 +206,14 @@ class Interrupter:
             self._stand_down()
         elif found and not handled and 0 <= _INTERVAL - found <= monotonic() - due:  # it came since, and is not heard
             self._fired = True
+
+    def _take_back(self) -> float:
+        """Stop the timer if it is the one that was set here; seconds that one of the program has left."""
+        left, interval = signal.getitimer(signal.ITIMER_REAL)
+        if interval != _INTERVAL:
+            return left
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        return 0.0
 
     def _stand_down(self) -> None:
         _logger.debug("a blocked loop is not interrupted any more: the program uses SIGALRM or its timer")
@@ -322,10 +331,7 @@ class Interrupter:
     def _give_back(self) -> None:
         """The program uses SIGALRM: let the signal have the effect that it would have without us."""
         signal.signal(signal.SIGALRM, self._former)
-        left, interval = signal.getitimer(signal.ITIMER_REAL)
-        if interval == _INTERVAL:
-            signal.setitimer(signal.ITIMER_REAL, 0.0)
-            left = 0.0
+        left = self._take_back()
         self._stand_down()
         if not left:
             signal.raise_signal(signal.SIGALRM)
