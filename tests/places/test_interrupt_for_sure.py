@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +197,9 @@ def test_operations_that_nobody_waits_for_keep_no_program_from_its_end() -> None
         calloff.run(main(), timeout=0.3, grace=0.1)
 
 
-def test_an_import_is_let_finish_for_no_longer_than_the_grace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def never_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Body]:
+    """Return a body that imports a module which comes to no end, and look that none of it is left."""
     lines = "import time", "while True:", "    try: time.sleep(0.01)", "    except BaseException: pass"
     (tmp_path / "never_imported.py").write_text("\n".join(lines))
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -207,13 +209,123 @@ def test_an_import_is_let_finish_for_no_longer_than_the_grace(tmp_path: Path, mo
 
         assert never_imported
 
+    yield body
+    assert "never_imported" not in sys.modules
+
+
+def test_an_import_is_let_finish_for_no_longer_than_the_grace(never_imported: Body) -> None:
     async def main() -> None:
-        outcome = await calloff.start(body(), timeout=0.05, grace=0.05).outcome()
+        outcome = await calloff.start(never_imported(), timeout=0.05, grace=0.05).outcome()
         assert isinstance(outcome, Cancelled)
         assert outcome.report.where[-1].file.endswith("never_imported.py")
 
     calloff.run(main(), timeout=30)
-    assert "never_imported" not in sys.modules
+
+
+async def in_a_task(body: Body) -> None:
+    await asyncio.gather(asyncio.create_task(body()), asyncio.sleep(60))
+
+
+async def in_an_operation(body: Body) -> None:
+    await calloff.call(body(), grace=1000)
+
+
+async def in_an_operation_of_a_task(body: Body) -> None:
+    await in_a_task(lambda: in_an_operation(body))
+
+
+@pytest.mark.parametrize("whose", [in_a_task, in_an_operation, in_an_operation_of_a_task])
+def test_an_import_of_what_it_waits_for_is_let_finish_for_no_longer(
+    whose: Callable[[Body], Coroutine[Any, Any, None]], never_imported: Body
+) -> None:
+    async def main() -> None:
+        outcome = await calloff.start(whose(never_imported), timeout=0.05, grace=0.05).outcome()
+        assert isinstance(outcome, Cancelled)
+
+    calloff.run(main(), timeout=30)
+
+
+def test_an_import_outlasts_a_group_by_no_more_than_the_grace(never_imported: Body) -> None:
+    async def main() -> None:
+        with pytest.raises(calloff.TimedOut, match="the group"):
+            async with calloff.group(timeout=0.05, grace=0.05) as group:
+                group.start(never_imported())
+
+    calloff.run(main(), timeout=30)
+
+
+def test_an_import_hears_who_calls_it_off_from_another_thread(never_imported: Body) -> None:
+    async def main() -> None:
+        operation = calloff.start(in_an_operation(never_imported))
+        timer = threading.Timer(0.05, operation.cancel, ["enough"], {"grace": 0.05})
+        timer.start()
+        outcome = await operation.outcome()
+        timer.join()
+        assert isinstance(outcome, Cancelled)
+        assert outcome.report.reason.text == "enough"
+
+    calloff.run(main(), timeout=30)
+
+
+async def in_a_plain_task(body: Body) -> None:
+    task = asyncio.create_task(body())
+    await asyncio.sleep(60)
+    del task
+
+
+async def in_a_callback(body: Body) -> None:
+    asyncio.get_running_loop().call_soon(body().send, None)
+    await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize("whose", [in_a_plain_task, in_a_callback])
+def test_an_import_outlasts_the_program_by_no_more_than_the_grace(
+    whose: Callable[[Body], Coroutine[Any, Any, None]], never_imported: Body
+) -> None:
+    with pytest.raises(calloff.TimedOut):
+        calloff.run(whose(never_imported), timeout=0.05, grace=0.05)
+
+
+class Endless:
+    """Catches what would end its destructor, for ever."""
+
+    def __del__(self) -> None:
+        block()
+
+
+async def in_an_endless_destructor() -> None:
+    Endless()
+    time.sleep(60)
+
+
+async def in_a_destructor_of_a_task() -> None:
+    await in_a_task(in_an_endless_destructor)
+
+
+@pytest.mark.parametrize("body", [in_an_endless_destructor, in_a_destructor_of_a_task])
+def test_a_destructor_that_catches_everything_is_ended_when_the_grace_is_over(
+    body: Body, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+
+    async def main() -> None:
+        outcome = await calloff.start(body(), timeout=0.05, grace=0.2).outcome()
+        assert isinstance(outcome, Cancelled)
+
+    calloff.run(main(), timeout=30)
+
+
+def test_a_destructor_in_a_callback_is_ended_when_the_grace_of_the_program_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(lambda: bool(Endless()))
+        await asyncio.sleep(60)
+
+    with pytest.raises(calloff.TimedOut):
+        calloff.run(main(), timeout=0.05, grace=0.05)
 
 
 async def a_plain_task() -> None:

@@ -96,6 +96,7 @@ class Program(Generic[T]):
         with ExitStack() as stack:
             if self._interrupter is not None and self._interrupter.install():
                 self._interrupter.decider.last_resort = self._unblock
+                self._interrupter.decider.ends_at = lambda: self._ends[1]
                 stack.callback(self._interrupter.remove)
             if self._notifier is not None:
                 stack.callback(self._notifier.close)
@@ -273,15 +274,7 @@ class Program(Generic[T]):
         now = self._loop.time()
         if now >= self._patience_at:
             self._shut_down(self._first_at)
-        ends_since, ends_at = self._ends_since, self._ends_at
-        if self._conductor is not None:
-            ends_since, ends_at = min(ends_since, self._conductor.ends_since), min(ends_at, self._conductor.ends_at)
-        main = self._operation
-        if main is not None and main._ended_at is not None:  # and something else keeps the loop from its end
-            ends_since, ends_at = min(ends_since, main._ended_at), min(ends_at, main._ended_at + self._grace)
-        elif main is not None and (force_at := main.force_at) is not None:  # something else keeps its timer from it
-            ends_at = min(ends_at, force_at)
-            ends_since = min(ends_since, ends_at)
+        ends_since, ends_at = self._ends
         body = None if task is None else body_of(task)
         if body is None:
             return self._hit(task, ends_at, now)
@@ -291,6 +284,20 @@ class Program(Generic[T]):
                 name = self._signal_name or "the program ends"
                 operation.request(Kind.SHUTDOWN, name, name, max(0.0, ends_at - now))
         return None
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        """Since when everything is to end, and when that is to be over, while something keeps the loop from saying so."""
+        since, at = self._ends_since, self._ends_at
+        if self._conductor is not None:
+            since, at = min(since, self._conductor.ends_since), min(at, self._conductor.ends_at)
+        main = self._operation
+        if main is not None and main._ended_at is not None:  # and something else keeps the loop from its end
+            return min(since, main._ended_at), min(at, main._ended_at + self._grace)
+        if main is not None and (force_at := main.force_at) is not None:  # something else keeps its timer from it
+            at = min(at, force_at)
+            since = min(since, at)
+        return since, at
 
     def _hit(self, task: "asyncio.Task[Any] | None", ends_at: float, now: float) -> BaseException | None:
         """What is raised in a plain task or a callback that blocks the loop, harder each time, when all is to be over."""

@@ -24,9 +24,10 @@ class Blocker:
         dropped: how many of the frames belong to a destructor, where an exception is dropped.
         is_direct: whether it is a function in C that the loop has called.
         host: what tells it from others.
+        is_over: whether it is to be ended now, though its module stays half done, or a destructor drops the exception.
     """
 
-    __slots__ = ("coro", "dropped", "frames", "host", "importing", "is_direct")
+    __slots__ = ("coro", "dropped", "frames", "host", "importing", "is_direct", "is_over")
 
     def __init__(self, coro: Any, frames: list[FrameType], importing: bool) -> None:
         self.coro = coro
@@ -35,18 +36,14 @@ class Blocker:
         self.dropped = 1 + max((at for at, frame in enumerate(frames) if frame.f_code.co_name == "__del__"), default=-1)
         self.is_direct = frames[0].f_code is _RUN
         self.host = frames[-1] if coro is None else coro
+        self.is_over = False
 
     def is_forced(self, now: float) -> bool:
         """Whether its grace is over."""
+        if self.is_over:
+            return True
         at: float | None = self.coro.sink.force_at if isinstance(self.coro, TaskBody) else None
         return at is not None and now >= at
-
-    def force(self, now: float) -> None:
-        """It was not asked while it could still be let go on: force is due at once."""
-        sink: Any = self.coro.sink
-        overdue = None if sink.reason is not None else sink.overdue(now)
-        if overdue is not None:
-            sink.request(*overdue, None, 0.0)
 
 
 def task_on_top(frame: FrameType | None, task: "asyncio.Task[Any]") -> Blocker | None:
@@ -91,7 +88,7 @@ def task_on_top(frame: FrameType | None, task: "asyncio.Task[Any]") -> Blocker |
 def callback_on_top(
     frame: FrameType | None, loop: asyncio.AbstractEventLoop, caller: CodeType | None
 ) -> Blocker | None:
-    """Return the callback of the loop that runs, if it is one in whose frames nothing but code of the program is.
+    """Return the callback of the loop that runs, if in its frames is nothing but code of the program, and imports.
 
     `caller` runs the loop: it is what a callback of uvloop, which has no frames, is on top of.
     Before and after it runs, uvloop calls Python's sockets: an exception there would leave it neither running nor closed.
@@ -100,16 +97,22 @@ def callback_on_top(
         return None
     frames: list[FrameType] = []
     step = frame
-    while step is not None and not step.f_code.co_filename.startswith(_FRAGILE):
+    importing = False
+    while step is not None:
+        code = step.f_code
+        if code.co_filename.startswith(_FRAGILE):
+            if not code.co_filename.startswith(_IMPORTERS) or not (frames or code.co_qualname == _TAKES_MODULE):
+                break
+            importing = True
         frames.append(step)
         step = step.f_back
     if step is None:
         return None
     if step.f_code is _RUN:
-        return Blocker(None, frames or [step], importing=False)
+        return Blocker(None, frames or [step], importing)
     if not frames or step.f_code is not caller or type(loop).__module__ != "uvloop":
         return None
-    return Blocker(None, frames, importing=False)
+    return Blocker(None, frames, importing)
 
 
 _AWAITS = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE

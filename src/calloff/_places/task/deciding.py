@@ -11,12 +11,14 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from math import inf
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from ..._scopes.scope import overdue_scope
 from ..._scopes.timers import Timers
 from ..._words.policy import Policy
+from ..._words.reason import Kind
 from .body import TaskBody
 from .on_stack import interrupt_plain, is_held_up
 from .stack import stems_from
@@ -38,12 +40,14 @@ class Decider:
     Attributes:
         last_resort: asked, with the task that blocks the loop (``None``: a callback does), when none of its limits is due;
             what it returns is raised there. It may also ask the operation of that task to stop.
+        ends_at: tells the point on the clock of the loop at which all is to be over.
     """
 
     def __init__(
         self, timers: Timers, current: Callable[[], Any], policy: Policy, run_calls: Callable[[], object]
     ) -> None:
         self.last_resort: Callable[[asyncio.Task[Any] | None], BaseException | None] | None = None
+        self.ends_at: Callable[[], float] | None = None
         self._timers = timers
         self._current = current
         self._policy = policy
@@ -73,16 +77,62 @@ class Decider:
             _logger.exception("interrupting what blocks the event loop failed")
             return None
 
+    def is_over(self, coro: Any, now: float) -> bool:
+        """Whether what blocks the loop has had all its grace: that of each that waits for it, too, one after the other.
+
+        So it is to be ended where an exception does harm, or is lost. Who was not asked while the code could still be let
+        go on is asked here: force is due at once.
+        """
+        try:
+            with suppress(IndexError):  # one that a signal handler has made meanwhile
+                self._run_calls()
+            is_over = self.ends_at is not None and self.ends_at() <= now
+            line = self._line_of(coro)
+            for operation in line:
+                force_at = operation.force_at
+                if force_at is not None and force_at <= now:
+                    is_over = True
+                    overdue = operation.overdue(now) if operation.reason is None else None
+                    if overdue is not None:
+                        operation.request(*overdue, None, 0.0)
+            for entry in self._timers.late(now):
+                members: tuple[object, ...] = getattr(entry, "operations", ())  # of a group
+                called_off = [operation for operation in line if operation in members]
+                if called_off and entry.timer_at + getattr(entry, "_grace", inf) <= now:
+                    is_over = True
+                    self._timers.remove(entry)
+                    entry.timer_due(now)
+                    for operation in called_off:
+                        operation.request(Kind.PARENT, "the group that waits for it ran out of time", None, 0.0)
+            return is_over
+        except Exception:
+            _logger.exception("whether what blocks the event loop is to be ended could not be found out")
+            return False
+
+    def _line_of(self, coro: Any) -> list[Any]:
+        """Return the operation whose body blocks, or waits for the task that does, and those above it that still run."""
+        operation = self._operation_of(coro)
+        line = [] if operation is None else [operation]
+        above = getattr(operation, "parent", None)
+        while above is not None and not above.done() and above.get_loop() is operation.get_loop():
+            line.append(above)
+            above = above.parent
+        return line
+
+    def _operation_of(self, coro: Any) -> Any:
+        """Return the operation whose body blocks, or waits for the task that does."""
+        if isinstance(coro, TaskBody):
+            return coro.sink
+        operation = self._current()
+        body = None if operation is None else operation.body
+        return operation if isinstance(body, TaskBody) and body.waits_for(coro) else None
+
     def _take_steps(self, coro: Any, now: float) -> None:
         """The operation whose body blocks, or waits for the task that does, takes the steps that are due."""
         self._run_calls()
-        if isinstance(coro, TaskBody):
-            coro.sink.blocked(now)
-        else:
-            operation = self._current()
-            body = None if operation is None else operation.body
-            if operation is not None and isinstance(body, TaskBody) and body.waits_for(coro):
-                operation.blocked(now)
+        operation = self._operation_of(coro)
+        if operation is not None:
+            operation.blocked(now)
 
     def _for_a_block(self, task: "asyncio.Task[Any]", coro: Any, now: float) -> BaseException | None:
         """What is to be raised in a plain task that blocks, when a block of another one waits for it and is overdue.

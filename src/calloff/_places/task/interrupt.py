@@ -123,6 +123,8 @@ class Interrupter:
         #: what looks at each instruction of it
         self._steps: Seek | Tear | None = None
         self._still = Still(own=True)
+        #: whether a destructor was ended, and another one or the same still blocks
+        self._dropped = False
         #: since when each look found a place at which an exception would do harm, and how many these were
         self._unfit_since: float | None = None
         self._unfit = 0
@@ -165,7 +167,7 @@ class Interrupter:
                 signal.signal(signal.SIGALRM, self._former)
         self._calls.clear()
         self._turned()
-        self.decider.last_resort = None
+        self.decider.last_resort = self.decider.ends_at = None
 
     # --- the kernel's timer
 
@@ -266,17 +268,19 @@ class Interrupter:
             self._suspect = found.host
             self._loop.call_soon(self._turned)
             return
-        if found.importing:
-            if not found.is_forced(now):
+        if found.importing or (found.dropped and self._dropped):
+            found.is_over = self.decider.is_over(found.coro, now)
+            if found.importing and not found.is_over:
                 return
-            found.force(now)
         if not self._is_fit(found, now):
             self._set(now + _MOMENT)
-            if self._steps is None and (self._unfit >= _SEEK_LOOKS or found.dropped):
-                self._steps = Seek(found.frames[found.dropped :], lambda: self._sought(task, found))
+            dropped = 0 if found.is_over else found.dropped
+            if self._steps is None and (self._unfit >= _SEEK_LOOKS or dropped):
+                self._steps = Seek(found.frames[dropped:], lambda: self._sought(task, found))
                 self._loop.call_soon(self._turned)
-            if found.dropped and self._is_late(_SEEK_LOOKS, _LONGEST_DROPPED, now):
+            if dropped and self._is_late(_SEEK_LOOKS, _LONGEST_DROPPED, now):
                 self._unfit_since = None
+                self._dropped = True
                 self._set(now + self._slack)
                 raise StopForced  # it only ends the destructor
             return
@@ -342,13 +346,14 @@ class Interrupter:
         waits = self._still.look(frame)
         if found.is_direct:
             return waits and is_guarded(frame)
-        if not found.dropped and ((waits and may_break_off(frame)) or is_fit(frame)):
+        dropped = found.dropped and not found.is_over
+        if not dropped and ((waits and may_break_off(frame)) or is_fit(frame, hasty=found.dropped > 0)):
             return True
         if self._unfit_since is None:
             self._unfit_since = now
             self._unfit = 0
         self._unfit += 1
-        if found.dropped:
+        if dropped:
             return False
         looks, longest = (_FORCED_LOOKS, _FORCED_UNFIT) if found.is_forced(now) else (_UNFIT_LOOKS, _LONGEST_UNFIT)
         return self._is_late(looks, longest, now) and is_fit(frame, hasty=True)
@@ -359,6 +364,7 @@ class Interrupter:
 
     def _turned(self) -> None:
         self._suspect = self._unfit_since = None
+        self._dropped = False
         self._was_due = inf
         steps, self._steps = self._steps, None
         if steps is not None:
