@@ -96,7 +96,24 @@ async def test_an_answer_whose_own_code_ends_the_program_ends_no_worker():
         await call(bodies.raise_quits)
     with pytest.raises(TypeError, match="the result of return_what_cannot_leave can't be sent back"):
         await call(bodies.return_what_cannot_leave)
+    with pytest.raises(
+        TypeError, match="return_what_interrupts can't be sent back: packing it raised KeyboardInterrupt"
+    ):
+        await call(bodies.return_what_interrupts)
     assert await call(os.getpid) == pid
+
+
+async def test_a_function_that_closes_the_files_of_its_worker_is_named_and_no_lines_of_ours_are_shown(capfd):
+    shown = ""
+    for _ in range(20):  # the workers of earlier tests have the outputs of then
+        with pytest.raises(calloff.WorkerDied):
+            await call(bodies.close_all_files)
+        shown += capfd.readouterr().err
+        if "close_all_files can't be sent back" in shown:
+            break
+    else:
+        raise AssertionError("nothing was printed")
+    assert "Traceback" not in shown
 
 
 async def test_a_cancelled_error_of_its_own():

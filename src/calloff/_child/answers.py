@@ -16,7 +16,15 @@ _RAISED = (Exception, SystemExit, GeneratorExit)
 
 
 def packed(kind: str, value: Any, name: str) -> tuple[str, bytes, list[pickle.PickleBuffer]]:
-    """The result as a pickle with its large buffers apart."""
+    """The result as a pickle with its large buffers apart; no request to stop arrives any more, whatever is raised here."""
+    try:
+        return _packed(kind, value, name)
+    except BaseException as error:
+        wrong = TypeError(f"what came of {name} can't be sent back: packing it raised {type(error).__qualname__}")
+        return "error", _packed_error(wrong), []
+
+
+def _packed(kind: str, value: Any, name: str) -> tuple[str, bytes, list[pickle.PickleBuffer]]:
     if kind == "cancelled":
         return kind, b"", []
     if kind == "error":

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from .._os import reaper
 
-__all__ = ["has_descendants", "leave", "populate_main", "tidy"]
+__all__ = ["give_up", "has_descendants", "leave", "populate_main", "tidy"]
 
 #: seconds that the tasks which an async function leaves behind get to end
 _TIDY = 0.5
@@ -81,3 +81,11 @@ def leave(error: BaseException | None) -> NoReturn:
         sys.stderr.flush()
     finally:
         os._exit(status & 0xFF)
+
+
+def give_up(name: str, error: OSError) -> NoReturn:
+    """End a worker that can't send what came of a function, and say why: as a rule the function has closed its files."""
+    if not isinstance(error, (BrokenPipeError, ConnectionResetError)):  # else nobody is there to be told
+        with contextlib.suppress(Exception):
+            print(f"calloff: what came of {name} can't be sent back: {error}", file=sys.stderr, flush=True)
+    os._exit(1)

@@ -36,7 +36,7 @@ from typing import Any
 
 from .._os import forks, reaper
 from .answers import packed
-from .around import has_descendants, leave, populate_main, tidy
+from .around import give_up, has_descendants, leave, populate_main, tidy
 from .home import Home
 from .inside import operation
 from .luggage import unpack
@@ -159,7 +159,13 @@ class Worker:
         ):
             kind, body = "plain", value
         else:
-            kind, body, buffers = packed(kind, value, name)
+            try:
+                kind, body, buffers = packed(kind, value, name)
+            except BaseException as error:  # of its own code: no request arrives here any more
+                wrong = TypeError(
+                    f"what came of {name} can't be sent back: packing it raised {type(error).__qualname__}"
+                )
+                kind, body, buffers = packed("error", wrong, name)
         asked = operation.asked is not None
         self._box.clear()
         operation.number = 0
@@ -174,11 +180,14 @@ class Worker:
         except Exception:  # nobody reads them any more, or the function put something else in their place
             pass
         page.numbers[DONE] = number
-        if kind == "plain":
-            send(dumps((number, kind, asked, left_behind, operation.told, self._spoiled, body, ()), VERSION))
-        else:
-            for part in parts_of((number, kind, asked, left_behind, operation.told, self._spoiled), body, buffers):
-                send(part)
+        try:
+            if kind == "plain":
+                send(dumps((number, kind, asked, left_behind, operation.told, self._spoiled, body, ()), VERSION))
+            else:
+                for part in parts_of((number, kind, asked, left_behind, operation.told, self._spoiled), body, buffers):
+                    send(part)
+        except OSError as error:
+            give_up(name, error)
         del found, value, body, buffers
         if home.restore(lasted):  # now, while the owner is busy with the answer
             os._exit(0)  # a function that is on its way here has not begun: the owner gives it to another worker
