@@ -411,7 +411,7 @@ class CancelRefuses(asyncio.Future[None]):
 @pytest.mark.parametrize("cleans_up", [False, True])
 @pytest.mark.usefixtures("patient")
 async def test_a_body_that_waits_for_what_can_not_be_cancelled_is_forced(
-    kind: type[asyncio.Future[None]], cleans_up: bool
+    kind: type[asyncio.Future[None]], cleans_up: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     cleaned = []
 
@@ -429,7 +429,11 @@ async def test_a_body_that_waits_for_what_can_not_be_cancelled_is_forced(
     outcome = await operation.stop(grace=0.05)
     assert isinstance(outcome, Cancelled), outcome
     assert outcome.report.rung is Rung.FORCED
+    assert outcome.report.where[-1].function == "waits"
     assert cleaned == [1]
+    raised = [f"what 'waits' waits for can't be cancelled: its cancel() raised {RuntimeError('not today')!r}"]
+    assert caplog.messages == (raised if kind is CancelRaises else [])
+    assert not any(record.exc_info for record in caplog.records)
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2])

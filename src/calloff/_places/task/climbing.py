@@ -12,12 +12,14 @@ import logging
 import sys
 from asyncio import CancelledError, Future, _get_running_loop, get_running_loop
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from ..._words.errors import StopForced
 from ..._words.frame import RawStack
 from ..._words.place import Body, Sink
 from ..._words.report import Rung
+from ..._words.text import short
 from .forcing import cancel_for_sure, is_awake, raise_in, waiter_of
 from .look import Look, look_at
 from .on_stack import ForSure, is_held_up, on_stack, run_on_stack
@@ -95,7 +97,12 @@ class ClimbingBody(Body):
                     self._collect(look)
                 if not is_plain and not is_operation(waiter):  # an operation lets the request through at once
                     where = stack_of(self.coro, ask=False)
-        task.cancel(text or None)
+        try:
+            task.cancel(text or None)
+        except Exception as error:  # of somebody's own class of futures: force does without it
+            name = self.name.rpartition("<locals>.")[2]
+            _logger.warning("what %r waits for can't be cancelled: its cancel() raised %s", name, short(error))
+            where = where or stack_of(self.coro, ask=False)
         if self._parts is not None:
             self._parts.note_asked()
         return where
@@ -120,7 +127,8 @@ class ClimbingBody(Body):
             if task is self.task:
                 self._cancel()
             else:
-                task.cancel()
+                with suppress(Exception):  # of somebody's own class of futures
+                    task.cancel()
         if refusing:
             parts.rung = Rung.INSISTED
         return bool(refusing)
@@ -215,7 +223,8 @@ class ClimbingBody(Body):
     def _cancel(self) -> None:
         assert self.task is not None
         self._asked_with = None  # this asking is on its way: until it has arrived it can't have been refused
-        self.task.cancel()
+        with suppress(Exception):  # of somebody's own class of futures
+            self.task.cancel()
 
     def _is_on_its_way(self) -> bool:
         """Return whether the request has not arrived: the task, or an operation that it waits for, has a step to make."""
