@@ -112,8 +112,10 @@ class Decider:
     def _line_of(self, coro: Any) -> list[Any]:
         """Return the operation whose body blocks, or waits for the task that does, and those above it that still run."""
         operation = self._operation_of(coro)
-        line = [] if operation is None else [operation]
-        above = getattr(operation, "parent", None)
+        if operation is None:
+            return []
+        line = [operation]
+        above: Any = getattr(operation, "parent", None)
         while above is not None and not above.done() and above.get_loop() is operation.get_loop():
             line.append(above)
             above = above.parent
