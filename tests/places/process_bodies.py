@@ -213,8 +213,10 @@ def ignore_signals(path):
 def give_back_slowly(path, taken):
     """Wait for a condition whose lock takes its time, in C, to be given back."""
 
+    naps = itertools.chain(made(path), itertools.starmap(time.sleep, [(0.3,)]))
+
     class Lock:
-        release = staticmethod(partial(time.sleep, 0.3))
+        release: Any = staticmethod(partial(list, naps))
 
         def acquire(self, *_):
             Path(taken).touch()
@@ -227,9 +229,7 @@ def give_back_slowly(path, taken):
             return True
 
     lock: Any = Lock()
-    condition = threading.Condition(lock)
-    Path(path).touch()
-    condition.wait(1000)
+    threading.Condition(lock).wait(1000)
 
 
 def stop_itself(path):

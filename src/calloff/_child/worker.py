@@ -159,13 +159,7 @@ class Worker:
         ):
             kind, body = "plain", value
         else:
-            try:
-                kind, body, buffers = packed(kind, value, name)
-            except BaseException as error:  # of its own code: no request arrives here any more
-                wrong = TypeError(
-                    f"what came of {name} can't be sent back: packing it raised {type(error).__qualname__}"
-                )
-                kind, body, buffers = packed("error", wrong, name)
+            kind, body, buffers = packed(kind, value, name)
         asked = operation.asked is not None
         self._box.clear()
         operation.number = 0
