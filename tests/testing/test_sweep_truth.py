@@ -207,9 +207,9 @@ def test_the_time_of_a_loop_that_does_not_run_stands(monkeypatch: pytest.MonkeyP
         before = runner.run(now())
         assert clock_of(runner.get_loop()).is_real
         stood = runner.get_loop().time()
-        time.sleep(0.05)
+        time.sleep(0.5)
         assert runner.get_loop().time() == stood >= before
-        assert runner.run(now()) - stood < 0.05
+        assert runner.run(now()) - stood < 0.5
 
 
 def test_time_for_which_the_machine_gave_no_turn_does_not_count_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
