@@ -405,7 +405,8 @@ def test_after_sigkill_the_output_is_locked_until_the_workers_are_dead(folder):
         process.kill()
         process.communicate(timeout=30)
     with open(folder / "out.jsonl", "rb") as file:
-        assert not is_free(file)
+        # after some seconds the system lets a helper go on, which ends them: on a busy machine that may have come
+        assert not is_free(file) or all(map(gone, pids.read_text().split()))
         for pid in helpers:
             with contextlib.suppress(ProcessLookupError):  # those before have ended it
                 os.kill(pid, signal.SIGCONT)

@@ -625,6 +625,6 @@ def test_ctrl_c_in_a_plain_block(tmp_path):
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
-    assert out == "interrupted\n"
+    assert out == "interrupted\n", (process.returncode, err)
     assert err.rstrip().endswith("KeyboardInterrupt")
     assert process.returncode == -signal.SIGINT

@@ -445,8 +445,11 @@ def test_threads_that_hold_up_the_exit_are_told(tmp_path: Path, loop_kind: str) 
     source = """
     from concurrent.futures import ThreadPoolExecutor
 
+    begun = []
+
     def work():
-        time.sleep(1.5)  # the thread is here
+        begun.append(True)
+        time.sleep(3)  # the thread is here
 
     async def main():
         loop = asyncio.get_running_loop()
@@ -456,7 +459,8 @@ def test_threads_that_hold_up_the_exit_are_told(tmp_path: Path, loop_kind: str) 
         await loop.run_in_executor(idle, int)
         loop.set_default_executor(own)
         asyncio.create_task(asyncio.to_thread(work))
-        await asyncio.sleep(0.1)
+        while len(begun) < 2:
+            await asyncio.sleep(0.01)
 
     run(main(), grace=0.2)
     say("ended")
