@@ -598,7 +598,7 @@ def interrupted(*_: Any, **__: Any) -> None:
     raise KeyboardInterrupt
 
 
-def test_a_plain_block_whose_loop_breaks_asks_no_more(monkeypatch):
+def test_a_plain_block_whose_loop_breaks_asks_no_more(monkeypatch, caplog):
     async def breaks(self: Blocking) -> None:
         self._left = asyncio.Event()
         self._entered.set_result(asyncio.get_running_loop())
@@ -616,6 +616,7 @@ def test_a_plain_block_whose_loop_breaks_asks_no_more(monkeypatch):
     monkeypatch.setattr(Blocking, "_ask", lambda self, asked: None)
     with pytest.raises(ValueError, match="broken"), calloff.map(same, [1, 2, 3]) as results:
         assert list(results) == [], "what nobody has heard is answered at the end of the thread"
+    assert not caplog.records
 
 
 def test_ctrl_c_in_a_plain_block(tmp_path):

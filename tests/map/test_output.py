@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -299,13 +300,21 @@ def test_values_that_json_does_not_know(tmp_path, value):
     assert lines(path)[0]["state"] == "completed"
 
 
+@dataclass
+class Point:
+    x: float
+    y: float | None
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
         (float("nan"), "nan"),
         (float("-inf"), "-inf"),
         ({"a": [1, (2.5, float("inf"))], "b": None}, "{'a': [1, (2.5, inf)], 'b': None}"),
+        (Point(1.5, float("nan")), "Point(x=1.5, y=nan)"),
         ({"a": [1, None]}, {"a": [1, None]}),
+        (Point(1.5, None), {"x": 1.5, "y": None}),
         ("null", "null"),
     ],
 )
@@ -320,6 +329,18 @@ def test_a_float_that_is_no_number_is_not_written_as_null(tmp_path, value, text)
     assert len({line["key"] for line in lines(path)}) == 2
     calloff.run(calloff.map(gives_back, [None, value, None], output=path, resume=True))
     assert [line["n"] for line in lines(path)] == [0, 1, 0, 1, 2], "of the earlier run the items have other numbers"
+
+
+@pytest.mark.parametrize("depth", [900, 5000])
+def test_a_value_that_is_nested_deeply_ends_no_map(tmp_path, depth):
+    async def nested(item):
+        value: list[Any] = [None]
+        for _ in range(depth):
+            value = [value]
+        return value
+
+    calloff.run(calloff.map(nested, [1], output=tmp_path / "out"))
+    assert lines(tmp_path / "out")[0]["state"] == "completed"
 
 
 def test_an_output_that_is_removed_ends_the_map_in_a_sentence(tmp_path):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import calloff
+from calloff._child.wire import DUMP
 
 
 def add(a, b=0):
@@ -287,6 +288,11 @@ def take_all_handlers_away(path):
     while time.monotonic() < until and not os.path.exists(f"{path}.go"):
         time.sleep(0.01)
     return "went on"
+
+
+def take_the_handler_of_c_away(path):
+    signal.signal(DUMP, signal.SIG_DFL)
+    return sum(itertools.chain(made(path), range(5 * 10**7))) > 0
 
 
 def write_to_files_of_others(data):

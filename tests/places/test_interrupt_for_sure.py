@@ -254,6 +254,19 @@ def test_an_import_outlasts_a_group_by_no_more_than_the_grace(never_imported: Bo
     calloff.run(main(), timeout=30)
 
 
+def test_an_import_that_could_not_be_asked_before_gets_no_second_grace(never_imported: Body) -> None:
+    async def main() -> None:
+        alone = await calloff.start(never_imported(), timeout=0.05, grace=1).outcome()
+        with pytest.raises(TimeoutError):
+            async with calloff.group(timeout=0.05, grace=1) as group:
+                child = group.start(never_imported())
+        for outcome in (alone, await child.outcome()):
+            assert isinstance(outcome, Cancelled)
+            assert outcome.report.seconds < 1, "it was forced as soon as it was asked"
+
+    calloff.run(main(), timeout=30)
+
+
 def test_an_import_hears_who_calls_it_off_from_another_thread(never_imported: Body) -> None:
     async def main() -> None:
         operation = calloff.start(in_an_operation(never_imported))

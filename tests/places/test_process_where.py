@@ -62,6 +62,16 @@ async def test_a_look_does_not_kill_what_has_no_handler_for_it_any_more(tmp_path
     assert outcome.report.rung is calloff.Rung.ASKED
 
 
+async def test_a_look_from_outside_does_not_kill_what_would_die_of_it(tmp_path) -> None:
+    busy = calloff.start(calloff.process(bodies.take_the_handler_of_c_away, str(tmp_path / "busy")))
+    async with asyncio.timeout(20):
+        while not (tmp_path / "busy").exists():
+            await asyncio.sleep(0.002)
+    for _ in range(3):
+        busy.where()
+    assert await busy
+
+
 STACK = """Stack (most recent call first):
   File "/work.py", line 3 in in_c
   File "/calloff/_child/worker.py", line 9 in _call

@@ -239,14 +239,14 @@ class Journal:
             return key if key.isascii() else key.encode(errors="backslashreplace").decode()  # as it is written
         try:
             text = _strict(item)
+            if b"null" in text and not _is_finite(msgspec.to_builtins(item)):
+                text = repr(item).encode(errors="backslashreplace")
         except UnicodeEncodeError:  # bytes of a file's name that are no UTF-8
             text = json.dumps(item).encode()
         except (TypeError, ValueError, RecursionError) as error:
             raise TypeError(
                 f"item {number} has no JSON by which it could be known in the output: give key= ({error})"
             ) from None
-        if not _is_told(item, text):
-            text = repr(item).encode(errors="backslashreplace")
         digest = self._base.copy()
         digest.update(text)
         return digest.hexdigest()
@@ -329,29 +329,39 @@ def _told(outcome: Outcome[Any]) -> dict[str, Any]:
 def _text(line: dict[str, Any]) -> bytes:
     try:
         data = _encode(line)
+        if b"null" not in data or _is_finite(_plain([line.get("item"), line.get("value")])):
+            return data
     except Exception:  # keys that are no texts, objects within themselves, a `repr` that fails
         pass
-    else:
-        lost = [part for part in ("item", "value") if part in line and not _is_told(line[part], data)]
-        return _text({**line, **{part: _in_words(line[part]) for part in lost}}) if lost else data
     for part in ("item", "value", "key", "error"):
         if part in line:
             try:
                 _encode(line[part])
+                is_told = _is_finite(_plain(line[part]))
             except Exception:
+                is_told = False
+            if not is_told:
                 line[part] = _in_words(line[part])
     return _encode(line)
 
 
-def _is_told(value: Any, data: bytes) -> bool:
-    """Whether its JSON says what it is: a float that is no number, or infinite, is ``null`` there."""
-    if value is None or b"null" not in data:
-        return True
-    if isinstance(value, float):
-        return isfinite(value)
-    if isinstance(value, dict):
-        return all(_is_told(part, data) for part in (*value, *value.values()))
-    return not isinstance(value, (list, tuple, set, frozenset)) or all(_is_told(part, data) for part in value)
+def _plain(value: Any) -> Any:
+    """The same, of nothing but what has JSON."""
+    return msgspec.to_builtins(value, enc_hook=_shown)
+
+
+def _is_finite(plain: Any) -> bool:
+    """Whether no float in it is infinite or no number, which would be ``null`` in JSON."""
+    left = [plain]  # not by recursion: it may be as deep as the encoder bears
+    while left:
+        part = left.pop()
+        if isinstance(part, dict):
+            left += (*part, *part.values())
+        elif isinstance(part, (list, tuple, set, frozenset)):
+            left += part
+        elif isinstance(part, float) and not isfinite(part):
+            return False
+    return True
 
 
 def _in_words(value: Any) -> str:

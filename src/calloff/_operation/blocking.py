@@ -1,6 +1,8 @@
 """A body that blocks the event loop, so that no timer runs: the steps that are due are taken for the loop."""
 
 import asyncio
+from collections.abc import Iterator
+from math import inf
 from typing import Protocol, runtime_checkable
 
 from .._scopes.scope import Scope, is_running
@@ -8,7 +10,7 @@ from .._scopes.timers import NEVER
 from .._words.reason import Kind
 from .stopping import Stoppable
 
-__all__ = ["unblock"]
+__all__ = ["out_of_grace", "unblock"]
 
 
 @runtime_checkable
@@ -30,8 +32,7 @@ def unblock(operation: Stoppable, now: float) -> None:
     since nothing that waits for it can go on before it ends.
     """
     line: set[object] = {operation}
-    above = operation.parent
-    while above is not None and not above.done() and above.get_loop() is operation.get_loop():
+    for above in _above(operation):
         line.add(above)
         stop = above._stop
         if above.overdue(now) is not None if stop is None else stop.force_at <= now:
@@ -42,10 +43,44 @@ def unblock(operation: Stoppable, now: float) -> None:
                 break
             grace = operation._grace if stop.force_at > now else 0.0
             operation.request(Kind.PARENT, stop.text or str(stop.kind), str(above.ref), grace)
-        above = above.parent
     _tick(operation, now)
     if operation._stop is None and operation.body is not None:
         _for_blocks(operation, line, now)
+
+
+def out_of_grace(operation: Stoppable, now: float) -> bool:
+    """Whether an operation whose body blocks the loop has had all the grace of each that waits for it.
+
+    So it is to be ended where an exception does harm, or is lost. Who was not asked, since the code was let go on, is asked
+    here, as its limit would have done, or that of its group: force is due at once.
+    """
+    found = False
+    line = [operation, *_above(operation)]
+    for each in line:
+        force_at = each.force_at
+        if force_at is not None and force_at <= now:
+            found = True
+            overdue = each.overdue(now) if each._stop is None else None
+            if overdue is not None:
+                each.request(*overdue, None, 0.0)
+    for entry in operation.timers.late(now):
+        members: tuple[object, ...] = getattr(entry, "operations", ())  # of a group
+        called_off = [each for each in line if each in members]
+        if called_off and entry.timer_at + getattr(entry, "_grace", inf) <= now:
+            found = True
+            operation.timers.remove(entry)
+            entry.timer_due(now)
+            for each in called_off:
+                each.request(Kind.PARENT, "the group that waits for it ran out of time", None, 0.0)
+    return found
+
+
+def _above(operation: Stoppable) -> Iterator[Stoppable]:
+    """The operations above it that still run on its loop."""
+    above = operation.parent
+    while above is not None and not above.done() and above.get_loop() is operation.get_loop():
+        yield above
+        above = above.parent
 
 
 def _for_blocks(operation: Stoppable, line: set[object], now: float) -> None:

@@ -24,7 +24,7 @@ from .._words.report import Rung, StopReport
 from .._words.state import State
 from .._words.text import name_of
 from . import callers, ending, requesting
-from .blocking import unblock
+from .blocking import out_of_grace, unblock
 from .callers import UNSET, result_in_the_end, wakes_caller, words_of
 from .elsewhere import Relay
 from .hooks import emit, hooks
@@ -452,6 +452,10 @@ class Operation(Future[T_co]):  # type: ignore[type-var]  # pyright: ignore[repo
     def blocked(self, now: float) -> None:
         """The body blocks the loop, so that no timer runs: take the steps that are due."""
         unblock(self, now)
+
+    def is_over(self, now: float) -> bool:
+        """Whether the body, which blocks the loop, has had all the grace of each that waits for it."""
+        return out_of_grace(self, now)
 
 
 _enter = current_operation.set

@@ -50,6 +50,11 @@ class Stoppable(Entry, Protocol):
         """The operation that started it."""
         ...
 
+    @property
+    def force_at(self) -> float | None:
+        """When its grace is over: of the stop on its way, or of the one that its limit asks for."""
+        ...
+
     def done(self) -> bool:
         """Whether it has ended."""
         ...

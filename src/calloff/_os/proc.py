@@ -91,26 +91,24 @@ def name_of(pid: int) -> str:
 
 def catches(pid: int, signum: int) -> bool:
     """Whether a process has a handler for a signal; no, where the system does not tell."""
-    return _is_among(pid, signum, b"SigCgt:")
+    return bool(_is_among(pid, signum, b"SigCgt:"))
 
 
 def dies_of(pid: int, signum: int) -> bool:
     """Whether a signal that by default ends a process would do that, now or later; no, where the system does not tell."""
-    status = read(f"/proc/{pid}/status") if believed() else b""
-    sets = [status.partition(field)[2].split(None, 1) for field in (b"SigIgn:", b"SigCgt:")]
-    return all(found and not int(found[0], 16) >> (signum - 1) & 1 for found in sets)
+    return _is_among(pid, signum, b"SigIgn:", b"SigCgt:") is False
 
 
 def is_pending(pid: int, signum: int) -> bool:
     """Whether a signal was sent to a process that has not had its turn since; no, where the system does not tell."""
-    return _is_among(pid, signum, b"ShdPnd:")
+    return bool(_is_among(pid, signum, b"ShdPnd:"))
 
 
-def _is_among(pid: int, signum: int, field: bytes) -> bool:
-    """Whether a signal is in one of the sets that a process has."""
+def _is_among(pid: int, signum: int, *fields: bytes) -> bool | None:
+    """Whether a signal is in one of these sets that a process has; ``None`` where the system does not tell."""
     status = read(f"/proc/{pid}/status") if believed() else b""
-    _, _, found = status.partition(field)
-    return bool(int(found.split()[0], 16) >> (signum - 1) & 1) if found else False
+    sets = [status.partition(field)[2].split(None, 1) for field in fields]
+    return any(int(found[0], 16) >> (signum - 1) & 1 for found in sets) if all(sets) else None
 
 
 def has_threads(pid: int) -> bool:

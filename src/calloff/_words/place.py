@@ -56,6 +56,10 @@ class Sink(Protocol):
     def blocked(self, now: float, /) -> None:
         """The body blocks the loop, so that no timer runs: take the steps that are due."""
 
+    def is_over(self, now: float, /) -> bool:
+        """Whether the body, which blocks the loop, has had all the grace of each that waits for it."""
+        ...
+
     def progressed(self, value: Any, /) -> None:
         """The body reported progress."""
 

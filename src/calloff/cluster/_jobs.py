@@ -208,6 +208,9 @@ class Job(Sink):
     def blocked(self, now: float, /) -> None:
         """No body in a process blocks this loop."""
 
+    def is_over(self, now: float, /) -> bool:
+        return False
+
     def cancel(self, reason: str | None = None, *, grace: float | None = None) -> bool:
         self._agent.tell("cancel", self.token, reason, grace)
         return True

@@ -11,14 +11,13 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from math import inf
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from ..._scopes.scope import overdue_scope
 from ..._scopes.timers import Timers
+from ..._words.place import Sink
 from ..._words.policy import Policy
-from ..._words.reason import Kind
 from .body import TaskBody
 from .on_stack import interrupt_plain, is_held_up
 from .stack import stems_from
@@ -78,50 +77,18 @@ class Decider:
             return None
 
     def is_over(self, coro: Any, now: float) -> bool:
-        """Whether what blocks the loop has had all its grace: that of each that waits for it, too, one after the other.
-
-        So it is to be ended where an exception does harm, or is lost. Who was not asked while the code could still be let
-        go on is asked here: force is due at once.
-        """
+        """Whether what blocks the loop has had all its grace: it is to be ended even where an exception does harm."""
         try:
             with suppress(IndexError):  # one that a signal handler has made meanwhile
                 self._run_calls()
-            is_over = self.ends_at is not None and self.ends_at() <= now
-            line = self._line_of(coro)
-            for operation in line:
-                force_at = operation.force_at
-                if force_at is not None and force_at <= now:
-                    is_over = True
-                    overdue = operation.overdue(now) if operation.reason is None else None
-                    if overdue is not None:
-                        operation.request(*overdue, None, 0.0)
-            for entry in self._timers.late(now):
-                members: tuple[object, ...] = getattr(entry, "operations", ())  # of a group
-                called_off = [operation for operation in line if operation in members]
-                if called_off and entry.timer_at + getattr(entry, "_grace", inf) <= now:
-                    is_over = True
-                    self._timers.remove(entry)
-                    entry.timer_due(now)
-                    for operation in called_off:
-                        operation.request(Kind.PARENT, "the group that waits for it ran out of time", None, 0.0)
-            return is_over
+            operation = self._operation_of(coro)
+            is_over = operation is not None and operation.is_over(now)
+            return is_over or (self.ends_at is not None and self.ends_at() <= now)
         except Exception:
             _logger.exception("whether what blocks the event loop is to be ended could not be found out")
             return False
 
-    def _line_of(self, coro: Any) -> list[Any]:
-        """Return the operation whose body blocks, or waits for the task that does, and those above it that still run."""
-        operation = self._operation_of(coro)
-        if operation is None:
-            return []
-        line = [operation]
-        above: Any = getattr(operation, "parent", None)
-        while above is not None and not above.done() and above.get_loop() is operation.get_loop():
-            line.append(above)
-            above = above.parent
-        return line
-
-    def _operation_of(self, coro: Any) -> Any:
+    def _operation_of(self, coro: Any) -> Sink | None:
         """Return the operation whose body blocks, or waits for the task that does."""
         if isinstance(coro, TaskBody):
             return coro.sink
