@@ -19,6 +19,7 @@ CACHES = """
     def double(n):
         "Doubles."
         return 2 * n
+    double.mark = double
 
     class Shop:
         @functools.lru_cache
@@ -26,7 +27,7 @@ CACHES = """
             return n + 1
 
     def uses(n):
-        return fibonacci(n), double(n), double.__doc__, double.cache_parameters(), Shop().price(n)
+        return fibonacci(n), double(n), double.__doc__, double.cache_parameters(), double.mark is double, Shop().price(n)
 
     def gives_back():
         return fibonacci
@@ -71,13 +72,15 @@ TYPES = """
         calloff.run(main())
 """
 ALIASES = """
+    from typing import TypeAliasType
     import calloff
 
     type Tree = int | list[Tree]
     type Named[T] = dict[str, T]
+    Odd = TypeAliasType("an odd name", int)
 
-    def plant(tree: Tree, named: Named[int]) -> Tree:
-        return tree, Tree.__name__, str(Tree.__value__), Named.__name__
+    def plant(tree: Tree, named: Named[int], odd: Odd = 0) -> Tree:
+        return tree, Tree.__name__, str(Tree.__value__), Named.__name__, Odd.__name__
 
     async def main():
         print(*await calloff.call(calloff.process(plant, [1], {})))
@@ -127,7 +130,7 @@ def run(tmp_path: Path, text: str) -> list[str]:
 def test_functions_with_a_cache(tmp_path):
     assert run(tmp_path, CACHES) == [
         "6765",
-        "55 20 Doubles. {'maxsize': 2, 'typed': True} 11",
+        "55 20 Doubles. {'maxsize': 2, 'typed': True} True 11",
         "13",
         "[0, 1, 1, 2, 3]",
         "(5, 'fibonacci')",
@@ -140,7 +143,7 @@ def test_what_annotations_are_made_of(tmp_path):
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="the statement is new in 3.12")
 def test_a_type_alias_also_one_that_names_itself(tmp_path):
-    assert run(tmp_path, ALIASES) == ["[1] Tree int | list[Tree] Named"]
+    assert run(tmp_path, ALIASES) == ["[1] Tree int | list[Tree] Named an odd name"]
 
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="before 3.14 annotations are evaluated where they stand")

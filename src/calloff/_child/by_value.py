@@ -106,7 +106,8 @@ def _with_texts(function: FunctionType) -> FunctionType:
 
 def _cached(value: Any, held: Any) -> tuple[Any, ...]:
     """A function with a cache: there with one of its own, which is empty."""
-    return _by_value(_cache), (value.__wrapped__, value.cache_parameters())
+    marks = {name: mark for name, mark in vars(value).items() if name != "__wrapped__"}
+    return _by_value(_cache), (value.__wrapped__, value.cache_parameters()), marks
 
 
 def _cache(function, settings):  # type: ignore[no-untyped-def]
@@ -126,6 +127,8 @@ def _new_type(value: Any, held: Any) -> tuple[Any, ...]:
 
 def _alias(value: Any, held: dict[int, Any]) -> tuple[Any, ...]:
     """What ``type X = ...`` makes, which may name itself: so the list that holds its value comes first."""
+    if not value.__name__.isidentifier():  # made by a call, so that it can't name itself
+        return type(value), (value.__name__, value.__value__)
     if id(value) not in held:
         held[id(value)] = holder = [value]  # which keeps the number its own, too
         holder[0] = value.__value__
