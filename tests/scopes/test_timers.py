@@ -79,6 +79,27 @@ def test_a_thousand_that_are_due_at_once_are_spread_over_turns_in_their_order(cl
     assert len(turns) < 250, "and the share is used"
 
 
+class SlowBlock(Slow):
+    """A block of a task that takes its time to be called off."""
+
+    timer_host = None
+
+
+def test_blocks_of_one_deadline_are_called_off_in_one_turn_however_long_it_takes(clock: Clock) -> None:
+    timers = Timers(clock)  # type: ignore[arg-type]
+    called: list[Slow] = []
+    nested = [SlowBlock(clock, called) for _ in range(20)]
+    later = SlowBlock(clock, called)
+    for entry in nested:
+        timers.add(entry, clock.at + 0.01)
+    timers.add(later, clock.at + 0.02)
+    clock.at += 0.02
+    clock.turn()
+    assert called == nested, "another deadline waits for the next turn, once the budget of this one is used up"
+    clock.turn()
+    assert called == [*nested, later]
+
+
 def test_what_is_due_again_at_once_waits_for_its_turn_behind_the_others(clock: Clock) -> None:
     timers = Timers(clock)  # type: ignore[arg-type]
     called: list[Slow] = []

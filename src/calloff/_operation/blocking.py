@@ -3,24 +3,13 @@
 import asyncio
 from collections.abc import Iterator
 from math import inf
-from typing import Protocol, runtime_checkable
 
 from .._scopes.scope import Scope, is_running
-from .._scopes.timers import NEVER
+from .._scopes.timers import NEVER, Hosted
 from .._words.reason import Kind
 from .stopping import Stoppable
 
 __all__ = ["out_of_grace", "unblock"]
-
-
-@runtime_checkable
-class Hosted(Protocol):
-    """A timer entry that calls off a block in some task."""
-
-    @property
-    def timer_host(self) -> "asyncio.Task[object] | None":
-        """The task, until it was called off."""
-        ...
 
 
 def unblock(operation: Stoppable, now: float) -> None:

@@ -9,7 +9,8 @@ wheel of Varghese and Lauck (1987) and its use for timeouts in the Linux kernel:
 
 Many entries may be due at the same moment, and what they do may take its time: a thousand bodies that refuse are walked
 and asked again. So one turn of the loop is given to them for a few milliseconds (`_BUDGET`), and what is left over is due
-in the next turn, before anything that is due later. Nothing is put off for longer than all that was due takes.
+in the next turn, before anything that is due later. Nothing is put off for longer than all that was due takes. Blocks of
+one deadline are never parted: a block inside another would end before its own timer has said that its time is up.
 """
 
 import asyncio
@@ -19,9 +20,9 @@ from contextvars import Context
 from itertools import count
 from math import inf
 from time import monotonic
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-__all__ = ["Entry", "Timers", "known_timers", "timers_of"]
+__all__ = ["Entry", "Hosted", "Timers", "known_timers", "timers_of"]
 
 NEVER = -1.0
 #: seconds; a power of two, so that where a slot starts is an exact number
@@ -41,6 +42,16 @@ class Entry(Protocol):
 
     def timer_due(self, now: float, /) -> None:
         """The point has come; may add itself again."""
+
+
+@runtime_checkable
+class Hosted(Protocol):
+    """An entry that calls off a block in some task."""
+
+    @property
+    def timer_host(self) -> "asyncio.Task[object] | None":
+        """The task, until it was called off."""
+        ...
 
 
 class Timers:
@@ -199,7 +210,7 @@ class Timers:
                     self.loop.call_exception_handler(
                         {"message": f"calloff: a timer of {name} failed", "exception": error}
                     )
-                if self.now() > self.until:
+                if self.now() > self.until and not (near and near[0][0] == at and isinstance(near[0][2], Hosted)):
                     break
         finally:  # something like KeyboardInterrupt may have come in between
             self.until = inf
