@@ -20,6 +20,7 @@ from ..._words.frame import RawStack
 from ..._words.place import Body, Sink
 from ..._words.report import Rung
 from ..._words.text import short
+from .executors import executor_call
 from .forcing import cancel_for_sure, is_awake, raise_in, waiter_of
 from .look import Look, look_at
 from .on_stack import ForSure, is_held_up, on_stack, run_on_stack
@@ -91,7 +92,7 @@ class ClimbingBody(Body):
         where = None
         if waiter is not None:
             is_plain = type(waiter) is Future
-            if not is_plain or len(waiter._callbacks or ()) > 1:  # beside the task, an executor may wait for it
+            if not is_plain or (len(waiter._callbacks or ()) > 1 and _has_call(waiter)):  # beside the task, an executor
                 look = self._look(waiter, None)
                 if not look.is_alone:
                     self._collect(look)
@@ -321,4 +322,12 @@ class ClimbingBody(Body):
             return False
         on_stack.raising = error
         self._interrupted = isinstance(error, CancelledError)
+        return True
+
+
+def _has_call(waiter: object) -> bool:
+    """Return whether an executor may wait for a future; where that can't be told a look at it does."""
+    try:
+        return executor_call(waiter) is not None
+    except Exception:
         return True
