@@ -327,6 +327,45 @@ def test_a_leftover_that_blocks_the_loop(tmp_path: Path, loop_kind: str) -> None
         assert took < 2 * (0.3 + 2) + LATE
 
 
+@pytest.mark.parametrize("blocks", ["a callback", "a task"])
+def test_what_blocks_in_the_very_turn_in_which_the_end_looks_again(tmp_path: Path, loop_kind: str, blocks: str) -> None:
+    """The loop is held up for longer than until that look, which has nothing else on the timer behind it."""
+    source = f"""
+    async def holds_up():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            if {blocks == "a callback"}:
+                asyncio.get_running_loop().call_later(0.02, block)
+            time.sleep(0.1)
+
+    async def blocking():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0)
+            block()
+
+    def block():
+        say("blocks")
+        time.sleep(60)
+
+    async def main():
+        tasks.append(asyncio.create_task(holds_up()))
+        if {blocks == "a task"}:
+            tasks.append(asyncio.create_task(blocking()))
+        await asyncio.sleep(0)
+
+    tasks = []
+    run(main(), grace=0.3)
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        since = program.wait_for("blocks")
+        took = program.end() - since
+        assert (program.status, program.out) == (0, ["blocks"])
+        assert took < 0.3 + 2 + LATE
+
+
 def test_clean_up_may_await_and_start_work_at_the_end(tmp_path: Path, loop_kind: str) -> None:
     source = """
     async def save(what):

@@ -285,8 +285,12 @@ class Ending:
                 self._timers.remove(self)
 
     def timer_due(self, now: float) -> None:
-        """Time to look again. (On our own timer, beside which the interrupter keeps the kernel's.)"""
+        """Time to look again. (On our own timer, beside which the interrupter keeps the kernel's.)
+
+        The rest of this turn may block, and nothing else may be on the timer: so the kernel's has to go on.
+        """
         self._loop.stop()
+        self._timers.add(self, now)
 
 
 class _Asked:
