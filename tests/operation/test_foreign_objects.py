@@ -236,6 +236,31 @@ async def test_a_stall_that_passes_before_the_body_has_begun():
     assert outcome.reason.kind == "stalled"
 
 
+async def test_a_callback_like_one_of_asyncio_with_nothing_in_its_closure(caplog):
+    """Who looks for the call of an executor there can't tell; the body is asked all the same."""
+
+    def outside():
+        inner = None
+
+        def _outer_done_callback(_):
+            return lambda: inner
+
+        del inner
+        return _outer_done_callback
+
+    async def body():
+        future = asyncio.get_running_loop().create_future()
+        future.add_done_callback(outside())
+        await future
+
+    op = calloff.start(body(), grace=20)
+    await asyncio.sleep(0)
+    outcome = await op.stop()
+    assert isinstance(outcome, calloff.Cancelled)
+    assert outcome.report.rung is calloff.Rung.ASKED
+    assert "what 'body' waits for could not be found out" in caplog.text.replace(body.__qualname__, "body")
+
+
 def _asks(self: Any) -> Any:
     return self.anything
 

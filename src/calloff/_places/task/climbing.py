@@ -92,7 +92,7 @@ class ClimbingBody(Body):
         where = None
         if waiter is not None:
             is_plain = type(waiter) is Future
-            if not is_plain or (len(waiter._callbacks or ()) > 1 and _has_call(waiter)):  # beside the task, an executor
+            if not is_plain or (len(waiter._callbacks or ()) > 1 and _has_call(waiter)):  # one is that of the task
                 look = self._look(waiter, None)
                 if not look.is_alone:
                     self._collect(look)
@@ -326,7 +326,7 @@ class ClimbingBody(Body):
 
 
 def _has_call(waiter: object) -> bool:
-    """Return whether an executor may wait for a future; where that can't be told a look at it does."""
+    """Return whether a future stands for the call of an executor; also where that can't be told: a look logs why."""
     try:
         return executor_call(waiter) is not None
     except Exception:

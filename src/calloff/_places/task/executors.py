@@ -174,8 +174,6 @@ def executor_call(future: Any, shields: int = 3) -> ExecutorCall | TaskElsewhere
     """
     for callback, _ in future._callbacks or ():
         if type(callback) is FunctionType and callback.__name__ in _WATCHING:
-            if callback.__code__ is _OUTER and shields:  # the usual case: each that waits in a shield comes by here
-                return _shielded_call(callback.__closure__[_INNER].cell_contents, shields - 1)  # type: ignore[index]
             for name, cell in zip(callback.__code__.co_freevars, callback.__closure__ or (), strict=True):
                 found = cell.cell_contents
                 if is_a(found, Future):
@@ -190,9 +188,9 @@ def _shielded_call(inner: Any, shields: int) -> ExecutorCall | None:
 
     A task may wait for itself: no more than `shields` further ones are looked through.
     """
-    waited = inner if type(inner) is asyncio.Future else waiter_of(inner) if is_a(inner, asyncio.Task) else None
+    waited = waiter_of(inner) if is_a(inner, asyncio.Task) else inner
     call = executor_call(waited, shields) if type(waited) is asyncio.Future else None
-    if not isinstance(call, ExecutorCall) or inner.done():
+    if not isinstance(call, ExecutorCall):  # nearly always
         return None
     told = [callback.__name__ if type(callback) is FunctionType else "" for callback, _ in inner._callbacks or ()]
     if not _OF_A_SHIELD.issuperset(told) or told.count("_inner_done_callback") != 1:
@@ -307,15 +305,6 @@ def _in_words(place: str, stack: RawStack, function: Any) -> str:
 #: what is called when a future that is chained to that of an executor has ended, and when a shield has
 _CHAINED = "_call_check_cancel"
 _WATCHING = frozenset({_CHAINED, "_outer_done_callback"})
-#: what `asyncio.shield` has called by its own future, and which of its cells holds what the shield holds back
-_OUTER, _INNER = next(
-    (
-        (code, code.co_freevars.index("inner"))
-        for code in (asyncio.shield.__code__.co_consts if type(asyncio.shield) is FunctionType else ())
-        if isinstance(code, CodeType) and code.co_name == "_outer_done_callback" and "inner" in code.co_freevars
-    ),
-    (None, 0),
-)
 #: what is told of the end of something that one shield holds back and nobody else waits for
 _OF_A_SHIELD = frozenset({_CHAINED, "_inner_done_callback", "_clear_awaited_by_callback", "_log_on_exception"})
 #: seconds
