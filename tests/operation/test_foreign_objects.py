@@ -239,18 +239,17 @@ async def test_a_stall_that_passes_before_the_body_has_begun():
 async def test_a_callback_like_one_of_asyncio_with_nothing_in_its_closure(caplog):
     """Who looks for the call of an executor there can't tell; the body is asked all the same."""
 
-    def outside():
-        inner = None
-
+    def outside(inner):
         def _outer_done_callback(_):
             return lambda: inner
 
-        del inner
+        (cell,) = _outer_done_callback.__closure__ or ()
+        del cell.cell_contents
         return _outer_done_callback
 
     async def body():
         future = asyncio.get_running_loop().create_future()
-        future.add_done_callback(outside())
+        future.add_done_callback(outside(None))
         await future
 
     op = calloff.start(body(), grace=20)
