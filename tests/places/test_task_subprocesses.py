@@ -156,6 +156,17 @@ async def test_what_ignores_the_asking_is_killed_when_the_grace_is_over(way: Way
     assert holders(mark) == []
 
 
+@pytest.mark.parametrize(("trap", "grace"), [("", 20), ('trap "" TERM;', 0)])
+async def test_what_it_starts_while_it_is_ended_is_ended(mark: str, trap: str, grace: float) -> None:
+    """A shell that starts one process after another, none of which ends by itself."""
+    nap = f"600.{os.getpid()}"
+    script = f"{trap} {BEGUN}; n=0; while [ $n -lt 500 ]; do (exec sleep {nap}) & n=$((n+1)); done; wait"
+    for _ in range(5):
+        outcome = await stopped(by_wait, Job(mark, script), grace=grace)
+        assert isinstance(outcome, Cancelled)
+        assert holders(nap) == []
+
+
 async def test_force_at_once_kills_it(mark: str) -> None:
     outcome = await stopped(by_wait, Job(mark, IGNORES), grace=0)
     assert isinstance(outcome, Cancelled)
@@ -254,10 +265,10 @@ async def test_the_end_is_told_when_the_loop_has_heard_of_it(mark: str, monkeypa
 
 @pytest.mark.usefixtures("short_last")
 async def test_one_that_can_not_be_ended_is_named(mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def denied(self: Subprocess, signum: int) -> None:  # as for a program that runs as root
-        self._denied.add(self._pid)
+    def denied(self: Subprocess, pids: list[int], signum: int) -> None:  # as for a program that runs as root
+        self._denied.update(pids)
 
-    monkeypatch.setattr(Subprocess, "_send", denied)
+    monkeypatch.setattr(Subprocess, "_tell", denied)
     outcome = await stopped(by_wait, Job(mark, RUNS), grace=0.1)
     (pid,) = [pid for pid in holders(mark) if proc.parent_of(pid) == os.getpid()]
     (op,) = calloff.operations()

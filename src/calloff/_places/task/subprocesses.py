@@ -2,7 +2,8 @@
 
 `asyncio.create_subprocess_exec` and `create_subprocess_shell` leave a process behind when whoever waits for its end or
 reads its output is cancelled. It is part of the operation that has started it: when the coroutine has ended and has left
-it, it is asked with SIGTERM, all that descends from it as well, and killed when the grace is over.
+it, it is asked with SIGTERM, all that descends from it as well, and killed when the grace is over. Before a signal is sent
+all of it is halted: what a process begins just then would lose its parent, and nobody would find it any more.
 
 Who has started it is told by the context in which the event loop watches over it. The reader of somebody else's process
 ends without harm to that.
@@ -42,6 +43,11 @@ class Subprocess:
         #: what was asked or killed below it, with when each began: a number may be given out anew
         self._below: dict[int, float] = {}
         self._denied: set[int] = set()
+        self._killed = False
+        #: the signal that is sent when all have halted, who was told to halt, and since when
+        self._ahead: int | None = None
+        self._halting: list[int] = []
+        self._halting_since = 0.0
         #: whether it has ended and the loop has heard of that
         self.over = False
         self._unheard_until: float | None = None
@@ -57,9 +63,14 @@ class Subprocess:
             return False
         return not self._began or proc.lives(self._pid, self._began)  # the loop hears of its end later than the system
 
-    def _look_below(self) -> None:
-        if self._began and self._runs():
-            self._below.update((pid, proc.began(pid)) for pid, _ in proc.descendants(self._pid))
+    def _look_below(self) -> list[int]:
+        """Note what descends from it now; return what was not known."""
+        if not self._began or not self._runs():
+            return []
+        found = {pid: proc.began(pid) for pid, _ in proc.descendants(self._pid)}
+        new = [pid for pid, since in found.items() if self._below.get(pid) != since]
+        self._below.update(found)
+        return new
 
     def _left_below(self) -> list[int]:
         return [pid for pid, since in self._below.items() if proc.lives(pid, since)]
@@ -73,21 +84,58 @@ class Subprocess:
 
     def kill(self) -> None:
         """Send SIGKILL to it and to what is below it."""
-        self._send(getattr(signal, "SIGKILL", signal.SIGTERM))
+        self._killed = True
+        self._send(_KILL)
 
     def _send(self, signum: int) -> None:
+        """Send a signal to all of it; they are halted meanwhile, so that none starts one that is not seen."""
+        self._ahead = signum
+        self._halting_since = time.monotonic()
         self._look_below()
+        if self._began and self._runs():
+            self._halt([self._pid, *self._left_below()])
+        self._deliver()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._look(_FIRST)
+
+    def _halt(self, pids: list[int]) -> None:
+        for _ in range(_ROUNDS):
+            self._halting += pids
+            self._tell(pids, _HALT)
+            if not (pids := self._look_below()):
+                break
+
+    def _deliver(self) -> None:
+        """Send what is to be sent, when all have halted: who is in the midst of a fork comes out of it with one more."""
+        signum = self._ahead
+        if signum is None:
+            return
+        if signum != _KILL or self._timer is not None:  # or nobody would look again
+            self._halt(self._look_below())
+            if self._is_halting():
+                return
+        self._ahead = None
+        self._halting = []
         living = [self._pid, *self._left_below()] if self._runs() else self._left_below()
-        for pid in living:
+        self._tell(living, signum)
+        self._tell(living, _GO_ON)
+
+    def _is_halting(self) -> bool:
+        waited = time.monotonic() - self._halting_since
+        longest = _KILL_AFTER if self._ahead == _KILL else _ASK_AFTER
+        states = set("RSD" if waited < _HALTED_SOON else "RS" if waited < longest else "")
+        self._halting = [pid for pid in self._halting if pid not in self._denied and proc.state_of(pid) in states]
+        return bool(self._halting)
+
+    def _tell(self, pids: list[int], signum: int) -> None:
+        for pid in pids:
             try:  # not by its transport, which collects a dead one that the loop waits for
                 os.kill(pid, signum)
             except PermissionError:
                 self._denied.add(pid)
             except OSError:
                 pass
-        if self._timer is not None:
-            self._timer.cancel()
-            self._look(_FIRST)
 
     def when_done(self, callback: Callable[[], object]) -> None:
         """Have `callback` called on the event loop when it has ended."""
@@ -95,8 +143,11 @@ class Subprocess:
         self._look(_FIRST)
 
     def _look(self, pause: float) -> None:
+        self._deliver()
         if self.pending() or self._is_unheard():
-            self._look_below()  # for what it has started since it was asked
+            new = self._look_below()  # for what it has started since it was asked
+            if self._killed:
+                self._tell(new, _KILL)
             self._timer = self._loop().call_later(pause, self._look, min(2 * pause, _LONGEST), context=Context())
             return
         self.over = True
@@ -232,6 +283,14 @@ PROCESS_WAITS = frozenset(
     id(function.__code__)
     for function in (_process.wait, _process.communicate, _reader._wait_for_data, _writer.drain)  # type: ignore[attr-defined]
 )
+_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+#: where processes can't be halted, nothing
+_HALT, _GO_ON = getattr(signal, "SIGSTOP", 0), getattr(signal, "SIGCONT", 0)
+#: how often those are looked for that began while others were halted
+_ROUNDS = 50
+#: seconds that processes have to halt, until they are killed or asked; who waits inside the system may wait for one that is
+#: halted
+_KILL_AFTER, _ASK_AFTER, _HALTED_SOON = 0.5, 2.0, 0.05
 #: seconds from one look to the next
 _FIRST = 0.005
 _LONGEST = 0.25
