@@ -5,6 +5,7 @@ import dis
 import gc
 import os
 import random
+import subprocess
 import sys
 import threading
 import time
@@ -315,6 +316,30 @@ def test_the_gap_in_a_with_is_seen_where_there_is_one() -> None:
     found = stops(code, {first + 1, first + 2})
     assert found[first + 2] == [False]
     assert any(found[first + 1]) == (sys.version_info >= (3, 14))
+
+
+def test_a_process_that_has_begun_is_not_lost() -> None:
+    """Whoever starts one knows of it only at the end of the last function that has a part in that."""
+    fit: dict[str, bool] = {}
+
+    def look(frame: FrameType, event: str, arg: object) -> Any:
+        frame.f_trace_opcodes = True
+        if event == "opcode" and getattr(frame.f_locals.get("self"), "pid", None):
+            now = moments.is_fit(frame) or moments.is_fit(frame, hasty=True)
+            fit[frame.f_code.co_name] = fit.get(frame.f_code.co_name, False) or now
+        return look
+
+    former = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # before, for 3.12
+    sys.settrace(look)
+    try:
+        process = subprocess.Popen(["true"])
+        process.__enter__()  # only this half is looked at
+    finally:
+        sys.settrace(former)
+    process.wait()
+    assert {"__init__", "_execute_child", "__enter__"} <= fit.keys()
+    assert not any(fit.values()), fit
 
 
 def test_the_blocks_are_those_of_the_standard_library() -> None:

@@ -63,6 +63,8 @@ PATIENCE = 20
 #: the modules whose functions take and give back what others rely on, and those that begin so
 _FRAGILE = frozenset({"_weakrefset", "asyncio", "contextlib", "logging", "queue", "threading", "weakref"})
 _FRAGILE_PACKAGES = ("asyncio.", "concurrent.futures", "importlib", "logging.", "multiprocessing.")
+#: functions of `subprocess` in which a process begins that nobody else knows of yet
+_BEGINS = frozenset({"__init__", "__enter__", "_close_pipe_fds", "_execute_child", "_posix_spawn"})
 #: ours, which count and time what others wait for; what only calls the function in a worker is prepared for everything
 _OURS, _PREPARED = "calloff.", "calloff._child."
 _IMPORTERS = ("<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")
@@ -192,7 +194,11 @@ def _is_fragile(frame: FrameType) -> bool:
     name = frame.f_globals.get("__name__")
     if frame.f_code.co_filename in _IMPORTERS:
         return True
-    return type(name) is str and (name in _FRAGILE or name.startswith(_FRAGILE_PACKAGES) or _is_ours(frame))
+    if type(name) is not str:
+        return False
+    if name == "subprocess":
+        return frame.f_code.co_name in _BEGINS
+    return name in _FRAGILE or name.startswith(_FRAGILE_PACKAGES) or _is_ours(frame)
 
 
 def _is_tracing(frame: FrameType) -> bool:
