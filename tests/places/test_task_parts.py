@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any
@@ -259,6 +260,27 @@ async def test_a_body_that_waits_for_one_deaf_to_force_is_forced_itself() -> Non
     child.release.set()
     while op in calloff.operations():
         await asyncio.sleep(0)
+
+
+async def in_gathers(*work: Awaitable[Any]) -> None:
+    await asyncio.gather(asyncio.gather(*work))
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2])
+@pytest.mark.parametrize("around", [in_a_gather, in_gathers, in_a_group, in_a_group_of_ours, in_a_group_of_anyio])
+async def test_a_body_that_has_not_been_told_of_the_end_of_its_children_is_not_asked_again(
+    around: Way, turns: int
+) -> None:
+    """They end in a turn of the loop, and it is told in the next one; the time for asking again may come between."""
+    op = calloff.start(around(asyncio.sleep(60), asyncio.sleep(60)), grace=20)
+    await asyncio.sleep(0.01)
+    op.cancel()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    time.sleep(0.03)
+    outcome = await op.outcome()
+    assert isinstance(outcome, Cancelled)
+    assert (outcome.report.rung, outcome.report.refusals) == (Rung.ASKED, 0)
 
 
 async def test_no_shield_is_passed() -> None:

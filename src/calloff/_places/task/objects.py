@@ -27,6 +27,7 @@ __all__ = [
     "is_a",
     "is_done",
     "is_of",
+    "is_settled",
     "is_started_by",
     "members_of",
     "own_self",
@@ -99,6 +100,13 @@ def members_of(group: object) -> tuple[Any, ...]:
 def children_of(future: object) -> tuple[Any, ...]:
     """Return what a future of `asyncio.gather` waits for and has not ended; nothing for other futures."""
     return pending(future._children) if type(future) is _GATHERING else ()  # type: ignore[attr-defined]  # told by its type
+
+
+def is_settled(future: Any) -> bool:
+    """Return whether a future is done, or one of `asyncio.gather` that will be when it is told of its last member."""
+    if type(future) is not _GATHERING or is_done(future):
+        return is_done(future)
+    return bool(future._children) and all(map(is_settled, future._children))
 
 
 def pending(members: Any) -> tuple[Any, ...]:
