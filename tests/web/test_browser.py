@@ -85,6 +85,13 @@ def started(*words: str, sockets: Path) -> "Iterator[subprocess.Popen[str]]":
             process.communicate()
 
 
+def wait_until(true: Callable[[], bool]) -> None:
+    bound = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < bound
+        time.sleep(0.01)
+
+
 def sleepers() -> list[int]:
     """The processes that sleep for our program now, daemons included."""
     found: list[int] = []
@@ -222,6 +229,23 @@ def test_rows_come_change_and_go(page: Served, source: FakeSource, visit: Callab
     expect(tab.locator("#running-table [data-id='100.2']")).to_be_visible()
     source.add("100.1", "first", state="failed", outcome="failed", error="ValueError: 7", ended_at=time.time())
     expect(tab.locator("#ended-table [data-id='100.1']")).to_contain_text("ValueError: 7")
+    expect(tab.locator("#running-table [data-id='100.1']")).to_have_count(0)
+
+
+def test_what_is_pressed_stays_there_until_it_is_let_go(
+    page: Served, source: FakeSource, visit: Callable[..., Page]
+) -> None:
+    source.add("100.1", "first")
+    source.add("100.2", "second")
+    other, tab = visit(page.link), visit(page.link)
+    tab.get_by_role("button", name="second", exact=True).hover()
+    tab.mouse.down()
+    source.add("100.1", "first", state="completed", outcome="completed", ended_at=time.time())
+    expect(other.locator("#running-table [data-id='100.1']")).to_have_count(0)
+    looks = len(source.asked) + 4
+    wait_until(lambda: len(source.asked) > looks)  # both have been told of that by now
+    tab.mouse.up()
+    expect(tab.get_by_role("heading", name="second", exact=True)).to_be_visible()
     expect(tab.locator("#running-table [data-id='100.1']")).to_have_count(0)
 
 

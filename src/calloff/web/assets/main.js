@@ -17,6 +17,7 @@ let world = { running: EMPTY, ended: EMPTY, counts: {}, processes: [], silent: [
 const rows = new Map();
 const answers = new Map(); // id -> what became of a cancel
 let detail = null, detailTrouble = null, from = null;
+let trouble = "";
 let known = false; // whether the stream has said anything yet
 
 // --- what is looked at, kept in the address so that a reload shows the same
@@ -73,29 +74,45 @@ function heard(event, data) {
     const there = new Set([...data.running.order, ...data.ended.order]);
     for (const id of rows.keys()) if (!there.has(id)) rows.delete(id);
     world = data;
-    trouble("");
+    trouble = "";
   } else if (event === "detail") {
     [detail, detailTrouble] = [data, null];
   } else if (data.about === "detail") {
     [detail, detailTrouble] = [null, data.text];
   } else {
-    trouble(data.text);
+    trouble = data.text;
   }
   draw();
 }
 
-function trouble(words) {
+function drawTrouble() {
   const silent = world.silent.length ? `No answer from process ${world.silent.join(", ")}.` : "";
-  text($("trouble"), words || silent);
-  $("trouble").hidden = !(words || silent);
+  text($("trouble"), trouble || silent);
+  $("trouble").hidden = !(trouble || silent);
 }
 
 // --- drawing
 
+const HELD = 10_000; // milliseconds
+let pressed = -Infinity, held = false;
+
+// What is pressed must be there when it is let go: a line that moves away meanwhile would take the click with it.
+addEventListener("pointerdown", () => (pressed = performance.now()), true);
+addEventListener("click", letGo, true);
+for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => setTimeout(letGo), true);
+
+function letGo() {
+  pressed = -Infinity;
+  if (held) draw();
+}
+
 const listed = (side) => side.order.map((id) => rows.get(id)).filter(Boolean);
 
 function draw() {
+  held = performance.now() - pressed < HELD;
+  if (held) return;
   const running = listed(world.running), over = listed(world.ended), selected = view.show || null;
+  drawTrouble();
   drawStates();
   drawTimeline([...running, ...over], { seconds: Number($("window").value), selected, living: new Set(world.running.order), open });
   drawRunning(running, { processes: world.processes, sort: view.sort, selected, open });
