@@ -115,11 +115,11 @@ PRINTED = {
         "answer of elm",
     ],
     "thread.py": [
-        r"^ASKED: 'careful' did not end within 0.3 s: at careful \(examples/thread.py:21\): calloff.checkpoint\(60\)",
-        r"^FORCED: 'careless' did not end within 0.3 s: at careless \(examples/thread.py:\d+\): .*",
+        r"^ASKED: 'careful' did not end within 1 s: at careful \(examples/thread.py:21\): calloff.checkpoint\(60\)",
+        r"^FORCED: 'careless' did not end within 1 s: at careless \(examples/thread.py:\d+\): .*",
         "log: threads with work that could not be stopped: 1, at most 64",
         r"^log: operation \d+ 'deaf' could not be .*: stuck at deaf .*threading.Event\(\).wait\(\)",
-        r"^ABANDONED: 'deaf' did not end within 0.3 s and could not .*: stuck at deaf .*threading.Event\(\).wait\(\)",
+        r"^ABANDONED: 'deaf' did not end within 1 s and could not .*: stuck at deaf .*threading.Event\(\).wait\(\)",
         "Threads left behind: 1",
     ],
     "process.py": [

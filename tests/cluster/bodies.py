@@ -12,7 +12,7 @@ def add(a: int, b: int) -> int:
 
 
 def mark(path: Path) -> None:
-    new = path.with_suffix(".new")
+    new = path.with_name(f"{path.name}.new")
     new.write_text(str(os.getpid()))
     new.rename(path)
 

@@ -150,7 +150,8 @@ class Tree:
         while not (self.path.exists() and len(bodies.sleepers(self.seconds)) == 3):
             assert time.monotonic() < bound, "the tree never began"
             if self.op.done():
-                assert isinstance(self.op.exception(), calloff.cluster.NodeLost), repr(self.op)
+                error = self.op.exception()
+                assert isinstance(error, calloff.cluster.NodeLost), repr(error)
                 self._start(new_seconds())
             await asyncio.sleep(0.01)
         self.pid = int(self.path.read_text())

@@ -42,8 +42,7 @@ LEFTOVERS = """
         await asyncio.to_thread(time.sleep, 60)
 
     def busy():
-        while True:
-            time.sleep(0.01)  # busy job
+        while True: time.sleep(0.01)  # busy job
 
     atexit.register(say, "atexit ran")
 """

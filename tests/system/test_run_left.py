@@ -85,15 +85,24 @@ def test_a_process_pool_whose_job_hangs(tmp_path: Path) -> None:
 def test_a_process_pool_whose_block_was_left_by_force(tmp_path: Path) -> None:
     """Force interrupts the wait for the pool's own thread, which passes for dead from then on up to Python 3.12."""
     source = """
-    import asyncio, concurrent.futures, time
+    import asyncio, concurrent.futures, pathlib, time
     import calloff
+
+    begun = pathlib.Path(__file__ + ".begun")
+
+    def call():
+        begun.touch()
+        time.sleep(300)
 
     async def body():
         with concurrent.futures.ProcessPoolExecutor(1) as pool:
-            await asyncio.get_running_loop().run_in_executor(pool, time.sleep, 300)
+            await asyncio.get_running_loop().run_in_executor(pool, call)
 
     async def main():
-        return type(await calloff.start(body(), timeout=0.5, grace=0.1).outcome()).__name__
+        op = calloff.start(body(), grace=0.1)
+        while not begun.exists():  # one that has not begun never will
+            await asyncio.sleep(0.01)
+        return type(await op.stop()).__name__
 
     if __name__ == "__main__":
         print(calloff.run(main(), grace=0.1), flush=True)
