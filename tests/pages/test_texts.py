@@ -11,7 +11,7 @@ FROM = {
     "search (query: str) -> str Search the archive.": "agent_tool.py",
     "the server has 30 s": "http_deadline.py",
     "Cancelled after 1 s, by ASKED": "on_stop.py",
-    "ASKED: 'careful' did not end within 0.3 s: at careful (examples/thread.py:21): calloff.checkpoint(60)": "thread.py",
+    "ASKED: 'careful' did not end within 1 s: at careful (examples/thread.py:21): calloff.checkpoint(60)": "thread.py",
     "2 + 3 = 5": "process.py",
     "echo said: hello": "command.py",
     "shrink-cat: resizing cat.png": "trace_in_processes.py",
