@@ -107,14 +107,14 @@ class Subprocess:
                 break
 
     def _deliver(self) -> None:
-        """Send what is to be sent, when all have halted: who is in the midst of a fork comes out of it with one more."""
+        """Send what is to be sent, when all have halted."""
         signum = self._ahead
         if signum is None:
             return
-        if signum != _KILL or self._timer is not None:  # or nobody would look again
-            self._halt(self._look_below())
-            if self._is_halting():
-                return
+        will_look = signum != _KILL or self._timer is not None
+        if will_look and self._is_halting():
+            return
+        self._look_below()
         self._ahead = None
         self._halting = []
         living = [self._pid, *self._left_below()] if self._runs() else self._left_below()
@@ -122,10 +122,14 @@ class Subprocess:
         self._tell(living, _GO_ON)
 
     def _is_halting(self) -> bool:
+        """Return whether one may be in the midst of a fork, of which it comes out with one more, and halt that, too."""
         waited = time.monotonic() - self._halting_since
-        longest = _KILL_AFTER if self._ahead == _KILL else _ASK_AFTER
-        states = set("RSD" if waited < _HALTED_SOON else "RS" if waited < longest else "")
+        if waited > (_KILL_AFTER if self._ahead == _KILL else _ASK_AFTER):
+            return False
+        states = ("R", "S", "D") if waited < _HALTED_SOON else ("R", "S")
         self._halting = [pid for pid in self._halting if pid not in self._denied and proc.state_of(pid) in states]
+        if not self._halting:
+            self._halt(self._look_below())  # only now: what was found before may not have been all
         return bool(self._halting)
 
     def _tell(self, pids: list[int], signum: int) -> None:
