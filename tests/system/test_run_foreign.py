@@ -27,7 +27,7 @@ async def main():
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     {WAYS[way]}
-    say("ready")
+    loop.call_soon(say, "ready")  # when it waits: a handler may not interrupt that
 {rest}
 
 """
