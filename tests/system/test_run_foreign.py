@@ -15,6 +15,8 @@ WAYS = {
     "signal": "signal.signal(number, lambda *_: (os.write(1, b'theirs\\n'), stop.set()))",
     "loop": "loop.add_signal_handler(number, lambda: (os.write(1, b'theirs\\n'), stop.set()))",
 }
+#: when it waits: a handler may not interrupt that
+READY = '    loop.call_soon(say, "ready")\n'
 every_way = pytest.mark.parametrize("way", WAYS)
 every_number = pytest.mark.parametrize("number", [INT, TERM])
 
@@ -27,8 +29,7 @@ async def main():
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     {WAYS[way]}
-    loop.call_soon(say, "ready")  # when it waits: a handler may not interrupt that
-{rest}
+{READY}{rest}
 
 """
 
@@ -132,7 +133,7 @@ def test_a_handler_that_hands_on_is_heard_once(tmp_path: Path, loop_kind: str) -
         say("cleaned up", calloff.current().report.rung)
 """
     source = library("signal", TERM, "").replace(WAYS["signal"], "pass") + ""
-    source = source.replace('    say("ready")\n', rest.replace("    try:", '    say("ready")\n    try:', 1))
+    source = source.replace(READY, rest.replace("    try:", '    say("ready")\n    try:', 1))
     with Program(tmp_path, loop_kind, source + "run(main(), grace=20)") as program:
         program.wait_for("ready")
         program.signal(TERM)

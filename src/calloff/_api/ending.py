@@ -123,6 +123,9 @@ class Ending:
             if now >= last or (late and now >= promised):  # what cleans up for ever may start another one each time
                 for operation in operations:
                     _logger.error("%s did not end: at %s", operation.ref, at_line(operation.where()))
+                    if operation.body is not None and operation.body.task is not None:
+                        keep_alive_forever(operation.body.task)
+                self._give_up([task for task in tasks if task not in self._left])
                 return
             due = min([due, *(point for point in (tasks_until, promised) if now < point)])
             self._wait((*operations, *tasks), min(due, last))
