@@ -433,7 +433,8 @@ def test_whoever_looks_before_each_instruction_leaves_no_lock(
     """An exception at the first moment that is fit from the n-th instruction on, for each n there is."""
     for number in range(1000):
         lock = threading.Lock()
-        if not _is_left(function, lock, number):
+        # in a generator, which has what is handled to itself: left at POP_EXCEPT, that stays behind in the thread
+        if not next(_is_left(function, lock, number) for _ in (1,)):
             break
         assert not lock.locked(), number
     assert 10 < number < 999

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -167,6 +168,48 @@ async def test_what_it_starts_while_it_is_ended_is_ended(mark: str, trap: str, g
         if isinstance(outcome, Abandoned):  # a busy machine takes longer to end that many
             await ended(*calloff.operations())
         assert holders(nap) == []
+
+
+async def test_what_comes_to_light_when_it_has_halted_is_halted_before_it_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was in the midst of a fork; and the one that came out of that may fork, too."""
+    process, late = [await asyncio.create_subprocess_exec("sleep", "600") for _ in range(2)]
+    part = Subprocess(process._transport)  # type: ignore[attr-defined]
+    told: list[tuple[int, int]] = []
+    tell = part._tell
+
+    def look_below() -> list[int]:
+        if late.pid in part._below or proc.state_of(process.pid) != "T":
+            return []
+        part._below[late.pid] = proc.began(late.pid)
+        return [late.pid]
+
+    def telling(pids: list[int], signum: int) -> None:
+        told.extend((pid, signum) for pid in pids)
+        tell(pids, signum)
+
+    monkeypatch.setattr(part, "_look_below", look_below)
+    monkeypatch.setattr(part, "_tell", telling)
+    over = asyncio.Event()
+    part.when_done(over.set)
+    part.ask()
+    await over.wait()
+    assert [await process.wait(), await late.wait()] == [-15, -15]
+    assert [signum for pid, signum in told if pid == late.pid] == [signal.SIGSTOP, signal.SIGTERM, signal.SIGCONT]
+
+
+async def test_what_is_found_below_it_after_the_kill_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a tree that had not halted in time."""
+    process, late = [await asyncio.create_subprocess_exec("sleep", "600") for _ in range(2)]
+    part = Subprocess(process._transport)  # type: ignore[attr-defined]
+    monkeypatch.setattr(part, "_look_below", lambda: [late.pid])
+    monkeypatch.setattr(part, "_killed", True)
+    over = asyncio.Event()
+    part.when_done(over.set)
+    assert await late.wait() == -9
+    process.kill()
+    await over.wait()
 
 
 async def test_force_at_once_kills_it(mark: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from places.process_table import below
+from places.process_table import below, until
 from playwright.sync_api import Browser, Page, expect
 from web import browser as browsers
 from web.fake import FakeSource
@@ -83,13 +83,6 @@ def started(*words: str, sockets: Path) -> "Iterator[subprocess.Popen[str]]":
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    bound = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < bound
-        time.sleep(0.01)
 
 
 def sleepers() -> list[int]:
@@ -243,7 +236,7 @@ def test_what_is_pressed_stays_there_until_it_is_let_go(
     source.add("100.1", "first", state="completed", outcome="completed", ended_at=time.time())
     expect(other.locator("#running-table [data-id='100.1']")).to_have_count(0)
     looks = len(source.asked) + 4
-    wait_until(lambda: len(source.asked) > looks)  # both have been told of that by now
+    assert until(lambda: len(source.asked) > looks, 60)  # both have been told of that by now
     tab.mouse.up()
     expect(tab.get_by_role("heading", name="second", exact=True)).to_be_visible()
     expect(tab.locator("#running-table [data-id='100.1']")).to_have_count(0)

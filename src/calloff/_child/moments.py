@@ -1,6 +1,6 @@
 """The moments at which an exception from outside may be raised in running Python code, by one table for all places.
 
-An exception that arrives anywhere does harm in two ways. It may come between a step and the block that undoes it::
+An exception that arrives anywhere does harm in three ways. It may come between a step and the block that undoes it::
 
     lock.acquire()
     # here
@@ -8,7 +8,8 @@ An exception that arrives anywhere does harm in two ways. It may come between a 
 
 In Python 3.14 that gap is in every ``with``, too (cpython#148874), and before 3.13 at the jump back to the beginning of
 a loop that fills a ``try``. And it may come in the code that locks are made of: the mutex of a `queue.Queue` stays
-locked when `threading.Condition.__exit__` is left before it has released anything.
+locked when `threading.Condition.__exit__` is left before it has released anything. And in the code of `subprocess` by which
+a process begins, it leaves one behind that nobody knows of.
 
 So before anything is raised, the frame on top is looked at. `is_fit` tells whether an exception may be raised where the
 frame stands. Signal handlers need no more: what they raise arrives right there. An exception sent to another thread does so

@@ -118,8 +118,7 @@ class ClimbingBody(Body):
             return True
         look = self._look(waiter_of(self.task), self._asked_with)
         if self._parts is None and look.is_alone and not look.greenlet:  # the usual case: nothing else is part of it
-            on_its_way = self._asked_with is None and (look.stirs or self._is_on_its_way())
-            if on_its_way or look.is_obeying(self._asked_with):
+            if look.is_obeying(self._asked_with) or (self._asked_with is None and self._is_on_its_way()):
                 return False
             self._cancel()
             return True

@@ -11,7 +11,7 @@ from types import BuiltinMethodType, MethodType
 from typing import Any
 
 from ..._words.errors import StopForced
-from .objects import FUTURES, TASKS, children_of, is_a, is_done
+from .objects import FUTURES, TASKS, children_of, is_a, is_done, is_settled
 from .stack import is_operation, stems_from
 
 __all__ = [
@@ -40,7 +40,7 @@ def waiter_of(task: Any) -> Any:
 def is_awake(task: Any) -> bool:
     """Return whether a task has a step before it, in which whatever was asked of it arrives."""
     waiter = waiter_of(task)
-    return waiter is None or (is_a(waiter, FUTURES) and is_done(waiter))
+    return waiter is None or (is_a(waiter, FUTURES) and is_settled(waiter))
 
 
 def raise_in(task: Any, error: BaseException) -> bool:

@@ -15,19 +15,7 @@ from typing import Any
 from ..._words.place import Body
 from .executors import anyio_call, executor_call
 from .greenlets import greenlets_in, is_in_handlers
-from .objects import (
-    FUTURES,
-    TASKS,
-    children_of,
-    entered_in,
-    fields,
-    is_a,
-    is_done,
-    is_settled,
-    is_started_by,
-    members_of,
-    own_self,
-)
+from .objects import FUTURES, TASKS, children_of, entered_in, fields, is_a, is_done, is_started_by, members_of, own_self
 from .stack import (
     GROUP_WAITS,
     awaited_from,
@@ -60,10 +48,9 @@ class Look:
         shielded: the task of a shield of ours that it waits in, which only force passes.
         handles: whether a frame of it is in an ``except`` or ``finally`` that the error has led to.
         greenlet: whether sync code in a greenlet is part of it, which is clean-up that can't always be told.
-        stirs: whether all that it waits for has ended, and it has not been told of that.
     """
 
-    __slots__ = ("_behind", "aborted", "blocks", "greenlet", "handles", "shielded", "stirs", "waits")
+    __slots__ = ("_behind", "aborted", "blocks", "greenlet", "handles", "shielded", "waits")
 
     def __init__(self) -> None:
         self.waits: list[Any] = []
@@ -72,7 +59,6 @@ class Look:
         self.shielded: list[Any] = []
         self.handles = False
         self.greenlet = False
-        self.stirs = False
         #: where what it waits for goes on, behind the frames that were looked at
         self._behind: object = None
 
@@ -132,7 +118,6 @@ def look_at(
                     break
                 if is_a(current, FUTURES):
                     found.waits += _in_future(current)
-                    found.stirs = is_settled(current)
                     if found._behind is None:
                         found._behind = current
                     break

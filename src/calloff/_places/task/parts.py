@@ -219,7 +219,7 @@ class Parts:
             children = self._asked_among(look)
             if children:
                 ahead += children
-            elif not (error is None and (look.stirs or is_awake(task))) and not self._is_obeying(look, error):
+            elif not (error is None and is_awake(task)) and not self._is_obeying(look, error):
                 found.append(task)
         ahead += self.tasks()
         while ahead:
@@ -235,7 +235,7 @@ class Parts:
             children = self._asked_among(look)
             if children:
                 ahead += children
-            elif not look.stirs and not self._is_obeying(look, asyncio.CancelledError):
+            elif not self._is_obeying(look, asyncio.CancelledError):
                 found.append(child)
         return found
 

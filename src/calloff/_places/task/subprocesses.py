@@ -149,7 +149,7 @@ class Subprocess:
     def _look(self, pause: float) -> None:
         self._deliver()
         if self.pending() or self._is_unheard():
-            new = self._look_below()  # for what it has started since it was asked
+            new = self._look_below() if self._ahead is None else []  # for what it has started since it was asked
             if self._killed:
                 self._tell(new, _KILL)
             self._timer = self._loop().call_later(pause, self._look, min(2 * pause, _LONGEST), context=Context())
