@@ -126,3 +126,56 @@ def test_one_that_fails_keeps_nobody_else_from_being_called(clock: Clock) -> Non
         clock.turn()
     assert set(called) == {good, last}
     assert len(clock.failures) == 1
+
+
+def spread(timers: Timers, clock: Clock, called: list[Slow], count: int) -> list[Slow]:
+    """So many that are due at once, of which the first hundred are left to the caller."""
+    entries = [Slow(clock, called) for _ in range(count)]
+    for entry in entries:
+        if timers.spread.left:
+            timers.spread.left -= 1
+        elif timers.spread.is_full(clock.at):
+            timers.spread.add(entry, clock.at)
+    return [entry for entry in entries if entry.timer_at != NEVER]
+
+
+def test_of_very_many_at_once_a_hundred_have_each_turn_of_the_loop(clock: Clock) -> None:
+    timers = Timers(clock)  # type: ignore[arg-type]
+    called: list[Slow] = []
+    waiting = spread(timers, clock, called, 350)
+    assert len(waiting) == 150, "of what is done at once, a share that others may have begun, and one more"
+    counts = []
+    while len(called) < len(waiting):
+        clock.turn()
+        counts.append(len(called))
+    assert counts == [100, 150]
+    assert called == waiting
+    assert not timers.spread.is_full(clock.at), "there is room again"
+    timers.spread.left = 0
+    assert timers.spread.is_full(clock.at), "but not twice in a turn"
+    clock.turn()
+    assert not timers.spread.is_full(clock.at)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_whatever_one_of_very_many_raises_the_others_have_their_turn(clock: Clock, error: type[BaseException]) -> None:
+    timers = Timers(clock)  # type: ignore[arg-type]
+    called: list[Slow] = []
+    waiting = spread(timers, clock, called, 450)
+    ended = waiting.pop(120)
+    timers.remove(ended)
+
+    def fail(now: float) -> None:
+        waiting.append(late := Slow(clock, called))  # it also has something more to do
+        timers.spread.add(late, now)
+        raise error
+
+    bad = waiting.pop(30)
+    bad.timer_due = fail  # type: ignore[method-assign]
+    for _ in range(6):
+        try:
+            clock.turn()
+        except KeyboardInterrupt:
+            assert error is KeyboardInterrupt
+    assert called == waiting
+    assert len(clock.failures) == (error is ValueError)

@@ -23,8 +23,13 @@ __all__ = ["arm", "due", "is_being_closed", "request", "reschedule", "start_limi
 _PENDING, _STOPPING = State.PENDING, State.STOPPING
 
 
-def request(operation: "Operation[Any]", kind: Kind, text: str, by: str | Ref | None, grace: float) -> None:
-    """Begin the stop, or hasten the one on its way; on the loop's thread."""
+def request(
+    operation: "Operation[Any]", kind: Kind, text: str, by: str | Ref | None, grace: float, *, is_spread: bool = False
+) -> None:
+    """Begin the stop, or hasten the one on its way; on the loop's thread.
+
+    Where very many begin at once, the loop turns before the body is asked, unless `is_spread`: the caller sees to that.
+    """
     body = operation.body
     if body is None or operation._ended_at is not None:
         return
@@ -40,7 +45,12 @@ def request(operation: "Operation[Any]", kind: Kind, text: str, by: str | Ref | 
     operation._phase = _STOPPING
     if operation.timer_at != NEVER:
         operation.timers.remove(operation)
-    stop.begin(operation, body, now)
+    spread = operation.timers.spread
+    if spread.left:
+        spread.left -= 1
+        stop.begin(operation, body, now)
+    elif is_spread or not spread.is_full(now) or not stop.waits_for_turn(operation, body, now):
+        stop.begin(operation, body, now)
     if sleepers:
         wake(operation)
     if handed or hooks.asked:
@@ -85,7 +95,7 @@ def due(operation: "Operation[Any]", now: float) -> None:
     if overdue is None:
         arm(operation)
     else:
-        request(operation, *overdue, None, operation._grace)
+        request(operation, *overdue, None, operation._grace, is_spread=True)  # the timer has a share of each turn
 
 
 def start_limits(operation: "Operation[Any]", limits: Limits, now: float) -> None:

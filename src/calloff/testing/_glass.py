@@ -84,6 +84,10 @@ class GlassBody(Body):
         return found
 
     @property
+    def is_parked(self) -> bool:  # type: ignore[override]
+        return self.real.is_parked
+
+    @property
     def coro(self) -> Any:
         return self.real.coro
 
