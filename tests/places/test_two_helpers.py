@@ -17,7 +17,7 @@ import calloff
 from calloff._os import fds
 from calloff._places import keepers, kept
 from calloff._places.keeper import Keeper
-from calloff._places.process.pool import SETTINGS
+from calloff._places.process.pool import SETTINGS, pool_of
 
 __all__ = ["marker"]
 
@@ -109,6 +109,44 @@ async def test_the_work_ends_while_its_guard_is_stopped(tmp_path, place, keeper_
     outcome = await asyncio.wait_for(op.outcome(), SLACK)
     assert outcome.error.status == 3
     await next_starts_work()
+
+
+def test_a_spare_that_goes_to_the_next_loop_is_looked_after_there_until_it_is_born(monkeypatch, arun):
+    """Its guard may be stopped before it tells of itself, and before it hears that its keeper was killed."""
+    hear, look_after = kept.Guarded._hear, kept.Guarded.look_after
+    looked_after = []
+
+    def unheard(self, mail, handle):
+        if mail[0] != "born":
+            hear(self, mail, handle)
+        elif handle is not None:
+            os.close(handle)
+
+    def look(self, *args):
+        looked_after.append(self)
+        return look_after(self, *args)
+
+    async def first():
+        await next_starts_work()
+        monkeypatch.setattr(kept.Guarded, "_hear", unheard)
+        calloff.process.restart()
+        while not any(worker.ready for worker in pool_of(asyncio.get_running_loop()).idle):
+            await asyncio.sleep(0.01)
+
+    async def second():
+        (spare,) = pool_of(asyncio.get_running_loop()).idle
+        looked_after.clear()
+        monkeypatch.setattr(kept.Guarded, "look_after", look)
+        async with asyncio.timeout(SLACK):
+            while spare.guarded not in looked_after:
+                await asyncio.sleep(0.01)
+        monkeypatch.undo()
+        assert await calloff.call(calloff.process(os.getpid)) == spare.pid
+        calloff.process.restart()
+        await next_starts_work()
+
+    arun(first)
+    arun(second)
 
 
 @pytest.mark.parametrize("place", ["command", "process"])

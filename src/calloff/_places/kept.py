@@ -100,6 +100,10 @@ class Guarded:
         """Listen on another loop: the one before was closed."""
         self.loop = loop
         self._listen()
+        if self._sent is not None:  # its start is waited for
+            Watch.of(loop).add(self)
+        if self._rest:
+            loop.add_writer(self._file, self._writable)
 
     def is_like_us(self) -> bool:
         """Whether what it started would be the same if it were started now: user, groups, limits, umask, niceness."""
