@@ -23,7 +23,7 @@ def search(query: str) -> str:
             pass  # nothing stops it: but it runs in a process
 
 
-@calloff.tool(timeout=1, grace=0.5, place="process")
+@calloff.tool(timeout=1, grace=10, place="process")
 async def build(target: str) -> str:
     """Build a target."""
     subprocess.Popen(["sleep", "3600"], start_new_session=True)  # a daemon, which dies with the call

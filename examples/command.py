@@ -32,8 +32,9 @@ async def main():
     print("sleep:", (await op.outcome()).report.rung)
 
     work = calloff.command(STUBBORN, shell=True, stdout="pipe")
-    op = calloff.start(work, name="stubborn", timeout=0.5, grace=0.5)
+    op = calloff.start(work, name="stubborn", grace=0.5)
     daemon = int(await anext(work.stdout))
+    op.reschedule(0.5)
     print("stubborn:", (await op.outcome()).report.rung)
     print("Its daemon is", "still there" if os.path.exists(f"/proc/{daemon}") else "gone")
 

@@ -36,7 +36,7 @@ def deaf():
 async def main():
     print("2 + 3 =", await calloff.call(calloff.process(add, 2, 3)))
     for function in (sleepy, deaf):
-        op = calloff.start(calloff.process(function), timeout=1, grace=0.5)
+        op = calloff.start(calloff.process(function), timeout=1, grace=3)
         try:
             await op
         except calloff.TimedOut as error:

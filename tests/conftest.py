@@ -5,6 +5,7 @@ import functools
 import gc
 import inspect
 import itertools
+import linecache
 import os
 import signal
 import sys
@@ -140,6 +141,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     given: dict[str, Any] = pyfuncitem.funcargs
     given["arun"](functools.partial(test, **{name: given[name] for name in inspect.signature(test).parameters}))
     return True
+
+
+@pytest.fixture(autouse=True)
+def lines_of_the_test_are_known(request: pytest.FixtureRequest) -> None:
+    """Whoever reads lines is waited for a quarter of a second, in which a busy machine may give it no turn."""
+    linecache.getlines(str(request.path))
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ async def slow(request):
 
 
 async def later():
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.8)  # longer than the limit of the request
     seen.append("in the background")
 
 
@@ -132,7 +132,7 @@ def test_exception_handlers_are_as_before():
 
 
 def test_background_tasks_outlive_client_and_limit():
-    asyncio.run(get(make(timeout=0.04, lazy=0), "/background"))
+    asyncio.run(get(make(timeout=0.6, lazy=0), "/background"))
     assert seen[-1] == "in the background"
 
 

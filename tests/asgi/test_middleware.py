@@ -103,6 +103,7 @@ async def test_a_middleware_around_it_is_told_499():
     assert sent[0]["status"] == 499
 
 
+@pytest.mark.usefixtures("begins_first")
 async def test_a_client_that_leaves_after_the_last_byte_stops_nothing():
     """Background tasks go on, also past the limit of the request."""
     handler, wire = Handler(before=_plain, after=_nothing), Wire(headers=LIMITS[:1])
@@ -122,6 +123,7 @@ async def _nothing(receive, send):
 
 
 @pytest.mark.parametrize("header", [*LIMITS, ("grpc-timeout", "50m")], ids=lambda header: header[0])
+@pytest.mark.usefixtures("begins_first")
 async def test_the_deadline_of_the_client(header):
     handler, wire = Handler(), Wire(headers=[header])
     await within(serve(Middleware(handler, timeout=60), wire))
@@ -209,6 +211,7 @@ async def test_what_is_called_off_by_somebody_is_answered_503():
     assert "db-7" not in wire.body.decode()
 
 
+@pytest.mark.usefixtures("begins_first")
 async def test_the_whole_text_is_told_where_that_is_asked_for():
     handler, wire = Handler(), Wire()
     await within(serve(Middleware(handler, timeout=0.02, detail=True), wire))
@@ -227,6 +230,7 @@ async def _half(receive, send):
     await send({"type": "http.response.body", "body": b"half", "more_body": True})
 
 
+@pytest.mark.usefixtures("begins_first")
 async def test_half_a_response_is_broken_off():
     handler, wire = Handler(before=_half), Wire()
     with pytest.raises(BrokenOff, match=r"^the response to GET / was broken off: The request did not end within"):
@@ -244,6 +248,7 @@ async def test_a_client_that_leaves_a_stream_is_no_error():
     assert handler.op.report.reason.kind is calloff.Kind.DISCONNECTED
 
 
+@pytest.mark.usefixtures("begins_first")
 async def test_a_client_that_takes_the_last_part_slowly_is_still_limited():
     """Until the last part is sent the response is not complete; a client that leaves then is the normal end."""
     handler, wire = Handler(before=_half, after=_last), Wire()
@@ -304,6 +309,7 @@ def test_keep_outside_a_request_does_nothing():
     keep()
 
 
+@pytest.mark.usefixtures("begins_first")
 async def test_what_can_not_be_stopped_is_abandoned_and_can_send_no_more():
     stop, said = asyncio.Event(), list[Any]()
 
@@ -618,7 +624,7 @@ async def test_a_websocket_that_hears_it_itself_ends_in_its_own_way():
     handler.go_on.set()
     wire.upload(*[{"type": "websocket.receive", "text": str(number)} for number in range(200)])
     wire.leave()
-    await within(serve(Middleware(handler, lazy=0), wire))
+    await within(serve(Middleware(handler, lazy=0, heard=60), wire))
     assert handler.op.report is None
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from asgi import shutting
+from places.process_table import wait_until_it_waits
 
 import calloff
 from calloff.asgi import serve, serving
@@ -180,6 +181,7 @@ def test_a_second_signal_is_heard_while_the_loop_is_blocked(program):
     server.until(lambda: "open" in server.out)
     server.kill()
     server.heard()
+    wait_until_it_waits(server.process.pid)  # the handler has run: of two signals before that there would be one call
     server.kill()
     assert server.end() == 143
     assert connection.getresponse().status == 503
@@ -187,7 +189,7 @@ def test_a_second_signal_is_heard_while_the_loop_is_blocked(program):
 
 @pytest.mark.parametrize("how", ["never down", "blocked"])
 def test_a_shutdown_of_the_application_that_hangs_is_bounded(program, how):
-    server = program(0, 0.2, 0.2, 0.3, lifespan=how)
+    server = program(0, 0.2, 0.2, 3, lifespan=how)
     assert server.port
     server.kill()
     assert server.end() == 143

@@ -69,9 +69,11 @@ def test_ctrl_c_reaches_the_program_itself_and_nothing_else_is_sent(terminal, tm
     assert "heard" not in told.before
 
 
-def test_what_ctrl_c_does_not_end_is_asked_by_its_signal_and_then_killed(terminal, tmp_path: Path) -> None:
+@pytest.mark.parametrize("grace", ["3.2", "6"])
+def test_what_ctrl_c_does_not_end_is_asked_by_its_signal_and_then_killed(terminal, tmp_path: Path, grace: str) -> None:
+    """When half of its grace is over; whenever others are asked again."""
     (tmp_path / "hears.sh").write_text(HEARS)
-    told = terminal(f"{RUN} -f --grace 1.5 -- sh hears.sh")
+    told = terminal(f"{RUN} -f --grace {grace} -- sh hears.sh")
     told.expect("ready")
     told.sendintr()
     told.expect("heard int")

@@ -284,7 +284,7 @@ def test_one_that_is_busy_in_c_and_had_no_turn_at_first_is_looked_at_again(
         for _ in range(30):
             looks.clear()
             frame = op.where()[-1]
-            if looks and frame.line:
+            if looks and frame.line == 3:  # it may not have come there yet
                 break
         assert (os.path.basename(frame.file), frame.line) == ("in_c.py", 3)
         await op.stop()

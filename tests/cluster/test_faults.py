@@ -198,10 +198,11 @@ def test_all_of_an_owner_stands_still(tmp_path: Path, seconds: str) -> None:
 
 def test_a_loop_that_is_held_up_loses_nothing() -> None:
     async def main() -> None:
-        async with opened(Wires("a")) as cluster:
-            op = calloff.start(cluster.process(time.sleep, 2.5 * LEASE))
+        lease = 3.0  # longer than a busy machine gives a process no turn
+        async with opened(Wires("a"), lease) as cluster:
+            op = calloff.start(cluster.process(time.sleep, 1.6 * lease))
             await until(lambda: str(op.state) == "running", "it runs")
-            time.sleep(2 * LEASE)  # beats go out all the same
+            time.sleep(1.4 * lease)  # beats go out all the same
             await op
 
     run(main())

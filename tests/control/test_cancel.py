@@ -242,7 +242,7 @@ async def main():
     operations = [
         calloff.start(swallows(), grace=0.3),
         calloff.start(calloff.process(in_c), grace=0.3),
-        calloff.start(calloff.command("sh", "-c", "setsid sleep 3600 & sleep 3600"), grace=0.3),
+        calloff.start(calloff.command("sh", "-c", "setsid sleep 3600 & sleep 3600"), grace=30),
     ]
     while any(str(operation.state) != "running" for operation in operations):
         await asyncio.sleep(0.01)

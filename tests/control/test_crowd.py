@@ -114,7 +114,9 @@ def test_a_crowd_that_comes_at_once_is_answered_one_and_all(sockets: Path, tmp_p
         return count
 
     together = threading.Barrier(100)
-    with Program(tmp_path, SLEEPER) as program, ThreadPoolExecutor(100) as threads:
+    # on a busy machine a hundred threads take longer than a quarter of a second to ask
+    patient = "import calloff.control._service\ncalloff.control._service._FRESH = 5.0\n"
+    with Program(tmp_path, patient + SLEEPER) as program, ThreadPoolExecutor(100) as threads:
         eventually(running(2))
         before = open_sockets()
         assert list(threads.map(ask, range(100))) == ["listing"] * 100

@@ -20,6 +20,7 @@ from places.process_table import below, gone, marked, until
 import calloff
 from calloff import Rung, command
 
+pytestmark = pytest.mark.usefixtures("patient")
 SLACK = 20.0
 
 
@@ -315,7 +316,7 @@ async def test_its_limits_count_from_the_begin_of_the_program():
 
 async def test_a_loop_that_is_blocked_from_the_start_on_keeps_no_limit_up(tmp_path, marker):
     work = shell_at("trap 'touch $1; exit' TERM; while :; do sleep 0.01; done", marker, tmp_path / "asked")
-    op = calloff.start(work, timeout=0.2)
+    op = calloff.start(work, timeout=1.5)
     await asyncio.sleep(0)
     assert until((tmp_path / "asked").exists)
     outcome = await op.outcome()
@@ -328,10 +329,29 @@ async def test_a_new_limit_before_the_program_begins_is_the_one_that_counts(mark
     assert isinstance(await op.outcome(), calloff.Completed)
 
 
+@pytest.mark.parametrize("timeout", [None, 60])
+async def test_a_limit_that_was_changed_before_the_program_begins_is_not_kept_by_its_guard(marker, timeout):
+    """Which asks in our place where the loop is held up."""
+    op = calloff.start(shell("sleep 0.5", marker), timeout=0.1, grace=0.1)
+    op.reschedule(timeout)
+    time.sleep(1)
+    assert isinstance(await op.outcome(), calloff.Completed)
+
+
+async def test_a_limit_that_was_brought_nearer_before_the_program_begins_is_kept_by_its_guard(marker):
+    op = calloff.start(shell("exec sleep 1000", marker), timeout=60)
+    op.reschedule(0.1)
+    until(lambda: marked(marker))
+    assert until(lambda: not marked(marker))
+    outcome = await op.outcome()
+    assert (outcome.reason.kind, outcome.report.rung) == ("deadline", Rung.TERMINATED)
+
+
 async def test_the_deadline_holds_while_our_loop_is_blocked(tmp_path, marker):
     work = shell_at("trap '' TERM; touch $1; while :; do sleep 1; done", marker, tmp_path / "r")
-    op = calloff.start(work, timeout=0.4, grace=0.2)
+    op = calloff.start(work, timeout=100, grace=0.2)
     await ready(tmp_path / "r")
+    op.reschedule(0.4)  # which its guard is told at once
     assert until(lambda: not marked(marker), 0.6 + 1 + SLACK)
     outcome = await op.outcome()
     assert isinstance(outcome, calloff.Cancelled)

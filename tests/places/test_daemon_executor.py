@@ -1,6 +1,7 @@
 """The default executor of `calloff.run`: like a `ThreadPoolExecutor`, but nobody waits for it for ever."""
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -115,9 +116,11 @@ def here(gate: threading.Event) -> None:
 
 def test_leaving_tells_what_is_left_and_waits_for_nothing(pool: DaemonExecutor) -> None:
     gate = threading.Event()
-    jobs = [pool.submit(here, gate), pool.submit(partial(partial(time.sleep), 0.5)), pool.submit(here, gate)]
+    jobs = [pool.submit(here, gate), pool.submit(partial(partial(time.sleep), 2)), pool.submit(here, gate)]
     eventually(lambda: jobs[0].running() and jobs[1].running())
     eventually(lambda: pool._running and all(job.thread for job in pool._running))
+    threads = [job.thread for job in pool._running]
+    eventually(lambda: {sys._current_frames()[thread].f_code.co_name for thread in threads} == {"wait", "_work"})
     first, second, third = pool.leave()
     assert (first.started, second.started, third.started) == (True, True, False)
     assert first.name.endswith("test_daemon_executor.here")
@@ -147,12 +150,14 @@ def test_when_idle(pool: DaemonExecutor) -> None:
 async def test_names_of_what_asyncio_hands_in() -> None:
     pool = DaemonExecutor(1)
     asyncio.get_running_loop().set_default_executor(pool)
-    task = asyncio.create_task(asyncio.to_thread(time.sleep, 0.2))
+    gate = threading.Event()
+    task = asyncio.create_task(asyncio.to_thread(gate.wait))
     await asyncio.sleep(0.05)
     names = [job.name for job in pool.leave()]
     task.cancel()
     await asyncio.wait([task])
-    assert names == ["time.sleep"]
+    gate.set()
+    assert names == ["threading.Event.wait"]
 
 
 def test_a_job_that_has_ended_just_now_is_not_told_as_one_that_runs(pool: DaemonExecutor) -> None:

@@ -269,16 +269,21 @@ refuse(434, errno.ENOSYS)
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the filter has the numbers of x86-64")
 def test_without_pidfds(tmp_path):
     code = NO_PIDFD + textwrap.dedent("""
-    import calloff, time
+    import asyncio, calloff, time
+    calloff.Operation.policy = calloff.Operation.policy._replace(last=60.0)
     async def main():
         assert (await calloff.call(calloff.command("echo", "x"))).text == "x\\n"
         assert await calloff.call(calloff.process(len, "abc")) == 3
-        deaf = calloff.command("sh", "-c", "trap '' TERM; setsid sleep 1000 & sleep 1000")
-        for work in (deaf, calloff.process(time.sleep, 1000)):
-            outcome = await calloff.start(work, timeout=0.5, grace=0.2).outcome()
-            print(outcome.report.rung)
+        line = "trap '' TERM; setsid sleep 1000 & touch $1; sleep 1000"
+        deaf = calloff.start(calloff.command("sh", "-c", line, "sh", READY), timeout=100, grace=0.2)
+        while not os.path.exists(READY):
+            await asyncio.sleep(0.01)
+        deaf.reschedule(0.1)
+        print((await deaf.outcome()).report.rung)
+        asked = calloff.start(calloff.process(time.sleep, 1000), timeout=0.5, grace=20)
+        print((await asked.outcome()).report.rung)
     calloff.run(main())
-    """)
+    """).replace("READY", repr(str(tmp_path / "ready")))
     done = run(code)
     assert done.stdout == "KILLED\nASKED\n", done.stderr[-2000:]
 

@@ -32,7 +32,6 @@ import calloff
 from calloff import Cancelled, Completed, Rung
 from calloff._places.task.interrupt import Interrupter
 from calloff._places.task.on_stack import interrupt_plain, on_stack
-from calloff._scopes.timers import Timers
 from calloff._words.policy import DEFAULT
 
 pytestmark = pytest.mark.usefixtures("begins_first")
@@ -831,14 +830,16 @@ def test_a_program_that_is_not_late_gets_no_signal(
 ) -> None:
     """A busy machine may make it late: then one signal may come for each time that the slack has passed, and no more."""
     late: list[float] = []
-    fire = Timers._fire
+    arm, due = Interrupter._arm, math.inf
 
-    def measured(timers: Timers) -> None:
-        due = timers.wake
-        fire(timers)
-        late.append(max(0.0, timers.now() - due))  # the kernel's timer is set anew at the end only
+    def measured(self: Interrupter, wake: float) -> None:
+        nonlocal due
+        before = self._now()
+        arm(self, wake)  # only now the kernel's timer is set anew
+        late.append(max(0.0, self._now() - due + 0.001))  # the clock of libuv counts milliseconds
+        due = max(wake, before)
 
-    monkeypatch.setattr(Timers, "_fire", measured)
+    monkeypatch.setattr(Interrupter, "_arm", measured)
 
     async def main() -> None:
         for _ in range(20):

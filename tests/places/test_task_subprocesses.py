@@ -150,6 +150,7 @@ async def test_what_a_body_has_left_is_asked(way: Way, mark: str) -> None:
     assert holders(mark) == []
 
 
+@pytest.mark.usefixtures("patient")
 @ways
 async def test_what_ignores_the_asking_is_killed_when_the_grace_is_over(way: Way, mark: str) -> None:
     outcome = await stopped(way, Job(mark, IGNORES), grace=0.3)
@@ -212,6 +213,7 @@ async def test_what_is_found_below_it_after_the_kill_is_killed(monkeypatch: pyte
     await over.wait()
 
 
+@pytest.mark.usefixtures("patient")
 async def test_force_at_once_kills_it(mark: str) -> None:
     outcome = await stopped(by_wait, Job(mark, IGNORES), grace=0)
     assert isinstance(outcome, Cancelled)
@@ -219,6 +221,7 @@ async def test_force_at_once_kills_it(mark: str) -> None:
     assert holders(mark) == []
 
 
+@pytest.mark.usefixtures("patient")
 async def test_what_descends_from_it_ends_with_it(mark: str) -> None:
     async def body(job: Job) -> None:
         process = await job.start()

@@ -1,6 +1,8 @@
 """Calls in threads and processes that a body waits for: waited for during the stop, and named when they go on."""
 
 import asyncio
+import functools
+import operator
 import os
 import socket
 import threading
@@ -8,6 +10,7 @@ import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
+from operator import methodcaller
 from typing import Any
 
 import anyio.to_thread
@@ -205,12 +208,17 @@ async def test_what_waits_for_itself_behind_a_shield_is_stopped() -> None:
 
 
 async def test_a_function_of_c_is_named() -> None:
-    op = calloff.start(asyncio.to_thread(time.sleep, 0.6), grace=0)
-    await asyncio.sleep(0.1)
+    begun, let = threading.Lock(), threading.Lock()
+    begun.acquire()
+    let.acquire()
+    steps = map(methodcaller("__call__"), (begun.release, let.acquire))  # in the midst of it is no code of Python
+    op = calloff.start(asyncio.to_thread(functools.reduce, operator.is_, steps), grace=0)
+    await until(lambda: begun.acquire(blocking=False))
     outcome = await op.stop()
+    let.release()
     assert isinstance(outcome, Abandoned)
     (survivor,) = outcome.report.survivors
-    assert survivor.endswith(" in sleep")
+    assert survivor.endswith(" in reduce")
     await until(lambda: op not in calloff.operations())
 
 

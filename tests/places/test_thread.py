@@ -442,6 +442,26 @@ async def test_a_refused_thread_makes_a_call_wait_for_another_one(monkeypatch: p
     assert order == [0, 1, 2]
 
 
+async def test_a_call_whose_thread_is_refused_gets_one_that_has_become_free_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate = threading.Event()
+
+    def refusing(self: threading.Thread) -> None:
+        gate.set()
+        while POOL.counts().running > 1:  # the call that is started counts
+            time.sleep(0.001)
+        raise RuntimeError("can't start new thread")
+
+    POOL.reset()
+    first = calloff.start(calloff.thread(gate.wait))
+    await until(lambda: POOL.counts().running == 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refusing)
+        assert await calloff.call(calloff.thread(int, "7")) == 7
+    assert await first
+
+
 async def test_limits_are_not_used_up_by_waiting_for_a_free_thread() -> None:
     def checks() -> None:
         while True:

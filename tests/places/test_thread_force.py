@@ -110,6 +110,7 @@ def test_thousands_of_forces_at_random_moments(function: Callable[[int], Any]) -
     assert sum(endings.values()) - endings["forced"] > 30, endings
 
 
+@pytest.mark.usefixtures("patient")
 async def test_operations_forced_at_random_moments() -> None:
     chance = random.Random(11)
     rounds = 700
@@ -264,6 +265,7 @@ async def test_the_clean_up_is_forced_once() -> None:
     assert not hits
 
 
+@pytest.mark.usefixtures("patient")
 async def test_who_is_traced_goes_on_while_force_waits_for_a_blocked_thread() -> None:
     """By a debugger or by coverage: Python 3.11 then entered no function until the thread woke up."""
     go = threading.Event()

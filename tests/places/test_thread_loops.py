@@ -90,6 +90,7 @@ async def test_what_main_makes_of_it_is_the_ending() -> None:
     assert outcome.value == "all the same"
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_main_that_refuses_is_forced_with_its_thread() -> None:
     seen: list[str] = []
     outcome = await stopped(swallows, calloff.run, 0.2, seen)

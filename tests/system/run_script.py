@@ -93,9 +93,10 @@ class Program:
         wait_until_it_waits(self.pid)
 
     def signal(self, number: int) -> float:
-        """Send it a signal; returns the moment."""
+        """Send it a signal; returns the moment before, for it may be heard before we have a turn again."""
+        moment = time.monotonic()
         os.kill(self.pid, number)
-        return time.monotonic()
+        return moment
 
     def is_running(self) -> bool:
         return self._process.poll() is None

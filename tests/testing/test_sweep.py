@@ -782,7 +782,7 @@ def test_a_worker_of_anyio_that_waits_for_its_next_job_is_not_left_behind() -> N
         try:
             await asyncio.sleep(0.001)
         except asyncio.CancelledError:
-            threading.Thread(target=time.sleep, args=(0.5,)).start()
+            threading.Thread(target=time.sleep, args=(60,)).start()
             raise
 
     assert swept(fn, phases=["early"]).verdict == "SAFE"

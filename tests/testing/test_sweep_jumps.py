@@ -115,8 +115,9 @@ async def thread():
     await work
 
 async def process():
-    with subprocess.Popen(["sleep", "0.2"]):
+    with subprocess.Popen(["sleep", "100"]) as child:
         await asyncio.sleep(0.05)
+        child.kill()
 
 async def its_own_timers():
     async with calloff.move_on_after(0.001):

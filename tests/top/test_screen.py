@@ -146,8 +146,7 @@ async def test_a_list_that_becomes_short(pilot, app, fake):
 async def test_filter(pilot, app, fake):
     table = app.query_one(Table)
     await type_filter(app, pilot, "fetch")
-    await until(lambda: table.total == 2)
-    assert fake.asked[-1].name == "*fetch*"
+    await until(lambda: table.total == 2 and fake.asked[-1].name == "*fetch*")
     await pilot.press("enter")
     await until(lambda: app.focused is table)
     assert "filter fetch" in text(app, "#view")
@@ -213,7 +212,9 @@ async def test_a_filter_that_nothing_here_can_meet_shows_nothing(pilot, app, fak
     await pilot.press("slash")
     app.query_one("#filter", Input).value = "state:failed"
     await until(lambda: table.total == 0)
-    await pilot.press("enter", "h")
+    await pilot.press("enter")
+    await until(lambda: app.focused is table)
+    await pilot.press("h")
     await until(lambda: fake.asked[-1].ended and fake.asked[-1].states == ("failed",))
 
 

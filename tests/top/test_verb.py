@@ -17,6 +17,7 @@ import pytest
 
 from calloff.control import Client
 from calloff.top._app import Top
+from calloff.top._cancel import Ask
 from calloff.top._table import Table
 
 PROGRAM = """
@@ -58,7 +59,8 @@ def test_on_a_real_process(program):
                 assert " └ polite-child" in seen[1]
                 assert "in-thread" in seen[2]
                 await pilot.press("home", "down", "c")
-                await pilot.pause()
+                while not (isinstance(app.screen, Ask) and app.screen.focused):  # the other process is asked first
+                    await asyncio.sleep(0.02)
                 await pilot.press(*"enough", "enter")
                 while table.total > 2:
                     await asyncio.sleep(0.02)

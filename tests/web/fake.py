@@ -44,7 +44,7 @@ class FakeSource:
         self.asked.append(query)
         if self.broken:
             raise Unreachable(self.broken)
-        met = [row for row in self.rows.values() if self._meets(row, query)]
+        met = [row for row in list(self.rows.values()) if self._meets(row, query)]
         if query.sort == "ended":
             met.sort(key=lambda row: -(row.ended_at or 0))
         elif query.sort == "name":

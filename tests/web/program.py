@@ -28,7 +28,7 @@ async def main() -> None:
     operations = [
         calloff.start(swallow(), name="swallower", grace=0.6),
         calloff.start(calloff.process(c_loop), name="c-loop", grace=0.6),
-        calloff.start(calloff.command("sh", "-c", f"setsid sleep {NAP} & sleep {NAP}"), name="daemon-maker", grace=0.6),
+        calloff.start(calloff.command("sh", "-c", f"setsid sleep {NAP} & sleep {NAP}"), name="daemon-maker", grace=20),
     ]
     for operation in operations:
         outcome = await operation.outcome()

@@ -128,7 +128,7 @@ def test_see_it_appear_call_it_off_and_the_answer_is_true(visit: Callable[..., P
             ):
                 row = running.get_by_role("row").filter(has=tab.get_by_role("button", name=name, exact=True))
                 expect(row).to_contain_text(line)
-            assert len(sleepers()) == 2
+            assert until(lambda: len(sleepers()) == 2, 60)
             (worker,) = [int(pid) for pid in _pids_of(tab, "c-loop")]
             assert worker in below(program.pid)
 

@@ -45,6 +45,8 @@ _logger = logging.getLogger("calloff")
 #: what plain tasks get at least, when the main operation has used up the whole grace, and what the rest gets
 _LEAST = 0.5
 _LITTLE = 0.1
+#: turns of the loop that asynchronous generators get at least to begin their end: the task that closes them, and theirs
+_TURNS = 3
 #: how long after the end of its ladder an operation is waited for, should its place be broken
 _GUARD = 1.0
 
@@ -182,13 +184,13 @@ class Ending:
     def _close_generators(self) -> None:
         before = asyncio.all_tasks(self._loop)
         closing = self._loop.create_task(self._loop.shutdown_asyncgens())
-        self._wait((closing,), max(self._until, self._soon))
+        self._wait((closing,), max(self._until, self._soon), _TURNS)
         if closing.done():
             return
         still_open = [task for task in asyncio.all_tasks(self._loop) - before if task is not closing]
         for task in still_open:
             task.cancel()
-        self._wait((closing,), self._soon)
+        self._wait((closing,), self._soon, _TURNS)
         for task in still_open:
             if not task.done():
                 keep_alive_forever(task)
@@ -213,6 +215,11 @@ class Ending:
             if process.pending():
                 process.kill()
         until = self._loop.time() + _LEAST
+        self._wait_for_processes(processes, lambda: until)
+        for process in processes:
+            if process.pending():
+                process.hurry()
+                until = self._loop.time() + _LITTLE
         self._wait_for_processes(processes, lambda: until)
         for process in processes:
             if process.pending():
@@ -261,8 +268,11 @@ class Ending:
     def _soon(self) -> float:
         return self._loop.time() + _LITTLE
 
-    def _wait(self, futures: "tuple[asyncio.Future[Any], ...]", at: float) -> None:
-        """Run the loop until all are done, or until a point on its clock, or until somebody hastens."""
+    def _wait(self, futures: "tuple[asyncio.Future[Any], ...]", at: float, turns: int = 0) -> None:
+        """Run the loop until all are done, or until a point on its clock, or until somebody hastens.
+
+        So many `turns` it makes in any case: where the machine held the program up, that point may have passed.
+        """
         until = self._until
         waiting = {future for future in futures if not future.done()}
 
@@ -273,12 +283,16 @@ class Ending:
 
         for future in futures:
             future.add_done_callback(ended)
-        self._turn_until(lambda: not waiting or self._until != until, lambda: at)
+        for least in (*(True for _ in range(turns)), False):
+            self._turn_until(lambda: not waiting or self._until != until, lambda: at, at_least_once=least)
         for future in futures:
             future.remove_done_callback(ended)
 
-    def _turn_until(self, condition: Callable[[], bool], at: Callable[[], float]) -> None:
-        while not condition() and self._loop.time() < at():
+    def _turn_until(
+        self, condition: Callable[[], bool], at: Callable[[], float], *, at_least_once: bool = False
+    ) -> None:
+        while not condition() and (at_least_once or self._loop.time() < at()):
+            at_least_once = False
             self._timers.add(self, at())
             try:
                 self._run_loop()

@@ -129,6 +129,7 @@ def reschedule(operation: "Operation[Any]", timeout: float | None) -> None:
     limits.timeout = timeout
     body = operation.body
     if operation._phase is _PENDING and body is not None and body.queued:
+        body.limited()  # what was told of the former limit counts no more
         return
     limits.deadline = None if timeout is None else operation.timers.now() + timeout
     arm(operation)

@@ -49,7 +49,6 @@ class CommandBody(Body):
         "_program",
         "_sink",
         "argv",
-        "insists",
         "name",
         "pid",
         "reached",
@@ -75,7 +74,6 @@ class CommandBody(Body):
         self._bounded = False
         self._held_back = 0.0
         #: the signal may be sent later than at the request
-        self.insists: bool = plan.foreground
         self._left = False
         self._handle: int | None = None
         #: the process of the guard, once the program runs
@@ -109,8 +107,12 @@ class CommandBody(Body):
             "group": group,
         }
         self._guarded.write("start", details)
-        timeout, grace = sink.allowed
-        if timeout is not None:  # should we be held up when it begins
+        self._allow()
+
+    def _allow(self) -> None:
+        """Leave the limits with the guard, which begin with the program: we may be held up then."""
+        timeout, grace = self._sink.allowed
+        if timeout is not None:
             self._bounded = True
             self._guarded.write("allow", timeout + self.slack, grace, self._plan.signal)
 
@@ -137,6 +139,7 @@ class CommandBody(Body):
         now, force_at = self._loop.time(), self._sink.force_at
         if self._plan.foreground and reason.by == "SIGINT" and force_at is not None and force_at > now:
             self._held_back = (now + force_at) / 2  # the terminal sends it to the group; else this will have to do
+            Context().run(self._loop.call_at, self._held_back, self._signal_held_back)
         else:
             self._signal_it()
         self.limited()
@@ -157,12 +160,10 @@ class CommandBody(Body):
         self._held_back = 0.0
         self._guarded.write("ask", 0, self._plan.signal, words)
 
-    def insist(self) -> bool:
-        """One signal is enough; send it when that of the terminal has not helped."""
-        if not self._held_back or self._loop.time() < self._held_back:
-            return False
-        self._signal_it()
-        return True
+    def _signal_held_back(self) -> None:
+        """Send the signal, since that of the terminal has not helped."""
+        if self._held_back and not self._done and not self._forced:
+            self._signal_it()
 
     def force(self) -> bool:
         """Kill it and everything that descends from it."""
@@ -188,6 +189,10 @@ class CommandBody(Body):
 
     def limited(self) -> None:
         """Leave with the guard when force is due at the latest, and when it is to ask, should we not come to it."""
+        if self.pid is None and self._sink.reason is None:  # it has not begun, as far as we have heard
+            self._guarded.write("limit", 0, None, None, None)
+            self._allow()
+            return
         sink, late = self._sink, time.monotonic() - self._loop.time() + self.slack
         force_at, deadline = sink.force_at, sink.deadline
         reminder = None

@@ -91,12 +91,12 @@ class _ScriptBody(CommandBody):
     """Runs a program of Python for an operation."""
 
     __slots__ = ("_folder", "_known", "_let_in", "_looking", "_stacks")
+    insists = True
     slack = 0.5  # only we look at it before it is asked, so the guard is to leave us that where the machine is busy
 
     def __init__(self, plan: Plan, name: str, argv: tuple[str, ...], folder: str, stacks: int) -> None:
         super().__init__(plan, name, sys.executable, dict(os.environ), os.getcwd())
         self.argv = argv
-        self.insists = True
         self._folder = folder
         self._stacks = stacks
         self._known: RawStack = ()
@@ -137,7 +137,7 @@ class _ScriptBody(CommandBody):
     def insist(self) -> bool:
         """Interrupt it once more where it blocks its event loop: asyncio only notes the first SIGINT there."""
         if self._held_back:
-            return super().insist()
+            return False
         before = self._known
         return self._look() and self._known == before and self._signal(signal.SIGINT)
 

@@ -201,11 +201,13 @@ class Pool:
                 except (RuntimeError, MemoryError) as error:  # the system refuses a further thread
                     with self._lock:
                         self._running -= 1
-                        if self._running:  # one of those takes it when it is free
+                        if self._running or self._idle:  # one of those takes it when it is free, as one may be by now
                             jobs = self._waiting.setdefault(loop, jobs)
                             jobs[job] = None
                             jobs.move_to_end(job, last=False)
-                            return
+                            if not self._idle:
+                                return
+                            continue
                     failure = CalloffError(f"no thread could be started for the call: {error}")
                     failure.__cause__ = error
                     job.fail(failure)
