@@ -23,13 +23,8 @@ __all__ = ["arm", "due", "is_being_closed", "request", "reschedule", "start_limi
 _PENDING, _STOPPING = State.PENDING, State.STOPPING
 
 
-def request(
-    operation: "Operation[Any]", kind: Kind, text: str, by: str | Ref | None, grace: float, *, is_spread: bool = False
-) -> None:
-    """Begin the stop, or hasten the one on its way; on the loop's thread.
-
-    Where very many begin at once, the loop turns before the body is asked, unless `is_spread`: the caller sees to that.
-    """
+def request(operation: "Operation[Any]", kind: Kind, text: str, by: str | Ref | None, grace: float) -> None:
+    """Begin the stop, or hasten the one on its way; on the loop's thread."""
     body = operation.body
     if body is None or operation._ended_at is not None:
         return
@@ -45,12 +40,7 @@ def request(
     operation._phase = _STOPPING
     if operation.timer_at != NEVER:
         operation.timers.remove(operation)
-    spread = operation.timers.spread
-    if spread.left:
-        spread.left -= 1
-        stop.begin(operation, body, now)
-    elif is_spread or not spread.is_full(now) or not stop.waits_for_turn(operation, body, now):
-        stop.begin(operation, body, now)
+    stop.begin(operation, body, now)
     if sleepers:
         wake(operation)
     if handed or hooks.asked:
@@ -95,7 +85,7 @@ def due(operation: "Operation[Any]", now: float) -> None:
     if overdue is None:
         arm(operation)
     else:
-        request(operation, *overdue, None, operation._grace, is_spread=True)  # the timer has a share of each turn
+        request(operation, *overdue, None, operation._grace)
 
 
 def start_limits(operation: "Operation[Any]", limits: Limits, now: float) -> None:

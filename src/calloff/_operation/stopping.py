@@ -87,8 +87,6 @@ class Stop:
     survivors: tuple[str, ...] = ()
     helped: tuple[str, ...] = ()
     insisted_at: float | None = None  # last; a body that was let alone in its clean-up was not asked again
-    _waits = False  # for its turn to ask the body: very many are asked at once
-    _unasked = False  # when its turn came, somebody else had called off the body
     _torn_at: float | None = None
     _let_in = False  # force has left the asking a turn of the loop in which it can arrive
     _climb: Climb | None = None
@@ -104,25 +102,6 @@ class Stop:
         self.requested_at = requested_at
         self.force_at = requested_at + grace
         self.started = started
-
-    def waits_for_turn(self, operation: Stoppable, body: Body, now: float) -> bool:
-        """Have the body asked in one of the next turns of the loop, if nothing comes before that."""
-        self._waits = self._attempt(operation, _is_parked, body, default=False)
-        if self._waits:
-            operation.timers.spread.add(operation, now)
-        return self._waits
-
-    def _take_turn(self, operation: Stoppable, now: float) -> None:
-        """Begin, late; what was called off by somebody else meanwhile, and may be in its clean-up, is not asked yet."""
-        self._waits = False
-        body = operation.body
-        if body is None or operation.done():
-            return
-        if self._attempt(operation, _has_reached, body, default=False):
-            self._unasked = True
-            self.arm(operation, body, now)
-        else:
-            self.begin(operation, body, now)
 
     def begin(self, operation: Stoppable, body: Body, now: float) -> None:
         """Arm the timer, ask the body, and note where it was."""
@@ -190,10 +169,7 @@ class Stop:
     def advance(self, operation: Stoppable, now: float) -> None:
         """Carry out every step that is due, and wait for the next one; also when a step fails, there is a next one."""
         try:
-            if self._waits:
-                self._take_turn(operation, now)
-            else:
-                self._carry_out(operation, now)
+            self._carry_out(operation, now)
         finally:
             if operation.timer_at == NEVER and not operation.done():
                 operation.timers.add(operation, self._next(operation).at)
@@ -228,9 +204,6 @@ class Stop:
             if step is Step.INSIST:
                 self._climb = climb.asked_again(now)  # first, so that the ladder goes on whatever comes of it
                 if self._attempt(operation, body.insist, default=False):
-                    if self._unasked:  # this was the first time
-                        self._unasked = False
-                        continue
                     self.refusals += reached
                     self.rung = Rung.INSISTED
                     self.insisted_at = now
@@ -343,14 +316,6 @@ def survivors_of(body: Body) -> tuple[str, ...]:
     except (Exception, CancelledError, StopForced):
         _logger.exception("a body could not tell what goes on of it")
         return ()
-
-
-def _is_parked(body: Body) -> bool:
-    return bool(body.is_parked)
-
-
-def _has_reached(body: Body) -> bool:
-    return bool(body.reached)
 
 
 def _failed(operation: Stoppable, method: str) -> None:

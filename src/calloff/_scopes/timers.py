@@ -11,13 +11,10 @@ Many entries may be due at the same moment, and what they do may take its time: 
 and asked again. So one turn of the loop is given to them for a few milliseconds (`_BUDGET`), and what is left over is due
 in the next turn, before anything that is due later. Nothing is put off for longer than all that was due takes. Blocks of
 one deadline are never parted: a block inside another would end before its own timer has said that its time is up.
-
-What is to be done at once may be too much for one turn as well: `Spread` takes what goes beyond a hundred.
 """
 
 import asyncio
 import heapq
-from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import Context
 from itertools import count
@@ -33,8 +30,6 @@ _SLOT = 0.125
 _COMPACT = 1024
 #: seconds that the entries which are due may take of one turn of the loop; one of them, at least, is always called
 _BUDGET = 0.005
-#: how many things are done in one turn of the loop that may each cost it a step of somebody's clean-up
-_IN_ONE_TURN = 100
 
 
 class Entry(Protocol):
@@ -75,7 +70,6 @@ class Timers:
         "now",
         "on_arm",
         "on_call",
-        "spread",
         "until",
         "wake",
     )
@@ -102,8 +96,6 @@ class Timers:
         self._dead = 0
         #: for entries that all wait equally long: the pause before asking again
         self.insisting: FifoTimer = FifoTimer(self)
-        #: for entries that are due at once, and too many for one turn
-        self.spread: Spread = Spread(self)
 
     def add(self, entry: Entry, at: float) -> None:
         """Call ``entry.timer_due`` at `at`; a point in the past is due at the next turn of the loop."""
@@ -151,14 +143,6 @@ class Timers:
             if members is not None:
                 late += members(now)
         return late
-
-    def fire(self, entry: Entry, now: float) -> None:
-        """Tell an entry, which waits no more, that it is due; what that raises keeps no other from its turn."""
-        try:
-            entry.timer_due(now)
-        except Exception as error:
-            name = type(entry).__name__
-            self.loop.call_exception_handler({"message": f"calloff: a timer of {name} failed", "exception": error})
 
     def _open(self, at: float) -> "dict[Entry, None] | None":
         """A new bucket for the slot of `at`, or ``None`` when that slot has begun: use the heap."""
@@ -219,7 +203,13 @@ class Timers:
                     again.append(item)
                     continue
                 entry.timer_at = NEVER
-                self.fire(entry, now)
+                try:
+                    entry.timer_due(now)
+                except Exception as error:
+                    name = type(entry).__name__
+                    self.loop.call_exception_handler(
+                        {"message": f"calloff: a timer of {name} failed", "exception": error}
+                    )
                 if self.now() > self.until and not (near and near[0][0] == at and isinstance(near[0][2], Hosted)):
                     break
         finally:  # something like KeyboardInterrupt may have come in between
@@ -280,72 +270,6 @@ class FifoTimer:
         finally:  # also when one has failed, or time is up: the timer calls again for the others
             if entries and self.timer_at == NEVER:
                 timers.add(self, next(iter(entries)).timer_at)
-
-
-class Spread:
-    """What is done at once, but only so much of it in one turn of the loop; the rest has its turn in the next ones.
-
-    Whoever has something to do at once takes one of what is `left`, or asks whether it `is_full`, and does it if there is
-    room; else it may be added here.
-
-    Attributes:
-        left: how many things can be done at once, for sure.
-    """
-
-    __slots__ = ("_buckets", "_timers", "left", "timer_at", "timer_bucket")
-
-    def __init__(self, timers: Timers) -> None:
-        self._timers = timers
-        #: what is done in the next turns, one bucket in each; while one is emptied, there is another behind it
-        self._buckets: deque[dict[Entry, None]] = deque()
-        self.left: int = _IN_ONE_TURN
-        self.timer_at: float = NEVER
-        self.timer_bucket: dict[Entry, None] | None = None
-
-    def is_full(self, now: float) -> bool:
-        """Whether this turn has had its share; else there is a new one, and one thing is taken of that.
-
-        To be asked when none is `left`. What was left may be of turns before, so one turn can have two shares.
-        """
-        if self.timer_at != NEVER:
-            return True
-        self._timers.add(self, now)
-        self.left = _IN_ONE_TURN - 1
-        return False
-
-    def add(self, entry: Entry, now: float) -> None:
-        """Call ``entry.timer_due`` in one of the next turns of the loop; `Timers.remove` takes it out again."""
-        buckets = self._buckets
-        if self.timer_at == NEVER:
-            self._timers.add(self, now)
-        if not buckets or len(buckets[-1]) >= _IN_ONE_TURN:
-            buckets.append({})
-        bucket = buckets[-1]
-        bucket[entry] = None
-        entry.timer_at = now
-        entry.timer_bucket = bucket
-
-    def timer_due(self, now: float) -> None:
-        """One turn of the loop."""
-        buckets = self._buckets
-        if not buckets:
-            return
-        bucket = buckets[0]
-        if len(buckets) == 1:
-            buckets.append({})  # for what is added meanwhile
-        timers = self._timers
-        try:
-            for entry in tuple(bucket):
-                if entry in bucket:  # one before it may have ended it
-                    timers.remove(entry)
-                    timers.fire(entry, timers.now())
-        finally:  # something like KeyboardInterrupt may have come in between: the others have the next turn
-            if not bucket:
-                buckets.popleft()
-            if not buckets[-1]:
-                buckets.pop()
-            if buckets and self.timer_at == NEVER:
-                timers.add(self, now)
 
 
 def timers_of(loop: asyncio.AbstractEventLoop) -> Timers:

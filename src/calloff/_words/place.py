@@ -135,9 +135,6 @@ class Body:
 
     #: whether the latest request has arrived in the body
     reached: bool = False
-    #: whether it does nothing now but wait for something that has not come, and was never called off before: when very many
-    #: are to be asked at once, such a body may be asked some turns of the loop later
-    is_parked: bool = False
 
     # --- the ladder
 

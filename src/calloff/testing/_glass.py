@@ -84,10 +84,6 @@ class GlassBody(Body):
         return found
 
     @property
-    def is_parked(self) -> bool:  # type: ignore[override]
-        return self.real.is_parked
-
-    @property
     def coro(self) -> Any:
         return self.real.coro
 

@@ -76,13 +76,6 @@ class ClimbingBody(Body):
         """Whether a `CancelledError` of the stop was thrown into the coroutine, or into a child task of it."""
         return self._asked_with is not None or (self._parts is not None and self._parts.has_reached())
 
-    @property
-    def is_parked(self) -> bool:  # type: ignore[override]  # computed when it is read
-        """Whether the task waits for a future that is not done, and no `CancelledError` ever came to it."""
-        if self._asked_with is not None or self._parts is not None:
-            return False
-        return not is_awake(self.task)
-
     # --- what the operation asks for
 
     def ask(self, text: str) -> RawStack | None:
