@@ -384,6 +384,33 @@ async def test_no_complaint_about_forced_tasks() -> None:
     assert complaints == []
 
 
+async def test_children_that_are_about_to_hear_of_the_stop_have_not_refused() -> None:
+    """They wait for operations, by which the cancel of their group comes to them: in the next turn of the loop."""
+
+    async def child() -> None:
+        await calloff.start(asyncio.sleep(60))
+
+    async def body() -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(child())
+
+    asked_again: list[bool] = []
+
+    def insist() -> None:
+        if op.body is not None:
+            asked_again.append(op.body.insist())
+
+    op = calloff.start(body(), grace=20)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    op.cancel()
+    asyncio.get_running_loop().call_soon(insist)
+    outcome = await op.outcome()
+    assert isinstance(outcome, Cancelled)
+    assert asked_again == [False]
+
+
 async def test_tasks_that_a_body_only_watches_are_part_of_it_if_it_has_started_them() -> None:
     """`asyncio.wait` may be given anybody's task: that one goes on."""
     shared = asyncio.create_task(asyncio.sleep(60))

@@ -220,6 +220,37 @@ def test_processes_that_asyncio_has_started_end_with_the_program(tmp_path: Path,
         assert 0.5 <= took <= 1.5 + LATE
 
 
+def test_a_clean_up_that_its_host_has_set_going_is_not_disturbed(tmp_path: Path, loop_kind: str) -> None:
+    """An operation is asked before the plain task that it waits for, which it cancels by itself."""
+    source = """
+    async def child():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.05)
+            say("cleaned up")
+
+    async def host():
+        await asyncio.create_task(child())
+
+    async def group():
+        async with asyncio.TaskGroup() as group:
+            group.create_task(child())
+
+    async def main():
+        calloff.start(host())
+        calloff.start(group())
+        await asyncio.sleep(0.01)
+        say("main done")
+
+    run(main(), grace=20)
+    """
+    with Program(tmp_path, loop_kind, source) as program:
+        program.wait_for("main done")
+        program.end()
+        assert program.out == ["main done", "cleaned up", "cleaned up"]
+
+
 def test_a_process_that_does_not_halt_in_time_is_killed_all_the_same(tmp_path: Path, loop_kind: str) -> None:
     """All of it is halted before it is killed; on a busy machine it may get no turn to halt before the program ends."""
     source = """

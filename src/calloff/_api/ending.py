@@ -153,7 +153,9 @@ class Ending:
                 asked = self._asked[task] = _Asked(now)
                 task.add_done_callback(self._task_ended)
             if asked.next <= now:
-                if not asked.count or not is_handling(task.get_coro(), asyncio.CancelledError):
+                # a plain one that was cancelled before may be in its clean-up; one of an operation was given up
+                is_new = not asked.count and (not task.cancelling() or body_of(task) is not None)
+                if is_new or not is_handling(task.get_coro(), asyncio.CancelledError):
                     task.cancel(self._text)
                 asked.count += 1
                 asked.next = now + self._policy.pause(asked.count)

@@ -43,6 +43,12 @@ def is_awake(task: Any) -> bool:
     return waiter is None or (is_a(waiter, FUTURES) and is_settled(waiter))
 
 
+def is_woken(task: Any) -> bool:
+    """Return whether a task that waits for an operation was cancelled, and is woken in the next turn of the loop."""
+    waiter = waiter_of(task)
+    return is_operation(waiter) and waiter._awaited_by is not task
+
+
 def raise_in(task: Any, error: BaseException) -> bool:
     """Raise `error` in a task that waits, in its next step; ``False``, and nothing happens, when it can't be now."""
     return not task._must_cancel and _wake_with(task, error, again=True)

@@ -23,7 +23,7 @@ from ..._words.errors import StopForced
 from ..._words.frame import RawStack, culprit, develop
 from ..._words.report import Rung
 from .executors import Call
-from .forcing import calm_anyio, force_task, is_awake, note_forced, waiter_of
+from .forcing import calm_anyio, force_task, is_awake, is_woken, note_forced, waiter_of
 from .look import Look, look_at
 from .objects import TASKS, is_a, is_done
 from .other_loops import TaskElsewhere
@@ -229,7 +229,7 @@ class Parts:
             seen.add(child)
             if child.cancelling():
                 self._asked.add(child)
-            if child not in self._asked or is_awake(child):
+            if child not in self._asked or is_awake(child) or is_woken(child):
                 continue
             look = self._look_of(child)
             children = self._asked_among(look)
