@@ -411,6 +411,31 @@ async def test_children_that_are_about_to_hear_of_the_stop_have_not_refused() ->
     assert asked_again == [False]
 
 
+async def waits_beside_a_child() -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asyncio.sleep(60))
+        await calloff.start(asyncio.sleep(60))
+
+
+async def waits_for_a_child() -> None:
+    async def child() -> None:
+        await calloff.start(asyncio.sleep(60))
+
+    await asyncio.gather(child(), asyncio.sleep(60))
+
+
+@pytest.mark.parametrize("body", [waits_beside_a_child, waits_for_a_child])
+async def test_a_body_with_children_that_is_about_to_hear_of_the_stop_has_not_refused(body: Any) -> None:
+    op = calloff.start(body(), grace=20)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    op.cancel()
+    assert op.body is not None
+    assert not op.body.reached
+    assert not op.body.insist()
+    assert isinstance(await op.outcome(), Cancelled)
+
+
 async def test_tasks_that_a_body_only_watches_are_part_of_it_if_it_has_started_them() -> None:
     """`asyncio.wait` may be given anybody's task: that one goes on."""
     shared = asyncio.create_task(asyncio.sleep(60))

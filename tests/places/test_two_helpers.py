@@ -149,6 +149,32 @@ def test_a_spare_that_goes_to_the_next_loop_is_looked_after_there_until_it_is_bo
     arun(second)
 
 
+def test_what_a_spare_could_not_be_sent_yet_is_sent_from_the_next_loop(monkeypatch, arun):
+    """There was no room for its start, or for a part of it, while its loop turned."""
+
+    def keep(self, data):
+        self._rest = data
+
+    async def first():
+        await next_starts_work()
+        monkeypatch.setattr(kept.Guarded, "_send", keep)
+        calloff.process.restart()
+        while not pool_of(asyncio.get_running_loop()).idle:
+            await asyncio.sleep(0.01)
+        monkeypatch.undo()
+
+    async def second():
+        (spare,) = pool_of(asyncio.get_running_loop()).idle
+        async with asyncio.timeout(SLACK):
+            while spare.pid is None:
+                await asyncio.sleep(0.01)
+        assert await calloff.call(calloff.process(os.getpid)) == spare.pid
+        await next_starts_work()
+
+    arun(first)
+    arun(second)
+
+
 @pytest.mark.parametrize("place", ["command", "process"])
 async def test_both_are_killed_while_the_work_is_called_off(tmp_path, marker, place):
     """A worker keeps together what it has started; what a command has detached nobody can find, and so it is told."""

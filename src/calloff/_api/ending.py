@@ -218,12 +218,12 @@ class Ending:
                 process.kill()
         until = self._loop.time() + _LEAST
         self._wait_for_processes(processes, lambda: until)
-        for process in processes:
-            if process.pending():
-                process.hurry()
-                until = self._loop.time() + _LITTLE
-        self._wait_for_processes(processes, lambda: until)
-        for process in processes:
+        left = [process for process in processes if process.pending()]
+        for process in left:
+            process.hurry()
+        last = self._soon
+        self._wait_for_processes(left, lambda: last)
+        for process in left:
             if process.pending():
                 _logger.warning("%s, started by asyncio, and was left", process.describe())
 
@@ -285,16 +285,13 @@ class Ending:
 
         for future in futures:
             future.add_done_callback(ended)
-        for least in (*(True for _ in range(turns)), False):
-            self._turn_until(lambda: not waiting or self._until != until, lambda: at, at_least_once=least)
+        self._turn_until(lambda: not waiting or self._until != until, lambda: at, turns)
         for future in futures:
             future.remove_done_callback(ended)
 
-    def _turn_until(
-        self, condition: Callable[[], bool], at: Callable[[], float], *, at_least_once: bool = False
-    ) -> None:
-        while not condition() and (at_least_once or self._loop.time() < at()):
-            at_least_once = False
+    def _turn_until(self, condition: Callable[[], bool], at: Callable[[], float], turns: int = 0) -> None:
+        while not condition() and (turns > 0 or self._loop.time() < at()):
+            turns -= 1
             self._timers.add(self, at())
             try:
                 self._run_loop()

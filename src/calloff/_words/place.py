@@ -206,7 +206,7 @@ class Body:
         return False
 
     def limited(self) -> None:
-        """The deadline was changed; for places that keep it in another process, too."""
+        """The deadline was changed, or what will be it; for places that keep it in another process, too."""
 
 
 class Work(Generic[T_co]):

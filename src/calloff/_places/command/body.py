@@ -6,7 +6,7 @@ import os
 import shlex
 import signal
 import time
-from asyncio import AbstractEventLoop, get_running_loop
+from asyncio import AbstractEventLoop, TimerHandle, get_running_loop
 from contextvars import Context
 from typing import Any
 
@@ -72,8 +72,8 @@ class CommandBody(Body):
         self._forced = False
         #: whether the guard has been told of a limit
         self._bounded = False
-        self._held_back = 0.0
-        #: the signal may be sent later than at the request
+        #: sends the signal later than at the request
+        self._held_back: TimerHandle | None = None
         self._left = False
         self._handle: int | None = None
         #: the process of the guard, once the program runs
@@ -138,8 +138,8 @@ class CommandBody(Body):
         where = self.where()
         now, force_at = self._loop.time(), self._sink.force_at
         if self._plan.foreground and reason.by == "SIGINT" and force_at is not None and force_at > now:
-            self._held_back = (now + force_at) / 2  # the terminal sends it to the group; else this will have to do
-            Context().run(self._loop.call_at, self._held_back, self._signal_held_back)
+            # the terminal sends one to the group; when half of the grace is over, this will have to do
+            self._held_back = Context().run(self._loop.call_at, (now + force_at) / 2, self._signal_it)
         else:
             self._signal_it()
         self.limited()
@@ -157,17 +157,18 @@ class CommandBody(Body):
         reason = self._sink.reason
         assert reason is not None
         words = (str(reason.kind), reason.text, reason.by, reason.at)
-        self._held_back = 0.0
+        self._hold_no_longer()
         self._guarded.write("ask", 0, self._plan.signal, words)
 
-    def _signal_held_back(self) -> None:
-        """Send the signal, since that of the terminal has not helped."""
-        if self._held_back and not self._done and not self._forced:
-            self._signal_it()
+    def _hold_no_longer(self) -> None:
+        if self._held_back is not None:
+            self._held_back.cancel()
+            self._held_back = None
 
     def force(self) -> bool:
         """Kill it and everything that descends from it."""
         self._forced = True
+        self._hold_no_longer()
         if self._is_withdrawn():
             return True
         if self._handle is not None:  # the guard does it, too, but has to wake up first
@@ -304,6 +305,7 @@ class CommandBody(Body):
 
     def _close(self) -> None:
         self._done = True
+        self._hold_no_longer()
         if self._handle is not None:
             if not self._loop.is_closed():
                 self._loop.remove_reader(self._handle)

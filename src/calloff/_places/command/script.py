@@ -136,7 +136,7 @@ class _ScriptBody(CommandBody):
 
     def insist(self) -> bool:
         """Interrupt it once more where it blocks its event loop: asyncio only notes the first SIGINT there."""
-        if self._held_back:
+        if self._held_back is not None:
             return False
         before = self._known
         return self._look() and self._known == before and self._signal(signal.SIGINT)

@@ -21,7 +21,7 @@ from ..._words.place import Body, Sink
 from ..._words.report import Rung
 from ..._words.text import short
 from .executors import executor_call
-from .forcing import cancel_for_sure, is_awake, raise_in, waiter_of
+from .forcing import cancel_for_sure, is_about_to_hear, is_awake, raise_in, waiter_of
 from .look import Look, look_at
 from .on_stack import ForSure, is_held_up, on_stack, run_on_stack
 from .parts import Parts
@@ -230,12 +230,10 @@ class ClimbingBody(Body):
     def _is_on_its_way(self) -> bool:
         """Return whether the request has not arrived: the task, or an operation that it waits for, has a step to make."""
         task = self.task
-        while task is not None and not is_awake(task):
+        while task is not None and not is_about_to_hear(task):
             waiter: Any = waiter_of(task)
             if not is_operation(waiter):
                 return False
-            if waiter._awaited_by is not task:  # it was cancelled, and is woken in the next turn of the loop
-                return True
             task = getattr(waiter.body, "task", None)
         return task is not None
 

@@ -18,6 +18,7 @@ __all__ = [
     "calm_anyio",
     "cancel_for_sure",
     "force_task",
+    "is_about_to_hear",
     "is_awake",
     "is_stopped_group",
     "note_forced",
@@ -43,10 +44,13 @@ def is_awake(task: Any) -> bool:
     return waiter is None or (is_a(waiter, FUTURES) and is_settled(waiter))
 
 
-def is_woken(task: Any) -> bool:
-    """Return whether a task that waits for an operation was cancelled, and is woken in the next turn of the loop."""
+def is_about_to_hear(task: Any) -> bool:
+    """Return whether whatever was asked of a task arrives in its next step, in this turn of the loop or the next.
+
+    A task that waits for an operation sleeps on for a moment when it was cancelled: by way of that it is woken.
+    """
     waiter = waiter_of(task)
-    return is_operation(waiter) and waiter._awaited_by is not task
+    return is_awake(task) or (is_operation(waiter) and waiter._awaited_by is not task)
 
 
 def raise_in(task: Any, error: BaseException) -> bool:

@@ -23,7 +23,7 @@ from ..._words.errors import StopForced
 from ..._words.frame import RawStack, culprit, develop
 from ..._words.report import Rung
 from .executors import Call
-from .forcing import calm_anyio, force_task, is_awake, is_woken, note_forced, waiter_of
+from .forcing import calm_anyio, force_task, is_about_to_hear, note_forced, waiter_of
 from .look import Look, look_at
 from .objects import TASKS, is_a, is_done
 from .other_loops import TaskElsewhere
@@ -202,7 +202,7 @@ class Parts:
 
     def has_reached(self) -> bool:
         """Return whether a child task has got the request and has not ended."""
-        return any(task in self._asked and not is_awake(task) for task in self.tasks())
+        return any(task in self._asked and not is_about_to_hear(task) for task in self.tasks())
 
     # --- asking again
 
@@ -219,7 +219,7 @@ class Parts:
             children = self._asked_among(look)
             if children:
                 ahead += children
-            elif not (error is None and is_awake(task)) and not self._is_obeying(look, error):
+            elif not (error is None and is_about_to_hear(task)) and not self._is_obeying(look, error):
                 found.append(task)
         ahead += self.tasks()
         while ahead:
@@ -229,7 +229,7 @@ class Parts:
             seen.add(child)
             if child.cancelling():
                 self._asked.add(child)
-            if child not in self._asked or is_awake(child) or is_woken(child):
+            if child not in self._asked or is_about_to_hear(child):
                 continue
             look = self._look_of(child)
             children = self._asked_among(look)

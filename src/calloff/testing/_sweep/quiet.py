@@ -52,13 +52,13 @@ class Quiet:
         """From now on nothing comes in."""
         if self._selector is None:
             return
-        self._until = self._loop.time() + _LONGEST
+        self._until = time.monotonic() + _LONGEST
         self._connections = self._connected()
         original = self._selector.select
         self._before = (vars(self._selector).get("select"),)
 
         def select(timeout: float | None = None) -> Any:
-            rest = self._until - self._loop.time()  # which stands while the sweep looks around
+            rest = self._until - time.monotonic()
             if rest <= 0:
                 self.end()
                 return original(timeout)
@@ -78,7 +78,7 @@ class Quiet:
         if now is not None and self._connections is not None and now.isdisjoint(self._connections):
             self.end()
         else:
-            self._until = self._loop.time() + _AFTERWARDS
+            self._until = time.monotonic() + _AFTERWARDS
 
     def end(self) -> None:
         """Let everything in."""
