@@ -17,7 +17,7 @@ import calloff.http
 class Server(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         seconds = calloff.http.incoming(self.headers)
-        print("the server has", "no limit" if seconds is None else f"{round(seconds)} s")
+        print("the server has", "no limit" if seconds is None else f"{round(seconds, -1):.0f} s")
         self.send_response(200)
         self.end_headers()
         self.wfile.write(b"ok")

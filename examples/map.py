@@ -18,7 +18,7 @@ async def call_api(number):
 
 async def main():
     ends = collections.Counter()
-    async with calloff.map(call_api, range(10_000), jobs=100, timeout=0.5) as results:
+    async with calloff.map(call_api, range(10_000), jobs=100, timeout=3) as results:
         async for number, outcome in results:
             ends[type(outcome).__name__] += 1
             if number == 7:

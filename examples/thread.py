@@ -37,7 +37,7 @@ def deaf():
 
 async def main():
     for function in (careful, careless, deaf):
-        op = calloff.start(calloff.thread(function), timeout=1, grace=0.3)
+        op = calloff.start(calloff.thread(function), timeout=1, grace=1.5)
         try:
             await op
         except calloff.TimedOut as error:

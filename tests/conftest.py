@@ -150,9 +150,11 @@ def lines_of_the_test_are_known(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+def patient() -> Any:
     """What is forced has a minute, not a second: a busy machine may give its thread no turn for that long."""
-    monkeypatch.setattr(calloff.Operation, "policy", calloff.Operation.policy._replace(last=60.0))
+    with pytest.MonkeyPatch.context() as patched:  # of its own: a test may undo what it has patched itself
+        patched.setattr(calloff.Operation, "policy", calloff.Operation.policy._replace(last=60.0))
+        yield
 
 
 @pytest.fixture

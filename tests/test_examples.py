@@ -71,7 +71,7 @@ PRINTED = {
         "Timed out.",
     ],
     "map.py": [
-        "7: deadline: within 0.5 s, at await asyncio.sleep(3600 if number % 1000 == 7 else 0.001)",
+        "7: deadline: within 3 s, at await asyncio.sleep(3600 if number % 1000 == 7 else 0.001)",
         "{'Cancelled': 10, 'Completed': 9980, 'Failed': 10}",
         "in order: [2, 4, '-']",
     ],

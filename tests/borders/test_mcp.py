@@ -85,7 +85,7 @@ def test_a_stop_crosses_to_the_server(tmp_path, how):
     async def main():
         async with session() as client:
             call = asyncio.ensure_future(
-                calloff.mcp.call_tool(client, "waits", {"file": str(file)}, timeout=2 if how == "limit" else None)
+                calloff.mcp.call_tool(client, "waits", {"file": str(file)}, timeout=10 if how == "limit" else None)
             )
             await is_told("waits")
             if how == "cancel":
@@ -109,7 +109,7 @@ def test_progress_crosses_out_of_a_process():
     async def main():
         seen = []
         async with session() as client:
-            call = asyncio.ensure_future(calloff.mcp.call_tool(client, "counts", {"to": 4}, timeout=60))
+            call = asyncio.ensure_future(calloff.mcp.call_tool(client, "counts", {"to": 20}, timeout=60))
             while not call.done():
                 seen += [op.progress for op in calloff.operations() if op.name == "mcp counts" and op.progress]
                 await asyncio.sleep(0.01)
@@ -117,7 +117,7 @@ def test_progress_crosses_out_of_a_process():
             tools = {tool.name: tool for tool in (await client.list_tools()).tools}
             schema = getattr(tools["counts"], "input_schema", None) or tools["counts"].inputSchema
             assert set(schema["properties"]) == {"to"}
-        assert set(seen) <= {(n, 4) for n in range(1, 5)}
+        assert set(seen) <= {(n, 20) for n in range(1, 21)}
         assert len(set(seen)) >= 2
 
     calloff.run(main())

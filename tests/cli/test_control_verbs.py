@@ -54,6 +54,13 @@ def sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, nobody here counts as silent."""
+    for module in ("_client", "_stops"):
+        monkeypatch.setattr(f"calloff.control.{module}.PATIENCE", 60.0)
+
+
 @pytest.fixture
 def program(tmp_path: Path) -> Iterator[Program]:
     with Program(tmp_path, WORK, "--grace", "0.2") as program:

@@ -79,18 +79,17 @@ def test_nothing_survives(tree: str, options: list[str], marked: Callable[[], li
 
 
 def test_a_grandchild_that_ignores_the_signal_is_killed(marked: Callable[[], list[int]], tmp_path: Path) -> None:
-    ready = str(tmp_path / "ready")
-    stubborn = shlex.join([sys.executable, "-c", STUBBORN.format(ready)])
-    began = time.monotonic()
-    done = run(
-        "--json",
-        "1",
-        "sh",
-        "-c",
-        f"setsid {stubborn} & while [ ! -e {ready} ]; do sleep 0.02; done; sleep 300",
-    )
-    assert marked() == []
-    assert time.monotonic() - began < 1 + 1 + 20
+    ready = tmp_path / "ready"
+    stubborn = shlex.join([sys.executable, "-c", STUBBORN.format(str(ready))])
+    program = f"setsid {stubborn} & while [ ! -e {ready} ]; do sleep 0.02; done; sleep 300"
+    for limit in (1, 5, 15):  # one within which this machine, however busy, has started a Python
+        ready.unlink(missing_ok=True)
+        began = time.time()
+        done = run("--json", str(limit), "sh", "-c", program)
+        assert marked() == []
+        assert time.time() - began < limit + 1 + 20
+        if ready.exists() and ready.stat().st_mtime - began < limit:
+            break
     assert done.returncode == 124
     assert verdict(done)["left_behind"] == 1
     assert verdict(done)["survivors"] == []
@@ -300,6 +299,23 @@ def test_the_heir_is_killed_before_it_could_tell(
     assert (tmp_path / "killed").exists()
     assert ran.read_text() == "\n", "it was started once"
     assert marked() == []
+
+
+@pytest.mark.usefixtures("marked")
+def test_what_was_killed_and_does_not_end_is_named() -> None:
+    """It may wait inside the kernel, or the machine be busy: that is not the same as one that is not ours to kill."""
+    code = (
+        "import signal, sys; from calloff.cli import main, timeout; really = timeout.kill\n"
+        "timeout.kill = lambda pid, number: number == signal.SIGKILL or really(pid, number)\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    ignores = "trap '' TERM; sleep 300"
+    words = ["timeout", "-k", "0.1", "0.5", "sh", "-c", f"setsid sh -c {shlex.quote(ignores)} & sleep 300"]
+    ours = [sys.executable, "-c", code, *words]
+    done = subprocess.run(ours, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert done.returncode == 124
+    assert "(sh) was killed, and has not ended yet" in done.stderr
+    assert "could not be killed" not in done.stderr
 
 
 def test_the_heir_is_stopped_before_it_could_tell(marked: Callable[[], list[int]]) -> None:

@@ -171,11 +171,22 @@ def both(arguments: list[str], folder: Path, locale: str = "C") -> tuple[tuple[i
         return ours.result(), theirs.result()
 
 
+def compared(name: str, folder: Path) -> tuple[tuple[int, str, str], tuple[int, str, str]]:
+    """Both answers; anew where a shell may have had no turn to set its trap before its time was up."""
+    for _ in range(3 if "trap" in " ".join(CASES[name]) else 1):
+        ours, theirs = both(CASES[name], folder)
+        if name not in DIES_OF_ITS_KILL and ours == theirs:
+            break
+        if name in DIES_OF_ITS_KILL and theirs[0] == -signal.SIGKILL and ours == (128 + signal.SIGKILL, *theirs[1:]):
+            break
+    return ours, theirs
+
+
 @pytest.mark.parametrize("part", range(6))
 def test_same_answer(part: int, folder: Path) -> None:
     names = list(CASES)[part::6]
     with ThreadPoolExecutor(4) as pool:  # they mostly wait
-        answers = dict(zip(names, pool.map(lambda name: both(CASES[name], folder), names), strict=True))
+        answers = dict(zip(names, pool.map(lambda name: compared(name, folder), names), strict=True))
     for name in DIES_OF_ITS_KILL.intersection(names):
         ours, theirs = answers[name]
         assert theirs[0] == -signal.SIGKILL, name

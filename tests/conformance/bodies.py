@@ -51,11 +51,12 @@ def refuse(mark: Path) -> None:
 
 
 def refuse_force(mark: Path, release: Path) -> None:
-    while not is_free(release):
+    while True:
         try:
             while not is_free(release):
                 beat(mark)
                 time.sleep(0.01)
+            return
         except BaseException:
             pass
 

@@ -19,7 +19,7 @@ from places.process_table import until
 import calloff
 from calloff.control import Client, ControlError, expose
 from calloff.control._ids import Index, best
-from calloff.control._links import expect
+from calloff.control._links import _Link, expect
 from calloff.control._records import Refused
 from calloff.control._rows import Registry
 
@@ -121,6 +121,32 @@ def test_a_crowd_that_comes_at_once_is_answered_one_and_all(sockets: Path, tmp_p
         before = open_sockets()
         assert list(threads.map(ask, range(100))) == ["listing"] * 100
         assert until(lambda: open_sockets() <= before), "each is closed as soon as its client is gone"
+
+
+async def test_one_that_is_let_go_before_it_could_ask_is_told_so(
+    sockets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was merely hung up on took the process for one that has ended, and left it out of its list."""
+
+    async def held_up(path: str) -> object:
+        link = await opened(path)
+        crowd.extend(Raw(sockets, program.pid) for _ in range(64 + 1))
+        for raw in crowd:
+            await asyncio.to_thread(raw.hear)
+        return link
+
+    opened = _Link.open
+    crowd: list[Raw] = []
+    hasty = "import calloff.control._service\ncalloff.control._service._FRESH = 0.0\n"
+    with Program(tmp_path, hasty + SLEEPER) as program:
+        await asyncio.to_thread(eventually, running(2))
+        monkeypatch.setattr(_Link, "open", held_up)
+        async with Client() as client:
+            overview = await client.list()
+        assert [each.pid for each in overview.processes] == [program.pid]
+        assert "too many clients" in overview.failed[program.pid]
+        for raw in crowd:
+            raw.socket.close()
 
 
 @given(st.lists(st.text("12.t", max_size=4), max_size=12), st.text("12.t", max_size=4))

@@ -30,13 +30,6 @@ ROW = {
 NEEDED = {"id", "pid", "name", "place", "state", "started_at", "age"}
 
 
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However busy the machine is, nobody here counts as silent."""
-    for module in ("_client", "_stops"):
-        monkeypatch.setattr(f"calloff.control.{module}.PATIENCE", 60.0)
-
-
 class Old:
     """A program of the first version, which ignores every field that came later."""
 

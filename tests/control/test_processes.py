@@ -43,11 +43,17 @@ def test_two_processes_and_two_clients_at_once(tmp_path: Path) -> None:
             ages = [row.age for row in (await one.list(Query(sort="age"))).rows]
             assert ages == sorted(ages, reverse=True)
 
-            async def watched(client: Client) -> list[Row]:
-                return [row async for row in client.watch(f"{first.pid}.1", 0.05)]
+            seen: list[list[Row]] = [[], []]
 
-            watches = [asyncio.create_task(watched(client)) for client in (one, two)]
-            await asyncio.sleep(0.2)
+            async def watched(client: Client, rows: list[Row]) -> list[Row]:
+                async for row in client.watch(f"{first.pid}.1", 0.05):
+                    rows.append(row)
+                return rows
+
+            watches = [asyncio.create_task(watched(*each)) for each in zip((one, two), seen, strict=True)]
+            async with asyncio.timeout(30):
+                while not all(seen):
+                    await asyncio.sleep(0.01)
             stops = [
                 [stopped async for stopped in client.cancel(Query(name="main", ids=(f"{first.pid}.1",)))]
                 for client in (one, two)
@@ -124,16 +130,18 @@ def test_one_that_can_load_nothing_any_more(tmp_path: Path) -> None:
 def test_one_that_does_not_answer_is_named_and_not_waited_for_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("calloff.control._links.PATIENCE", 0.5)
-    monkeypatch.setattr("calloff.control._client.PATIENCE", 0.5)
-    monkeypatch.setattr("calloff.control._stops.PATIENCE", 0.5)
-
     async def main(deaf: Program) -> None:
         async with Client() as client:
             assert (await client.list()).total == 2
             os.kill(deaf.pid, signal.SIGSTOP)
             assert until(lambda: state(deaf.pid) == "T")
+            monkeypatch.setattr("calloff.control._client.PATIENCE", 0.5)
+            monkeypatch.setattr("calloff.control._stops.PATIENCE", 4.0)
             overview = await client.list()
+            async with asyncio.timeout(30):  # on a busy machine the other one may be late, too
+                while overview.total != 1:
+                    await asyncio.sleep(0.01)
+                    overview = await client.list()
             assert [process.pid for process in overview.silent] == [deaf.pid]
             assert overview.total == 1
             with pytest.raises(Unreachable, match=f"process {deaf.pid} .* does not answer"):
@@ -144,6 +152,7 @@ def test_one_that_does_not_answer_is_named_and_not_waited_for_twice(
                     stops.append(stopped)
             assert len(stops) == 1  # the others are told first
             os.kill(deaf.pid, signal.SIGCONT)
+            monkeypatch.setattr("calloff.control._client.PATIENCE", 60.0)
             async with asyncio.timeout(30):
                 while (await client.list()).silent:
                     await asyncio.sleep(0.01)

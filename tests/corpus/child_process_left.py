@@ -2,14 +2,16 @@
 
 import asyncio
 
+SECONDS = 0.5
+
 
 async def buggy() -> None:
-    process = await asyncio.create_subprocess_exec("sleep", "0.5")
+    process = await asyncio.create_subprocess_exec("sleep", str(SECONDS))
     await process.wait()  # unsafe: early: processes
 
 
 async def mended() -> None:
-    process = await asyncio.create_subprocess_exec("sleep", "0.5")
+    process = await asyncio.create_subprocess_exec("sleep", str(SECONDS))
     try:
         await process.wait()
     finally:

@@ -3,9 +3,11 @@
 import asyncio
 import threading
 
+SECONDS = 0.5
+
 
 def work(stop: threading.Event) -> None:
-    stop.wait(0.5)
+    stop.wait(SECONDS)
 
 
 async def buggy() -> None:

@@ -23,14 +23,15 @@ async def odd_fail(item):
 class Blocks:
     """A hook that blocks the event loop, as one does that asks a database; soon somebody has had enough of that."""
 
-    def __init__(self, enough=lambda: None):
+    def __init__(self, enough=None):
         self.called = 0
         self.came_back = False
         self.enough = enough
 
     def __call__(self, *_):
         self.called += 1
-        threading.Timer(0.05, self.enough).start()
+        if self.enough is not None:
+            threading.Timer(0.05, self.enough).start()
         time.sleep(60)
         self.came_back = True
 

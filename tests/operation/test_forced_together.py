@@ -183,3 +183,52 @@ async def test_one_that_was_started_elsewhere_keeps_its_grace() -> None:
     assert work.running
     assert not shared.done()
     await shared.stop(grace=0)
+
+
+@pytest.mark.parametrize("wait", [None, call, group])
+async def test_what_ends_by_force_while_the_loop_is_held_up_has_ended(
+    wait: Callable[[Work], Awaitable[None]] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy machine, or other work of the loop, may take all the time that is left after force."""
+    monkeypatch.setattr(calloff.Operation, "policy", Policy(last=0.05))
+
+    class Slow(Work):
+        async def run(self) -> None:
+            try:
+                await super().run()
+            finally:
+                time.sleep(0.1)
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+
+    work = Slow(obeys=True)
+    op = work.start() if wait is None else await run_until_it_runs(wait, work)
+    await asyncio.sleep(0)
+    outcome = await op.stop(grace=0)
+    assert isinstance(outcome, calloff.Cancelled), outcome
+    assert outcome.report.rung is calloff.Rung.FORCED
+
+
+async def test_what_holds_up_the_loop_again_and_again_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calloff.Operation, "policy", Policy(last=0.05))
+    over = False
+    turns = 0
+
+    async def body() -> None:
+        nonlocal turns
+        while not over:
+            try:
+                await asyncio.sleep(0)
+                time.sleep(0.1)
+                turns += 1
+            except (asyncio.CancelledError, calloff.StopForced):
+                turns = 0
+
+    op = calloff.start(body())
+    await asyncio.sleep(0)
+    outcome = await op.stop(grace=0)
+    assert isinstance(outcome, calloff.Abandoned), outcome
+    assert turns < 10
+    over = True
+    while calloff.operations():
+        await asyncio.sleep(0)

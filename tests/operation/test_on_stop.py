@@ -146,23 +146,27 @@ async def test_an_async_function_asks_for_a_thread_on_the_loop():
         assert isinstance(await op.stop(), calloff.Cancelled)
 
 
-async def test_the_innermost_is_asked_first_and_one_that_hangs_keeps_no_other_up():
+async def test_the_innermost_is_asked_first_and_one_that_hangs_keeps_no_other_up(patient):
     order, plug, never = [], Plug(), threading.Event()
 
     def hang():
         order.append("innermost")
-        never.wait(30)
+        never.wait(90)
 
     def work():
         with calloff.on_stop(plug.pull), calloff.on_stop(lambda: order.append("middle")), calloff.on_stop(hang):
             plug.wait()
 
-    op = calloff.start(calloff.thread(work), grace=1)
+    op = calloff.start(calloff.thread(work), grace=60)
     await until(plug.waiting)
-    outcome = await op.stop()
+    op.cancel()
+    await until(plug.pulled)  # though the innermost hangs
+    while len(order) < 2:
+        await asyncio.sleep(0.001)
+    outcome = await op.stop(grace=0)
     never.set()
-    assert order == ["innermost", "middle"]
-    assert outcome.report.helped == ("hang", "<lambda>", "Plug.pull")
+    assert sorted(order) == ["innermost", "middle"]
+    assert outcome.report.helped == ("hang", "<lambda>", "Plug.pull"), "in this order they were asked"
     assert isinstance(outcome, calloff.Cancelled)
 
 
@@ -252,7 +256,7 @@ async def test_without_a_stop_the_errors_and_values_of_a_block_are_its_own():
         await calloff.call(calloff.thread(work, 0))
 
 
-async def test_force_runs_at_the_end_of_the_grace():
+async def test_force_runs_at_the_end_of_the_grace(patient):
     plug = Plug()
 
     def work():
@@ -271,11 +275,12 @@ async def test_force_runs_at_the_end_of_the_grace():
 
 
 @pytest.mark.parametrize("place", ["thread", "task"])
-async def test_what_asks_and_hangs_is_named_and_delays_nothing(caplog, place):
-    never, waiting = threading.Event(), threading.Event()
+async def test_what_asks_and_hangs_is_named_and_delays_nothing(caplog, place, patient):
+    never, waiting, hangs = threading.Event(), threading.Event(), threading.Event()
 
     def hang():
-        never.wait(30)
+        hangs.set()
+        never.wait(120)  # longer than `patient` is: who waits for it is abandoned
 
     async def hang_too():
         await asyncio.sleep(60)
@@ -292,9 +297,11 @@ async def test_what_asks_and_hangs_is_named_and_delays_nothing(caplog, place):
             await asyncio.sleep(60)
 
     with caplog.at_level(logging.WARNING, "calloff"):
-        op = calloff.start(calloff.thread(work) if place == "thread" else work_too(), grace=0.3)
+        op = calloff.start(calloff.thread(work) if place == "thread" else work_too(), grace=60)
         await until(waiting)
-        outcome = await op.stop()
+        op.cancel()
+        await until(hangs)
+        outcome = await op.stop(grace=0)
         never.set()
         assert isinstance(outcome, calloff.Cancelled)
     assert "hang, which is to ask it to stop, has not come to its end" in caplog.text

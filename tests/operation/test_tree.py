@@ -286,7 +286,7 @@ async def test_stops_run_side_by_side():
     began = loop.time()
     outcomes = await asyncio.gather(*(op.stop() for op in ops))
     assert {outcome.report.rung for outcome in outcomes} == {calloff.Rung.FORCED}
-    assert loop.time() - began < 0.3 + 2
+    assert loop.time() - began < 0.3 + 15  # one after another they would take 30 s
 
 
 async def test_across_a_thread_with_a_loop_of_its_own():

@@ -4,6 +4,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
@@ -179,6 +180,34 @@ def gives_back_most_of_the_time(mark: str, twice: bool) -> None:
     finally:
         sys.settrace(None)
         Path(mark).write_text("inside" if inside else "outside")
+
+
+class _Slow:
+    """Takes its time to be destroyed."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __del__(self) -> None:
+        Path(self._path).touch()
+        time.sleep(100)
+
+
+def asked_again_as_what_is_lost_is_noted(mark: str) -> None:
+    """Its destructor swallows the asking; the next one comes in the very moment in which that is found out."""
+    begins = sys.unraisablehook.__func__.__code__  # type: ignore[attr-defined]
+
+    def second(frame: FrameType, event: str, arg: object) -> None:
+        if frame.f_code is begins:
+            sys.settrace(None)
+            signal.raise_signal(ASK)
+
+    sys.settrace(second)
+    try:
+        _Slow(mark)
+    finally:
+        sys.settrace(None)
+    time.sleep(100)
 
 
 def seen_before_in_worker() -> object:

@@ -177,8 +177,8 @@ async def clean_up_in_generator(path, seconds):
 
 
 def refuse_once(path):
-    Path(path).touch()
     try:
+        Path(path).touch()
         time.sleep(100)
     except asyncio.CancelledError:
         return "all the same"
@@ -314,10 +314,10 @@ def tell():
 
 
 def checkpoints(path):
-    Path(path).touch()
     refused = 0
     while True:
         try:
+            Path(path).touch()
             calloff.checkpoint(0.5)
         except asyncio.CancelledError:
             refused += 1
@@ -374,6 +374,11 @@ def print_and_return(text):
     print(text, file=sys.stderr)
 
 
+def waits_for(path):
+    while not os.path.exists(path):
+        time.sleep(0.005)
+
+
 def import_and_wait(folder, name, patience=None):
     """Import a slow module, then be there; with `patience`, imports are interrupted after so many seconds."""
     if patience is not None:
@@ -391,19 +396,21 @@ def look_at_module(name):
 
 
 class Slow:
-    """Takes its time to be destroyed."""
+    """Takes its time to be destroyed, and tells when that was broken off."""
 
-    def __init__(self, path):
-        self.path = path
+    def __init__(self, path, left):
+        self.path, self.left = path, left
 
     def __del__(self):
-        Path(self.path).touch()
-        time.sleep(100)
+        try:
+            Path(self.path).touch()
+            time.sleep(100)
+        finally:
+            Path(self.left).touch()
 
 
-def ask_in_destructor(path, again):
-    Slow(path)
-    Path(again).touch()
+def ask_in_destructor(path, left):
+    Slow(path, left)
     time.sleep(100)
 
 

@@ -9,6 +9,7 @@ import errno
 import os
 import signal
 import sys
+import textwrap
 import time
 import uuid
 from typing import Any
@@ -22,6 +23,8 @@ from calloff._os import fds
 from calloff._places import keepers, kept
 from calloff._places.process.pool import SETTINGS, Pool
 from calloff._places.process.worker import Worker
+
+pytestmark = pytest.mark.usefixtures("patient")
 
 NAP = "1000"
 #: seconds that a busy machine may need; what never ends takes longer
@@ -55,16 +58,19 @@ async def running(place, marker, tmp_path, **limits):
     """An operation that runs, with its processes: the work, its guard, the keeper."""
     op = calloff.start(work_of(place, marker, tmp_path), **limits)
     for _ in range(2000):
-        if (tmp_path / "ready").exists() and op.body.pid and len(marked(marker)) >= 2:
+        keeper = keepers.used_now()
+        if (tmp_path / "ready").exists() and op.body.pid and len(marked(marker)) >= 2 and keeper and keeper.look():
             break
         await asyncio.sleep(0.01)
     assert len(marked(marker)) >= 2
     pid = op.body.pid
-    return op, {
+    pids = {
         "work": pid,
         "guard": parent(pid),
         "keeper": op.body.worker.guarded.keeper.pid if place == "process" else keepers._keeper.pid,
     }
+    assert all(pids.values()), "0 means all of us"
+    return op, pids
 
 
 def all_dead(marker, told):
@@ -76,6 +82,21 @@ def all_dead(marker, told):
 async def next_starts_work():
     assert (await calloff.call(calloff.command("echo", "x"), timeout=20)).text == "x\n"
     assert await calloff.call(calloff.process(len, "abc"), timeout=20) == 3
+
+
+async def a_new_keeper():
+    """What starts next has a keeper of its own, which nothing continues for some seconds, should it be stopped.
+
+    A timer of its own does, but not before it is five seconds old.
+    """
+    while True:
+        calloff.process.restart()
+        if keepers._keeper is not None:
+            keepers.dead(keepers._keeper)
+        began = time.monotonic()
+        await next_starts_work()  # by a command, too, whose guard has told: the number of the keeper is known
+        if time.monotonic() - began < 3:
+            return
 
 
 @pytest.mark.parametrize("victim", ["work", "guard", "keeper"])
@@ -177,6 +198,7 @@ async def test_the_helpers_of_an_idle_worker(number, victims):
     """Nobody has anything to do, and then the next function comes."""
     for _ in range(2):
         work = await calloff.call(calloff.process(os.getpid), timeout=20)
+        assert until(keepers._keeper.look)  # else 0, which means all of us
         pids = {"work": work, "guard": parent(work), "keeper": keepers._keeper.pid}
         for victim in victims:
             with contextlib.suppress(ProcessLookupError):  # a worker dies with its guard, perhaps before its turn
@@ -255,11 +277,23 @@ async def test_nothing_survives_an_owner_that_is_killed_while_its_helpers_are_st
     """The end of the owner's socket has the system continue them: nobody else is left who could."""
     ready = tmp_path / "ready"
     line = (
-        f": {marker}; read -r _ _ _ keeper _ </proc/$PPID/stat; echo $keeper $PPID $$ >{ready}.new; "
+        f": {marker}; while [ ! -e {ready}.go ]; do sleep 0.01; done; "
+        f"read -r _ _ _ keeper _ </proc/$PPID/stat; echo $keeper $PPID $$ >{ready}.new; "
         f"mv {ready}.new {ready}; kill -STOP {victims}; sleep {NAP}"
     )
-    code = f"import asyncio, calloff; asyncio.run(calloff.call(calloff.command('sh', '-c', {line!r})))"
-    owner = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stderr=asyncio.subprocess.DEVNULL)
+    go = f"{ready}.go"
+    code = f"""
+    import asyncio, calloff
+    async def main():
+        op = calloff.start(calloff.command('sh', '-c', {line!r}))
+        while not op.body.pid:  # as long as it does not know, it continues its helpers
+            await asyncio.sleep(0.01)
+        open({go!r}, 'w').close()
+        await op
+    asyncio.run(main())
+    """
+    argv = [sys.executable, "-c", textwrap.dedent(code)]
+    owner = await asyncio.create_subprocess_exec(*argv, stderr=asyncio.subprocess.DEVNULL)
     while not ready.exists():
         await asyncio.sleep(0.01)
     keeper, guard, work = map(int, ready.read_text().split())
@@ -274,7 +308,7 @@ async def test_nothing_survives_an_owner_that_is_killed_while_its_helpers_are_st
 
 @pytest.mark.parametrize("place", ["command", "process"])
 async def test_it_is_asked_in_place_of_an_owner_that_is_held_up(tmp_path, place):
-    """From before the deadline until after the grace nothing of the owner runs."""
+    """From before the deadline until it has obeyed nothing of the owner runs."""
 
     def polite(path):
         try:
@@ -287,14 +321,13 @@ async def test_it_is_asked_in_place_of_an_owner_that_is_held_up(tmp_path, place)
     line = f"trap 'touch {tmp_path}/asked; exit 0' TERM; touch {tmp_path}/begun; while :; do sleep 0.02; done"
 
     work: Any = calloff.command("sh", "-c", line) if place == "command" else calloff.process(polite, str(tmp_path))
-    op = calloff.start(work, timeout=1.5, grace=0.5)
+    op = calloff.start(work, timeout=1.5, grace=SLACK)
     while not (tmp_path / "begun").exists():
         await asyncio.sleep(0.01)
-    time.sleep((op.remaining or 0.0) + 0.5 + 0.4)
+    assert until((tmp_path / "asked").exists, 1.5 + SLACK)  # the owner is held up until then
     outcome = await op.outcome()
     assert isinstance(outcome, calloff.Cancelled)
     assert str(outcome.report.reason.kind) == "deadline"
-    assert (tmp_path / "asked").exists()
 
 
 # --- whose guard ends before anything has begun
@@ -338,6 +371,7 @@ def test_a_restart_between_two_loops(loop_kind):
 @pytest.mark.parametrize("victim", ["work", "guard", "guard and keeper"])
 async def test_killed_while_a_function_is_on_its_way(victim):
     """It never ran: it is given to another worker."""
+    await a_new_keeper()
     worker = await calloff.call(calloff.process(os.getpid))
     guard, keeper = parent(worker), keepers._keeper.pid
     for pid in (keeper, guard, worker):  # each would be continued by the one before
@@ -372,8 +406,9 @@ async def test_killed_while_a_function_is_on_its_way_and_no_other_worker_can_be_
     def none_left(pool):
         raise OSError(errno.EMFILE, "Too many open files")
 
-    calloff.process.restart()
+    await a_new_keeper()
     monkeypatch.setattr(SETTINGS, "spares", 0)
+    calloff.process.restart()
     worker = await calloff.call(calloff.process(os.getpid))
     for pid in (keepers._keeper.pid, parent(worker), worker):  # each would be continued by the one before
         os.kill(pid, signal.SIGSTOP)
@@ -393,7 +428,7 @@ async def test_killed_before_the_work_is_started(monkeypatch, tmp_path, place, v
     def hold(self, data):
         held.append((self, data))
 
-    await next_starts_work()
+    await a_new_keeper()
     calloff.process.restart()
     keeper = keepers.used_now().pid  # other tests may have left one that is still waited for, or processes of their own
     assert until(lambda: not below(keeper)), below(keeper)
@@ -478,7 +513,7 @@ async def test_called_off_in_the_moment_in_which_its_start_is_read(monkeypatch):
 
 async def test_called_off_in_the_moment_in_which_its_guard_has_not_read_it_yet(monkeypatch, tmp_path):
     """It looked as if its start had been read: it is asked for behind that, and nothing begins."""
-    await next_starts_work()
+    await a_new_keeper()
     stop_for_good(keepers._keeper.pid)
     op = calloff.start(calloff.command("touch", tmp_path / "mark"))
     await asyncio.sleep(0)
@@ -524,6 +559,7 @@ async def test_a_letter_that_comes_behind_an_unread_start_is_no_sign_that_it_was
 
 @pytest.mark.parametrize("status", [0, 3])
 async def test_a_guard_that_is_killed_after_its_command_has_ended_by_itself(tmp_path, status):
+    await a_new_keeper()
     go = tmp_path / "go"
     os.mkfifo(go)
     op = calloff.start(calloff.command("sh", "-c", f"read line < {go}; exit {status}"))

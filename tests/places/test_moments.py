@@ -245,6 +245,17 @@ async def test_a_process_that_seldom_stands_where_it_may_be_asked_is_looked_at_o
         assert await calloff.call(calloff.process(bodies.seen_before_in_worker)) is None
 
 
+async def test_an_asking_that_comes_as_a_lost_one_is_noted_is_not_refused(tmp_path: Path) -> None:
+    """The function has heard of nothing so far: it is asked again."""
+    mark = tmp_path / "in"
+    op = calloff.start(calloff.process(bodies.asked_again_as_what_is_lost_is_noted, str(mark)))
+    while not mark.exists():
+        await asyncio.sleep(0.001)
+    outcome = await op.stop(grace=30)
+    assert outcome.report.rung is calloff.Rung.ASKED, outcome
+    assert outcome.report.refusals == 0
+
+
 def test_a_wait_for_a_lock_is_interrupted(arun: Callable[..., Any]) -> None:
     """Whoever waits has taken nothing."""
     lock = threading.Lock()

@@ -215,7 +215,12 @@ async def test_more_progress_than_anybody_reads():
 
 
 async def test_progress_counts_against_a_stall():
-    assert await calloff.call(calloff.process(bodies.many_stalls, 20), stall=0.8) == 20
+    for stall in (0.8, 5.0):  # a busy machine may give the worker no turn for as long as the first
+        count = int(25 * stall)  # in all it takes longer than the silence that is allowed
+        outcome = await calloff.start(calloff.process(bodies.many_stalls, count), stall=stall).outcome()
+        if outcome == calloff.Completed(count):
+            return
+    raise AssertionError(outcome)
 
 
 async def test_operations_inside_end_with_the_job(tmp_path):
@@ -355,16 +360,21 @@ async def test_a_limit_does_not_count_while_the_worker_comes_up(tmp_path, monkey
         f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.005)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    calloff.process.restart()
     SETTINGS.preload, SETTINGS.spares = ("waits_at_import",), 0
-    op = calloff.start(calloff.process(bodies.add, 1, b=2), timeout=1.5)
-    called_off = calloff.start(calloff.process(bodies.add, 1, b=2))
-    await asyncio.sleep(1.6)  # longer than the limit
-    assert [str(each.state) for each in (op, called_off)] == ["pending", "pending"]
-    outcome = await called_off.stop()
-    assert (type(outcome), outcome.report.started) == (calloff.Cancelled, False)
-    gate.touch()
-    assert await op == 3
+    for timeout in (1.5, 10.0):  # a busy machine may not come to its end within the first, once it has begun
+        gate.unlink(missing_ok=True)
+        calloff.process.restart()
+        op = calloff.start(calloff.process(bodies.add, 1, b=2), timeout=timeout)
+        called_off = calloff.start(calloff.process(bodies.add, 1, b=2))
+        await asyncio.sleep(timeout + 0.1)  # longer than the limit
+        assert [str(each.state) for each in (op, called_off)] == ["pending", "pending"]
+        outcome = await called_off.stop()
+        assert (type(outcome), outcome.report.started) == (calloff.Cancelled, False)
+        gate.touch()
+        ended = await op.outcome()
+        if ended == calloff.Completed(3):
+            break
+    assert ended == calloff.Completed(3)
     assert await call(bodies.add, 1, b=2) == 3
     calloff.process.restart()
 

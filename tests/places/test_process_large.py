@@ -153,19 +153,23 @@ def return_large(part):
 @pytest.mark.parametrize("function", [raise_large, return_large])
 async def test_while_a_large_result_or_error_is_unpickled_the_loop_goes_on(function, part):
     """The loop turns again and again meanwhile. (Bytes as a result lie beside their pickle: there is nothing to do.)"""
-    operation = calloff.start(calloff.process(function, part))
     turns = 0
 
-    async def turn():
+    async def turn(operation):
         nonlocal turns
         while True:
             await asyncio.sleep(0.001)
             body = operation.body
             turns += isinstance(body, ProcessBody) and body.unpickling
 
-    turning = asyncio.create_task(turn())
-    outcome = await operation.outcome()
-    turning.cancel()
+    for _ in range(4):  # a busy machine may have the other thread go on alone
+        operation = calloff.start(calloff.process(function, part))
+        turns = 0
+        turning = asyncio.create_task(turn(operation))
+        outcome = await operation.outcome()
+        turning.cancel()
+        if turns > 10 or (function is return_large and part == b"x"):
+            break
     if function is return_large:
         assert isinstance(outcome, calloff.Completed)
         assert len(outcome.value) == LARGE

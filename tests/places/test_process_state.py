@@ -107,7 +107,7 @@ def spoils():
     sys.path.insert(0, "/left")
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
-    signal.alarm(1)
+    signal.alarm(100)
     signal.setitimer(signal.ITIMER_PROF, 1)
     return os.getpid()
 
@@ -253,7 +253,10 @@ def ends_a_thread():
 
 def test_a_thread_that_is_about_to_end_costs_no_worker():
     async def main():
-        assert await call(ends_a_thread) == await call(os.getpid)
+        for _ in range(20):  # a busy machine may give the thread no turn within the moment that it has
+            if await call(ends_a_thread) == await call(os.getpid):
+                return
+        raise AssertionError("it has cost a worker each time")
 
     asyncio.run(main())
 
@@ -573,8 +576,8 @@ def test_a_worker_that_has_become_another_gets_no_further_job(how):
 
 def waits_like_a_driver(path, freed):
     """As drivers of databases do: what the server does for it is called off at Ctrl-C."""
-    Path(path).touch()
     try:
+        Path(path).touch()
         time.sleep(600)
     except KeyboardInterrupt:
         Path(freed).touch()

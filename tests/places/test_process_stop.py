@@ -1,6 +1,8 @@
 """Stopping functions in processes: each rung, nothing that survives, nothing that is said before it is true."""
 
 import asyncio
+import contextlib
+import linecache
 import math
 import os
 import random
@@ -18,7 +20,7 @@ from typing import Any, cast
 
 import places.process_bodies as bodies
 import pytest
-from places.process_table import below, gone, marked, state, until
+from places.process_table import below, gone, marked, state, until, wait_until_it_waits
 
 import calloff
 from calloff import Rung
@@ -27,6 +29,10 @@ from calloff._os.fds import is_readable
 from calloff._places import keepers
 from calloff._places.process.body import ProcessBody
 from calloff._places.process.pool import SETTINGS, pool_of
+
+pytestmark = pytest.mark.usefixtures("patient")
+
+linecache.getlines(bodies.__file__)  # whoever reads them is waited for a quarter of a second only
 
 SLACK = 20.0
 
@@ -129,6 +135,7 @@ async def test_a_deadline(tmp_path):
     text = r"within .* s: at touch_and_sleep .*process_bodies.py:\d+\): time.sleep"
     op = start(bodies.touch_and_sleep, str(tmp_path / "pid"), timeout=1000)
     await begun(tmp_path / "pid")
+    wait_until_it_waits(int((tmp_path / "pid").read_text()))  # a look would let us know where it is
     op.reschedule(0.1)
     with pytest.raises(calloff.TimedOut, match=text):
         await op
@@ -142,6 +149,7 @@ async def test_a_deadline_that_a_blocked_loop_is_late_for(tmp_path):
     """The guard asks in our place; where the function was is told all the same."""
     op = start(bodies.touch_and_sleep, str(tmp_path / "pid"), timeout=1000)
     await begun(tmp_path / "pid")
+    wait_until_it_waits(int((tmp_path / "pid").read_text()))  # a look would let us know where it is
     op.reschedule(0.01)
     await asyncio.sleep(0)
     worker = op.body.worker
@@ -208,6 +216,7 @@ async def test_a_guard_that_is_killed_leaves_nothing(tmp_path, marker):
 
 async def test_a_keeper_that_is_killed_is_replaced(tmp_path):
     await calloff.call(calloff.process(bodies.add, 1))
+    assert until(keepers.used_now().look)  # else 0, which means all of us
     keeper = keepers.used_now().pid
     running = start(bodies.touch_and_sleep, str(tmp_path / "pid"))
     await begun(tmp_path / "pid")
@@ -239,7 +248,10 @@ async def test_a_late_asking_hits_nobody():
     chance = random.Random(7)
     took = 0.002
     endings: dict[str, set[type]] = {"in time": set(), "about then": set(), "too late": set()}
+    enough = time.monotonic() + 20
     for number in range(300):
+        if number > 20 and time.monotonic() > enough:  # a busy machine takes a minute for all of them
+            break
         when = {0: "in time", 1: "too late"}.get(number % 20, "about then")
         began = time.monotonic()
         op = start(time.sleep, 1000) if when == "in time" else start(bodies.short, 1)
@@ -260,16 +272,18 @@ async def test_a_late_asking_hits_nobody():
     assert endings["too late"] == {calloff.Completed}
 
 
-async def test_force_that_comes_too_late_does_not_hit_the_next_function():
+async def test_force_that_comes_too_late_does_not_hit_the_next_function(tmp_path):
     """The result is there, but was not read yet, and with the reading the next one is given to the worker."""
     await calloff.call(calloff.process(bodies.add, 1))
     SETTINGS.size = 1
-    first = start(time.sleep, 0.2)
+    go = tmp_path / "go"
+    first = start(bodies.waits_for, str(go))
     while str(first.state) == "pending":
         await asyncio.sleep(0)
     second = start(time.sleep, 0.05)
     await asyncio.sleep(0)
     assert str(second.state) == "pending"
+    go.touch()
     assert is_readable(first.body.worker._files[0], 30)  # the loop is blocked here all the time
     first.body.force()
     assert await first is None
@@ -389,8 +403,13 @@ async def test_the_deadline_holds_while_our_loop_is_blocked(tmp_path):
 
 async def test_where_it_is_is_shown_when_our_loop_does_not_come_to_ask(tmp_path):
     """What was never looked at was told to be in the first line of its function."""
-    report = await killed_while_our_loop_is_blocked(tmp_path, bodies.spin_in_c)
-    assert report.where[-1].source == "return sum(numbers)"
+    for number in range(5):  # a busy machine may give it no turn while its guard waits for that
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        report = await killed_while_our_loop_is_blocked(folder, bodies.spin_in_c)
+        if report.where[-1].source == "return sum(numbers)":
+            return
+    raise AssertionError(report.where)
 
 
 @pytest.mark.parametrize("ends", ["before", "while it shows where it is", "never"])
@@ -459,10 +478,15 @@ async def test_a_function_that_ends_well_does_not_wake_its_guard():
 
 
 async def test_a_later_function_with_a_nearer_deadline_has_its_own(tmp_path):
-    assert await start(bodies.add, 1, timeout=60) == 1
-    op = start(bodies.swallow, str(tmp_path / "in"), timeout=0.3, grace=0.2)
-    pid = await first_pid(op)
-    assert until((tmp_path / "in").exists)
+    for timeout in (0.3, 3.0, 15.0):  # a busy machine may not come to begin with it within the first
+        assert await start(bodies.add, 1, timeout=60) == 1
+        path = tmp_path / str(timeout)
+        op = start(bodies.swallow, str(path), timeout=timeout, grace=0.2)
+        pid = await first_pid(op)
+        if until(path.exists, timeout):
+            break
+        await op.outcome()
+    assert path.exists()
     assert until(lambda: gone(pid), 20)
     assert (await op.outcome()).report.rung is Rung.KILLED
 
@@ -586,8 +610,9 @@ def test_a_fork_of_the_owner_does_not_keep_the_work_alive(tmp_path, marker):
         owner.kill()
         owner.wait()
         for pid in left:
-            if not gone(pid) and "program.py" in Path(f"/proc/{pid}/cmdline").read_text():
-                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(OSError):  # it is gone, or ends just now
+                if "program.py" in Path(f"/proc/{pid}/cmdline").read_text():
+                    os.kill(pid, signal.SIGKILL)
 
 
 def _name(pid):

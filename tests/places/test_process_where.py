@@ -6,11 +6,14 @@ import os
 import time
 
 import places.process_bodies as bodies
+import pytest
 
 import calloff
 from calloff._places.looking import Looker, last_stack
 from calloff._places.process.body import ProcessBody
 from calloff._places.process.facts import OUTERMOST
+
+pytestmark = pytest.mark.usefixtures("patient")
 
 
 def counts_for_ever() -> int:
@@ -33,10 +36,12 @@ async def test_without_a_grace_a_worker_shows_where_it_is_while_it_is_asked_and_
     op = calloff.start(calloff.process(time.sleep, 60), grace=0)
     body = op.body
     assert isinstance(body, ProcessBody)
-    while body.pid is None or op.state != "running":
+    while op.state != "running":
         await asyncio.sleep(0.01)
     worker = body.worker
     assert worker is not None
+    while worker._looker.pid is None:  # its guard tells of it, perhaps later than itself
+        await asyncio.sleep(0.01)
     op.cancel()
     assert worker.spoiled, "what C writes may have met it in the midst of anything"
     assert isinstance(await op.outcome(), calloff.Cancelled)

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
+from pathlib import Path
 
 import pytest
 from places.process_table import gone, until
@@ -120,5 +122,24 @@ async def test_what_lives_is_named_without_the_guard_too():
         await asyncio.sleep(0.01)
     assert any(text.startswith(f"process {op.body.pid} (sh): ") for text in op.body.survivors())
     body = op.body
+    await op.stop(grace=0)
+    assert body.survivors() == ()
+
+
+def waits_for_children(path):
+    subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    Path(path).touch()
+    time.sleep(1000)
+
+
+async def test_what_lives_of_a_function_is_named_without_the_guard_too(tmp_path):
+    """Its worker and all below it."""
+    op = calloff.start(calloff.process(waits_for_children, str(tmp_path / "in")))
+    while not (tmp_path / "in").exists():
+        await asyncio.sleep(0.01)
+    body = op.body
+    while sum("(sleep)" in text for text in body.survivors()) != 1:
+        await asyncio.sleep(0.01)
+    assert any(text.startswith(f"process {body.pid} (calloff-worker): ") for text in body.survivors())
     await op.stop(grace=0)
     assert body.survivors() == ()

@@ -79,6 +79,7 @@ async def test_errors_come_out_of_a_group_that_was_called_off() -> None:
     assert [type(error) for error in caught.value.exceptions] == [KeyError]
 
 
+@pytest.mark.usefixtures("begins_first")
 @pytest.mark.parametrize("where", ["block", "task", "both"])
 async def test_timeout(where: str) -> None:
     async def late() -> None:

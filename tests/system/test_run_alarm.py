@@ -82,6 +82,7 @@ def test_what_a_handler_raises_ends_the_program_as_an_error_of_main_does(tmp_pat
 
     async def body():
         try:
+            asyncio.get_running_loop().call_soon(signal.setitimer, signal.ITIMER_REAL, 0.2)
             await asyncio.sleep(30)
         finally:
             await asyncio.sleep(0)
@@ -89,7 +90,6 @@ def test_what_a_handler_raises_ends_the_program_as_an_error_of_main_does(tmp_pat
 
     async def main():
         signal.signal(signal.SIGALRM, bite)
-        signal.setitimer(signal.ITIMER_REAL, 0.2)
         await calloff.call(body())
 
     try:

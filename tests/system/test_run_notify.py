@@ -126,7 +126,7 @@ def test_a_signal_is_told_as_stopping_before_the_clean_up(manager):
     code = (
         "import asyncio, calloff, time\n"
         "async def main():\n"
-        "    print('open', flush=True)\n"
+        "    asyncio.get_running_loop().call_soon(lambda: print('open', flush=True))\n"
         "    try: await asyncio.sleep(3600)\n"
         "    finally:\n"
         "        print('cleaning', flush=True); await asyncio.sleep(3600)\n"

@@ -35,7 +35,7 @@ async def job():
     began, real = loop.time(), time.monotonic()
     child = subprocess.Popen(["sleep", "100"]) if with_child else None
     try:
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(3)
     finally:
         if child is not None:
             child.kill()
@@ -45,7 +45,7 @@ async def job():
 
 async def main():
     before = [asyncio.get_running_loop().time() - time.monotonic()]
-    report = await sweep(job, phases=("early",), isolate=isolate)
+    report = await sweep(job, phases=("early",), isolate=isolate, timeout=60)
     report.assert_safe()
     assert report.runs == 3
     assert min(abs(asyncio.get_running_loop().time() - time.monotonic()) for _ in range(20)) < 0.1
@@ -53,9 +53,9 @@ async def main():
 asyncio.run(main())
 runs = [tuple(map(float, line.split())) for line in open(name)]
 assert len(runs) == 5, runs
-assert all(0.49 < seen < 5 for seen, _ in runs), runs
+assert all(2.99 < seen < 8 for seen, _ in runs), runs
 # each run without a cancel, and the second run of the first: for them time passes
-assert [real > 0.49 for _, real in runs] == [True, True, True, with_child, with_child], runs
+assert [real > 2.99 for _, real in runs] == [True, True, True, with_child, with_child], runs
 """
 
 

@@ -41,5 +41,6 @@ def source(worlds: _Worlds, monkeypatch: pytest.MonkeyPatch) -> FakeSource:
 
 
 @pytest.fixture
-def page(the_server: Served, source: FakeSource) -> Served:
-    return the_server
+def page(the_server: Served, source: FakeSource) -> Iterator[Served]:
+    yield the_server
+    the_server.until_nobody_looks()  # else the next test's source would be asked

@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,14 @@ class Served:
     """Where it listens, and how to speak to it."""
 
     port: int
+    _page: Any = None
+
+    def until_nobody_looks(self) -> None:
+        """The server hears of a stream that was closed in a thread of its own."""
+        end = time.monotonic() + 20
+        while self._page._streams:
+            assert time.monotonic() < end, "a stream is still open"
+            time.sleep(0.002)
 
     @property
     def link(self) -> str:
@@ -91,7 +100,9 @@ def served(
     thread.start()
     try:
         assert started.wait(20)
-        yield Served(bound.getsockname()[1])
+        app: Any = server.config.app
+        (page,) = (route.endpoint.__self__ for route in app.routes if route.path == "/api/events")
+        yield Served(bound.getsockname()[1], page)
     finally:
         server.should_exit = True
         thread.join(20)

@@ -321,10 +321,8 @@ class Worker:
     def unraisable(self, lost: "sys.UnraisableHookArgs") -> None:
         """What was raised in a destructor or a callback of C is lost: the guard asks again."""
         if isinstance(lost.exc_value, asyncio.CancelledError) and self._running and self._heard(self._running):
-            self._acting = True  # what would be raised here would be lost, too
             self._page.heard = 0
             operation.asked = None
-            self._acting = False
         else:
             sys.__unraisablehook__(lost)
 
@@ -387,8 +385,8 @@ class Worker:
 
 #: the frames below which the function's own begin
 _OUTER = (Worker._call.__code__, Worker._run.__code__)
-#: the handlers of our signals
-_HANDLERS = (Worker.asked.__code__, Worker.look.__code__)
+#: the handlers of our signals, and of what one of them has raised where it was lost
+_HANDLERS = (Worker.asked.__code__, Worker.look.__code__, Worker.unraisable.__code__)
 
 
 def _is_handling(frame: FrameType | None) -> bool:

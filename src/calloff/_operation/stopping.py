@@ -8,6 +8,7 @@ methods: what it raises is logged, and the ladder goes on, since its timer does 
 import logging
 from asyncio import AbstractEventLoop, CancelledError
 from collections.abc import Callable
+from math import inf
 from typing import Any, Protocol, TypeVar
 
 from .._scopes.timers import NEVER, Entry, Timers
@@ -25,6 +26,8 @@ __all__ = ["Stop", "Stoppable", "frames_of", "survivors_of", "where_of"]
 
 T = TypeVar("T")
 _FIRST_PAUSE = DEFAULT.pause(1)
+#: a body ends in one turn of the loop, whoever waits for it hears of that in the next
+_LATE_TURNS = 5
 #: what a method of a body may raise without keeping the stop up
 _RAISED = (Exception, CancelledError, StopForced)
 _logger = logging.getLogger("calloff")
@@ -89,6 +92,7 @@ class Stop:
     insisted_at: float | None = None  # last; a body that was let alone in its clean-up was not asked again
     _torn_at: float | None = None
     _let_in = False  # force has left the asking a turn of the loop in which it can arrive
+    _late_turns = 0  # that a loop which was late has had since then, for the end of what was forced
     _climb: Climb | None = None
     _again: Due | None = None  # the asking that the timer was set for
     _reason: Reason | None = None
@@ -218,7 +222,7 @@ class Stop:
                 self.refusals += bool(self._attempt(operation, body.force, default=False)) and reached
                 if handed:
                     press(operation)
-            elif self._is_torn(operation, body, now, reached=reached):
+            elif self._is_held_up(operation, now - at) or self._is_torn(operation, body, now, reached=reached):
                 return  # the next look finds it ended, or goes on here
             else:
                 self.stuck = where_of(body, wait=body.coro is None)
@@ -227,6 +231,14 @@ class Stop:
                 self.rung = Rung.ABANDONED
                 operation.give_up()
                 return
+
+    def _is_held_up(self, operation: Stoppable, late: float) -> bool:
+        """Whether the loop has come to this step so `late` that the body gets turns first: it may be about to end."""
+        timers = operation.timers
+        if late <= operation.policy.slack or timers.until == inf or self._late_turns == _LATE_TURNS:
+            return False  # `until` is infinite where the loop is blocked, and has no turns to give
+        self._late_turns += 1
+        return True
 
     def _force_children(self, operation: Stoppable) -> None:
         """Force the operations that were started in it and are being stopped: it waits for them, as a rule."""

@@ -392,6 +392,13 @@ class Guarded:
             return None
         return next(mail[1] for mail in Letters().feed(data) if mail[0] == "born"), handle  # the only one with a file
 
+    def survivors(self) -> tuple[str, ...]:
+        """Return what lives below the guard, should that not have come to tell in time: a busy machine holds it up."""
+        if not self._guard or self._ended:
+            return ()
+        left = reaper.left_below(self._guard)
+        return () if self.is_over() else left
+
     def is_over(self) -> bool:
         """Whether its last letter has come, though the loop has not heard it yet: the guard may have other work by now."""
         try:

@@ -240,8 +240,9 @@ class Watch:
                 self._survivors = [f"{pid} ({name_of(pid) or 'gone'})" for pid in refused or self._below()]
                 if self._heir:  # nothing of ours stays with them
                     kill(self._heir.pid, _signal.SIGKILL)
+                how = "could not be killed" if refused else "was killed, and has not ended yet"
                 for survivor in self._survivors:
-                    complain(f"process {survivor} could not be killed")
+                    complain(f"process {survivor} {how}")
                 return
             self._next(min(due, monotonic() + pause))
             pause = min(pause * 2, 0.05)

@@ -148,7 +148,7 @@ class Service:
         """Close a connection for a new one: an idle one, else that of whoever has the most, watchers before cancels."""
         held = Counter(connection.peer.pid for connection in self._connections)
         least = min(self._connections, key=lambda each: (each.busy, each.fresh, each.cancels, -held[each.peer.pid]))
-        if least.busy:
+        if least.busy or not least.has_asked:  # it hears why; one that asked before connects anew by itself
             least.answer(Refused(text="too many clients look at this process: this one was let go", code="busy"))
         least.close()
 
@@ -175,6 +175,11 @@ class Connection:
     def busy(self) -> bool:
         """Whether an exchange is going on or an answer is on its way."""
         return self._exchange is not None or bool(self._rest)
+
+    @property
+    def has_asked(self) -> bool:
+        """Whether it has asked anything so far."""
+        return self._came_at is None
 
     @property
     def fresh(self) -> bool:

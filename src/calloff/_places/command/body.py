@@ -40,7 +40,6 @@ class CommandBody(Body):
         "_env",
         "_forced",
         "_held_back",
-        "_guard",
         "_guarded",
         "_handle",
         "_left",
@@ -77,7 +76,6 @@ class CommandBody(Body):
         self._left = False
         self._handle: int | None = None
         #: the process of the guard, once the program runs
-        self._guard = 0
 
     # --- what the operation asks for
 
@@ -182,11 +180,8 @@ class CommandBody(Body):
         return True
 
     def survivors(self) -> tuple[str, ...]:
-        """What lives below the guard, should that not have come to tell in time: a busy machine holds it up."""
-        if not self._guard or self._done:
-            return ()
-        left = reaper.left_below(self._guard)
-        return () if self._guarded.is_over() else left
+        """What lives below the guard, should that not have come to tell in time."""
+        return () if self._done else self._guarded.survivors()
 
     def limited(self) -> None:
         """Leave with the guard when force is due at the latest, and when it is to ask, should we not come to it."""
@@ -216,7 +211,7 @@ class CommandBody(Body):
         kind, *parts = letter
         if kind == "born":
             self._handle = handle
-            self.pid, self._guard, began = parts
+            self.pid, _, began = parts
             if handle is not None:
                 Context().run(self._loop.add_reader, handle, self._has_ended)
             self._sink.entered_elsewhere(max(0.0, time.monotonic() - began))

@@ -152,8 +152,10 @@ class ProcessBody(Body):
         return False
 
     def survivors(self) -> tuple[str, ...]:
-        """The thread that unpickles the result, if it does not come to an end."""
-        return (f"the thread that unpickles the result of {self.name}",) if self.unpickling else ()
+        """The thread that unpickles the result, or what lives below a guard that has not come to tell in time."""
+        if self.unpickling:
+            return (f"the thread that unpickles the result of {self.name}",)
+        return () if self.worker is None else self.worker.guarded.survivors()
 
     def limited(self) -> None:
         """The deadline was changed."""

@@ -25,7 +25,7 @@ from .forcing import waiter_of
 from .objects import fields, is_a
 from .other_loops import TaskElsewhere, task_elsewhere
 
-__all__ = ["Call", "anyio_call", "executor_call"]
+__all__ = ["Call", "anyio_call", "call_among", "executor_call"]
 
 
 class Call(Protocol):
@@ -172,9 +172,21 @@ def executor_call(future: Any, shields: int = 3) -> ExecutorCall | TaskElsewhere
 
     That is told behind `shields`, too.
     """
-    for callback, _ in future._callbacks or ():
-        if type(callback) is FunctionType and callback.__name__ in _WATCHING:
-            for name, cell in zip(callback.__code__.co_freevars, callback.__closure__ or (), strict=True):
+    callbacks = future._callbacks
+    return call_among(callbacks, shields) if callbacks else None
+
+
+def call_among(callbacks: list[tuple[Any, Any]], shields: int = 3) -> ExecutorCall | TaskElsewhere | None:
+    """Return what `executor_call` does, by the callbacks of the future."""
+    for callback, _ in callbacks:
+        if type(callback) is not FunctionType or callback.__name__ not in _WATCHING:
+            continue
+        code, cells = callback.__code__, callback.__closure__ or ()
+        if code is _SHIELDS:  # the usual case, fast
+            if shields:
+                return _shielded_call(cells[_INNER].cell_contents, shields - 1)
+        else:
+            for name, cell in zip(code.co_freevars, cells, strict=True):
                 found = cell.cell_contents
                 if is_a(found, Future):
                     return task_elsewhere(found) or ExecutorCall(found)
@@ -188,9 +200,10 @@ def _shielded_call(inner: Any, shields: int) -> ExecutorCall | None:
 
     A task may wait for itself: no more than `shields` further ones are looked through.
     """
-    waited = waiter_of(inner) if is_a(inner, asyncio.Task) else inner
-    call = executor_call(waited, shields) if type(waited) is asyncio.Future else None
-    if not isinstance(call, ExecutorCall):  # nearly always
+    waited = waiter_of(inner) if type(inner) is not asyncio.Future and is_a(inner, asyncio.Task) else inner
+    callbacks = waited._callbacks if type(waited) is asyncio.Future else None
+    call = call_among(callbacks, shields) if callbacks else None
+    if call is None or not isinstance(call, ExecutorCall):  # nearly always
         return None
     told = [callback.__name__ if type(callback) is FunctionType else "" for callback, _ in inner._callbacks or ()]
     if not _OF_A_SHIELD.issuperset(told) or told.count("_inner_done_callback") != 1:
@@ -304,7 +317,17 @@ def _in_words(place: str, stack: RawStack, function: Any) -> str:
 
 #: what is called when a future that is chained to that of an executor has ended, and when a shield has
 _CHAINED = "_call_check_cancel"
-_WATCHING = frozenset({_CHAINED, "_outer_done_callback"})
+_OUTER = "_outer_done_callback"
+_WATCHING = frozenset({_CHAINED, _OUTER})
+#: the code of that one, and which of its cells holds what is shielded
+_SHIELDS, _INNER = next(
+    (
+        (code, code.co_freevars.index("inner"))
+        for code in asyncio.shield.__code__.co_consts
+        if type(code) is CodeType and code.co_name == _OUTER and "inner" in code.co_freevars
+    ),
+    (None, 0),
+)
 #: what is told of the end of something that one shield holds back and nobody else waits for
 _OF_A_SHIELD = frozenset({_CHAINED, "_inner_done_callback", "_clear_awaited_by_callback", "_log_on_exception"})
 #: seconds
