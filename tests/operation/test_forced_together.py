@@ -232,3 +232,32 @@ async def test_what_holds_up_the_loop_again_and_again_is_abandoned(monkeypatch: 
     over = True
     while calloff.operations():
         await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("wait", [call, group, task_group])
+async def test_what_was_forced_later_is_not_given_up_before_what_waits_for_it(
+    wait: Callable[[Work], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop is so late for the one that it gets further turns, and nearly in time for the other."""
+    monkeypatch.setattr(calloff.Operation, "policy", Policy(last=0.2))
+    work = Work(obeys=False)
+    op = await run_until_it_runs(wait, work)
+    (child,) = (each for each in calloff.operations() if each.parent is op)
+    op.cancel(grace=0)
+    at = [0.0, 0.0]
+    while not all(at):
+        at = [forced_at(op), forced_at(child)]
+        if at[0] and not at[1]:
+            blocks_for(0.05)
+        await asyncio.sleep(0)
+    blocks_for(at[1] + 0.2 + 0.005 - asyncio.get_running_loop().time())
+    outcome = await op.outcome()
+    assert isinstance(outcome, calloff.Abandoned), outcome
+    work.over = True
+    while calloff.operations():
+        await asyncio.sleep(0)
+
+
+def forced_at(op: calloff.Operation[Any]) -> float:
+    climb = op._stop and op._stop._climb
+    return (climb and climb.forced_at) or 0.0

@@ -234,6 +234,36 @@ async def test_what_descends_from_it_ends_with_it(mark: str) -> None:
     assert holders(mark) == []
 
 
+@pytest.mark.usefixtures("patient")
+async def test_what_starts_below_it_after_it_has_ended_ends_with_it(mark: str, tmp_path: Path) -> None:
+    """The process obeys; what it had started does not, and starts another one, which nobody has seen so far."""
+    stays, first, go_on, second = (tmp_path / name for name in ("stays", "first", "go_on", "second"))
+    later = f"sh -c '{mark}; echo >{second}; sleep 1000; :'"
+    stays.write_text(f"trap '' TERM; echo >{first}; while [ ! -e {go_on} ]; do sleep 0.01; done; {later}")
+
+    async def body() -> None:
+        process = await asyncio.create_subprocess_shell(f"{mark}; (setsid sh -c '{mark}; . {stays}') & wait")
+        processes.append(process)
+        await process.wait()
+
+    async def until(condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(30):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    processes: list[asyncio.subprocess.Process] = []
+    op = calloff.start(body(), grace=60)
+    await until(first.exists)
+    op.cancel()
+    await until(lambda: proc.state_of(processes[0].pid) in ("Z", "X", ""))
+    go_on.touch()
+    await until(second.exists)
+    outcome = await op.stop(grace=0)
+    assert isinstance(outcome, Cancelled)
+    assert outcome.report.rung is Rung.KILLED
+    assert holders(mark) == []
+
+
 async def test_a_body_that_ends_its_process_itself_is_let_do_so(mark: str, tmp_path: Path) -> None:
     asked = tmp_path / "asked"
 

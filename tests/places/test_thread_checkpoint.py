@@ -359,3 +359,23 @@ async def test_a_call_in_the_clean_up_of_an_operation_that_ran_out_of_time_is_le
     with pytest.raises(calloff.TimedOut):
         await calloff.call(work(), timeout=0.01, grace=20)
     assert told == ["tidied up"]
+
+
+async def test_where_it_was_is_told_where_the_loop_is_late_for_its_limit() -> None:
+    """The thread hears of the limit by itself, and has ended before the loop looks where it is."""
+
+    def careful() -> None:
+        try:
+            calloff.checkpoint(60)
+        finally:
+            ended.set()
+
+    ended = threading.Event()
+    op = calloff.start(calloff.thread(careful), timeout=0.1)
+    while op.state != "running":
+        await asyncio.sleep(0)
+    assert ended.wait(30)  # the loop stands still until then
+    outcome = await op.outcome()
+    assert isinstance(outcome, calloff.Cancelled)
+    assert outcome.report.rung is calloff.Rung.ASKED
+    assert [frame.source for frame in outcome.report.where if frame.function == "careful"] == ["calloff.checkpoint(60)"]

@@ -823,7 +823,7 @@ def runner():
 
 async def world():
     waiters = []
-    for delay in (0.02, 0.06):
+    for delay in (0.05, 0.5):
         asyncio.get_running_loop().call_later(delay, lambda: [waiter.put_nowait(1) for waiter in waiters])
     return waiters
 
@@ -833,7 +833,7 @@ def messages(runner):
 
 @pytest.fixture
 def busy(messages):
-    time.sleep(0.1)
+    time.sleep(0.7)
 
 async def next_of(waiters):
     mine = asyncio.Queue()

@@ -23,7 +23,7 @@ from .history import recorder
 from .hooks import emit, hooks
 from .known import live
 from .loops import CLOSING, is_closing
-from .stopping import Stop, frames_of
+from .stopping import Stop, frames_of, where_of
 
 if TYPE_CHECKING:
     from .operation import Operation
@@ -148,6 +148,8 @@ def stopped(operation: "Operation[Any]", rung: Rung | None = None, survivors: tu
     stop = operation._stop
     if stop is None:
         stop = operation._stop = _unasked(operation)
+        if operation.body is not None and operation.body.coro is None:
+            stop.where = where_of(operation.body, wait=False) or None
     if rung is not None:
         stop.rung = rung
     if survivors:

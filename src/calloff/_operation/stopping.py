@@ -233,10 +233,20 @@ class Stop:
                 return
 
     def _is_held_up(self, operation: Stoppable, late: float) -> bool:
-        """Whether the loop has come to this step so `late` that the body gets turns first: it may be about to end."""
-        timers = operation.timers
-        if late <= operation.policy.slack or timers.until == inf or self._late_turns == _LATE_TURNS:
-            return False  # `until` is infinite where the loop is blocked, and has no turns to give
+        """Whether the loop has come to this step so `late` that the body gets turns first: it may be about to end.
+
+        What was forced with it, a little later, is not given up before it: that would look as if it had ended.
+        """
+        timers, parent = operation.timers, operation.parent
+        if timers.until == inf:  # the loop is blocked, and has no turns to give
+            return False
+        if parent is not None and parent.timers is timers and not parent.done():
+            above = parent._stop
+            if above is not None and above._late_turns and above._torn_at is None:
+                self._late_turns = above._late_turns
+                return True
+        if late <= operation.policy.slack or self._late_turns == _LATE_TURNS:
+            return False
         self._late_turns += 1
         return True
 

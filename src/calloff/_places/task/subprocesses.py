@@ -64,11 +64,18 @@ class Subprocess:
             return False
         return not self._began or proc.lives(self._pid, self._began)  # the loop hears of its end later than the system
 
+    def _living(self) -> list[int]:
+        """Return the process and those below it that live, as far as they are known."""
+        return [self._pid, *self._left_below()] if self._runs() else self._left_below()
+
     def _look_below(self) -> list[int]:
-        """Note what descends from it now; return what was not known."""
-        if not self._began or not self._runs():
+        """Note what descends from it now, or from what has lost it; return what was not known."""
+        if not self._began:
             return []
-        found = {pid: proc.began(pid) for pid, _ in proc.descendants(self._pid)}
+        found: dict[int, float] = {}
+        for known in self._living():
+            if known not in found:
+                found |= {pid: proc.began(pid) for pid, _ in proc.descendants(known)}
         new = [pid for pid, since in found.items() if self._below.get(pid) != since]
         self._below.update(found)
         return new
@@ -98,8 +105,8 @@ class Subprocess:
         self._ahead = signum
         self._halting_since = time.monotonic()
         self._look_below()
-        if self._began and self._runs():
-            self._halt([self._pid, *self._left_below()])
+        if self._began:
+            self._halt(self._living())
         self._deliver()
         if self._timer is not None:
             self._timer.cancel()
@@ -123,7 +130,7 @@ class Subprocess:
         self._look_below()
         self._ahead = None
         self._halting = []
-        living = [self._pid, *self._left_below()] if self._runs() else self._left_below()
+        living = self._living()
         self._tell(living, signum)
         self._tell(living, _GO_ON)
 

@@ -55,6 +55,7 @@ class ThreadBody(Body):
         "_asked_with",
         "_begun",
         "_context",
+        "_heard_at",
         "_loop",
         "_pool",
         "_sink",
@@ -73,6 +74,8 @@ class ThreadBody(Body):
         self.call: Call = Call(partial(self._context.run, function))
         self._worker: Worker | None = None
         self._asked_with: BaseException | None = None
+        #: where a checkpoint has raised for the first time
+        self._heard_at: RawStack = ()
         self._again: TimerHandle | None = None
         self._told = False
 
@@ -96,7 +99,7 @@ class ThreadBody(Body):
             self._pool.withdraw(self, self._loop)
             self._sink.stopped()
             return ()
-        return self.where()
+        return self.known_where()
 
     def insist(self) -> bool:
         """Every further checkpoint raises anyway."""
@@ -150,6 +153,10 @@ class ThreadBody(Body):
         stack = self.call.where()
         return stack if stack or not self.call.is_running() else (("<built-in>", 0, self.name),)
 
+    def known_where(self) -> RawStack:
+        """The stack of the function; once it has ended, where a checkpoint has raised, which the loop may be late for."""
+        return self.where() or self._heard_at
+
     def is_here(self) -> bool:
         """Whether the calling code runs in the function."""
         return self.call.is_here()
@@ -158,6 +165,7 @@ class ThreadBody(Body):
         """A checkpoint raises `error` in the function: whether one did before, and it was swallowed."""
         refused = self._asked_with is not None
         self._asked_with = error
+        self._heard_at = self._heard_at or self.where()
         return refused
 
     # --- what the pool tells
