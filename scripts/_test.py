@@ -1,9 +1,9 @@
 """The test job: every check of the project, a line and its seconds for each. Started by scripts/test.
 
-First the checks that only read the sources run two at a time; beside them the environments of the other Pythons are made,
-with all tests compiled there, and the tests that count coverage run. Then comes pytest, one interpreter after another,
-several tests side by side, since most of them wait for something; those marked `alone` measure time and follow when nothing
-else runs. The first failure stops the job and shows what the failed step printed.
+First the checks that only read the sources run two at a time; beside them the environments of the other Pythons are made
+and the tests that count coverage run. Then comes pytest, one interpreter after another, several tests side by side, since
+most of them wait for something; those marked `alone` measure time and follow when nothing else runs. The first failure
+stops the job and shows what the failed step printed.
 """
 
 from __future__ import annotations
@@ -297,12 +297,6 @@ def _with_alone(left_out: Sequence[str]) -> list[str]:
     return [str(file) for file in files if not {str(file), *map(str, file.parents)}.intersection(left_out)]
 
 
-def compiled(python: Path) -> None:
-    """Collects the tests once: else each of those that then run side by side would compile all that they import."""
-    rest = [f"--ignore={path}" for path in (BORDERS, CLUSTER)]
-    command(python, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *rest)
-
-
 def _without_smoke(paths: Sequence[str]) -> list[str]:
     """The paths, but folders that hold one of SMOKE as the files that are not."""
     found: list[str] = []
@@ -428,7 +422,6 @@ def environment(version: str, counts: Counts) -> str:
             return f"SKIPPED, no Python {version} is installed and none can be unpacked: {failure.why}"
         python, how = UNPACKED / version / "usr" / "bin" / f"python{version}", "unpacked from Debian's packages into"
     uv("sync", "--locked", "--python", python, place=ENVIRONMENTS / version)
-    compiled(ENVIRONMENTS / version / "bin" / "python")
     counts.pythons.append(version)
     return f"{how} {python}"
 
@@ -482,7 +475,6 @@ def every_check(counts: Counts, *, fast: bool) -> None:
         Step("wheel and its public types", wheel),
         Step("imports go down only", layers),
         Step("browser", browser),
-        Step("tests compiled", partial(compiled, BIN / "python")),
     ]
     print(f"       {THIS}: {sys.executable}", flush=True)
     if not fast:

@@ -75,7 +75,6 @@ class CommandBody(Body):
         self._held_back: TimerHandle | None = None
         self._left = False
         self._handle: int | None = None
-        #: the process of the guard, once the program runs
 
     # --- what the operation asks for
 

@@ -20,7 +20,7 @@ from ..._words.frame import RawStack
 from ..._words.place import Body, Sink
 from ..._words.report import Rung
 from ..._words.text import short
-from .executors import call_among
+from .executors import executor_call
 from .forcing import cancel_for_sure, is_about_to_hear, is_awake, raise_in, waiter_of
 from .look import Look, look_at
 from .on_stack import ForSure, is_held_up, on_stack, run_on_stack
@@ -92,8 +92,7 @@ class ClimbingBody(Body):
         where = None
         if waiter is not None:
             is_plain = type(waiter) is Future
-            callbacks = waiter._callbacks if is_plain else None
-            if not is_plain or (callbacks and len(callbacks) > 1 and _has_call(callbacks)):  # one is that of the task
+            if not is_plain or (len(waiter._callbacks or ()) > 1 and _has_call(waiter)):  # one is that of the task
                 look = self._look(waiter, None)
                 if not look.is_alone:
                     self._collect(look)
@@ -324,9 +323,9 @@ class ClimbingBody(Body):
         return True
 
 
-def _has_call(callbacks: list[tuple[Any, Any]]) -> bool:
+def _has_call(waiter: object) -> bool:
     """Return whether a future stands for the call of an executor; also where that can't be told: a look logs why."""
     try:
-        return call_among(callbacks) is not None
+        return executor_call(waiter) is not None
     except Exception:
         return True

@@ -25,7 +25,7 @@ from .forcing import waiter_of
 from .objects import fields, is_a
 from .other_loops import TaskElsewhere, task_elsewhere
 
-__all__ = ["Call", "anyio_call", "call_among", "executor_call"]
+__all__ = ["Call", "anyio_call", "executor_call"]
 
 
 class Call(Protocol):
@@ -172,21 +172,11 @@ def executor_call(future: Any, shields: int = 3) -> ExecutorCall | TaskElsewhere
 
     That is told behind `shields`, too.
     """
-    callbacks = future._callbacks
-    return call_among(callbacks, shields) if callbacks else None
-
-
-def call_among(callbacks: list[tuple[Any, Any]], shields: int = 3) -> ExecutorCall | TaskElsewhere | None:
-    """Return what `executor_call` does, by the callbacks of the future."""
-    for callback, _ in callbacks:
-        if type(callback) is not FunctionType or callback.__name__ not in _WATCHING:
-            continue
-        code, cells = callback.__code__, callback.__closure__ or ()
-        if code is _SHIELDS:  # the usual case, fast
-            if shields:
-                return _shielded_call(cells[_INNER].cell_contents, shields - 1)
-        else:
-            for name, cell in zip(code.co_freevars, cells, strict=True):
+    for callback, _ in future._callbacks or ():
+        if type(callback) is FunctionType and callback.__name__ in _WATCHING:
+            if callback.__code__ is _SHIELDS and shields:  # the usual case, fast
+                return _shielded_call((callback.__closure__ or ())[_INNER].cell_contents, shields - 1)
+            for name, cell in zip(callback.__code__.co_freevars, callback.__closure__ or (), strict=True):
                 found = cell.cell_contents
                 if is_a(found, Future):
                     return task_elsewhere(found) or ExecutorCall(found)
@@ -201,9 +191,8 @@ def _shielded_call(inner: Any, shields: int) -> ExecutorCall | None:
     A task may wait for itself: no more than `shields` further ones are looked through.
     """
     waited = waiter_of(inner) if type(inner) is not asyncio.Future and is_a(inner, asyncio.Task) else inner
-    callbacks = waited._callbacks if type(waited) is asyncio.Future else None
-    call = call_among(callbacks, shields) if callbacks else None
-    if call is None or not isinstance(call, ExecutorCall):  # nearly always
+    call = executor_call(waited, shields) if type(waited) is asyncio.Future else None
+    if not isinstance(call, ExecutorCall):  # nearly always
         return None
     told = [callback.__name__ if type(callback) is FunctionType else "" for callback, _ in inner._callbacks or ()]
     if not _OF_A_SHIELD.issuperset(told) or told.count("_inner_done_callback") != 1:
