@@ -234,25 +234,24 @@ async def test_what_holds_up_the_loop_again_and_again_is_abandoned(monkeypatch: 
         await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("wait", [call, group, task_group])
+@pytest.mark.parametrize("wait", [call, group, task_group, further_in])
 async def test_what_was_forced_later_is_not_given_up_before_what_waits_for_it(
     wait: Callable[[Work], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The loop is so late for the one that it gets further turns, and nearly in time for the other."""
+    """The loop is so late for the one that it gets further turns, and nearly in time for those below it."""
     monkeypatch.setattr(calloff.Operation, "policy", Policy(last=0.2))
     work = Work(obeys=False)
     op = await run_until_it_runs(wait, work)
-    (child,) = (each for each in calloff.operations() if each.parent is op)
+    ops = sorted(calloff.operations(), key=lambda each: int(each.id))  # each is the parent of the next
+    assert ops[0] is op
     op.cancel(grace=0)
-    at = [0.0, 0.0]
-    while not all(at):
-        at = [forced_at(op), forced_at(child)]
-        if at[0] and not at[1]:
+    while not forced_at(ops[-1]):
+        if forced_at(op) and not forced_at(ops[1]):
             blocks_for(0.05)
         await asyncio.sleep(0)
-    blocks_for(at[1] + 0.2 + 0.005 - asyncio.get_running_loop().time())
-    outcome = await op.outcome()
-    assert isinstance(outcome, calloff.Abandoned), outcome
+    blocks_for(forced_at(ops[-1]) + 0.2 + 0.005 - asyncio.get_running_loop().time())
+    await asyncio.wait([asyncio.ensure_future(each.completion()) for each in ops])
+    assert {each.state for each in ops} == {"abandoned"}
     work.over = True
     while calloff.operations():
         await asyncio.sleep(0)
@@ -261,3 +260,19 @@ async def test_what_was_forced_later_is_not_given_up_before_what_waits_for_it(
 def forced_at(op: calloff.Operation[Any]) -> float:
     climb = op._stop and op._stop._climb
     return (climb and climb.forced_at) or 0.0
+
+
+async def test_a_blocked_loop_has_no_turns_to_give() -> None:
+    """Whoever carries out the ladder in its place would look five times more, each a while later."""
+    work = Work(obeys=False)
+    op = work.start()
+    await asyncio.sleep(0)
+    op.cancel(grace=0)
+    stop = op._stop
+    assert stop is not None
+    assert not stop._is_held_up(op, 10.0)
+    op.timers.until = 0.0  # as in a turn of the loop
+    assert stop._is_held_up(op, 10.0)
+    op.timers.until = math.inf
+    work.obeys = True
+    await op.outcome()

@@ -242,7 +242,7 @@ class Stop:
             return False
         if parent is not None and parent.timers is timers and not parent.done():
             above = parent._stop
-            if above is not None and above._late_turns and above._torn_at is None:
+            if above is not None and above._late_turns:
                 self._late_turns = above._late_turns
                 return True
         if late <= operation.policy.slack or self._late_turns == _LATE_TURNS:
