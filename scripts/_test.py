@@ -1,9 +1,9 @@
 """The test job: every check of the project, a line and its seconds for each. Started by scripts/test.
 
-First the checks that only read the sources run two at a time; beside them the environments of the other Pythons are made
-and the tests that count coverage run. Then comes pytest, one interpreter after another, several tests side by side, since
-most of them wait for something; those marked `alone` measure time and follow when nothing else runs. The first failure
-stops the job and shows what the failed step printed.
+First the checks that only read the sources run a few at a time; beside them the environments of the other Pythons are
+made and the tests that count coverage run. Then comes pytest, one interpreter after another, several tests side by side,
+since most of them wait for something; those marked `quiet` follow, a few at a time, and those marked `alone`, which measure
+time, when nothing else runs. The first failure stops the job and shows what the failed step printed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 
 PYTHONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
-AT_ONCE = 2
+AT_ONCE = 3
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
@@ -226,9 +226,10 @@ class Counts:
         tests, skipped = (sum(int(suite.get(key, 0)) for suite in suites) for key in ("tests", "skipped"))
         failed = failed_in(report)
         passed = max(tests - failed - skipped, 0)
-        self.passed += passed
-        self.failed += failed
-        self.skipped += skipped
+        with _lock:
+            self.passed += passed
+            self.failed += failed
+            self.skipped += skipped
         return f"{passed} passed, {failed} failed, {skipped} skipped"
 
     def __str__(self) -> str:
@@ -266,6 +267,8 @@ CLUSTER = "tests/cluster"
 _PATIENT = ("-o", "faulthandler_timeout=300")  # Ray takes its time to come up
 ENGINES = ("tests/cluster/test_dask.py", "tests/cluster/test_ray.py")
 SIDE_BY_SIDE = ("-n", "6", "--dist", "worksteal")
+#: those marked `quiet`: what a page shows within a second, say; they wait for most of their time
+A_FEW = ("-n", "3", "--dist", "worksteal")
 
 
 def covered(counts: Counts) -> str:
@@ -285,14 +288,16 @@ def tests_on(version: str, counts: Counts) -> str:
     left_out = [BORDERS, CLUSTER, *(COVERED if version == THIS else _without_smoke(ONCE))]
     rest = [f"--ignore={path}" for path in left_out]
     loops = {} if version == THIS else IN_TURN
-    at_once = pytest((python,), version, [*SIDE_BY_SIDE, "-m", "not alone", *rest], counts, loops)
-    alone = pytest((python,), f"{version}-alone", ["-m", "alone", *rest, *_with_alone(left_out)], counts, loops)
-    return f"{at_once}; alone: {alone}"
+    said = [pytest((python,), version, [*SIDE_BY_SIDE, "-m", "not quiet and not alone", *rest], counts, loops)]
+    for mark, how in (("quiet", A_FEW), ("alone", ())):
+        if files := _marked(mark, left_out):
+            said.append(f"{mark}: " + pytest((python,), f"{version}-{mark}", [*how, "-m", mark, *files], counts, loops))
+    return "; ".join(said)
 
 
-def _with_alone(left_out: Sequence[str]) -> list[str]:
-    """The files in which a test is marked `alone`: for a few of them thousands need not be collected once more."""
-    marked = [file for file in (ROOT / "tests").rglob("test_*.py") if b"mark.alone" in file.read_bytes()]
+def _marked(mark: str, left_out: Sequence[str]) -> list[str]:
+    """The files in which a test is marked so: for a few of them thousands need not be collected once more."""
+    marked = [file for file in (ROOT / "tests").rglob("test_*.py") if f"mark.{mark}\n" in file.read_text()]
     files = sorted(file.relative_to(ROOT) for file in marked)
     return [str(file) for file in files if not {str(file), *map(str, file.parents)}.intersection(left_out)]
 
@@ -376,28 +381,31 @@ def passed_in(report: Path) -> list[str]:
 
 def python_of_borders() -> Path:
     """The interpreter for what is run on one Python; this one where there is none of that version."""
-    python = find(BORDERS_ON) or UNPACKED / BORDERS_ON / f"usr/bin/python{BORDERS_ON}"
-    return python if python.exists() else Path(sys.executable)
+    try:
+        return interpreter(BORDERS_ON)[0]
+    except StepFailed:
+        return Path(sys.executable)
+
+
+def environments_of_borders() -> str:
+    """What the borders need: their environments, and the servers of the system."""
+    words = ["--python", python_of_borders(), "--no-default-groups"]
+    for group in ("borders", "borders-mcp2"):
+        uv("sync", "--locked", *words, "--group", group, place=ENVIRONMENTS / group)
+    said = [command("sh", ROOT / "scripts" / name).strip() for name in ("_servers.sh", "_sshd.sh")]
+    return "; ".join(filter(None, said))
 
 
 def borders(counts: Counts) -> str:
     """The tests with drivers, servers and frameworks of others, on one Python."""
-    python = python_of_borders()
-    places = {group: ENVIRONMENTS / group for group in ("borders", "borders-mcp2")}
-    for group, place in places.items():
-        uv("sync", "--locked", "--python", python, "--no-default-groups", "--group", group, place=place)
-    said = [command("sh", ROOT / "scripts" / name).strip() for name in ("_servers.sh", "_sshd.sh")]
-    said.append(
-        pytest(
-            (places["borders"] / "bin" / "python",),
-            "borders",
-            ["-n", "2", "--dist", "loadfile", BORDERS, CLUSTER, *(f"--ignore={path}" for path in ENGINES)],
-            counts,
-        )
-    )
-    new = places["borders-mcp2"] / "bin" / "python"
-    said.append("mcp 2: " + pytest((new,), "borders-mcp2", [f"{BORDERS}/test_mcp.py"], counts))
-    return "; ".join(filter(None, said))
+    python, without = ENVIRONMENTS / "borders" / "bin" / "python", [f"--ignore={path}" for path in ENGINES]
+    return pytest((python,), "borders", ["-n", "2", "--dist", "loadfile", BORDERS, CLUSTER, *without], counts)
+
+
+def mcp_2(counts: Counts) -> str:
+    """The server of tools on the other version of its package, which can't be in the same environment."""
+    python = ENVIRONMENTS / "borders-mcp2" / "bin" / "python"
+    return pytest((python,), "borders-mcp2", [f"{BORDERS}/test_mcp.py"], counts)
 
 
 def engines(counts: Counts) -> str:
@@ -414,16 +422,21 @@ def engines(counts: Counts) -> str:
 
 def environment(version: str, counts: Counts) -> str:
     """An environment of its own for another interpreter, from the same lock; says where that was found."""
-    python, how = find(version), "found at"
-    if python is None:
-        try:
-            command("sh", ROOT / "scripts" / "_pythons.sh", version)
-        except StepFailed as failure:
-            return f"SKIPPED, no Python {version} is installed and none can be unpacked: {failure.why}"
-        python, how = UNPACKED / version / "usr" / "bin" / f"python{version}", "unpacked from Debian's packages into"
+    try:
+        python, how = interpreter(version)
+    except StepFailed as failure:
+        return f"SKIPPED, no Python {version} is installed and none can be unpacked: {failure.why}"
     uv("sync", "--locked", "--python", python, place=ENVIRONMENTS / version)
     counts.pythons.append(version)
     return f"{how} {python}"
+
+
+def interpreter(version: str) -> tuple[Path, str]:
+    """A Python of this version, and how it was got: it is unpacked where none is installed."""
+    if python := find(version):
+        return python, "found at"
+    command("sh", ROOT / "scripts" / "_pythons.sh", version)
+    return UNPACKED / version / "usr" / "bin" / f"python{version}", "unpacked from Debian's packages into"
 
 
 def find(version: str) -> Path | None:
@@ -480,11 +493,19 @@ def every_check(counts: Counts, *, fast: bool) -> None:
     if not fast:
         steps += [Step("docs", docs)]
         steps += [Step(f"environment for {v}", partial(environment, v, counts)) for v in PYTHONS if v != THIS]
+        steps += [Step("environments of the borders", environments_of_borders)]
     together(steps)
     for version in (THIS, *sorted(counts.pythons)):
         Step(f"pytest on {version}", partial(tests_on, version, counts))()
     if not fast:
-        Step("pytest of the borders", partial(borders, counts))()  # those of engines take long: a job of its own
+        together(tests_of_borders(counts))  # those of engines take long: a job of its own
+
+
+def tests_of_borders(counts: Counts) -> list[Step]:
+    return [
+        Step("pytest of the borders", partial(borders, counts)),
+        Step("pytest of the borders, mcp 2", partial(mcp_2, counts)),
+    ]
 
 
 def jobs(counts: Counts) -> dict[str, list[Step]]:
@@ -495,7 +516,7 @@ def jobs(counts: Counts) -> dict[str, list[Step]]:
         "imports": [Step("imports go down only", layers)],
         "docs": [Step("browser", browser), Step("docs", docs)],
         "wheel": [Step("wheel and its public types", wheel)],
-        "borders": [Step("pytest of the borders", partial(borders, counts))],
+        "borders": [Step("environments of the borders", environments_of_borders), *tests_of_borders(counts)],
         "engines": [Step("pytest on engines", partial(engines, counts))],
     }
     for version in PYTHONS:

@@ -205,7 +205,7 @@ def programs(page: str, folder: Path) -> Iterator[dict[str, str]]:
 _TRIES = 3
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 @pytest.mark.parametrize("session", list(sessions()), ids=str)
 def test_it_prints_what_the_page_shows(session: Listing, folder: Path) -> None:
     different = "not tried"
