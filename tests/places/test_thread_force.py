@@ -298,11 +298,47 @@ class Standing:
 
 async def test_any_moment_will_do_only_when_the_thread_had_others() -> None:
     """One that the machine gives no turn, right behind the taking of a lock, is not forced there."""
-    for moves, late, hasty in ((0, 0.1, False), (0, 0.5, True), (100, 0.1, True), (100, -0.1, False)):
+    for moves, late, tries, hasty in (
+        (0, 0.1, 99, False),
+        (0, 0.5, 99, True),
+        (0, 0.5, 9, False),  # nor where the machine gave the loop hardly any turn to look
+        (100, 0.1, 0, True),
+        (100, -0.1, 0, False),
+    ):
         body = ThreadBody(int, "standing", POOL)
         body._loop = asyncio.get_running_loop()
         call = Standing(moves)
         body.call = cast("Call", call)
-        body._press(0.02, body._loop.time() - late, 0)
+        body._press(0.02, body._loop.time() - late, 0, tries)
         body._let_be()
         assert call.tried == [False, True][: 1 + hasty]
+
+
+def takes(lock: threading.Lock) -> None:
+    lock.acquire()
+    try:
+        while True:
+            time.sleep(0.001)
+    finally:
+        lock.release()
+
+
+def takes_by_with(lock: threading.Lock) -> None:
+    with lock:
+        while True:
+            time.sleep(0.001)
+
+
+@pytest.mark.parametrize("body", [takes, takes_by_with])
+async def test_who_was_left_waiting_for_a_lock_gives_it_back_and_ends(body: Callable[..., None]) -> None:
+    """Force that was on its way already would come right behind the taking: nobody would give it back."""
+    lock = threading.Lock()
+    with lock:
+        outcome = await calloff.start(calloff.thread(body, lock), timeout=0.2, grace=0).outcome()
+        assert isinstance(outcome, calloff.Abandoned), outcome
+        assert "lock" in outcome.report.stuck_at[-1].source
+        abandoned = calloff.thread.counts().abandoned
+    async with asyncio.timeout(60):  # it is forced where it does no harm, though it was left behind
+        while calloff.thread.counts().abandoned == abandoned:
+            await asyncio.sleep(0.01)
+    assert not lock.locked()

@@ -61,6 +61,24 @@ async def test_a_system_call_is_left(blocks: Callable[[], None]) -> None:
     assert calloff.thread.counts().abandoned == 0
 
 
+def sleeps_before_a_block() -> None:
+    time.sleep(60)
+    try:
+        time.sleep(60)
+    finally:
+        pass
+
+
+@pytest.mark.usefixtures("patient")
+async def test_it_is_left_also_where_a_block_begins_behind_it() -> None:
+    op = calloff.start(calloff.thread(sleeps_before_a_block), grace=0)
+    while not op.where():
+        await calloff.call(calloff.thread(time.sleep, 0.01))
+    outcome = await op.stop()
+    assert isinstance(outcome, calloff.Cancelled)
+    assert outcome.report.rung is calloff.Rung.FORCED
+
+
 async def test_it_is_clean_up_that_decides() -> None:
     op = calloff.start(calloff.thread(swallows), grace=0)
     while not op.where():

@@ -17,14 +17,15 @@ from .pool import Pool, Worker
 __all__ = ["ThreadBody", "ThreadWork", "is_coroutine"]
 
 T = TypeVar("T")
-#: seconds until force is sent again; each time twice as many
-_AGAIN = 0.02
+#: seconds until force is sent again; each time twice as many, up to so many
+_AGAIN, _RARELY = 0.02, 1.0
 #: how long it looks for a moment at which force does no harm, and how long it pauses each time
 _PATIENCE, _SOON = 0.3, 0.01
 #: how often it has seen the thread go on, at least, before it takes any moment
 _MOVES = 40
-#: seconds that a thread gets in which it does not go on: it waits, or the machine gives it no turn
-_STANDING = 0.4
+#: seconds that a thread gets in which it does not go on: it waits, or the machine gives it no turn; and how often it is
+#: tried in these, at least: the machine may give the loop no turn, either
+_STANDING, _TRIES = 0.4, 25
 
 
 class ThreadWork(Work[T]):
@@ -112,21 +113,30 @@ class ThreadBody(Body):
         self._press(_AGAIN, self._loop.time() + _PATIENCE, self.call.moves)
         return not obeying
 
-    def _press(self, pause: float, hasty_at: float, moves: int) -> None:
+    def _press(self, pause: float, hasty_at: float, moves: int, tries: int = 0) -> None:
         """Send force, and again later: it may have been lost in a destructor.
 
-        Any moment will do at last: from the time `hasty_at` on, when the thread was seen to go on since `moves` and none
-        of its moments was a good one.
+        Any moment will do at last: from the time `hasty_at` on, when the thread was seen to go on since `moves`, or was
+        tried often enough, and none of its moments was a good one.
         """
         call, now = self.call, self._loop.time()
-        if not call.force() and not (self._is_late(now - hasty_at, moves) and call.force(hasty=True)):
-            self._again = self._loop.call_later(_SOON, self._press, pause, hasty_at, moves, context=Context())
+        if not call.force() and not (self._is_late(now - hasty_at, moves, tries) and call.force(hasty=True)):
+            self._again = self._loop.call_later(
+                _SOON, self._press, pause, hasty_at, moves, tries + 1, context=Context()
+            )
         elif call.is_running():
             hasty_at = now + pause + _PATIENCE / 2
             self._again = self._loop.call_later(pause, self._press, 2 * pause, hasty_at, call.moves, context=Context())
 
-    def _is_late(self, late: float, moves: int) -> bool:
-        return late >= (0 if self.call.moves - moves >= _MOVES else _STANDING)
+    def _is_late(self, late: float, moves: int, tries: int) -> bool:
+        return late >= 0 if self.call.moves - moves >= _MOVES else late >= _STANDING and tries >= _TRIES
+
+    def _press_on(self, pause: float) -> None:
+        """Send force to a thread that was left behind, less and less often: it may have come out of its call by then."""
+        self.call.force()
+        if self.call.is_running():
+            pause = min(2 * pause, _RARELY)
+            self._again = self._loop.call_later(pause, self._press_on, pause, context=Context())
 
     def _let_be(self) -> None:
         if self._again is not None:
@@ -141,11 +151,13 @@ class ThreadBody(Body):
         return True
 
     def abandon(self) -> bool:
-        """Leave the thread behind; it ends with its function, if that ever ends."""
+        """Leave the thread behind; it ends with its function, if that ever ends, and is forced when it comes out of C."""
         self._let_be()
         obeying = self.call.is_handling(StopForced)
         assert self._worker is not None
+        self.call.give_up()
         self._pool.abandon(self._worker, self.call)
+        self._again = self._loop.call_later(_AGAIN, self._press_on, _AGAIN, context=Context())
         return not obeying
 
     def where(self) -> RawStack:

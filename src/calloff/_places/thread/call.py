@@ -22,10 +22,12 @@ and goes on. In the code of a lock it would leave it locked. So the frame on top
 and force is sent in the same step of C in which frame and instruction are found to be still the ones that were looked
 at: the thread can't have gone on. Where they are not fit, the thread gets a moment and is looked at anew.
 
-From Python 3.15 on a thread that waits in a system call is brought out of it, too (`kick`).
+From Python 3.15 on a thread that waits in a system call is brought out of it, too (`kick`). What stays in its call all the
+same, or can't be kicked, may be waiting for a lock: force would arrive when it has that, with nobody to give it back. So
+nothing is left on its way to a thread that sleeps in a call behind which a block begins.
 
-The body sends it again, less and less often, until the function has ended or is given up. It is let alone while it
-handles one: its clean-up is not cut short. A function that swallows force gets it again.
+The body sends it again, less and less often, until the function has ended. It is let alone while it handles one: its
+clean-up is not cut short. A function that swallows force gets it again.
 """
 
 import sys
@@ -36,18 +38,19 @@ from contextlib import contextmanager
 from itertools import repeat
 from operator import and_, attrgetter, eq, is_, methodcaller
 from threading import get_ident, get_native_id
-from time import sleep
+from time import monotonic, sleep
 from types import CodeType, FrameType
 from typing import Any
 from weakref import WeakSet, WeakValueDictionary
 
+from ..._child.bytecode import enters
 from ..._child.moments import Still, is_fit, is_importing, stays_fit
 from ..._os.proc import sleep_of
 from ..._os.threads import looks
 from ..._words.errors import StopForced
 from ..._words.frame import RawFrame, RawStack
 from ..._words.untouched import context_of, drop_frame, is_a
-from .kick import kick
+from .kick import kick, reaches
 
 __all__ = ["HIDDEN", "Call"]
 
@@ -58,7 +61,20 @@ HIDDEN: set[CodeType] = set()
 class Call:
     """A call, seen from the thread that runs it (`run`) and from the event loop (the rest)."""
 
-    __slots__ = ("_asleep", "_forced", "_gate", "_ident", "_native", "_still", "error", "moves", "swallowed", "value")
+    __slots__ = (
+        "_asleep",
+        "_before",
+        "_forced",
+        "_gate",
+        "_ident",
+        "_kicked",
+        "_native",
+        "_still",
+        "error",
+        "moves",
+        "swallowed",
+        "value",
+    )
 
     def __init__(self, function: Callable[[], Any]) -> None:
         #: holds the value, as the only one, from the moment the function returned
@@ -74,6 +90,9 @@ class Call:
         self._native = 0
         self._forced = False
         self._still, self._asleep = Still(_STILL), Still(_STILL)
+        self._before: tuple[int, int] | None = None  # where the last look found it
+        #: the call of C that it was to be kicked out of, and whether force was on its way then for the first time
+        self._kicked: tuple[tuple[int, int], bool] | None = None
 
     # --- in the thread
 
@@ -139,16 +158,36 @@ class Call:
                 return True
             if self._forced and self.is_handling(StopForced):
                 return True
+            self._take_back(ident)
             sent = self._aim(ident, hasty)
             self._forced = self._forced or sent
             if sent:  # the gate keeps the thread alive
                 kick(ident)
             return sent
 
+    def give_up(self) -> None:
+        """Leave nothing on its way that would do harm when it arrives."""
+        with self._gate:
+            if self._ident is not None:
+                self._take_back(self._ident)
+
+    def _take_back(self, ident: int) -> None:
+        """Take back the force that the thread was kicked for, if that has not brought it out of its call."""
+        kicked, place = self._kicked, None
+        if kicked is None:
+            return
+        frame = next(looks(sys._current_frames)).get(ident)
+        if frame is not None:
+            place = id(frame), frame.f_lasti
+        if place == kicked[0] and frame is not None and _send(ident, None, frame, frame.f_lasti):
+            self._forced = self._forced and not kicked[1]
+            self._kicked = place, False
+        elif place != kicked[0]:
+            self._kicked = None
+
     def _aim(self, ident: int, hasty: bool) -> bool:
         """Send it at a good moment; ``False`` when there was none."""
-        before: tuple[FrameType, int] | None = None
-        nap = sleep_of(self._native)
+        nap, began = sleep_of(self._native), monotonic()
         with _quick_switches():
             for look in range(_LOOKS):
                 if look:
@@ -157,11 +196,19 @@ class Call:
                 if frame is None:
                     return False
                 at = frame.f_lasti
-                self.moves += before is not None and before != (frame, at)
-                before = frame, at
+                place = id(frame), at
+                self.moves += self._before is not None and self._before != place
+                self._before = place
                 waits, asleep = (self._still.look(frame), self._asleep.look(frame, nap)) if not look else (False, False)
+                kicks = hasty and asleep and not _is_prepared(frame) and enters(frame.f_code, at)
+                if kicks and (self._kicked is not None or not reaches()):
+                    return False
                 if _is_good(frame, at, waits, asleep, hasty) and _send(ident, StopForced, frame, at):
+                    if kicks:
+                        self._kicked = place, not self._forced
                     return True
+                if monotonic() - began > _BRIEF:  # the machine is busy: the loop has its turn before the next look
+                    return False
         return False
 
     def is_here(self) -> bool:
@@ -249,8 +296,10 @@ def _is_in_destructor(frame: FrameType | None) -> bool:
     return False
 
 
-def _send(ident: int, error: type[BaseException], frame: FrameType | None = None, at: int = 0) -> bool:
+def _send(ident: int, error: type[BaseException] | None, frame: FrameType | None = None, at: int = 0) -> bool:
     """Have `error` raised in the thread at its next bytecode, if its frame on top is still `frame`, at that instruction.
+
+    ``None`` takes back what was sent before and has not arrived.
 
     In 3.11 `_Taken` is raised in this thread as well, and caught, here. That leaves nothing outstanding for this thread,
     and no mark that something is for any. The interpreter takes the mark away only where an exception is taken, which
@@ -269,7 +318,7 @@ def _send(ident: int, error: type[BaseException], frame: FrameType | None = None
         to = _Aimed((ctypes.c_ulong(0), thread).__getitem__, still)
     sent = 0
     try:
-        sent = send(to, ctypes.py_object(error))
+        sent = send(to, None if error is None else ctypes.py_object(error))
         if _SPINS and sys.gettrace() is not None:
             send(me, ctypes.py_object(_Taken))
     except _Taken:
@@ -303,8 +352,8 @@ _SPINS = sys.version_info < (3, 12)
 #: where the callbacks of the standard library's weak collections are
 _CALLBACKS = frozenset(kind.__init__.__code__.co_filename for kind in (WeakSet, WeakValueDictionary))
 _CHAIN = 16
-#: how often the thread is looked at, and how long it goes on between two looks, at least
-_LOOKS, _SWITCH = 16, 5e-5
+#: how often the thread is looked at, in how many seconds at most, and how long it goes on between two looks, at least
+_LOOKS, _BRIEF, _SWITCH = 16, 0.01, 5e-5
 #: how many sendings that find it where it was show that it waits in C
 _STILL = 3
 _switches = allocate_lock()

@@ -23,7 +23,7 @@ from types import FrameType
 
 from ..._os.threads import looks
 
-__all__ = ["kick"]
+__all__ = ["kick", "reaches"]
 
 _RUNS_LOOP = asyncio.BaseEventLoop.run_forever.__code__
 _REACHES = sys.version_info >= (3, 15) and hasattr(signal, "pthread_kill") and hasattr(signal, "SIGURG")
@@ -31,7 +31,7 @@ _REACHES = sys.version_info >= (3, 15) and hasattr(signal, "pthread_kill") and h
 
 def kick(ident: int) -> None:
     """Interrupt the system call that the thread is in; nothing happens where that is of no use, or can't be."""
-    if _REACHES and _ready():
+    if reaches():
         signal.pthread_kill(ident, signal.SIGURG)
     frame = next(looks(sys._current_frames)).get(ident)
     while frame is not None:
@@ -39,6 +39,11 @@ def kick(ident: int) -> None:
             _wake(frame.f_locals.get("self"))
             return
         frame = frame.f_back
+
+
+def reaches() -> bool:
+    """Whether a thread is brought out of a system call."""
+    return _REACHES and _ready()
 
 
 def _wake(loop: object) -> None:
