@@ -26,6 +26,7 @@ from ..._words.report import Rung
 from .climbing import ClimbingBody
 from .forcing import is_stopped_group
 from .immortal import close_for_good, keep_alive_forever
+from .locks import ForcedOut, takes_lock_again, waits_for_lock
 from .objects import is_a
 from .parts import Parts
 from .stack import arrived_at, coro_of, is_suspended
@@ -125,10 +126,29 @@ class TaskBody(ClimbingBody, Coroutine[Any, Any, None]):
         elif isinstance(error, GeneratorExit) and self._started:
             return self._throw_exit(error)
         try:
+            if type(error) is StopForced and waits_for_lock(self.coro):
+                return self._force_out(error)
             step: Any = self.__next__
             return step.__self__.throw(error)  # the driver
         finally:
             del error  # whose traceback leads here: nothing is left for the garbage collector
+
+    def _force_out(self, error: StopForced) -> Any:
+        """Force a body out of its wait for a lock: first by what that hears of, too."""
+        self._asked_with = out = ForcedOut(*error.args)
+        if takes_lock_again(self.coro):
+            self._force_later()
+            return self.__next__()
+        waits_for = self._driver.throw(out)  # which raises StopIteration when the body has ended
+        if self._is_handling(out):
+            return waits_for
+        if takes_lock_again(self.coro):
+            self._force_later()
+            return waits_for
+        if waits_for is not None:
+            waits_for._asyncio_future_blocking = False  # nobody waits for that any more
+        self._asked_with = error
+        return self._driver.throw(error)
 
     def _throw_exit(self, error: GeneratorExit) -> Any:
         """Raise it in the coroutine, as a task does: ``yield from`` would close the coroutine instead."""

@@ -13,6 +13,7 @@ import sys
 from asyncio import CancelledError, Future, _get_running_loop, get_running_loop
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import Context
 from typing import Any
 
 from ..._words.errors import StopForced
@@ -22,6 +23,7 @@ from ..._words.report import Rung
 from ..._words.text import short
 from .executors import executor_call
 from .forcing import cancel_for_sure, is_about_to_hear, is_awake, raise_in, waiter_of
+from .locks import takes_lock_again
 from .look import Look, look_at
 from .on_stack import ForSure, is_held_up, on_stack, run_on_stack
 from .parts import Parts
@@ -30,6 +32,8 @@ from .stack import is_operation, stack_of, stems_from
 __all__ = ["ClimbingBody"]
 
 _logger = logging.getLogger("calloff")
+#: seconds until it is looked again whether a body has the lock that it takes before it can be forced
+_SOON = 0.02
 
 
 class ClimbingBody(Body):
@@ -150,20 +154,41 @@ class ClimbingBody(Body):
             parts.force(parts.leaves(), self._force_rest)
         task = self.task
         if task is not None and not (children and parts.is_waited_for()):
-            self._asked_with = None
-            self._forcing = True
-            self._forcing = not cancel_for_sure(task, StopForced())
+            self._force_task(task)
         if children or task is not None:
             parts.rung = max(parts.rung, Rung.FORCED)
         if task is None:
             parts.kill()
         return bool(refusing)
 
+    def _force_task(self, task: "asyncio.Task[None]") -> None:
+        if takes_lock_again(self.coro):
+            self._force_later()
+            return
+        self._asked_with = None
+        self._forcing = True
+        self._forcing = not cancel_for_sure(task, StopForced())
+
+    def _force_later(self) -> None:
+        """Force it when it has the lock that it has to take first."""
+        get_running_loop().call_later(_SOON, self._force_again, context=Context())
+
+    def _force_again(self) -> None:
+        if self.task is not None and not self._given_up:
+            self._force_task(self.task)
+
     def _force_rest(self) -> None:
-        """The children were forced: raise `StopForced` in whatever still waits for one and has not heard of it by that."""
+        """The children were forced: raise `StopForced` in whatever still waits for one and has not heard of it by that.
+
+        What waits for a child in its clean-up waits on: that would be cut short.
+        """
         parts, task = self._parts, self.task
         assert parts is not None
-        parts.force(child for child in parts.tasks() if not parts.is_unwinding(child))
+        spared = parts.spared()
+        again = self._force_rest if spared and not self._given_up else None
+        parts.force((child for child in parts.tasks() if child not in spared), again, gently=False)
+        if not spared.isdisjoint(self._look(waiter_of(task), self._asked_with).tasks()):
+            return
         if task is not None and not self._forcing and not is_awake(task) and not self._is_unwinding():
             if raise_in(task, StopForced()):
                 self._asked_with = None

@@ -7,12 +7,15 @@ failed already, it makes the task's next step throw the error of that future, as
 import asyncio
 import sys
 from contextlib import suppress
+from contextvars import Context
+from functools import partial
 from types import BuiltinMethodType, MethodType
 from typing import Any
 
 from ..._words.errors import StopForced
+from .locks import ForcedOut, takes_lock_again, waits_for_lock
 from .objects import FUTURES, TASKS, children_of, is_a, is_done, is_settled
-from .stack import is_operation, stems_from
+from .stack import coro_of, is_operation, stems_from
 
 __all__ = [
     "calm_anyio",
@@ -28,6 +31,8 @@ __all__ = [
 
 #: how many turns of the loop a task with a step before it is waited for
 _TURNS = 20
+#: seconds until it is looked again whether a task has the lock that it takes before it can be forced
+_SOON = 0.02
 #: what the wake-up of a task is, in C and in Python
 _METHODS = (BuiltinMethodType, MethodType)
 _members: Any = BaseExceptionGroup.__dict__["exceptions"].__get__
@@ -115,15 +120,25 @@ def _stopped_unseen(waiter: Any) -> None:
         asyncio.Future.exception(waiter)
 
 
-def force_task(task: "asyncio.Task[Any]", kind: type[BaseException], turns: int = _TURNS) -> None:
+def force_task(
+    task: "asyncio.Task[Any]", kind: type[BaseException], turns: int = _TURNS, *, gently: bool = True
+) -> None:
     """Raise an exception in a task at its await; where it has a step before it, once that is made.
 
-    One that never waits (it only yields to the loop) can't be reached; it is cancelled instead.
+    One that never waits (it only yields to the loop) can't be reached; it is cancelled instead. One that waits for a lock
+    is forced `gently`: code that swallows a `CancelledError` swallows that. One that takes the lock of a condition again
+    is forced when it has that.
     """
-    if task.done() or raise_in(task, kind()):
+    if task.done():
         return
-    if turns:
-        task.get_loop().call_soon(force_task, task, kind, turns - 1)
+    loop, coro = task.get_loop(), coro_of(task)
+    if takes_lock_again(coro):
+        if turns:
+            loop.call_later(_SOON, partial(force_task, task, kind, turns - 1, gently=gently), context=Context())
+    elif raise_in(task, ForcedOut() if gently and waits_for_lock(coro) else kind()):
+        return
+    elif turns:
+        loop.call_soon(partial(force_task, task, kind, turns - 1, gently=gently))
     else:
         task.cancel()
 

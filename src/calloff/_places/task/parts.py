@@ -249,8 +249,17 @@ class Parts:
 
     # --- force
 
-    def force(self, tasks: "Iterable[asyncio.Task[Any]]", then: Callable[[], object] | None = None) -> None:
-        """Raise `StopForced` in tasks, at their awaits, and call `then` when they have had time to hear of it."""
+    def force(
+        self,
+        tasks: "Iterable[asyncio.Task[Any]]",
+        then: Callable[[], object] | None = None,
+        *,
+        gently: bool = True,
+    ) -> None:
+        """Raise `StopForced` in tasks, at their awaits, and call `then` when they have had time to hear of it.
+
+        Where they wait for a lock, `gently`: so that it can be swallowed as a `CancelledError`.
+        """
         if self._loop.is_closed():
             return
         for task in self.tasks():
@@ -258,7 +267,7 @@ class Parts:
                 calm_anyio(task)
         for task in tasks:
             task.add_done_callback(note_forced)
-            force_task(task, StopForced)
+            force_task(task, StopForced, gently=gently)
         if then is not None:
             self._loop.call_later(_CHILDREN_FIRST, then, context=Context())
 
@@ -271,8 +280,16 @@ class Parts:
         look = self._looks.get(None)
         return look is not None and bool(look.tasks())
 
-    def is_unwinding(self, task: "asyncio.Task[Any]") -> bool:
-        """Return whether a task that was forced is in its clean-up."""
+    def spared(self) -> "set[asyncio.Task[Any]]":
+        """Return the child tasks that were forced and are in their clean-up, and those that wait for such a one."""
+        tasks = self.tasks()
+        spared = {task for task in tasks if self._is_unwinding(task)}
+        waiting = {task: self._look_anew(task).tasks() for task in tasks} if spared else {}
+        while more := [task for task, ahead in waiting.items() if task not in spared and not spared.isdisjoint(ahead)]:
+            spared.update(more)
+        return spared
+
+    def _is_unwinding(self, task: "asyncio.Task[Any]") -> bool:
         return look_at(coro_of(task), waiter_of(task), StopForced).is_obeying(StopForced)
 
 
