@@ -173,17 +173,15 @@ class Call:
 
     def _take_back(self, ident: int) -> None:
         """Take back the force that the thread was kicked for, if that has not brought it out of its call."""
-        kicked, place = self._kicked, None
+        kicked = self._kicked
         if kicked is None:
             return
         frame = next(looks(sys._current_frames)).get(ident)
-        if frame is not None:
-            place = id(frame), frame.f_lasti
-        if place == kicked[0] and frame is not None and _send(ident, None, frame, frame.f_lasti):
-            self._forced = self._forced and not kicked[1]
-            self._kicked = place, False
-        elif place != kicked[0]:
+        if frame is None or (id(frame), frame.f_lasti) != kicked[0]:
             self._kicked = None
+        elif _send(ident, None, frame, kicked[0][1]):
+            self._forced = self._forced and not kicked[1]
+            self._kicked = kicked[0], False
 
     def _aim(self, ident: int, hasty: bool) -> bool:
         """Send it at a good moment; ``False`` when there was none."""
