@@ -210,6 +210,45 @@ async def test_a_gather_that_is_cancelled_calls_off_its_operations():
     assert all(op.cancelled() for op in ops)
 
 
+async def test_the_own_cancel_of_who_gathers_operations_is_a_plain_one():
+    def gathering():
+        return asyncio.gather(*(calloff.start(waits()) for _ in range(2)))
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.001):
+            await gathering()
+    assert asyncio.current_task().cancelling() == 0
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(gathering(), 0.001)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(failing(Mine()))
+            await gathering()
+    assert [type(error) for error in caught.value.exceptions] == [Mine]
+
+
+@pytest.mark.parametrize("turns", [0, 1], ids=["on its way", "just ended"])
+async def test_so_it_is_where_somebody_else_has_called_off_an_operation_before(turns):
+    async def caller():
+        await gathering
+
+    op = calloff.start(waits())
+    gathering = asyncio.gather(op, calloff.start(waits()))
+    task = asyncio.create_task(caller())
+    await value(None)
+    op.cancel("enough")
+    await value(None, turns)
+    assert (op.done(), gathering.done()) == (bool(turns), False)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    assert type(caught.value) is asyncio.CancelledError
+    with pytest.raises(calloff.OperationCancelled, match="enough"):
+        await op
+
+
 async def test_wait_for():
     assert await asyncio.wait_for(calloff.start(value(3)), 10) == 3
     op = calloff.start(waits())

@@ -39,6 +39,7 @@ __all__ = ["Operation", "current_operation", "live"]
 T_co = TypeVar("T_co", covariant=True)
 _future_result = Future.result
 _future_exception = Future.exception
+_plain_error: Callable[[Any], CancelledError] = Future._make_cancelled_error  # type: ignore[attr-defined]
 #: what the constructor of a named tuple does, without its call
 _ref: Callable[[tuple[str, str]], Ref] = partial(tuple.__new__, Ref)
 _PENDING, _RUNNING, _COMPLETED = State.PENDING, State.RUNNING, State.COMPLETED
@@ -234,6 +235,8 @@ class Operation(Future[T_co]):  # type: ignore[type-var]  # pyright: ignore[repo
             ``False`` if it was already done. A second call never makes the stop slower.
         """
         if self._ended_at is not None:
+            if msg is not UNSET:
+                requesting.note_passed_on(self)
             return False
         loop = self.timers.loop  # its own, read without a call
         is_here = _get_running_loop() is loop
@@ -246,6 +249,8 @@ class Operation(Future[T_co]):  # type: ignore[type-var]  # pyright: ignore[repo
         kind, text, by = words_of(reason, msg)
         if is_here:
             requesting.request(self, kind, text, by, grace)
+            if msg is not UNSET:
+                requesting.note_passed_on(self)
         else:
             self.timers.call(self.request, kind, text, by, grace)
         return True
@@ -313,13 +318,13 @@ class Operation(Future[T_co]):  # type: ignore[type-var]  # pyright: ignore[repo
             asyncio.InvalidStateError: it has not ended.
         """
         if self._phase is not _COMPLETED and self.cancelled():
-            raise self._make_cancelled_error()
+            raise self._cancelled_error()
         return _future_result(self)
 
     def exception(self) -> BaseException | None:
         """The error of its ending, ``None`` for a value; raises `OperationCancelled` where asyncio would."""
         if self.cancelled():
-            raise self._make_cancelled_error()
+            raise self._cancelled_error()
         return _future_exception(self)
 
     def set_result(self, result: Any, /) -> None:
@@ -330,10 +335,19 @@ class Operation(Future[T_co]):  # type: ignore[type-var]  # pyright: ignore[repo
         """Not for operations: only the body ends them."""
         raise RuntimeError("an operation is ended by its body: set_exception() is not supported")
 
-    def _make_cancelled_error(self) -> CancelledError:
-        """What asyncio (gather, shield) raises for it."""
+    def _cancelled_error(self) -> OperationCancelled:
         assert self._stop is not None
         return OperationCancelled(self.ref, self._stop.reason, self._evidence())
+
+    def _make_cancelled_error(self) -> CancelledError:
+        """What `asyncio.gather` raises for it.
+
+        Where it was asyncio that called it off, for a caller which was cancelled, that is a plain one, as for a task:
+        Python 3.11 and 3.12 take no other for the caller's own.
+        """
+        if self._stop is None or self._stop.is_passed_on:
+            return _plain_error(self)
+        return self._cancelled_error()
 
     def completion(self) -> "Future[None]":
         """Return a future of one waiter's own that is done when the operation is."""

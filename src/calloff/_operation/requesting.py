@@ -18,7 +18,7 @@ from .stopping import Stop
 if TYPE_CHECKING:
     from .operation import Operation
 
-__all__ = ["arm", "due", "is_being_closed", "request", "reschedule", "start_limits"]
+__all__ = ["arm", "due", "is_being_closed", "note_passed_on", "request", "reschedule", "start_limits"]
 
 _PENDING, _STOPPING = State.PENDING, State.STOPPING
 
@@ -45,6 +45,12 @@ def request(operation: "Operation[Any]", kind: Kind, text: str, by: str | Ref | 
         wake(operation)
     if handed or hooks.asked:
         _tell(operation)
+
+
+def note_passed_on(operation: "Operation[Any]") -> None:
+    """asyncio has passed on to it the cancel of a caller, perhaps in the moment between its end and the news of that."""
+    if operation._stop is not None:
+        operation._stop.is_passed_on = True
 
 
 def _is_forced(operation: "Operation[Any]", stop: Stop) -> bool:

@@ -89,6 +89,7 @@ class Stop:
     stuck: RawStack = ()
     survivors: tuple[str, ...] = ()
     helped: tuple[str, ...] = ()
+    is_passed_on = False  # asyncio has called it off, whoever began: for a caller that waits for it in a `gather`
     insisted_at: float | None = None  # last; a body that was let alone in its clean-up was not asked again
     _torn_at: float | None = None
     _let_in = False  # force has left the asking a turn of the loop in which it can arrive
