@@ -5,7 +5,9 @@ of it, in the very turn in which the awaited thing ends, and after.
 """
 
 import asyncio
+import contextlib
 import itertools
+import signal
 from typing import Any
 
 import pytest
@@ -471,3 +473,154 @@ async def test_a_cancelled_waiter_of_an_outcome_stops_nothing():
     assert op.reason is None
     assert not op._waiters, "and leaves nothing behind"
     await op.stop()
+
+
+# --- what comes in the very turn of the cancel is left where it is
+
+
+async def awaited_by_asyncio(work):
+    return await asyncio.wait_for(calloff.start(work), 60)
+
+
+async def calls_a_caller(work):
+    return await calloff.call(calloff.call(awaited(work)))
+
+
+async def awaited(work):
+    return await calloff.start(work)
+
+
+async def awaited_by_a_task(work):
+    return await asyncio.create_task(awaited(work))
+
+
+WAYS = [calloff.call, awaited, awaited_by_a_task, awaited_by_asyncio, calls_a_caller]
+
+
+@pytest.mark.parametrize("first", ["item", "cancel"])
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+async def test_an_item_of_a_queue_that_comes_with_the_cancel_stays_there(way, first):
+    queue: asyncio.Queue[int] = asyncio.Queue()
+    got = []
+
+    async def caller():
+        got.append(await way(queue.get()))
+
+    task = asyncio.create_task(caller())
+    while not queue._getters:
+        await asyncio.sleep(0)
+    if first == "item":
+        queue.put_nowait(1)
+        task.cancel()
+    else:
+        task.cancel()
+        queue.put_nowait(1)
+    await asyncio.wait([task])
+    assert len(got) + queue.qsize() == 1, "lost"
+    assert task.cancelled() or got, task
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+async def test_so_does_a_permit(way):
+    semaphore = asyncio.Semaphore(0)
+    task = asyncio.create_task(way(semaphore.acquire()))
+    while not semaphore._waiters:
+        await asyncio.sleep(0)
+    semaphore.release()
+    task.cancel()
+    await asyncio.wait([task])
+    assert semaphore.locked() != task.cancelled()
+
+
+@pytest.mark.parametrize("by_signal", [False, True], ids=["by itself", "in a signal handler"])
+async def test_a_caller_that_is_cancelled_in_the_middle_of_a_step_of_what_it_awaits(by_signal):
+    """The cancel comes to the next line that waits."""
+    passed = []
+
+    async def body():
+        await asyncio.sleep(0)
+        if by_signal:
+            signal.raise_signal(signal.SIGUSR1)
+        else:
+            task.cancel("home time")
+        passed.append("the rest of the step")
+        await asyncio.sleep(0)
+        passed.append("a further one")
+
+    former = signal.signal(signal.SIGUSR1, lambda *_: task.cancel("home time"))
+    try:
+        op = calloff.start(body())
+        task = asyncio.create_task(awaits_it(op))
+        with pytest.raises(asyncio.CancelledError, match="home time"):
+            await task
+    finally:
+        signal.signal(signal.SIGUSR1, former)
+    assert passed == ["the rest of the step"]
+    assert (op.state, op.reason.kind, op.reason.text) == ("cancelled", "parent", "home time")
+
+
+async def awaits_it(op):
+    return await op
+
+
+async def test_in_a_long_line_of_callers_the_first_ones_hear_of_it_at_once_and_all_end(caplog):
+    ops: list[Any] = []
+
+    async def waits_for_another(further):
+        ops.append(calloff.current())
+        await asyncio.sleep(0)  # eager tasks would begin inside each other
+        if further:
+            await calloff.call(waits_for_another(further - 1))
+        else:
+            await asyncio.sleep(3600)
+
+    task = asyncio.create_task(calloff.call(waits_for_another(299)))
+    while len(ops) < 300:
+        await asyncio.sleep(0)
+    await turns()
+    task.cancel("home time")
+    asked = sum(op.reason is not None for op in ops)
+    assert 20 < asked < 100, "neither one alone, nor all of them while the loop stands still"
+    with pytest.raises(asyncio.CancelledError, match="home time"):
+        await task
+    assert {(op.state, op.reason.text, op.report.rung) for op in ops} == {
+        ("cancelled", "home time", calloff.Rung.ASKED)
+    }
+    assert not caplog.records
+
+
+async def test_what_somebody_else_has_started_goes_on_when_a_caller_is_forced():
+    """Asked alone it would be called off with it; but that comes only with the step in which force is raised."""
+
+    async def refuses():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        await other
+
+    other = calloff.start(asyncio.sleep(3600))
+    caller = calloff.start(refuses(), grace=0.005)
+    await asyncio.sleep(0)
+    outcome = await caller.stop()
+    assert outcome.report.rung is calloff.Rung.FORCED
+    assert other.reason is None
+    await other.stop()
+
+
+def test_whoever_closes_the_loop_is_told_as_the_one_who_asked():
+    """Also of an operation whose caller is asked just before."""
+
+    async def main():
+        op = calloff.start(asyncio.sleep(3600))
+        calloff.start(awaits_it(op), detached=True)
+        tasks.append(asyncio.create_task(calloff.call(awaits_another())))
+        await turns()
+        return calloff.operations()
+
+    async def awaits_another():
+        await calloff.call(asyncio.sleep(3600))
+
+    tasks: list[Any] = []
+    loop = asyncio.new_event_loop()
+    ops = loop.run_until_complete(main())
+    loop.close()
+    assert [str(op.reason.kind) for op in ops] == ["shutdown"] * 4

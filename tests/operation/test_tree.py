@@ -183,13 +183,14 @@ async def test_a_caller_that_is_cancelled_twice_before_it_runs_hands_down_one_re
 
 
 async def test_a_call_is_called_off_itself_while_its_caller_is_on_its_way():
-    """The caller was cancelled and has not run yet: who calls off the operation by its handle means that."""
+    """The caller was cancelled and has not run yet: the operation has heard of that, and what came first is told."""
     op, task = await awaited()
-    task.cancel()
-    op.cancel("by its handle")
-    with pytest.raises(asyncio.CancelledError):
+    task.cancel("of the caller")
+    assert op.reason is not None
+    assert op.cancel("by its handle")
+    with pytest.raises(asyncio.CancelledError, match="of the caller"):
         await task
-    assert (op.reason.kind, op.reason.text) == ("requested", "by its handle")
+    assert (op.reason.kind, op.reason.text) == ("parent", "of the caller")
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2])

@@ -2,21 +2,28 @@
 
 The first one who awaits an operation waits on the operation itself, as on any future. Each further one, and each who only
 looks on, has a future of its own.
+
+A task passes its cancel on at once to what it waits for, and so does the first one here: an item of a queue, or a permit
+of a semaphore, that comes in the very turn of the cancel is then left where it is. The caller is woken, too: an operation
+that refuses must not keep it from hearing of its cancel.
 """
 
 import asyncio
-from asyncio import CancelledError, Future, _get_running_loop, current_task
+from asyncio import AbstractEventLoop, CancelledError, Future, _get_running_loop, current_task
 from collections.abc import Generator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._words.errors import OperationCancelled, StopForced
 from .._words.reason import Kind, Reason
 from .._words.ref import Ref
+from .._words.report import Rung
 from .._words.state import State
 from .._words.text import text_of
 from .._words.untouched import is_a
 from .elsewhere import is_elsewhere, request_elsewhere, wait_elsewhere
 from .known import current_operation
+from .loops import closing
 
 if TYPE_CHECKING:
     from .operation import Operation
@@ -41,6 +48,10 @@ _result = Future.result
 _COMPLETED = State.COMPLETED
 _REQUESTED = Kind.REQUESTED
 _current = current_operation.get
+#: what a cancel is being passed on to, by loop: one after the other, as they are found to wait for each other
+_passing: "dict[AbstractEventLoop, list[tuple[Operation[Any], Operation[Any] | None, Any]]]" = {}
+#: how many at once; who is further in hears of it in a later turn of the loop
+_AT_ONCE = 50
 #: tell the inspectors of Python 3.14 and newer which task waits for which
 _waits_for: Any = getattr(asyncio, "future_add_to_awaited_by", None)
 _waits_no_more_for: Any = getattr(asyncio, "future_discard_from_awaited_by", None)
@@ -203,7 +214,33 @@ def wakes_caller(operation: "Operation[Any]", message: Any) -> bool:
             cancelled: Future[None] = loop.create_future()
             cancelled.cancel(message)
             loop.call_soon(callback, cancelled, context=context)
+            _pass_on(operation, context.get(current_operation), message)
     return True
+
+
+def _pass_on(operation: "Operation[Any]", caller: "Operation[Any] | None", message: Any) -> None:
+    """Stop the operation at once, since its caller was woken with a cancel: what `follow` does in the caller's next step.
+
+    That is left to it where the caller is being forced, as not all that it waits for goes along, and where the loop is
+    being closed. Of operations that wait for each other, each is asked after the one before, and no stack gets deep.
+    """
+    if caller is not None and caller._stop is not None and caller._stop.rung >= Rung.FORCED:
+        return
+    loop = operation._loop
+    line = _passing.get(loop)
+    if line is not None:
+        if len(line) < _AT_ONCE:
+            line.append((operation, caller, message))
+        return
+    if loop in closing:
+        return
+    _passing[loop] = line = [(operation, caller, message)]
+    try:
+        for each, its_caller, words in line:  # which grows meanwhile
+            with suppress(Exception):  # not for whoever cancels the caller to hear
+                each.request(Kind.PARENT, *_words_for(its_caller, words), each._grace)
+    finally:
+        del _passing[loop]
 
 
 def goes_along(operation: "Operation[Any]") -> bool:
@@ -218,15 +255,19 @@ def goes_along(operation: "Operation[Any]") -> bool:
 
 def follow(operation: "Operation[Any]", error: BaseException) -> None:
     """Stop the operation, because the code that awaits the operation was cancelled, or forced."""
-    caller = _current()
-    text = text_of(error.args[0]) if error.args else "the code that awaits it was cancelled"
-    by = None
-    if caller is not None:
-        by = str(caller.ref)
-        if caller._stop is not None:
-            text = caller._stop.text or str(caller._stop.kind)
+    text, by = _words_for(_current(), error.args[0] if error.args else None)
     grace = 0.0 if is_a(error, StopForced) else operation._grace
     if _get_running_loop() is operation._loop:
         operation.request(Kind.PARENT, text, by, grace)
     else:
         request_elsewhere(operation, Kind.PARENT, text, by, grace)
+
+
+def _words_for(caller: "Operation[Any] | None", message: object) -> tuple[str, str | None]:
+    """Return the words of a stop that comes with the cancel of the caller, and who asks."""
+    text = "the code that awaits it was cancelled" if message is None else text_of(message)
+    if caller is None:
+        return text, None
+    if caller._stop is not None:
+        text = caller._stop.text or str(caller._stop.kind)
+    return text, str(caller.ref)

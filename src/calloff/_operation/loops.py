@@ -30,7 +30,7 @@ from .._words.place import Body
 from .._words.policy import DEFAULT
 from .._words.reason import Kind
 
-__all__ = ["CLOSING", "adopt", "forget", "forget_closed", "greeters", "hosts", "is_closing", "timers_for"]
+__all__ = ["CLOSING", "adopt", "closing", "forget", "forget_closed", "greeters", "hosts", "is_closing", "timers_for"]
 
 _logger = logging.getLogger("calloff")
 CLOSING = "its event loop is being closed"
@@ -69,6 +69,8 @@ class Hosted(Protocol):
 hosts: dict[AbstractEventLoop, Timers] = {}
 #: called with each loop, not one of `calloff.run`, on which a first operation starts; what they return, at its end
 greeters: list[Callable[[AbstractEventLoop], Callable[[], object] | None]] = []
+#: the loops that run once more, for the end of their operations, before they are closed
+closing: set[AbstractEventLoop] = set()
 _partings: dict[AbstractEventLoop, list[Callable[[], object]]] = {}
 
 
@@ -136,8 +138,10 @@ def _close(loop: AbstractEventLoop, live: dict[Any, None], close: Callable[[], N
             loop.close = former  # type: ignore[method-assign]  # on this instance
     try:
         if not loop.is_closed() and asyncio._get_running_loop() is None and _of(loop, live):
+            closing.add(loop)
             _run(loop, _end(loop, live))
     finally:
+        closing.discard(loop)
         close()
         forget(loop, live)
 
