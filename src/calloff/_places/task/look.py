@@ -97,8 +97,8 @@ def look_at(
         coro: the coroutine.
         waiter: the future that its task waits for; ``None`` where it is to be found out.
         error: what it may be busy with; ``None`` when nothing has arrived.
-        owner: the operation. Of tasks that its code only watches, by `asyncio.wait` or `asyncio.as_completed`, and of
-            processes, those are part of it which it has started.
+        owner: the operation. Of tasks that its code only watches, by `asyncio.wait` or `asyncio.as_completed`, of the
+            handlers of a server whose end it waits for, and of processes, those are part of it which it has started.
     """
     found = Look()
     greenlets = "greenlet" in sys.modules

@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import Context
 from types import AsyncGeneratorType, FrameType, FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType
 from typing import Any
+from weakref import WeakValueDictionary
 
 from ..._words.untouched import context_of, is_a
 
@@ -24,6 +25,7 @@ __all__ = [
     "context_of",
     "entered_in",
     "fields",
+    "handlers_of",
     "is_a",
     "is_done",
     "is_of",
@@ -95,6 +97,21 @@ def _context_of(task: Any) -> Context | None:
 def members_of(group: object) -> tuple[Any, ...]:
     """Return the tasks of a task group that have not ended: asyncio's, calloff's, anyio's, and what is built like them."""
     return pending(fields(group).get("_tasks"))
+
+
+def handlers_of(server: object) -> tuple[Any, ...]:
+    """Return the tasks that handle the connections of a server of asyncio's streams, and that have not ended.
+
+    The server counts its connections only; each knows its server, and the loop knows all of them.
+    """
+    known = fields(fields(server).get("_loop")).get("_transports")
+    found: list[Any] = []
+    for transport in list(known.values()) if type(known) is WeakValueDictionary else ():
+        own = fields(transport)
+        if own.get("_server") is server:
+            protocol = fields(own.get("_protocol"))
+            found.append(fields(protocol.get("_app_protocol", own.get("_protocol"))).get("_task"))  # inside of TLS
+    return pending(found)
 
 
 def children_of(future: object) -> tuple[Any, ...]:

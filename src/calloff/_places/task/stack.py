@@ -21,7 +21,19 @@ from ..._os.threads import looks
 from ..._words.frame import OURS, RawFrame, RawStack
 from ..._words.place import Body
 from .greenlets import greenlets_in, is_in_handlers
-from .objects import FUTURES, TASKS, children_of, context_of, fields, is_a, is_done, members_of, own_self, pending
+from .objects import (
+    FUTURES,
+    TASKS,
+    children_of,
+    context_of,
+    fields,
+    handlers_of,
+    is_a,
+    is_done,
+    members_of,
+    own_self,
+    pending,
+)
 from .subprocesses import PROCESS_WAITS
 
 __all__ = [
@@ -244,14 +256,17 @@ def waited_for(frame: FrameType) -> Any:
 
 
 def watched_by(frame: FrameType, outer: object) -> tuple[Any, ...]:
-    """Return the futures that `asyncio.wait` or `asyncio.as_completed` waits for in `frame`, and that are not done.
+    """Return the futures that a function of asyncio waits for in `frame` without awaiting them, and that are not done.
 
-    Until Python 3.12 the latter is a generator, which is known only to the loop that goes through it, in the coroutine
-    `outer`: it lies on the evaluation stack there, which the garbage collector sees.
+    Those are what was given to `asyncio.wait` or `asyncio.as_completed`, and for the end of a server its handlers. Python
+    3.12 `as_completed` is a generator, which is known only to the loop that goes through it, in the coroutine `outer`: it
+    lies on the evaluation stack there, which the garbage collector sees.
     """
     name = _WATCHES.get(id(frame.f_code))
     if name is None:
         return ()
+    if name == "self":
+        return handlers_of(own_self(frame))
     if name == "fs":
         return pending(frame.f_locals.get(name))
     if name == "_todo":
@@ -290,8 +305,8 @@ _tasks = sys.modules["asyncio.tasks"]
 #: asyncio's own, which are kept as long as they are known by their id
 _WAIT_CODES = (asyncio.wait_for.__code__, _tasks._cancel_and_wait.__code__)
 _WAIT_FORS = frozenset(map(id, _WAIT_CODES))
-#: of `asyncio.wait` and `asyncio.as_completed`: with the name under which each keeps its futures
-_WATCH_CODES = {_tasks._wait.__code__: "fs"}
+#: of `asyncio.wait`, `asyncio.as_completed` and servers: with the name under which each keeps its futures
+_WATCH_CODES = {_tasks._wait.__code__: "fs", asyncio.Server.wait_closed.__code__: "self"}
 if hasattr(_tasks, "_AsCompletedIterator"):
     _WATCH_CODES[_tasks._AsCompletedIterator._wait_for_one.__code__] = "_todo"
 else:  # until Python 3.12
