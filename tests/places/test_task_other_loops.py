@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 import calloff
 from calloff import Abandoned, Cancelled, Rung
+from calloff._places.task.climbing import ClimbingBody
 
 pytestmark = pytest.mark.usefixtures("short_last")
 
@@ -95,6 +97,35 @@ async def test_one_that_refuses_is_forced(way: Any, elsewhere: Elsewhere) -> Non
     assert isinstance(outcome, Cancelled)
     assert outcome.report.rung is Rung.FORCED
     assert outcome.report.survivors == ()
+
+
+async def test_force_is_told_also_where_its_own_thread_is_quicker(
+    elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The operation that it waits for is forced in that thread, before this one comes to look at the task."""
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def waits() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.append(task)
+        await calloff.call(elsewhere.refuses(), grace=20)
+
+    op = calloff.start(alone(elsewhere.start(waits())), grace=0.1)
+    force = ClimbingBody.force
+
+    def held_up(body: ClimbingBody) -> bool:
+        if body is op.body:
+            assert elsewhere.ended.wait(20)
+            while not tasks[0].done():
+                time.sleep(0.001)
+        return force(body)
+
+    monkeypatch.setattr(ClimbingBody, "force", held_up)
+    await begun(elsewhere)
+    outcome = await op.stop()
+    assert isinstance(outcome, Cancelled)
+    assert (outcome.report.rung, outcome.report.survivors) == (Rung.FORCED, ())
 
 
 @ways

@@ -57,6 +57,8 @@ class Parts:
         self._calls: dict[int, Any] = {}
         self._asked: set[Any] = set()
         self._over: Callable[[], object] | None = None
+        #: of what `_over` waits for, that of whose end the event loop has not heard
+        self._unheard: set[Any] = set()
         #: whether what shields hold back is part of it, too
         self._forced = False
         #: what the last collecting has seen of each task, and of the body's coroutine
@@ -127,12 +129,15 @@ class Parts:
             self.rung = max(self.rung, Rung.TERMINATED)
 
     def kill(self) -> None:
-        """Kill the processes, and force the tasks of other loops, that the body has left."""
+        """Kill the processes, and force the tasks of other loops, that the body has left.
+
+        Of such a task, the operations for which it waits have been forced just now: by that it may have ended already.
+        """
         for process in self._processes():
             process.kill()
             self.rung = max(self.rung, Rung.KILLED)
         for call in self._calls.values():
-            if type(call) is TaskElsewhere and call.pending():
+            if type(call) is TaskElsewhere and (call in self._unheard or call.pending()):
                 call.kill()
                 self.rung = max(self.rung, Rung.FORCED)
 
@@ -171,20 +176,19 @@ class Parts:
         left = self.left()
         if not left:
             return False
-        ahead = len(left)
+        unheard = self._unheard = set(left)
         self._over = callback
 
-        def ended(_: object = None) -> None:
-            nonlocal ahead
-            ahead -= 1
-            if not ahead and not self.when_over(callback):  # more may have been found in the meantime
+        def ended(part: Any) -> None:
+            unheard.discard(part)
+            if not unheard and not self.when_over(callback):  # more may have been found in the meantime
                 self.tell_end()
 
         for part in left:
             if is_a(part, TASKS):
                 part.add_done_callback(ended)  # type: ignore[union-attr]  # a task
             else:
-                part.when_done(partial(self._call, ended))  # type: ignore[union-attr]  # a call
+                part.when_done(partial(self._call, partial(ended, part)))  # type: ignore[union-attr]  # a call
         return True
 
     def tell_end(self) -> bool:
