@@ -140,6 +140,22 @@ async def async_clean_up(path, seconds):
         Path(path).write_text("clean")
 
 
+def clean_up_in_program(path, seconds):
+    calloff.run(async_clean_up(path, seconds))
+
+
+def swallow_from_program(path):
+    async def main():
+        Path(path).touch()
+        await asyncio.sleep(100)
+
+    try:
+        calloff.run(main())
+    except asyncio.CancelledError:
+        pass
+    time.sleep(100)
+
+
 async def async_block(path):
     Path(path).touch()
     time.sleep(100)

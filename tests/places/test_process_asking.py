@@ -114,9 +114,11 @@ async def test_a_request_that_a_destructor_swallows_comes_again(tmp_path):
     [
         (bodies.swallow, 1),
         (bodies.async_swallow, 1),
+        (bodies.swallow_from_program, 1),
         (bodies.clean_up, 0),
         (bodies.async_clean_up, 0),
         (bodies.clean_up_in_generator, 0),
+        (bodies.clean_up_in_program, 0),
     ],
 )
 async def test_a_refusal_is_counted_and_a_clean_up_is_none(tmp_path, fn, refusals):

@@ -106,6 +106,7 @@ class Program(Generic[T]):
                 self.watch.run_loop()
             except BaseException as error:  # of a callback, or of a handler of a signal: a limit from outside, say
                 self._error = error
+                self._wind_up(error, stack)
             return self._end() if os.getpid() == self._process else self._leave_to_parent(), self.signum
 
     def _start(self) -> None:
@@ -158,6 +159,16 @@ class Program(Generic[T]):
         if outcome is None:
             raise RuntimeError("the event loop was stopped before the main operation ended")
         return outcome
+
+    def _wind_up(self, error: BaseException, stack: ExitStack) -> None:
+        """Until the end, tell the worker whose request has broken the program off that this is the clean-up.
+
+        The error is kept meanwhile, not handled: what the tasks that are left raise has nothing to do with it.
+        """
+        worker: Any = current_operation.get()
+        if is_a(error, asyncio.CancelledError) and worker is not None and not isinstance(worker, Operation):
+            worker.winds_up = True
+            stack.callback(setattr, worker, "winds_up", False)
 
     def _leave_to_parent(self) -> Outcome[T]:
         """The same in a child that was forked meanwhile: all that runs is its parent's, which goes on with it."""

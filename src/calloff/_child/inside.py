@@ -39,6 +39,8 @@ class InsideOperation:
         name: its name.
         began_at: when the worker began with it.
         listener: hears in a thread that it is asked, where somebody wants that.
+        winds_up: whether the request has broken off a `calloff.run` of it, which ends what is left with no frame that is
+            busy with the exception.
     """
 
     place = "process"
@@ -57,6 +59,7 @@ class InsideOperation:
         self.page: Page | None = None
         self.told = 0
         self.listener: Listener | None = None
+        self.winds_up = False
         self._children: dict[Any, None] | None = None
         self.began_at = 0.0
         self._progress: Any = None

@@ -287,7 +287,7 @@ class Worker:
         """Whether the function is in its clean-up, or waits for others that were asked in its place."""
         step: Any = self._coro
         if not self._async or step is None or step.cr_running:
-            return _is_cancel(sys.exception())
+            return operation.winds_up or _is_cancel(sys.exception())
         waiter = getattr(self._task, "_fut_waiter", None)
         if waiter is None or waiter.done() or type(waiter) is not asyncio.Future:
             return True  # it is about to hear of it
