@@ -507,7 +507,7 @@ async def test_an_item_of_a_queue_that_comes_with_the_cancel_stays_there(way, fi
         got.append(await way(queue.get()))
 
     task = asyncio.create_task(caller())
-    while not queue._getters:
+    while not queue._getters:  # type: ignore[attr-defined]  # whether somebody waits for an item
         await asyncio.sleep(0)
     if first == "item":
         queue.put_nowait(1)
@@ -535,7 +535,7 @@ async def test_so_does_a_permit(way):
 @pytest.mark.parametrize("by_signal", [False, True], ids=["by itself", "in a signal handler"])
 async def test_a_caller_that_is_cancelled_in_the_middle_of_a_step_of_what_it_awaits(by_signal):
     """The cancel comes to the next line that waits."""
-    passed = []
+    passed: list[str] = []
 
     async def body():
         await asyncio.sleep(0)
