@@ -119,9 +119,14 @@ async def test_what_is_given_to_him_in_that_very_moment_is_not_lost(kind: str) -
 
 
 @LOCKS
+@pytest.mark.parametrize("child", [False, True])
 @pytest.mark.usefixtures("patient")
-async def test_who_swallows_what_he_hears_there_is_forced_all_the_same(kind: str) -> None:
-    lock, seen = KINDS[kind](), list[str]()
+async def test_who_swallows_what_he_hears_there_is_forced_all_the_same(kind: str, child: bool) -> None:
+    lock, seen, given = KINDS[kind](), list[str](), asyncio.Event()
+
+    async def holds() -> None:
+        async with lock:
+            await given.wait()
 
     async def stubborn() -> None:
         while True:
@@ -130,15 +135,24 @@ async def test_who_swallows_what_he_hears_there_is_forced_all_the_same(kind: str
             except CancelledError as error:
                 seen.append(type(error).__name__)
 
-    async with lock:
-        op = calloff.start(stubborn(), grace=0.1)
-        await turns()
+    async def body() -> None:
+        await (asyncio.gather(stubborn()) if child else stubborn())
+
+    holder = asyncio.create_task(holds())
+    await turns()
+    op = calloff.start(body(), grace=0.1)
+    await turns()
+
+    async def stop() -> None:
         outcome = await op.stop()
-    assert isinstance(outcome, calloff.Cancelled)
-    assert outcome.report.rung is calloff.Rung.FORCED
-    assert outcome.report.refusals > 0
-    assert seen[-1] == "ForcedOut"
-    assert seen.count("ForcedOut") == 1
+        assert isinstance(outcome, calloff.Cancelled)
+        assert outcome.report.rung is calloff.Rung.FORCED
+        assert outcome.report.refusals > 0
+        assert seen.count("ForcedOut") == 1
+        given.set()
+
+    await others_get_it(lock, stop)
+    await holder
 
 
 @LOCKS

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import queue
 import random
 import sys
 import threading
@@ -342,3 +343,65 @@ async def test_who_was_left_waiting_for_a_lock_gives_it_back_and_ends(body: Call
         while calloff.thread.counts().abandoned == abandoned:
             await asyncio.sleep(0.01)
     assert not lock.locked()
+
+
+class Wrapped:
+    """A lock of somebody's own class."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def __enter__(self) -> "Wrapped":
+        self.lock.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+    def locked(self) -> bool:
+        return self.lock.locked()
+
+
+def sleeps_under(lock: Any) -> None:
+    with lock:
+        while True:
+            time.sleep(0.001)
+
+
+async def leave_behind(function: Callable[..., object], *args: object) -> Callable[[], Any]:
+    """A thread that was abandoned in it; what waits until that has ended."""
+    before = calloff.thread.counts().abandoned
+    outcome = await calloff.start(calloff.thread(function, *args), timeout=0.2, grace=0).outcome()
+    assert isinstance(outcome, calloff.Abandoned), outcome
+
+    async def has_ended() -> None:
+        async with asyncio.timeout(60):
+            while calloff.thread.counts().abandoned > before:
+                await asyncio.sleep(0.01)
+
+    return has_ended
+
+
+@pytest.mark.parametrize("kind", [Wrapped, threading.Semaphore, threading.Condition])
+async def test_so_does_who_waits_for_it_in_other_code(kind: Callable[[], Any]) -> None:
+    lock = kind()
+    with lock:
+        has_ended = await leave_behind(sleeps_under, lock)
+    await has_ended()
+    assert getattr(lock, "lock", lock).acquire(False)
+
+
+async def test_no_notification_is_lost_with_a_thread_that_was_left_behind() -> None:
+    """It takes what it is told of, as it was the first to wait, and nobody else waits beside it."""
+    items: queue.Queue[int] = queue.Queue()
+    taken: list[int] = []
+
+    def works() -> None:
+        taken.append(items.get())
+        while True:
+            time.sleep(0.001)
+
+    has_ended = await leave_behind(works)
+    items.put(1)
+    await has_ended()
+    assert (items.qsize(), taken) == (0, [1])

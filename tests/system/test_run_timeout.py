@@ -117,7 +117,8 @@ try:
 except calloff.TimedOut as error:
     say(error.reason.kind)
     report = seen[0].report if seen else error.report
-    where = [frame.source for frame in report.where if frame.file == __file__]
+    import linecache  # a line that a busy machine has not read in time is read now
+    where = [linecache.getline(frame.file, frame.line).strip() for frame in report.where if frame.file == __file__]
     say(report.rung, report.refusals, where[-1])
 atexit.register(say, "atexit ran")
 """

@@ -122,7 +122,7 @@ async def process() -> None:
 
 
 async def run() -> None:
-    assert await calloff.call(calloff.thread(calloff.run, work())) == "done"
+    assert await calloff.call(calloff.thread(lambda: calloff.run(work()))) == "done"
 
 
 async def group_of_places() -> None:

@@ -221,10 +221,12 @@ def wakes_caller(operation: "Operation[Any]", message: Any) -> bool:
 def _pass_on(operation: "Operation[Any]", caller: "Operation[Any] | None", message: Any) -> None:
     """Stop the operation at once, since its caller was woken with a cancel: what `follow` does in the caller's next step.
 
-    That is left to it where the caller is being forced, as not all that it waits for goes along, and where the loop is
-    being closed. Of operations that wait for each other, each is asked after the one before, and no stack gets deep.
+    That is left to it where the caller is being forced, as not all that it waits for goes along, and at the end of the
+    program or the loop, which asks all that is left itself. Of operations that wait for each other, each is asked after
+    the one before, and no stack gets deep.
     """
-    if caller is not None and caller._stop is not None and caller._stop.rung >= Rung.FORCED:
+    stop = None if caller is None else caller._stop
+    if stop is not None and (stop.rung >= Rung.FORCED or stop.kind is Kind.SHUTDOWN):
         return
     loop = operation._loop
     line = _passing.get(loop)

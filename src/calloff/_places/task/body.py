@@ -13,7 +13,7 @@ import asyncio
 import logging
 import sys
 import types
-from asyncio import CancelledError, current_task, get_running_loop
+from asyncio import CancelledError, Future, current_task, get_running_loop
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from functools import partial
@@ -145,8 +145,10 @@ class TaskBody(ClimbingBody, Coroutine[Any, Any, None]):
         if takes_lock_again(self.coro):
             self._force_later()
             return waits_for
-        if waits_for is not None:
-            waits_for._asyncio_future_blocking = False  # nobody waits for that any more
+        if waits_for is not None:  # nobody waits for that any more, as who would give it something has to see
+            waits_for._asyncio_future_blocking = False
+            with suppress(Exception):  # of somebody's own class of futures
+                Future.cancel(waits_for)
         self._asked_with = error
         return self._driver.throw(error)
 

@@ -110,7 +110,7 @@ def _deliver(task: Any, wake_up: Any, failed: Any) -> None:
     wake_up(failed)
     error = failed._exception
     if is_overtaken and is_a(error, StopForced):
-        force_task(task, StopForced)
+        force_task(task, StopForced, gently=type(error) is not StopForced)
 
 
 def _stopped_unseen(waiter: Any) -> None:

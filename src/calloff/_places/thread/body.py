@@ -133,7 +133,7 @@ class ThreadBody(Body):
 
     def _press_on(self, pause: float) -> None:
         """Send force to a thread that was left behind, less and less often: it may have come out of its call by then."""
-        self.call.force()
+        self.call.force(left=True)
         if self.call.is_running():
             pause = min(2 * pause, _RARELY)
             self._again = self._loop.call_later(pause, self._press_on, pause, context=Context())

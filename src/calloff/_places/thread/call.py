@@ -37,13 +37,13 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from itertools import repeat
 from operator import and_, attrgetter, eq, is_, methodcaller
-from threading import get_ident, get_native_id
+from threading import Condition, get_ident, get_native_id
 from time import monotonic, sleep
 from types import CodeType, FrameType
 from typing import Any
 from weakref import WeakSet, WeakValueDictionary
 
-from ..._child.bytecode import enters
+from ..._child.bytecode import enters, names_before
 from ..._child.moments import Still, is_fit, is_importing, stays_fit
 from ..._os.proc import sleep_of
 from ..._os.threads import looks
@@ -140,7 +140,7 @@ class Call:
 
     # --- on the event loop
 
-    def force(self, *, hasty: bool = False) -> bool:
+    def force(self, *, hasty: bool = False, left: bool = False) -> bool:
         """Raise `StopForced` in the function, if it is running; if it is about to run, it never will.
 
         Called again, it raises it once more, unless the function handles one now. It does nothing and returns ``False``
@@ -148,6 +148,8 @@ class Call:
 
         Args:
             hasty: only see to it that no lock of the standard library is left locked and nothing is lost.
+            left: whether it was left behind: it may wait for ever, and nothing is to come in the moment in which it gets
+                what it waits for.
         """
         with self._gate:
             ident = self._ident
@@ -159,7 +161,7 @@ class Call:
             if self._forced and self.is_handling(StopForced):
                 return True
             self._take_back(ident)
-            sent = self._aim(ident, hasty)
+            sent = self._aim(ident, hasty, left)
             self._forced = self._forced or sent
             if sent:  # the gate keeps the thread alive
                 kick(ident)
@@ -168,8 +170,13 @@ class Call:
     def give_up(self) -> None:
         """Leave nothing on its way that would do harm when it arrives."""
         with self._gate:
-            if self._ident is not None:
-                self._take_back(self._ident)
+            ident = self._ident
+            if ident is None:
+                return
+            self._take_back(ident)
+            frame = next(looks(sys._current_frames)).get(ident)
+            if frame is not None and _gets(frame):
+                _send(ident, None, frame, frame.f_lasti)
 
     def _take_back(self, ident: int) -> None:
         """Take back the force that the thread was kicked for, if that has not brought it out of its call."""
@@ -183,7 +190,7 @@ class Call:
             self._forced = self._forced and not kicked[1]
             self._kicked = kicked[0], False
 
-    def _aim(self, ident: int, hasty: bool) -> bool:
+    def _aim(self, ident: int, hasty: bool, left: bool) -> bool:
         """Send it at a good moment; ``False`` when there was none."""
         nap, began = sleep_of(self._native), monotonic()
         with _quick_switches():
@@ -194,6 +201,8 @@ class Call:
                 if frame is None:
                     return False
                 at = frame.f_lasti
+                if left and _gets(frame):
+                    return False
                 place = id(frame), at
                 self.moves += self._before is not None and self._before != place
                 self._before = place
@@ -280,6 +289,13 @@ def _is_good(frame: FrameType, at: int, waits: bool, asleep: bool, hasty: bool) 
     return asleep or (waits and not anyway) or stays_fit(frame, at, _is_prepared)
 
 
+def _gets(frame: FrameType) -> bool:
+    """Whether a thread that waits there gets a lock or a notification when it goes on, for which others may wait, too."""
+    if frame.f_code is _WAIT:
+        return frame.f_locals.get("timeout") is None
+    return not _is_prepared(frame) and not _TAKES.isdisjoint(names_before(frame.f_code, frame.f_lasti))
+
+
 def _is_prepared(frame: FrameType) -> bool:
     """Whether it only calls the function, and bears whatever comes."""
     return frame.f_code is _RUN or frame.f_code in HIDDEN
@@ -355,6 +371,8 @@ _LOOKS, _BRIEF, _SWITCH = 16, 0.01, 5e-5
 #: how many sendings that find it where it was show that it waits in C
 _STILL = 3
 _switches = allocate_lock()
+#: what takes a lock, and where one waits for a condition, an event, a queue or a semaphore
+_TAKES, _WAIT = frozenset({"__enter__", "acquire"}), Condition.wait.__code__
 #: as `operator.call`, whose stub does not fit into `map`
 _call = methodcaller("__call__")
 _RUN = Call.run.__code__
