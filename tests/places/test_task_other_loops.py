@@ -109,7 +109,7 @@ async def test_force_is_told_also_where_its_own_thread_is_quicker(
         task = asyncio.current_task()
         assert task is not None
         tasks.append(task)
-        await calloff.call(elsewhere.refuses(), grace=20)
+        await calloff.call(elsewhere.refuses(), grace=3)  # in that thread, long after force has begun here
 
     op = calloff.start(alone(elsewhere.start(waits())), grace=0.1)
     force = ClimbingBody.force
