@@ -60,20 +60,25 @@ def only_of_asyncio() -> None:
         pytest.skip("servers of other loops do not wait for their handlers, or can't be looked into")
 
 
-@pytest.mark.skipif(not LETS_THEM_END, reason="there it does not wait for the handlers")
-async def test_a_server_that_serves_for_ever_ends_by_force_with_its_handlers() -> None:
+WAITS = pytest.mark.skipif(not LETS_THEM_END, reason="there it does not wait for the handlers")
+
+
+@pytest.mark.parametrize("wait", [pytest.param("serve_forever", marks=WAITS), "wait_closed"])
+async def test_a_body_that_waits_for_its_server_ends_by_force_with_the_handlers(wait: str) -> None:
     only_of_asyncio()
     serving = Serving()
-    op = calloff.start(serving.serve(serving.obeys, asyncio.Server.serve_forever), grace=0.05)
+    op = calloff.start(serving.serve(serving.obeys, getattr(asyncio.Server, wait)), grace=0.05)
     writer = await serving.connect()
     outcome = await op.stop()
     assert isinstance(outcome, Cancelled), outcome
     assert serving.ended.is_set()
-    assert (outcome.report.rung, outcome.report.refusals, outcome.report.survivors) == (Rung.FORCED, 0, ())
+    assert (outcome.report.refusals, outcome.report.survivors) == (0, ())
+    if wait == "serve_forever":
+        assert outcome.report.rung is Rung.FORCED
     writer.close()
 
 
-@pytest.mark.skipif(not LETS_THEM_END, reason="there it does not wait for the handlers")
+@WAITS
 async def test_handlers_have_the_grace_to_end_by_themselves() -> None:
     only_of_asyncio()
     serving = Serving()
@@ -87,18 +92,6 @@ async def test_handlers_have_the_grace_to_end_by_themselves() -> None:
     outcome = await stopped
     assert isinstance(outcome, Cancelled), outcome
     assert (outcome.report.rung, outcome.report.refusals) == (Rung.ASKED, 0)
-    writer.close()
-
-
-async def test_no_cancel_is_told_while_handlers_go_on_whose_end_the_body_waits_for() -> None:
-    only_of_asyncio()
-    serving = Serving()
-    op = calloff.start(serving.serve(serving.obeys, asyncio.Server.wait_closed), grace=0.05)
-    writer = await serving.connect()
-    outcome = await op.stop()
-    assert isinstance(outcome, Cancelled), outcome
-    assert serving.ended.is_set()
-    assert (outcome.report.refusals, outcome.report.survivors) == (0, ())
     writer.close()
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import itertools
 import queue
 import random
 import sys
@@ -14,6 +15,7 @@ from typing import Any, cast
 import pytest
 
 import calloff
+from calloff._places.thread import call as call_module
 from calloff._places.thread.body import ThreadBody
 from calloff._places.thread.call import Call
 from calloff._places.thread.pool import POOL
@@ -295,6 +297,29 @@ class Standing:
     def force(self, *, hasty: bool = False) -> bool:
         self.tried.append(hasty)
         return False
+
+
+@pytest.mark.parametrize(("seconds", "looked"), [(0.0, 16), (1.0, 1)])
+def test_a_thread_is_looked_at_for_a_short_time_only(
+    seconds: float, looked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the machine is busy each look takes long, and the loop that looks wants its turn in between."""
+    clock, naps = itertools.count(0.0, seconds), list[float]()
+    monkeypatch.setattr(call_module, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(call_module, "sleep", naps.append)
+    lock = threading.Lock()
+    call = Call(partial(takes, lock))
+    with lock:
+        thread = threading.Thread(target=call.run)
+        thread.start()
+        while not call.where():
+            time.sleep(0.001)
+        assert not call.force()
+    assert len(naps) == looked - 1
+    monkeypatch.undo()
+    while thread.is_alive():
+        call.force()
+        thread.join(0.01)
 
 
 async def test_any_moment_will_do_only_when_the_thread_had_others() -> None:

@@ -50,17 +50,6 @@ def swallows() -> None:
             return
 
 
-@pytest.mark.parametrize("blocks", [sleeps, reads_a_socket, reads_a_pipe, waits_for_a_process, selects])
-async def test_a_system_call_is_left(blocks: Callable[[], None]) -> None:
-    op = calloff.start(calloff.thread(blocks), grace=0)
-    while not op.where():
-        await calloff.call(calloff.thread(time.sleep, 0.01))
-    outcome = await op.stop()
-    assert isinstance(outcome, calloff.Cancelled)
-    assert outcome.report.rung is calloff.Rung.FORCED
-    assert calloff.thread.counts().abandoned == 0
-
-
 def sleeps_before_a_block() -> None:
     time.sleep(60)
     try:
@@ -69,14 +58,19 @@ def sleeps_before_a_block() -> None:
         pass
 
 
+BLOCKS = [sleeps, sleeps_before_a_block, reads_a_socket, reads_a_pipe, waits_for_a_process, selects]
+
+
+@pytest.mark.parametrize("blocks", BLOCKS)
 @pytest.mark.usefixtures("patient")
-async def test_it_is_left_also_where_a_block_begins_behind_it() -> None:
-    op = calloff.start(calloff.thread(sleeps_before_a_block), grace=0)
+async def test_a_system_call_is_left(blocks: Callable[[], None]) -> None:
+    op = calloff.start(calloff.thread(blocks), grace=0)
     while not op.where():
         await calloff.call(calloff.thread(time.sleep, 0.01))
     outcome = await op.stop()
     assert isinstance(outcome, calloff.Cancelled)
     assert outcome.report.rung is calloff.Rung.FORCED
+    assert calloff.thread.counts().abandoned == 0
 
 
 async def test_it_is_clean_up_that_decides() -> None:

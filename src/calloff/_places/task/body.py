@@ -135,15 +135,13 @@ class TaskBody(ClimbingBody, Coroutine[Any, Any, None]):
 
     def _force_out(self, error: StopForced) -> Any:
         """Force a body out of its wait for a lock: first by what that hears of, too."""
-        self._asked_with = out = ForcedOut(*error.args)
         if takes_lock_again(self.coro):
+            self._asked_with = None  # it hears of nothing before it has that lock
             self._force_later()
             return self.__next__()
+        self._asked_with = out = ForcedOut(*error.args)
         waits_for = self._driver.throw(out)  # which raises StopIteration when the body has ended
         if self._is_handling(out):
-            return waits_for
-        if takes_lock_again(self.coro):
-            self._force_later()
             return waits_for
         if waits_for is not None:  # nobody waits for that any more, as who would give it something has to see
             waits_for._asyncio_future_blocking = False

@@ -23,7 +23,7 @@ from ..._words.report import Rung
 from ..._words.text import short
 from .executors import executor_call
 from .forcing import cancel_for_sure, is_about_to_hear, is_awake, raise_in, waiter_of
-from .locks import takes_lock_again
+from .locks import TAKEN_SOON, takes_lock_again
 from .look import Look, look_at
 from .on_stack import ForSure, is_held_up, on_stack, run_on_stack
 from .parts import Parts
@@ -32,8 +32,6 @@ from .stack import is_operation, stack_of, stems_from
 __all__ = ["ClimbingBody"]
 
 _logger = logging.getLogger("calloff")
-#: seconds until it is looked again whether a body has the lock that it takes before it can be forced
-_SOON = 0.02
 
 
 class ClimbingBody(Body):
@@ -171,7 +169,7 @@ class ClimbingBody(Body):
 
     def _force_later(self) -> None:
         """Force it when it has the lock that it has to take first."""
-        get_running_loop().call_later(_SOON, self._force_again, context=Context())
+        get_running_loop().call_later(TAKEN_SOON, self._force_again, context=Context())
 
     def _force_again(self) -> None:
         if self.task is not None and not self._given_up:

@@ -13,7 +13,7 @@ from types import BuiltinMethodType, MethodType
 from typing import Any
 
 from ..._words.errors import StopForced
-from .locks import ForcedOut, takes_lock_again, waits_for_lock
+from .locks import TAKEN_SOON, ForcedOut, takes_lock_again, waits_for_lock
 from .objects import FUTURES, TASKS, children_of, is_a, is_done, is_settled
 from .stack import coro_of, is_operation, stems_from
 
@@ -31,8 +31,6 @@ __all__ = [
 
 #: how many turns of the loop a task with a step before it is waited for
 _TURNS = 20
-#: seconds until it is looked again whether a task has the lock that it takes before it can be forced
-_SOON = 0.02
 #: what the wake-up of a task is, in C and in Python
 _METHODS = (BuiltinMethodType, MethodType)
 _members: Any = BaseExceptionGroup.__dict__["exceptions"].__get__
@@ -134,7 +132,7 @@ def force_task(
     loop, coro = task.get_loop(), coro_of(task)
     if takes_lock_again(coro):
         if turns:
-            loop.call_later(_SOON, partial(force_task, task, kind, turns - 1, gently=gently), context=Context())
+            loop.call_later(TAKEN_SOON, partial(force_task, task, kind, turns - 1, gently=gently), context=Context())
     elif raise_in(task, ForcedOut() if gently and waits_for_lock(coro) else kind()):
         return
     elif turns:

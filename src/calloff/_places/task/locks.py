@@ -15,8 +15,10 @@ from asyncio import CancelledError
 from ..._words.errors import StopForced
 from .stack import chain_of, parts_of
 
-__all__ = ["ForcedOut", "takes_lock_again", "waits_for_lock"]
+__all__ = ["TAKEN_SOON", "ForcedOut", "takes_lock_again", "waits_for_lock"]
 
+#: seconds until it is looked again whether who takes the lock of a condition again has it by now
+TAKEN_SOON = 0.02
 _MODULES = frozenset({"anyio._backends._asyncio", "anyio._core._synchronization", "asyncio.locks"})
 _TAKES = frozenset({"acquire", "acquire_on_behalf_of"})
 _TAKES_AGAIN = "Condition.wait"

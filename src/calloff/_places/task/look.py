@@ -28,10 +28,9 @@ from .stack import (
     kinds,
     parts_of,
     stems_from,
-    waited_for,
-    watched_by,
 )
 from .subprocesses import subprocess_of
+from .waits import waited_for, watched_by
 
 __all__ = ["Look", "look_at"]
 

@@ -21,20 +21,9 @@ from ..._os.threads import looks
 from ..._words.frame import OURS, RawFrame, RawStack
 from ..._words.place import Body
 from .greenlets import greenlets_in, is_in_handlers
-from .objects import (
-    FUTURES,
-    TASKS,
-    children_of,
-    context_of,
-    fields,
-    handlers_of,
-    is_a,
-    is_done,
-    members_of,
-    own_self,
-    pending,
-)
+from .objects import FUTURES, TASKS, children_of, context_of, fields, is_a, is_done, members_of, own_self
 from .subprocesses import PROCESS_WAITS
+from .waits import WAIT_FORS, WATCHES, waited_for
 
 __all__ = [
     "arrived_at",
@@ -54,8 +43,6 @@ __all__ = [
     "shield_on_stack",
     "stack_of",
     "stems_from",
-    "waited_for",
-    "watched_by",
 ]
 
 
@@ -154,7 +141,7 @@ def kind_of(code: CodeType) -> int:
         _known.clear()
     name, known_as = code.co_name, id(code)
     ours = name in _OUR_WAITS and code.co_filename.startswith(OURS)
-    if ours or name in _WAITS_BY_NAME or known_as in _WAIT_FORS or known_as in _WATCHES or known_as in PROCESS_WAITS:
+    if ours or name in _WAITS_BY_NAME or known_as in WAIT_FORS or known_as in WATCHES or known_as in PROCESS_WAITS:
         kind = _WAITS
     else:
         kind = _OPENS if _OPENINGS.intersection(code.co_code[::2]) else _PLAIN
@@ -246,37 +233,6 @@ def _held_by(frame: FrameType) -> Any:
     return waited_for(frame)
 
 
-def waited_for(frame: FrameType) -> Any:
-    """Return the future that a `asyncio.wait_for` of Python 3.11 waits for by way of another one, until it is done."""
-    if id(frame.f_code) in _WAIT_FORS:
-        future = frame.f_locals.get("fut")
-        if is_a(future, FUTURES) and not is_done(future):
-            return future
-    return None
-
-
-def watched_by(frame: FrameType, outer: object) -> tuple[Any, ...]:
-    """Return the futures that a function of asyncio waits for in `frame` without awaiting them, and that are not done.
-
-    Those are what was given to `asyncio.wait` or `asyncio.as_completed`, and for the end of a server its handlers. Python
-    3.12 `as_completed` is a generator, which is known only to the loop that goes through it, in the coroutine `outer`: it
-    lies on the evaluation stack there, which the garbage collector sees.
-    """
-    name = _WATCHES.get(id(frame.f_code))
-    if name is None:
-        return ()
-    if name == "self":
-        return handlers_of(own_self(frame))
-    if name == "fs":
-        return pending(frame.f_locals.get(name))
-    if name == "_todo":
-        return pending(fields(own_self(frame)).get(name))
-    for part in gc.get_referents(outer):
-        if type(part) is GeneratorType and part.gi_code is asyncio.as_completed.__code__ and part.gi_frame is not None:
-            return pending(part.gi_frame.f_locals.get(name))
-    return ()
-
-
 def inside(opaque: object) -> Any:
     """Return the generator or future that an opaque awaitable (of C, mostly) steps through."""
     parts = gc.get_referents(opaque)
@@ -301,18 +257,6 @@ _USUAL = frozenset({CoroutineType, asyncio.Future, asyncio.Task})  # asking abst
 _AWAITED = (CoroutineType, GeneratorType, AsyncGeneratorType, *FUTURES)
 _ABSTRACT = (Coroutine, Generator, AsyncGenerator)
 _STEPS = frozenset({"async_generator_asend", "async_generator_athrow", "coroutine_wrapper", "FutureIter"})
-_tasks = sys.modules["asyncio.tasks"]
-#: asyncio's own, which are kept as long as they are known by their id
-_WAIT_CODES = (asyncio.wait_for.__code__, _tasks._cancel_and_wait.__code__)
-_WAIT_FORS = frozenset(map(id, _WAIT_CODES))
-#: of `asyncio.wait`, `asyncio.as_completed` and servers: with the name under which each keeps its futures
-_WATCH_CODES = {_tasks._wait.__code__: "fs", asyncio.Server.wait_closed.__code__: "self"}
-if hasattr(_tasks, "_AsCompletedIterator"):
-    _WATCH_CODES[_tasks._AsCompletedIterator._wait_for_one.__code__] = "_todo"
-else:  # until Python 3.12
-    _inner = asyncio.as_completed.__code__.co_consts
-    _WATCH_CODES.update({code: "todo" for code in _inner if getattr(code, "co_name", "") == "_wait_for_one"})
-_WATCHES = {id(code): name for code, name in _WATCH_CODES.items()}
 _OPERATIONS = f"{__name__.partition('.')[0]}._operation.operation"
 
 
