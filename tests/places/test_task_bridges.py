@@ -65,6 +65,15 @@ def by_except(done: list[str], seconds: float) -> None:
         raise
 
 
+def by_clause(done: list[str], seconds: float) -> None:
+    try:
+        wait(asyncio.sleep(60))
+    except asyncio.CancelledError:
+        wait(asyncio.sleep(seconds))
+        done.append("rolled back")
+        raise
+
+
 def by_finally(done: list[str], seconds: float) -> None:
     def inner() -> None:
         try:
@@ -75,7 +84,7 @@ def by_finally(done: list[str], seconds: float) -> None:
     inner()
 
 
-@pytest.mark.parametrize("way", [by_with, by_except, by_finally])
+@pytest.mark.parametrize("way", [by_with, by_except, by_clause, by_finally])
 @pytest.mark.parametrize("in_a_task", [False, True])
 async def test_clean_up_behind_a_greenlet_is_let_alone(
     way: Callable[[list[str], float], None], in_a_task: bool
@@ -93,6 +102,31 @@ async def test_clean_up_behind_a_greenlet_is_let_alone(
     assert isinstance(outcome, Cancelled)
     assert outcome.report.rung is Rung.ASKED
     assert outcome.report.refusals == 0
+
+
+@pytest.mark.parametrize(("seconds", "done"), [(0.01, ["rolled back"]), (60, [])])
+@pytest.mark.parametrize("in_a_task", [False, True])
+@pytest.mark.usefixtures("patient")
+async def test_an_except_behind_a_greenlet_is_not_passed_by_and_may_not_hang(
+    seconds: float, done: list[str], in_a_task: bool
+) -> None:
+    seen: list[str] = []
+
+    async def clean_up() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await spawn(lambda: by_clause(seen, seconds))
+
+    async def body() -> None:
+        await (asyncio.create_task(clean_up()) if in_a_task else clean_up())
+
+    op = calloff.start(body(), grace=0.1)
+    await asyncio.sleep(0.05)
+    outcome = await op.stop()
+    assert isinstance(outcome, Cancelled)
+    assert outcome.report.rung is Rung.FORCED
+    assert seen == done
 
 
 def blocks_before_its_first_wait() -> None:

@@ -24,9 +24,12 @@ __all__ = [
     "block_of",
     "enters",
     "gives_back",
+    "handler_around",
     "handles",
+    "is_exit",
     "is_passed_through",
     "is_to_give_back",
+    "name_of",
     "names_before",
     "target",
 ]
@@ -49,6 +52,8 @@ _CACHE = opmap["CACHE"]
 _COPY, _NOP, _POP_EXCEPT = opmap["COPY"], opmap["NOP"], opmap["POP_EXCEPT"]
 _EXTENDED = opmap["EXTENDED_ARG"]
 _PRECALL = opmap.get("PRECALL", -1)
+_PUSH = opmap["PUSH_EXC_INFO"]
+_CLEANUP_THROW = opmap.get("CLEANUP_THROW", -1)
 CALLS = _ops("CALL", "CALL_KW", "CALL_FUNCTION_EX", "PRECALL")
 JUMP_BACK = opmap["JUMP_BACKWARD"]
 JUMPS_BACK = _ops("JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT")
@@ -210,7 +215,7 @@ def gives_back(code: CodeType, at: int) -> bool:
         if step < 0 or raw[step] in CALLS:
             return False
         if raw[step] in _NAMES:
-            return _name(code, step) in GIVES_BACK
+            return name_of(code, step) in GIVES_BACK
         step -= 2
     return False
 
@@ -225,15 +230,16 @@ def names_before(code: CodeType, at: int) -> frozenset[str]:
         if op in _STATEMENTS:
             break
         if op in _NAMES or op == _GLOBAL:
-            found.append(_name(code, step))
+            found.append(name_of(code, step))
     return frozenset(found)
 
 
-def _name(code: CodeType, at: int) -> str:
+def name_of(code: CodeType, at: int) -> str:
     """The name of the attribute or global that the instruction loads."""
     raw = code.co_code
     number = _argument(raw, at)
-    number = number >> 1 if raw[at] == _GLOBAL or version_info >= (3, 12) else number
+    if raw[at] == _GLOBAL or (version_info >= (3, 12) and raw[at] in _NAMES):
+        number >>= 1
     return code.co_names[number] if number < len(code.co_names) else ""
 
 
@@ -252,11 +258,40 @@ def handles(code: CodeType, at: int) -> bool:
         block = block_of(code, at)
         if block is None:
             return False
+        if raw[block[2]] == _CLEANUP_THROW:  # of an ``await``, which passes on what is thrown there
+            at = block[2]
+            continue
         if _ends_handler(raw, block[2]):
             return True
         end = block_of(code, block[2])  # of the handler, which is no part of what it handles: go on outside of both
         at = end[2] if end is not None and _ends_handler(raw, end[2]) else block[2]
     return False
+
+
+@lru_cache(1024)
+def handler_around(code: CodeType, at: int) -> int | None:
+    """Return where the innermost ``except``, ``finally`` or end of a ``with`` begins that the instruction is part of."""
+    raw = code.co_code
+    seen = set[int]()
+    while at not in seen:
+        seen.add(at)
+        block = block_of(code, at)
+        if block is None:
+            return None
+        end = block[2]
+        if _ends_handler(raw, end):
+            around = (begin for begin in range(0, len(raw), 2) if raw[begin] == _PUSH)
+            return next((begin for begin in around if (of := block_of(code, begin)) is not None and of[2] == end), None)
+        at = end
+        if raw[end] == _PUSH:  # the handler of a block around it, which is no part of that: go on outside of both
+            outside = block_of(code, end)
+            at = outside[2] if outside is not None and _ends_handler(raw, outside[2]) else end
+    return None
+
+
+def is_exit(code: CodeType, handler: int) -> bool:
+    """Whether a handler is the end of a ``with``."""
+    return code.co_code[after(code.co_code, handler)] in _EXITS
 
 
 def _ends_handler(raw: bytes, at: int) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from .._scopes.scope import arrived, is_running
 from .._scopes.timers import NEVER, Entry, Timers, timers_of
-from .._words.errors import StopForced, TimedOut
+from .._words.errors import StopForced, TimedOut, is_cancel
 from .._words.place import AsyncWork
 from .._words.reason import Kind, Reason
 from .._words.text import short, text_of
@@ -122,7 +122,7 @@ class Group:
         if held is not None:
             text = text_of(held.args[0]) if held.args else "the code that runs the group was cancelled"
             self._stop(Kind.PARENT, text, _label())
-        elif error is not None and not is_a(error, CancelledError):
+        elif error is not None and not is_cancel(error):
             self._stop(Kind.SIBLING, f"the body of the group raised {short(error)}", _label())
             if is_a(error, StopForced):
                 force(self._running(), error)
@@ -139,13 +139,13 @@ class Group:
         """Take back our own cancel of the host, if any; returned is the host's own cancel."""
         assert self._host is not None
         foreign = not self._host_cancelled or self._host.uncancel() > self._baseline
-        return error if foreign and is_a(error, CancelledError) else None
+        return error if foreign and is_cancel(error) else None
 
     def _conclude(self, held: BaseException | None, error: BaseException | None) -> bool:
         stopping = self._stopping
-        if error is not None and not is_a(error, (CancelledError, Exception)):
+        if error is not None and not is_cancel(error) and not is_a(error, Exception):
             return False  # KeyboardInterrupt, SystemExit, StopForced: more than an error of the group
-        if error is not None and not is_a(error, CancelledError):
+        if error is not None and not is_cancel(error):
             if self._collect:
                 return False
             self._errors.insert(0, error)

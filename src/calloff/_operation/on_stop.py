@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from .._scopes.scope import innermost
+from .._words.errors import is_cancel
 from .._words.text import short
 from .._words.untouched import is_a
 from .asking import Hook, hand_on, let_go, register, wake
@@ -147,7 +148,7 @@ class Block:
 
     def _is_asked(self, hook: Hook, error: BaseException | None) -> bool:
         """Whether the block was asked; one that leaves by a cancel of somebody else's (a scope's) is asked now."""
-        if is_a(error, CancelledError) and not self._cleaning:
+        if is_cancel(error) and not self._cleaning:
             hook.start()
         return not hook.withdraw()
 

@@ -1,15 +1,14 @@
 """`CancelScope`, `move_on_after` and `move_on_at`: a block that can be called off, and then is passed over."""
 
 import asyncio
-from asyncio import CancelledError
 from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from .._words.duration import delay as checked_delay
 from .._words.duration import limit
+from .._words.errors import is_cancel
 from .._words.reason import Kind, Reason
-from .._words.untouched import is_a
 from .pool import pool_of, pools
 from .scope import Scope, State
 
@@ -124,7 +123,7 @@ class CancelScope(Scope):
         return self._reason or self._why()
 
     def _ended(self, error: BaseException | None, ours: bool) -> bool:
-        self._caught = ours and is_a(error, CancelledError)
+        self._caught = ours and is_cancel(error)
         return self._caught
 
 

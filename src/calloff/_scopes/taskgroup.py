@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from .._words.duration import limit
-from .._words.errors import TimedOut
+from .._words.errors import TimedOut, is_cancel
 from .._words.frame import RawStack
 from .._words.policy import DEFAULT
 from .._words.reason import Kind, Reason
@@ -111,7 +111,7 @@ class TaskGroup:
             self._fatal = error
         if error is not None or scope._state is State.EXPIRING:
             self._abort()
-        held = error if is_a(error, CancelledError) else None
+        held = error if is_cancel(error) else None
         try:
             while self._tasks:
                 self._all_ended = parent.get_loop().create_future()
@@ -150,7 +150,7 @@ class TaskGroup:
         if self._fatal is not None:
             del error, held, parent  # what is raised holds this frame
             raise self._fatal
-        if error is not None and not is_a(error, CancelledError):
+        if error is not None and not is_cancel(error):
             self._errors.append(error)
         if held is not None and not self._errors:
             if held is error:
@@ -164,7 +164,7 @@ class TaskGroup:
             failures = BaseExceptionGroup("unhandled errors in a TaskGroup", self._errors)
         try:
             if self._scope._state is State.EXPIRED and self._scope._reason is None:
-                where = raised_at(error) if error is not None and is_a(error, CancelledError) else self._stuck
+                where = raised_at(error) if error is not None and is_cancel(error) else self._stuck
                 raise TimedOut(None, self._scope._why(), raw=where) from failures or error
             if failures is not None:
                 raise failures from None

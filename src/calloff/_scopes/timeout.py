@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .._words.duration import limit
-from .._words.errors import TimedOut
+from .._words.errors import TimedOut, is_cancel
 from .._words.untouched import is_a
 from .pool import pool_of, pools
 from .scope import Scope, State
@@ -64,7 +64,7 @@ class Timeout(Scope):
     def _ended(self, error: BaseException | None, ours: bool) -> None:
         if error is None or not ours:
             return
-        if type(error) is CancelledError or is_a(error, CancelledError):
+        if type(error) is CancelledError or is_cancel(error):
             raise self._timed_out(error) from error
         # an error of the clean-up: it was raised while the block was ended by the deadline, and says so
         self._put_behind(error)
@@ -80,7 +80,7 @@ class Timeout(Scope):
         """Put a `TimedOut` between the error and the cancel it was raised under."""
         while error.__context__ is not None:
             context = error.__context__
-            if is_a(context, CancelledError):
+            if is_cancel(context):
                 timed_out = self._timed_out(context)
                 timed_out.__context__ = timed_out.__cause__ = context
                 error.__context__ = timed_out

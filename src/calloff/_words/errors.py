@@ -21,6 +21,7 @@ from .frame import Frame, RawStack, at_line, develop
 from .reason import LIMITS, Kind, Reason, why
 from .ref import Ref
 from .report import Rung, StopReport
+from .untouched import is_a
 
 __all__ = [
     "CalloffError",
@@ -30,6 +31,7 @@ __all__ = [
     "TimedOut",
     "WorkerDied",
     "ended_error",
+    "is_cancel",
 ]
 
 
@@ -132,10 +134,16 @@ class StopForced(BaseException):
     """Raised in the body of an operation, in place of `asyncio.CancelledError`, once its grace is over.
 
     Not an `Exception` and not a `CancelledError`: code that swallows those does not swallow this. ``finally`` blocks
-    run and may await. Let it pass.
+    run and may await. Let it pass. What puts things in order in an ``except CancelledError`` and raises again gets a
+    subclass of both.
     """
 
     __module__ = "calloff"
+
+
+def is_cancel(error: object) -> bool:
+    """Return whether an exception is a cancel that is not force at the same time."""
+    return is_a(error, CancelledError) and not is_a(error, StopForced)
 
 
 class WorkerDied(CalloffError):

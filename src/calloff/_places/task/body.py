@@ -26,10 +26,11 @@ from ..._words.report import Rung
 from .climbing import ClimbingBody
 from .forcing import is_stopped_group
 from .immortal import close_for_good, keep_alive_forever
-from .locks import ForcedOut, takes_lock_again, waits_for_lock
+from .locks import takes_lock_again, waits_for_lock
 from .objects import is_a
 from .parts import Parts
-from .stack import arrived_at, coro_of, is_suspended
+from .repairs import REPAIR, ForcedOut, Standing, is_heard_as_cancel, standing
+from .stack import arrived_at, chain_of, coro_of, is_suspended
 
 __all__ = ["DRIVING", "EagerBody", "SomebodysBody", "TaskBody", "body_of", "drive"]
 
@@ -121,12 +122,10 @@ class TaskBody(ClimbingBody, Coroutine[Any, Any, None]):
             elif not self._is_handling(self._asked_with):
                 self._asked_with = error  # else a scope in the clean-up calls off a block, and it goes on after that
             self._interrupted = False
-        elif isinstance(error, StopForced):
-            self._asked_with = error
         elif isinstance(error, GeneratorExit) and self._started:
             return self._throw_exit(error)
         try:
-            if type(error) is StopForced and waits_for_lock(self.coro):
+            if type(error) is StopForced:
                 return self._force_out(error)
             step: Any = self.__next__
             return step.__self__.throw(error)  # the driver
@@ -134,21 +133,33 @@ class TaskBody(ClimbingBody, Coroutine[Any, Any, None]):
             del error  # whose traceback leads here: nothing is left for the garbage collector
 
     def _force_out(self, error: StopForced) -> Any:
-        """Force a body out of its wait for a lock: first by what that hears of, too."""
-        if takes_lock_again(self.coro):
+        """Force a body; where it waits for a lock, or puts things in order when it is cancelled, by what that hears of."""
+        self._asked_with = error
+        last, chain = self._heard, chain_of(self.coro)
+        if not (waits_for_lock(chain) if last is not None and last.is_last else is_heard_as_cancel(chain)):
+            return self._driver.throw(error)
+        if takes_lock_again(chain):
             self._asked_with = None  # it hears of nothing before it has that lock
             self._force_later()
             return self.__next__()
-        self._asked_with = out = ForcedOut(*error.args)
-        waits_for = self._driver.throw(out)  # which raises StopIteration when the body has ended
-        if self._is_handling(out):
-            return waits_for
-        if waits_for is not None:  # nobody waits for that any more, as who would give it something has to see
+        self._heard = self._asked_with = out = ForcedOut(*error.args)
+        out.is_last = last is not None
+        try:
+            waits_for = self._driver.throw(out)  # which raises StopIteration when the body has ended
+            if standing(self.coro, out) in (Standing.DUE, Standing.REPAIRING):
+                self._see_to(get_running_loop().time() + (REPAIR / 2 if out.is_last else REPAIR))
+                return waits_for
+        finally:
+            del out, last, chain  # whose traceback leads here
+        if waits_for is not None:
             waits_for._asyncio_future_blocking = False
-            with suppress(Exception):  # of somebody's own class of futures
-                Future.cancel(waits_for)
+            if type(waits_for) is Future and waits_for_lock(chain_of(self.coro)):  # who would give it that has to see
+                waits_for.cancel()
         self._asked_with = error
-        return self._driver.throw(error)
+        try:
+            return self._driver.throw(error)
+        finally:
+            del error
 
     def _throw_exit(self, error: GeneratorExit) -> Any:
         """Raise it in the coroutine, as a task does: ``yield from`` would close the coroutine instead."""
@@ -182,7 +193,7 @@ class TaskBody(ClimbingBody, Coroutine[Any, Any, None]):
             self._sink.returned(value, ())
 
     def _ended(self, error: BaseException) -> None:
-        self._asked_with = None
+        self._asked_with = self._heard = None
         task, self.task = self.task, None
         plain = type(error) is CancelledError  # the usual case, fast
         if plain or is_a(error, (CancelledError, StopForced)) or is_stopped_group(error):  # no code of its own is run
@@ -265,7 +276,7 @@ def drive(coro: Coroutine[Any, Any, Any], kind: type[B], name: str) -> B:
     body.coro = coro
     body.name = name
     body._started = body._forcing = body._given_up = body._interrupted = False
-    body._asked_with = body._parts = body.task = None
+    body._asked_with = body._heard = body._parts = body.task = None
     return body
 
 

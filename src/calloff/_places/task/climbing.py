@@ -14,6 +14,7 @@ from asyncio import CancelledError, Future, _get_running_loop, get_running_loop
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from typing import Any
 
 from ..._words.errors import StopForced
@@ -27,7 +28,8 @@ from .locks import TAKEN_SOON, takes_lock_again
 from .look import Look, look_at
 from .on_stack import ForSure, is_held_up, on_stack, run_on_stack
 from .parts import Parts
-from .stack import is_operation, stack_of, stems_from
+from .repairs import LOOKS, ForcedOut, Standing, standing
+from .stack import chain_of, is_operation, stack_of, stems_from
 
 __all__ = ["ClimbingBody"]
 
@@ -46,6 +48,7 @@ class ClimbingBody(Body):
         "_asked_with",
         "_forcing",
         "_given_up",
+        "_heard",
         "_interrupted",
         "_parts",
         "_sink",
@@ -59,6 +62,7 @@ class ClimbingBody(Body):
     _asked_with: BaseException | None  # what was thrown into the coroutine, or into what blocks the loop, to ask it
     _forcing: bool  # the `CancelledError` that comes next is to arrive as `StopForced`
     _given_up: bool
+    _heard: ForcedOut | None  # the last force that it could hear as a cancel
     _interrupted: bool  # the asking was raised in code that blocked the loop
     _parts: Parts | None
     _sink: Sink
@@ -147,20 +151,25 @@ class ClimbingBody(Body):
             return not obeying
         parts = self._collect(forced=True)
         refusing = self._refusing(parts)
-        children = parts.tasks()
+        self._force_all(parts)
+        return bool(refusing)
+
+    def _force_all(self, parts: Parts) -> None:
+        children, task = parts.tasks(), self.task
+        waits = bool(children) and parts.is_waited_for()
         if children:
-            parts.force(parts.leaves(), self._force_rest)
-        task = self.task
-        if task is not None and not (children and parts.is_waited_for()):
+            parts.force(parts.leaves(), partial(self._force_rest, waits), self._force_awake)
+        if task is not None and not waits:
             self._force_task(task)
+        elif task is not None:
+            self._forcing = True  # a child that is forced may end as one that was cancelled
         if children or task is not None:
             parts.rung = max(parts.rung, Rung.FORCED)
         if task is None:
             parts.kill()
-        return bool(refusing)
 
     def _force_task(self, task: "asyncio.Task[None]") -> None:
-        if takes_lock_again(self.coro):
+        if takes_lock_again(chain_of(self.coro)):
             self._force_later()
             return
         self._asked_with = None
@@ -175,17 +184,19 @@ class ClimbingBody(Body):
         if self.task is not None and not self._given_up:
             self._force_task(self.task)
 
-    def _force_rest(self) -> None:
+    def _force_rest(self, waits: bool) -> None:
         """The children were forced: raise `StopForced` in whatever still waits for one and has not heard of it by that.
 
         What waits for a child in its clean-up waits on: that would be cut short.
         """
-        parts, task = self._parts, self.task
-        assert parts is not None
+        parts, task = self._collect(forced=True), self.task
+        if waits and task is not None and not is_awake(task):
+            self._forcing = False
         spared = parts.spared()
-        again = self._force_rest if spared and not self._given_up else None
+        again = partial(self._force_rest, waits) if spared and not self._given_up else None
         parts.force((child for child in parts.tasks() if child not in spared), again, gently=False)
         if not spared.isdisjoint(self._look(waiter_of(task), self._asked_with).tasks()):
+            self._forcing = self._forcing or waits
             return
         if task is not None and not self._forcing and not is_awake(task) and not self._is_unwinding():
             if raise_in(task, StopForced()):
@@ -193,6 +204,31 @@ class ClimbingBody(Body):
             else:
                 self._forcing = True
                 self._cancel()
+
+    def _force_awake(self) -> None:
+        """A child was forced, and has ended as one that was cancelled: what waited for it takes no ordinary step."""
+        task = self.task
+        if task is not None and not self._given_up and is_awake(task):
+            self._forcing = True
+            task.cancel()
+
+    def _see_to(self, until: float, pause: float = LOOKS[0]) -> None:
+        """Force a body once more that swallows what it has heard, or that repairs something `until` then."""
+        get_running_loop().call_later(pause, self._seen_to, until, context=Context())
+
+    def _seen_to(self, until: float) -> None:
+        heard = self._heard
+        if self.task is None or self._given_up or heard is None:
+            return
+        stands, left = standing(self.coro, heard), until - get_running_loop().time()
+        if stands is Standing.DUE:
+            self._see_to(until, LOOKS[1])
+            return
+        if stands is Standing.REPAIRING and left > 0:
+            self._see_to(until, min(LOOKS[1], left))
+            return
+        heard.is_last = heard.is_last or stands is not Standing.REPAIRING
+        self._force_all(self._collect(forced=True))
 
     def _is_handling(self, error: BaseException) -> bool:
         return look_at(self.coro, None, error).is_obeying(error)

@@ -13,9 +13,10 @@ from types import BuiltinMethodType, MethodType
 from typing import Any
 
 from ..._words.errors import StopForced
-from .locks import TAKEN_SOON, ForcedOut, takes_lock_again, waits_for_lock
+from .locks import TAKEN_SOON, takes_lock_again
 from .objects import FUTURES, TASKS, children_of, is_a, is_done, is_settled
-from .stack import coro_of, is_operation, stems_from
+from .repairs import ForcedOut, is_heard_as_cancel
+from .stack import chain_of, coro_of, is_operation, stems_from
 
 __all__ = [
     "calm_anyio",
@@ -123,17 +124,18 @@ def force_task(
 ) -> None:
     """Raise an exception in a task at its await; where it has a step before it, once that is made.
 
-    One that never waits (it only yields to the loop) can't be reached; it is cancelled instead. One that waits for a lock
-    is forced `gently`: code that swallows a `CancelledError` swallows that. One that takes the lock of a condition again
-    is forced when it has that.
+    One that never waits (it only yields to the loop) can't be reached; it is cancelled instead. One that waits for a lock,
+    or puts things in order when it is cancelled, is forced `gently`: code that swallows a `CancelledError` swallows that.
+    One that takes the lock of a condition again is forced when it has that.
     """
     if task.done():
         return
     loop, coro = task.get_loop(), coro_of(task)
-    if takes_lock_again(coro):
+    chain = chain_of(coro)
+    if takes_lock_again(chain):
         if turns:
             loop.call_later(TAKEN_SOON, partial(force_task, task, kind, turns - 1, gently=gently), context=Context())
-    elif raise_in(task, ForcedOut() if gently and waits_for_lock(coro) else kind()):
+    elif raise_in(task, ForcedOut() if gently and is_heard_as_cancel(chain) else kind()):
         return
     elif turns:
         loop.call_soon(partial(force_task, task, kind, turns - 1, gently=gently))

@@ -9,16 +9,15 @@ exception has led to, or to the leaving of a ``with``.
 
 import sys
 from collections.abc import Iterator
-from opcode import opmap
-from types import BuiltinFunctionType, CodeType, FrameType
+from types import BuiltinFunctionType, FrameType
 from typing import Any
 
+from ..._child.bytecode import handles
 from .objects import fields
 
-__all__ = ["frames_outside", "greenlets_in", "is_in_handler", "is_in_handlers"]
+__all__ = ["frames_outside", "greenlets_in", "is_in_handlers"]
 
 _LIMIT = 200
-_COPY, _PUSH = opmap["COPY"], opmap["PUSH_EXC_INFO"]
 
 
 def greenlets_in(parts: list[Any]) -> list[FrameType]:
@@ -52,52 +51,7 @@ def is_in_handlers(frame: FrameType | None) -> bool:
     for _ in range(_LIMIT):
         if frame is None:
             return False
-        if is_in_handler(frame.f_code, frame.f_lasti):
+        if handles(frame.f_code, frame.f_lasti):
             return True
         frame = frame.f_back
     return False
-
-
-def is_in_handler(code: CodeType, at: int) -> bool:
-    """Return whether the instruction at offset `at` is part of the handling of an exception.
-
-    The compiler guards what handles an exception by an entry of the table that leads to ``COPY, POP_EXCEPT, RERAISE``; what
-    is only inside a ``try`` or ``with`` is guarded by one that leads to ``PUSH_EXC_INFO``. Handlers of tries inside a
-    handler are followed outwards.
-    """
-    table = list(_table(code.co_exceptiontable))
-    instructions = code.co_code
-    for _ in range(_LIMIT):
-        target = _target(table, at)
-        if target is None:
-            return False
-        if instructions[target] == _COPY:
-            return True
-        if instructions[target] != _PUSH:
-            return False
-        clean_up = _target(table, target)  # of the handler of this very try
-        if clean_up is None:
-            return False
-        at = clean_up
-    return False
-
-
-def _target(table: list[tuple[int, int, int]], at: int) -> int | None:
-    return next((target for start, end, target in table if start <= at < end), None)
-
-
-def _table(packed: bytes) -> Iterator[tuple[int, int, int]]:
-    """Unpack the table of exceptions: start, end and target, in bytes (see exception_handling_notes.txt of CPython)."""
-    numbers = _numbers(packed)
-    for start in numbers:
-        length, target, _ = next(numbers), next(numbers), next(numbers)
-        yield start * 2, (start + length) * 2, target * 2
-
-
-def _numbers(packed: bytes) -> Iterator[int]:
-    value = 0
-    for byte in packed:
-        value = value << 6 | byte & 63
-        if not byte & 64:
-            yield value
-            value = 0

@@ -10,9 +10,17 @@ import gc
 import sys
 from collections import deque
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, _AsyncGeneratorContextManager, _GeneratorContextManager
 from contextvars import Context
-from types import AsyncGeneratorType, FrameType, FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType
+from types import (
+    AsyncGeneratorType,
+    FrameType,
+    FunctionType,
+    GeneratorType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodType,
+)
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -25,6 +33,7 @@ __all__ = [
     "context_of",
     "entered_in",
     "fields",
+    "generators_in",
     "handlers_of",
     "is_a",
     "is_done",
@@ -46,7 +55,10 @@ _mro = type.__dict__["__mro__"].__get__
 _own_dict = type.__dict__["__dict__"].__get__
 _SLOTS = (GetSetDescriptorType, MemberDescriptorType)
 _SEQUENCES = frozenset({set, frozenset, list, tuple, dict})
-_GENERATOR_MANAGER: type = type(asynccontextmanager(lambda: None)())  # type: ignore[arg-type, return-value]  # never entered
+_GENERATORS = frozenset({AsyncGeneratorType, GeneratorType})
+_GENERATOR_MANAGERS: tuple[type, ...] = (_AsyncGeneratorContextManager, _GeneratorContextManager)
+_EXIT_STACKS = (AsyncExitStack, ExitStack)
+_EXITS = frozenset({"__aexit__", "__exit__"})
 
 
 def fields(thing: object) -> dict[str, Any]:
@@ -140,6 +152,15 @@ def entered_in(parts: list[Any], depth: int = 4) -> Iterator[object]:
     from Python 3.14 on as a function with the object behind it. What was entered in a generator of `asynccontextmanager`
     or through an `AsyncExitStack` counts, too.
     """
+    return (owner for owner in _opened_in(parts, depth) if type(owner) not in _GENERATORS)
+
+
+def generators_in(parts: list[Any], depth: int = 4) -> Iterator[object]:
+    """Return the generators of context managers whose ``with`` blocks a frame is inside of, found in the same way."""
+    return (owner for owner in _opened_in(parts, depth) if type(owner) in _GENERATORS)
+
+
+def _opened_in(parts: list[Any], depth: int) -> Iterator[object]:
     for number, part in enumerate(parts):
         if type(part) is MethodType:
             function, owner = part.__func__, part.__self__
@@ -147,17 +168,18 @@ def entered_in(parts: list[Any], depth: int = 4) -> Iterator[object]:
             function, owner = part, parts[number + 1]
         else:
             continue
-        if type(function) is not FunctionType or function.__name__ != "__aexit__" or depth < 0:
+        if type(function) is not FunctionType or function.__name__ not in _EXITS or depth < 0:
             continue
         yield from _opened(owner, depth - 1)
 
 
 def _opened(owner: object, depth: int) -> Iterator[object]:
-    if is_a(owner, _GENERATOR_MANAGER):
+    if is_a(owner, _GENERATOR_MANAGERS):
         generator = fields(owner).get("gen")
-        if type(generator) is AsyncGeneratorType:
-            yield from entered_in(gc.get_referents(generator), depth)
-    elif is_a(owner, AsyncExitStack):
+        if type(generator) in _GENERATORS:
+            yield generator
+            yield from _opened_in(gc.get_referents(generator), depth)
+    elif is_a(owner, _EXIT_STACKS):
         callbacks = fields(owner).get("_exit_callbacks")
         for entry in tuple(callbacks) if type(callbacks) is deque else ():
             if type(entry) is tuple and type(entry[-1]) is MethodType and depth > 0:

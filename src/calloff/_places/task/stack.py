@@ -36,6 +36,7 @@ __all__ = [
     "is_operation",
     "is_shield",
     "is_suspended",
+    "keeps",
     "kind_of",
     "kinds",
     "leads_to",
@@ -281,8 +282,17 @@ def chain_of(coro: object) -> list[object]:
     """Return the coroutines and generators of one task's stack, outermost first; nothing behind a future."""
     chain: list[object] = []
     current: object | None = coro
-    while current is not None and not is_a(current, FUTURES) and len(chain) < _LIMIT:
-        chain.append(current)
+    while current is not None and len(chain) < _LIMIT:
+        if type(current) is CoroutineType:  # usually, and fast
+            chain.append(current)
+            frame = current.cr_frame
+            if frame is not None and not current.cr_running and kind_of(frame.f_code) is not _WAITS:
+                current = current.cr_await
+                continue
+        elif is_a(current, FUTURES):
+            break
+        else:
+            chain.append(current)
         current = _visit(current)
     return chain
 
@@ -308,12 +318,14 @@ def is_handling(coro: object, error: BaseException | type[BaseException]) -> boo
 
 
 def holds(step: object, error: BaseException | type[BaseException]) -> bool:
-    """Return whether one frame is busy with `error`."""
+    """Return whether one frame is busy with `error`, or code in a greenlet that it awaits for is with anything."""
     parts = gc.get_referents(step)
-    for part in parts:
-        if issubclass(type(part), BaseException) and stems_from(part, error):
-            return True
-    return "greenlet" in sys.modules and any(map(is_in_handlers, greenlets_in(parts)))
+    return keeps(parts, error) or ("greenlet" in sys.modules and any(map(is_in_handlers, greenlets_in(parts))))
+
+
+def keeps(parts: list[Any], error: BaseException | type[BaseException]) -> bool:
+    """Return whether `error` is among what a frame refers to, or what was raised while that was handled."""
+    return any(issubclass(type(part), BaseException) and stems_from(part, error) for part in parts)
 
 
 def awaited_from(coro: object, through_shields: bool = True) -> Iterator[tuple[object, bool]]:
