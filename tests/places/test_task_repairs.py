@@ -93,10 +93,9 @@ CHILD = pytest.mark.parametrize("child", [False, True])
 pytestmark = pytest.mark.usefixtures("patient")
 
 
-@CHILD
 @pytest.mark.parametrize("clause", CLAUSES)
-async def test_a_clause_for_cancelled_error_is_heard(clause: str, child: bool) -> None:
-    seen = await forced(tries(clause), child=child)
+async def test_a_clause_for_cancelled_error_is_heard(clause: str) -> None:
+    seen = await forced(tries(clause))
     if CLAUSES[clause]:
         assert seen == ["repaired", "ForcedOut"]
     else:
@@ -180,26 +179,21 @@ async def in_plain_stack(seen: Seen) -> None:
         await asyncio.sleep(1000)
 
 
-@CHILD
 @pytest.mark.parametrize("work", [in_lease, in_plain_lease, in_stack, in_plain_stack, old_style])
-async def test_generators_are_heard_as_well(work: Callable[[Seen], Awaitable[object]], child: bool) -> None:
-    assert await forced(work, child=child) == ["repaired", "ForcedOut"]
+async def test_generators_are_heard_as_well(work: Callable[[Seen], Awaitable[object]]) -> None:
+    assert await forced(work) == ["repaired", "ForcedOut"]
 
 
-@CHILD
-async def test_what_it_awaits_there_has_a_moment(child: bool) -> None:
-    assert await forced(
-        tries("except CancelledError", "await asyncio.sleep(0.25); seen.append('whole'); raise"), child=child
-    ) == [
+async def test_what_it_awaits_there_has_a_moment() -> None:
+    assert await forced(tries("except CancelledError", "await asyncio.sleep(0.25); seen.append('whole'); raise")) == [
         "repaired",
         "whole",
         "ForcedOut",
     ]
 
 
-@CHILD
-async def test_what_hangs_there_is_forced_all_the_same(child: bool) -> None:
-    assert await forced(tries("except CancelledError", f"{PAUSE}; raise"), child=child) == ["repaired", "StopForced"]
+async def test_what_hangs_there_is_forced_all_the_same() -> None:
+    assert await forced(tries("except CancelledError", f"{PAUSE}; raise")) == ["repaired", "StopForced"]
 
 
 @CHILD
@@ -220,9 +214,8 @@ async def f(seen):
     assert (await forced(function(work), child=child))[-1] == "StopForced"
 
 
-@CHILD
 @pytest.mark.parametrize("first", ["pass", "await asyncio.sleep(0.01)"])
-async def test_who_swallows_it_now_and_then_is_forced_all_the_same(first: str, child: bool) -> None:
+async def test_who_swallows_it_now_and_then_is_forced_all_the_same(first: str) -> None:
     work = f"""
 async def f(seen):
     try: {PAUSE}
@@ -232,7 +225,7 @@ async def f(seen):
     seen.append("went on")
     {PAUSE}
 """
-    assert await forced(function(work), child=child) == ["went on", "StopForced"]
+    assert await forced(function(work)) == ["went on", "StopForced"]
 
 
 @CHILD
@@ -250,9 +243,8 @@ async def f(seen):
     assert await forced(function(work), child=child) == ["StopForced"]
 
 
-@CHILD
 @pytest.mark.parametrize("end", ["finally", "except BaseException"])
-async def test_what_force_reaches_by_itself_has_its_time(end: str, child: bool) -> None:
+async def test_what_force_reaches_by_itself_has_its_time(end: str) -> None:
     """It is not cut short, as what hangs in a clause is; nor is the leaving of a block, whose method is told the error."""
     work = f"""
 class Block:
@@ -271,7 +263,7 @@ async def f(seen):
         seen.append("whole")
         if "{end}" != "finally": raise
 """
-    assert await forced(function(work), child=child) == ["repaired", "whole", "ForcedOut"]
+    assert await forced(function(work)) == ["repaired", "whole", "ForcedOut"]
 
 
 # --- what it must not harm
@@ -299,9 +291,8 @@ async def test_what_is_awaited_after_it_was_swallowed_is_not_harmed() -> None:
     assert await task is await op is await future is True
 
 
-@CHILD
 @pytest.mark.parametrize("ends", ["pass", "await asyncio.sleep(0)"])
-async def test_who_only_yields_after_that_is_forced_all_the_same(ends: str, child: bool) -> None:
+async def test_who_only_yields_after_that_is_forced_all_the_same(ends: str) -> None:
     work = f"""
 async def f(seen):
     try:
@@ -312,7 +303,7 @@ async def f(seen):
     except CancelledError: pass
     while True: await asyncio.sleep(0)
 """
-    assert await forced(function(work), child=child) == ["CancelledError" if child else "StopForced"]
+    assert await forced(function(work)) == ["StopForced"]
 
 
 @CHILD
@@ -348,8 +339,7 @@ async def f(seen):
     assert await forced(function(work), child=child) == ["StopForced"]
 
 
-@CHILD
-async def test_who_keeps_it_in_a_finally_is_forced_all_the_same(child: bool) -> None:
+async def test_who_keeps_it_in_a_finally_is_forced_all_the_same() -> None:
     work = """
 async def f(seen):
     for _ in range(100):
@@ -357,7 +347,7 @@ async def f(seen):
         except CancelledError as error: last = error
         seen.append("again")
 """
-    assert await forced(function(work), child=child) == ["again", "StopForced"]
+    assert await forced(function(work)) == ["again", "StopForced"]
 
 
 @CHILD
@@ -471,8 +461,7 @@ async def _awaits(future: Any) -> None:
     await future
 
 
-@CHILD
-async def test_who_has_caught_all_and_cleans_up_behind_that_has_his_time(child: bool) -> None:
+async def test_who_has_caught_all_and_cleans_up_behind_that_has_his_time() -> None:
     work = """
 async def f(seen):
     caught = None
@@ -482,7 +471,7 @@ async def f(seen):
     seen.append("whole")
     raise caught
 """
-    assert await forced(function(work), child=child) == ["whole", "ForcedOut"]
+    assert await forced(function(work)) == ["whole", "ForcedOut"]
 
 
 @pytest.mark.parametrize(
@@ -589,3 +578,165 @@ async def test_what_was_forced_is_freed_without_a_garbage_collector() -> None:
         assert freed[0]() is None
     finally:
         gc.enable()
+
+
+# --- what was promised before there were clauses to be heard
+
+
+async def test_a_child_task_passes_such_a_clause_by() -> None:
+    """Nobody sees it swallow what it has heard in the same step, so it hears `StopForced` alone."""
+    assert await forced(tries("except CancelledError"), child=True) == ["StopForced"]
+    assert await forced(tries("except CancelledError", f"{PAUSE}; raise"), child=True) == ["StopForced"]
+
+
+SWALLOWS = """
+async def child(seen):
+    try: await lib()
+    except CancelledError: seen.append("swallowed")
+    return 1
+"""
+
+
+@pytest.mark.parametrize("waits", ["child(seen)", "asyncio.gather(child(seen))", "asyncio.create_task(child(seen))"])
+async def test_a_child_that_would_swallow_it_hands_no_value_on(waits: str) -> None:
+    work = f"{SWALLOWS}\nasync def f(seen):\n    await asyncio.create_task(g(seen))\n"
+    work += f"async def g(seen):\n    await {waits}\n    seen.append('went on')\n"
+    assert await forced(function(work)) == ["StopForced"]
+
+
+@CHILD
+async def test_tasks_that_a_clean_up_starts_are_not_forced_with_what_has_led_to_it(child: bool) -> None:
+    work = f"""
+async def write(seen):
+    await asyncio.sleep(0.3)
+    seen.append("written")
+
+async def f(seen):
+    try: {PAUSE}
+    finally: await asyncio.create_task(write(seen))
+"""
+    seen = await forced(function(work), child=child)
+    assert seen == ["written", "StopForced"]
+
+
+async def test_a_task_of_somebody_else_that_a_clean_up_waits_for_is_not_harmed() -> None:
+    innocent = asyncio.create_task(asyncio.sleep(0.3, "whole"))
+
+    async def work(_: Seen) -> None:
+        child = asyncio.create_task(asyncio.sleep(1000))
+        try:
+            await child
+        finally:
+            await asyncio.wait([innocent])
+
+    assert await forced(work) == ["StopForced"]
+    assert await innocent == "whole"
+
+
+FAILING = {
+    "except": "try: raise OSError\n        except OSError: await hangs(seen)",
+    "finally": "try: int('no number')\n        finally: await hangs(seen)",
+    "with": "async with Closes(seen): raise OSError",
+    "except and raise": "try: raise\n        except BaseException: await hangs(seen)",
+    "finally and raise": "try: raise\n        finally: await hangs(seen)",
+    "deeper": "try: raise OSError\n        except OSError as e:\n            try: raise KeyError from None\n"
+    "            except KeyError: await hangs(seen)",
+    "called": "await closes(seen)",
+}
+
+
+@pytest.mark.parametrize("way", FAILING)
+async def test_what_hangs_behind_another_error_of_such_a_clause_is_forced_all_the_same(way: str) -> None:
+    work = f"""
+class Closes:
+    def __init__(self, seen): self.seen = seen
+    async def __aenter__(self): pass
+    async def __aexit__(self, *_): await hangs(self.seen)
+
+async def closes(seen):
+    try: raise OSError
+    except OSError: await hangs(seen)
+
+async def hangs(seen):
+    seen.append("closes")
+    {PAUSE}
+
+async def f(seen):
+    try: {PAUSE}
+    except CancelledError as error:
+        {FAILING[way]}
+        raise
+"""
+    assert (await forced(function(work)))[0] == "closes"
+
+
+async def test_what_hangs_while_it_is_kept_in_an_expression_is_forced_all_the_same() -> None:
+    work = f"""
+async def hangs(): {PAUSE}
+
+async def f(seen):
+    try: await lib()
+    except CancelledError as error: kept = [error]
+    raise (kept.pop(), await hangs())[0]
+"""
+    assert (await forced(function(work)))[-1] == "StopForced"
+
+
+LIMITED = {
+    "wait_for": "await asyncio.wait_for(asyncio.sleep(1000), 0.2)",
+    "timeout": "\n            async with asyncio.timeout(0.2): await asyncio.sleep(1000)",
+    "ours": "\n            async with calloff.timeout(0.2): await asyncio.sleep(1000)",
+}
+
+
+@pytest.mark.parametrize("limit", LIMITED)
+async def test_a_limit_in_a_clean_up_that_force_has_led_to_is_a_limit(limit: str) -> None:
+    work = f"""
+async def f(seen):
+    try: await asyncio.create_task(lib())
+    finally:
+        try: {LIMITED[limit]}
+        except TimeoutError: seen.append("timed out")
+"""
+    assert await forced(function(work)) == ["timed out", "StopForced"]
+
+
+@pytest.mark.parametrize("waits", ["await asyncio.gather(*tasks)", "await asyncio.wait(tasks)", "await tasks[0]"])
+async def test_a_clean_up_that_waits_for_tasks_goes_on_when_they_have_ended(waits: str) -> None:
+    work = f"""
+async def whole(seen):
+    try: {PAUSE}
+    finally:
+        await asyncio.sleep(0.2)
+        seen.append("written")
+
+async def f(seen):
+    tasks = [asyncio.create_task(whole(seen))]
+    try: await tasks[0]
+    finally:
+        with contextlib.suppress(BaseException): {waits}
+        await asyncio.sleep(0.1)
+        seen.append("closed")
+"""
+    assert await forced(function(work)) == ["written", "closed", "StopForced"]
+
+
+async def test_looking_where_it_stands_keeps_nothing_alive() -> None:
+    class Thing:
+        pass
+
+    freed: list[bool] = []
+
+    async def work(_: Seen) -> None:
+        try:
+            await asyncio.sleep(1000)
+        except CancelledError:
+            thing = Thing()
+            dead = weakref.ref(thing)
+            await asyncio.sleep(0.1)
+            del thing
+            freed.append(dead() is None)
+            raise
+
+    assert await forced(work) == ["ForcedOut"]
+    assert freed == [True]

@@ -24,7 +24,7 @@ __all__ = [
     "block_of",
     "enters",
     "gives_back",
-    "handler_around",
+    "handlers_around",
     "handles",
     "is_exit",
     "is_passed_through",
@@ -269,24 +269,24 @@ def handles(code: CodeType, at: int) -> bool:
 
 
 @lru_cache(1024)
-def handler_around(code: CodeType, at: int) -> int | None:
-    """Return where the innermost ``except``, ``finally`` or end of a ``with`` begins that the instruction is part of."""
+def handlers_around(code: CodeType, at: int) -> tuple[int, ...]:
+    """Where each ``except``, ``finally`` or end of a ``with`` begins that the instruction is part of, innermost first."""
     raw = code.co_code
+    found: list[int] = []
     seen = set[int]()
     while at not in seen:
         seen.add(at)
         block = block_of(code, at)
         if block is None:
-            return None
-        end = block[2]
+            break
+        at = end = block[2]
         if _ends_handler(raw, end):
-            around = (begin for begin in range(0, len(raw), 2) if raw[begin] == _PUSH)
-            return next((begin for begin in around if (of := block_of(code, begin)) is not None and of[2] == end), None)
-        at = end
-        if raw[end] == _PUSH:  # the handler of a block around it, which is no part of that: go on outside of both
+            begins = (begin for begin in range(0, len(raw), 2) if raw[begin] == _PUSH)
+            found += [begin for begin in begins if (of := block_of(code, begin)) is not None and of[2] == end][:1]
+        elif raw[end] == _PUSH:  # the handler of a block around it, which is no part of that: go on outside of both
             outside = block_of(code, end)
             at = outside[2] if outside is not None and _ends_handler(raw, outside[2]) else end
-    return None
+    return tuple(found)
 
 
 def is_exit(code: CodeType, handler: int) -> bool:

@@ -26,10 +26,10 @@ from ..._words.report import Rung
 from .climbing import ClimbingBody
 from .forcing import is_stopped_group
 from .immortal import close_for_good, keep_alive_forever
-from .locks import takes_lock_again, waits_for_lock
+from .locks import ForcedOut, takes_lock_again, waits_for_lock
 from .objects import is_a
 from .parts import Parts
-from .repairs import REPAIR, ForcedOut, Standing, is_heard_as_cancel, standing
+from .repairs import REPAIR, Standing, is_heard_as_cancel, standing
 from .stack import arrived_at, chain_of, coro_of, is_suspended
 
 __all__ = ["DRIVING", "EagerBody", "SomebodysBody", "TaskBody", "body_of", "drive"]

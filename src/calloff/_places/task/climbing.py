@@ -14,7 +14,6 @@ from asyncio import CancelledError, Future, _get_running_loop, get_running_loop
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
-from functools import partial
 from typing import Any
 
 from ..._words.errors import StopForced
@@ -24,11 +23,11 @@ from ..._words.report import Rung
 from ..._words.text import short
 from .executors import executor_call
 from .forcing import cancel_for_sure, is_about_to_hear, is_awake, raise_in, waiter_of
-from .locks import TAKEN_SOON, takes_lock_again
+from .locks import TAKEN_SOON, ForcedOut, takes_lock_again
 from .look import Look, look_at
 from .on_stack import ForSure, is_held_up, on_stack, run_on_stack
 from .parts import Parts
-from .repairs import LOOKS, ForcedOut, Standing, standing
+from .repairs import LOOKS, Standing, standing
 from .stack import chain_of, is_operation, stack_of, stems_from
 
 __all__ = ["ClimbingBody"]
@@ -156,13 +155,10 @@ class ClimbingBody(Body):
 
     def _force_all(self, parts: Parts) -> None:
         children, task = parts.tasks(), self.task
-        waits = bool(children) and parts.is_waited_for()
         if children:
-            parts.force(parts.leaves(), partial(self._force_rest, waits), self._force_awake)
-        if task is not None and not waits:
+            parts.force(parts.leaves(), self._force_rest)
+        if task is not None and not (children and parts.is_waited_for()):
             self._force_task(task)
-        elif task is not None:
-            self._forcing = True  # a child that is forced may end as one that was cancelled
         if children or task is not None:
             parts.rung = max(parts.rung, Rung.FORCED)
         if task is None:
@@ -184,19 +180,17 @@ class ClimbingBody(Body):
         if self.task is not None and not self._given_up:
             self._force_task(self.task)
 
-    def _force_rest(self, waits: bool) -> None:
+    def _force_rest(self) -> None:
         """The children were forced: raise `StopForced` in whatever still waits for one and has not heard of it by that.
 
         What waits for a child in its clean-up waits on: that would be cut short.
         """
-        parts, task = self._collect(forced=True), self.task
-        if waits and task is not None and not is_awake(task):
-            self._forcing = False
+        parts, task = self._parts, self.task
+        assert parts is not None
         spared = parts.spared()
-        again = partial(self._force_rest, waits) if spared and not self._given_up else None
+        again = self._force_rest if spared and not self._given_up else None
         parts.force((child for child in parts.tasks() if child not in spared), again, gently=False)
         if not spared.isdisjoint(self._look(waiter_of(task), self._asked_with).tasks()):
-            self._forcing = self._forcing or waits
             return
         if task is not None and not self._forcing and not is_awake(task) and not self._is_unwinding():
             if raise_in(task, StopForced()):
@@ -204,13 +198,6 @@ class ClimbingBody(Body):
             else:
                 self._forcing = True
                 self._cancel()
-
-    def _force_awake(self) -> None:
-        """A child was forced, and has ended as one that was cancelled: what waited for it takes no ordinary step."""
-        task = self.task
-        if task is not None and not self._given_up and is_awake(task):
-            self._forcing = True
-            task.cancel()
 
     def _see_to(self, until: float, pause: float = LOOKS[0]) -> None:
         """Force a body once more that swallows what it has heard, or that repairs something `until` then."""

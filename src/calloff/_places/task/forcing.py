@@ -13,9 +13,8 @@ from types import BuiltinMethodType, MethodType
 from typing import Any
 
 from ..._words.errors import StopForced
-from .locks import TAKEN_SOON, takes_lock_again
+from .locks import TAKEN_SOON, ForcedOut, takes_lock_again, waits_for_lock
 from .objects import FUTURES, TASKS, children_of, is_a, is_done, is_settled
-from .repairs import ForcedOut, is_heard_as_cancel
 from .stack import chain_of, coro_of, is_operation, stems_from
 
 __all__ = [
@@ -124,9 +123,9 @@ def force_task(
 ) -> None:
     """Raise an exception in a task at its await; where it has a step before it, once that is made.
 
-    One that never waits (it only yields to the loop) can't be reached; it is cancelled instead. One that waits for a lock,
-    or puts things in order when it is cancelled, is forced `gently`: code that swallows a `CancelledError` swallows that.
-    One that takes the lock of a condition again is forced when it has that.
+    One that never waits (it only yields to the loop) can't be reached; it is cancelled instead. One that waits for a lock
+    is forced `gently`: code that swallows a `CancelledError` swallows that. One that takes the lock of a condition again
+    is forced when it has that.
     """
     if task.done():
         return
@@ -135,7 +134,7 @@ def force_task(
     if takes_lock_again(chain):
         if turns:
             loop.call_later(TAKEN_SOON, partial(force_task, task, kind, turns - 1, gently=gently), context=Context())
-    elif raise_in(task, ForcedOut() if gently and is_heard_as_cancel(chain) else kind()):
+    elif raise_in(task, ForcedOut() if gently and waits_for_lock(chain) else kind()):
         return
     elif turns:
         loop.call_soon(partial(force_task, task, kind, turns - 1, gently=gently))

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
-from math import inf
 from typing import Any
 
 from ..._words.errors import StopForced
@@ -28,7 +27,6 @@ from .forcing import calm_anyio, force_task, is_about_to_hear, note_forced, wait
 from .look import Look, look_at
 from .objects import TASKS, is_a, is_done
 from .other_loops import TaskElsewhere
-from .repairs import REPAIR, Standing, standing
 from .stack import coro_of, stack_of
 from .subprocesses import Subprocess
 
@@ -63,7 +61,6 @@ class Parts:
         self._unheard: set[Any] = set()
         #: whether what shields hold back is part of it, too
         self._forced = False
-        self._forced_at = inf
         #: what the last collecting has seen of each task, and of the body's coroutine
         self._looks: dict[Any, Look] = {}
 
@@ -260,25 +257,20 @@ class Parts:
         self,
         tasks: "Iterable[asyncio.Task[Any]]",
         then: Callable[[], object] | None = None,
-        awake: Callable[[], object] | None = None,
         *,
         gently: bool = True,
     ) -> None:
         """Raise `StopForced` in tasks, at their awaits, and call `then` when they have had time to hear of it.
 
-        Where they put things in order when they are cancelled, `gently`: so that it can be swallowed as a `CancelledError`.
-        One that has heard it as that ends as one that was cancelled; then `awake` is called.
+        Where they wait for a lock, `gently`: so that it can be swallowed as a `CancelledError`.
         """
         if self._loop.is_closed():
             return
-        self._forced_at = min(self._forced_at, self._loop.time())
         for task in self.tasks():
             with suppress(Exception):  # another version of anyio may be built in another way
                 calm_anyio(task)
         for task in tasks:
             task.add_done_callback(note_forced)
-            if awake is not None:
-                task.add_done_callback(partial(_if_cancelled, awake))
             force_task(task, StopForced, gently=gently)
         if then is not None:
             self._loop.call_later(_CHILDREN_FIRST, then, context=Context())
@@ -302,18 +294,7 @@ class Parts:
         return spared
 
     def _is_unwinding(self, task: "asyncio.Task[Any]") -> bool:
-        coro = coro_of(task)
-        if not look_at(coro, waiter_of(task), StopForced).is_obeying(StopForced):
-            return False
-        stands = standing(coro, StopForced)
-        if stands is Standing.REPAIRING:
-            return self._loop.time() < self._forced_at + REPAIR
-        return stands is not Standing.KEPT
-
-
-def _if_cancelled(awake: Callable[[], object], task: "asyncio.Task[Any]") -> None:
-    if task.cancelled():
-        awake()
+        return look_at(coro_of(task), waiter_of(task), StopForced).is_obeying(StopForced)
 
 
 def _in_words(part: Any) -> str:

@@ -7,6 +7,9 @@ is there is read from the bytecode of the frames, of generators that they have e
 
 What the clause awaits may hang like anything else. It has a moment (`REPAIR`), then force comes once more. What
 `StopForced` would have reached by itself, a ``finally`` inside of the clause, say, has its time.
+
+All this is for the coroutine of an operation, whose steps its driver sees: what swallows the exception as a cancel gets
+`StopForced` in the same step. A child task hears `StopForced` alone, but for what waits for a lock.
 """
 
 import gc
@@ -19,15 +22,15 @@ from opcode import opmap
 from types import CodeType, FrameType, ModuleType
 from typing import Any, NamedTuple
 
-from ..._child.bytecode import BRANCHES, LEAVES, RAISES, after, block_of, handler_around, is_exit, name_of, target
+from ..._child.bytecode import BRANCHES, LEAVES, RAISES, after, block_of, handlers_around, is_exit, name_of, target
 from ..._words.errors import StopForced
 from ..._words.frame import OURS
 from .greenlets import greenlets_in
-from .locks import waits_for_lock
+from .locks import ForcedOut, waits_for_lock
 from .objects import fields, generators_in
 from .stack import chain_of, parts_of, stems_from
 
-__all__ = ["LOOKS", "REPAIR", "ForcedOut", "Standing", "is_heard_as_cancel", "standing"]
+__all__ = ["LOOKS", "REPAIR", "Standing", "is_heard_as_cancel", "standing"]
 
 #: seconds that a clause which `StopForced` would have passed by has for what it awaits
 REPAIR = 0.4
@@ -35,8 +38,8 @@ REPAIR = 0.4
 LOOKS = (0.02, 0.1)
 _LIMIT = 200
 _MOST = 10_000
-_CHECK, _EXTENDED, _PUSH, _RAISE = (
-    opmap[name] for name in ("CHECK_EXC_MATCH", "EXTENDED_ARG", "PUSH_EXC_INFO", "RAISE_VARARGS")
+_CHECK, _EXTENDED, _POP, _PUSH, _RAISE = (
+    opmap[name] for name in ("CHECK_EXC_MATCH", "EXTENDED_ARG", "POP_TOP", "PUSH_EXC_INFO", "RAISE_VARARGS")
 )
 _NAMES = frozenset(opmap[name] for name in ("LOAD_GLOBAL", "LOAD_NAME"))
 _ATTRIBUTE = opmap["LOAD_ATTR"]
@@ -56,16 +59,6 @@ _STATEMENTS = (
     | RAISES
 )
 _logger = logging.getLogger("calloff")
-
-
-class ForcedOut(CancelledError, StopForced):
-    """Force, for what puts things in order when it is cancelled.
-
-    Attributes:
-        is_last: whether the next one is `StopForced`, whatever may be there to be put in order.
-    """
-
-    is_last = False
 
 
 class Standing(Enum):
@@ -146,22 +139,41 @@ def _standing(coro: object, error: BaseException | type[BaseException]) -> Stand
         if parts is None or parts[0] is None:
             continue
         frame, held = parts[0], gc.get_referents(step)
-        if not greenlets and not any(map(_is_error, map(type, held))):  # as a rule, and all of that is C
-            continue
-        mine = [part for part in held if _stems(part, error)]
-        if len(mine) > _in_variables(frame, error):
-            handler = handler_around(frame.f_code, frame.f_lasti)
-            if handler is None or not is_exit(frame.f_code, handler):
-                return Standing.REPAIRING if _is_in_clause(frame, handler) else Standing.DUE
+        errors = [part for part in reversed(held) if _is_error(type(part))]
+        mine = [part for part in errors if stems_from(part, error)]
+        handlers = [handler for handler, handled in _handled(frame, errors) if any(handled is part for part in mine)]
+        if any(_is_in_clause(frame, handler) for handler in handlers):
+            return Standing.REPAIRING
+        if handlers:
             found = Standing.DUE
+            if not is_exit(frame.f_code, handlers[0]):
+                break
         elif mine and found is Standing.SWALLOWED:
             return Standing.KEPT if _has_kept(frame, mine) else Standing.DUE
         elif greenlets and found is Standing.SWALLOWED:
             for inner in _frames_of_greenlets(held):  # the innermost one that is in a handler, as far as can be told
-                handler = handler_around(inner.f_code, inner.f_lasti)
-                if handler is not None:
+                for handler in handlers_around(inner.f_code, inner.f_lasti):
                     return Standing.REPAIRING if _is_in_clause(inner, handler) else Standing.DUE
     return found
+
+
+def _handled(frame: FrameType, errors: list[Any]) -> Iterator[tuple[int, Any]]:
+    """Yield the handlers that a suspended frame is in, from the inside outwards, each with what it handles.
+
+    They are among the exceptions that the frame refers to, given from the last to the first: what is handled now, which the
+    stack has once more in a handler that raises it again at its end; then what was handled when that began, and so on.
+    """
+    at = 0
+    for handler in handlers_around(frame.f_code, frame.f_lasti) if errors else ():
+        if at >= len(errors):
+            break
+        yield handler, errors[at]
+        at += 2 if _raises_at_end(frame.f_code, handler) else 1
+
+
+def _raises_at_end(code: CodeType, handler: int) -> bool:
+    """Return whether it is a ``finally`` or the end of a ``with``."""
+    return code.co_code[after(code.co_code, handler)] != _POP and handler not in _known(code).clauses
 
 
 def _has_kept(frame: FrameType, errors: list[Any]) -> bool:
@@ -175,19 +187,8 @@ def _has_kept(frame: FrameType, errors: list[Any]) -> bool:
 _is_error = BaseException.__subclasscheck__
 
 
-def _stems(part: object, error: BaseException | type[BaseException]) -> bool:
-    return issubclass(type(part), BaseException) and stems_from(part, error)  # type: ignore[arg-type]  # told by its type
-
-
-def _in_variables(frame: FrameType, error: BaseException | type[BaseException]) -> int:
-    """Return in how many variables a frame has it; those of closures are in cells, which are not looked into."""
-    code = frame.f_code
-    names = set(code.co_varnames).difference(code.co_cellvars)
-    return sum(_stems(value, error) for name, value in frame.f_locals.items() if name in names)
-
-
-def _is_in_clause(frame: FrameType, handler: int | None) -> bool:
-    clauses = () if handler is None else _known(frame.f_code).clauses.get(handler, ())
+def _is_in_clause(frame: FrameType, handler: int) -> bool:
+    clauses = _known(frame.f_code).clauses.get(handler, ())
     return any(clause.begin <= frame.f_lasti < clause.end and _is_passed_by(clause, frame) for clause in clauses)
 
 
