@@ -1,9 +1,10 @@
 """The test job: every check of the project, a line and its seconds for each. Started by scripts/test.
 
 First the checks that only read the sources run a few at a time; beside them the environments of the other Pythons are
-made and the tests that count coverage run. Then comes pytest, one interpreter after another, several tests side by side,
-since most of them wait for something; those marked `quiet` follow, a few at a time, and those marked `alone`, which measure
-time, when nothing else runs. The first failure stops the job and shows what the failed step printed.
+made and the tests that count coverage run. Then comes pytest, one interpreter after another, the main one while the last
+of those checks run; several tests side by side, since most of them wait for something. Those marked `quiet` follow, a few
+at a time, and those marked `alone`, which measure time, when nothing else runs. The first failure stops the job and shows
+what the failed step printed.
 """
 
 from __future__ import annotations
@@ -174,9 +175,13 @@ def docs() -> str:
     return command(BIN / "python", ROOT / "scripts" / "_axe.py", BUILD / "site", *PAGES).strip()
 
 
+_one_browser = threading.Lock()
+
+
 def browser() -> str | None:
     """Sees to it that there are a browser and a terminal for the tests of the faces, where that can be done."""
-    said = [command("sh", ROOT / "scripts" / name).strip() for name in ("_browser.sh", "_terminal.sh")]
+    with _one_browser:
+        said = [command("sh", ROOT / "scripts" / name).strip() for name in ("_browser.sh", "_terminal.sh")]
     return "; ".join(filter(None, said)) or None
 
 
@@ -247,6 +252,7 @@ ONCE = (
     "tests/logs",
     "tests/otel",
     "tests/pages",
+    "tests/places/test_pyinstaller.py",
     "tests/properties",
     "tests/test_docs.py",
     "tests/test_examples.py",
@@ -284,15 +290,38 @@ def covered(counts: Counts) -> str:
 
 def tests_on(version: str, counts: Counts) -> str:
     """All tests on one interpreter, but for those of the main one that have counted coverage."""
-    python = BIN / "python" if version == THIS else ENVIRONMENTS / version / "bin" / "python"
-    left_out = [BORDERS, CLUSTER, *(COVERED if version == THIS else _without_smoke(ONCE))]
-    rest = [f"--ignore={path}" for path in left_out]
-    loops = {} if version == THIS else IN_TURN
-    said = [pytest((python,), version, [*SIDE_BY_SIDE, "-m", "not quiet and not alone", *rest], counts, loops)]
+    return "; ".join((side_by_side(version, counts), a_few_and_alone(version, counts)))
+
+
+def side_by_side(version: str, counts: Counts) -> str:
+    """The tests that any others may run beside."""
+    browser()
+    left_out = _left_out(version)
+    arguments = [*SIDE_BY_SIDE, "-m", "not quiet and not alone", *(f"--ignore={path}" for path in left_out)]
+    return pytest((_python_of(version),), version, arguments, counts, _loops_of(version))
+
+
+def a_few_and_alone(version: str, counts: Counts) -> str:
+    """The tests that few others may run beside, then those that need the machine for themselves."""
+    said: list[str] = []
     for mark, how in (("quiet", A_FEW), ("alone", ())):
-        if files := _marked(mark, left_out):
-            said.append(f"{mark}: " + pytest((python,), f"{version}-{mark}", [*how, "-m", mark, *files], counts, loops))
+        if files := _marked(mark, _left_out(version)):
+            arguments = [*how, "-m", mark, *files]
+            result = pytest((_python_of(version),), f"{version}-{mark}", arguments, counts, _loops_of(version))
+            said.append(f"{mark}: {result}")
     return "; ".join(said)
+
+
+def _python_of(version: str) -> Path:
+    return BIN / "python" if version == THIS else ENVIRONMENTS / version / "bin" / "python"
+
+
+def _loops_of(version: str) -> Mapping[str, str]:
+    return {} if version == THIS else IN_TURN
+
+
+def _left_out(version: str) -> list[str]:
+    return [BORDERS, CLUSTER, *(COVERED if version == THIS else _without_smoke(ONCE))]
 
 
 def _marked(mark: str, left_out: Sequence[str]) -> list[str]:
@@ -494,8 +523,10 @@ def every_check(counts: Counts, *, fast: bool) -> None:
         steps += [Step("docs", docs)]
         steps += [Step(f"environment for {v}", partial(environment, v, counts)) for v in PYTHONS if v != THIS]
         steps += [Step("environments of the borders", environments_of_borders)]
+    steps += [Step(f"pytest on {THIS}", partial(side_by_side, THIS, counts))]
     together(steps)
-    for version in (THIS, *sorted(counts.pythons)):
+    Step(f"pytest on {THIS}, the rest", partial(a_few_and_alone, THIS, counts))()
+    for version in sorted(counts.pythons):
         Step(f"pytest on {version}", partial(tests_on, version, counts))()
     if not fast:
         together(tests_of_borders(counts))  # those of engines take long: a job of its own
