@@ -207,6 +207,41 @@ async def test_what_waits_for_itself_behind_a_shield_is_stopped() -> None:
     await asyncio.wait({task})
 
 
+@pytest.mark.parametrize("of_a_task", [False, True])
+async def test_what_many_wait_for_behind_a_shield_is_looked_at_once(
+    of_a_task: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look goes through all who wait for it: a thousand that are stopped at once would take seconds."""
+    seen: list[object] = []
+
+    def counts(future: object, shields: int = 3) -> object:
+        seen.append(future)
+        return executor_call(future, shields)
+
+    monkeypatch.setattr("calloff._places.task.executors.executor_call", counts)
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+
+    async def waits() -> None:
+        await future
+
+    shared: asyncio.Future[None] = loop.create_task(waits()) if of_a_task else future
+
+    async def body() -> None:
+        await asyncio.shield(shared)
+
+    operations = [calloff.start(body()) for _ in range(200)]
+    await asyncio.sleep(0.01)
+    for operation in operations:
+        operation.cancel()
+    assert seen.count(future) <= 1
+    for operation in operations:
+        assert isinstance(await operation.outcome(), Cancelled)
+    assert not shared.done()
+    future.set_result(None)
+    await shared
+
+
 async def test_a_function_of_c_is_named() -> None:
     begun, let = threading.Lock(), threading.Lock()
     begun.acquire()

@@ -130,6 +130,10 @@ class Timers:
         """Call it on the loop's thread, soon; from any thread and from signal handlers."""
         (self.on_call or self.loop.call_soon_threadsafe)(callback, *args)
 
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> None:
+        """Call it in that many seconds; with many others it has its share of each turn of the loop."""
+        self.add(_Call(callback), self.now() + seconds)
+
     def late(self, now: float) -> "list[Entry]":
         """What should have been called by now; for the one who finds that the loop is blocked."""
         late = [
@@ -228,6 +232,20 @@ class Timers:
                 self._arm(following)
             elif self.on_arm is not None:
                 self.on_arm(inf)
+
+
+class _Call:
+    """A callback that waits for a point on the clock."""
+
+    __slots__ = ("_callback", "timer_at", "timer_bucket")
+
+    def __init__(self, callback: Callable[[], object]) -> None:
+        self._callback = callback
+        self.timer_at: float = NEVER
+        self.timer_bucket: dict[Entry, None] | None = None
+
+    def timer_due(self, _now: float, /) -> None:
+        self._callback()
 
 
 class FifoTimer:

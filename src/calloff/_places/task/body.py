@@ -27,9 +27,9 @@ from .climbing import ClimbingBody
 from .forcing import is_stopped_group
 from .immortal import close_for_good, keep_alive_forever
 from .locks import ForcedOut, takes_lock_again, waits_for_lock
-from .objects import is_a
+from .objects import FUTURES, is_a
 from .parts import Parts
-from .repairs import REPAIR, Standing, is_heard_as_cancel, standing
+from .repairs import Standing, is_heard_as_cancel, standing
 from .stack import arrived_at, chain_of, coro_of, is_suspended
 
 __all__ = ["DRIVING", "EagerBody", "SomebodysBody", "TaskBody", "body_of", "drive"]
@@ -146,12 +146,13 @@ class TaskBody(ClimbingBody, Coroutine[Any, Any, None]):
         out.is_last = last is not None
         try:
             waits_for = self._driver.throw(out)  # which raises StopIteration when the body has ended
-            if standing(self.coro, out) in (Standing.DUE, Standing.REPAIRING):
-                self._see_to(get_running_loop().time() + (REPAIR / 2 if out.is_last else REPAIR))
+            stands = standing(self.coro, out)
+            if stands is not Standing.SWALLOWED:
+                self._see_to(out, stands)
                 return waits_for
         finally:
             del out, last, chain  # whose traceback leads here
-        if waits_for is not None:
+        if is_a(waits_for, FUTURES):
             waits_for._asyncio_future_blocking = False
             if type(waits_for) is Future and waits_for_lock(chain_of(self.coro)):  # who would give it that has to see
                 waits_for.cancel()

@@ -14,8 +14,10 @@ from asyncio import CancelledError, Future, _get_running_loop, get_running_loop
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from typing import Any
 
+from ..._scopes.timers import timers_of
 from ..._words.errors import StopForced
 from ..._words.frame import RawStack
 from ..._words.place import Body, Sink
@@ -27,7 +29,7 @@ from .locks import TAKEN_SOON, ForcedOut, takes_lock_again
 from .look import Look, look_at
 from .on_stack import ForSure, is_held_up, on_stack, run_on_stack
 from .parts import Parts
-from .repairs import LOOKS, Standing, standing
+from .repairs import REPAIR, Standing, standing
 from .stack import chain_of, is_operation, stack_of, stems_from
 
 __all__ = ["ClimbingBody"]
@@ -199,22 +201,20 @@ class ClimbingBody(Body):
                 self._forcing = True
                 self._cancel()
 
-    def _see_to(self, until: float, pause: float = LOOKS[0]) -> None:
-        """Force a body once more that swallows what it has heard, or that repairs something `until` then."""
-        get_running_loop().call_later(pause, self._seen_to, until, context=Context())
+    def _see_to(self, heard: ForcedOut, stands: Standing) -> None:
+        """Look after a moment where a body stands with what it has heard: what repairs something may hang there."""
+        pause = REPAIR / 2 if heard.is_last else REPAIR
+        timers_of(get_running_loop()).call_later(pause, partial(self._seen_to, heard, stands))
 
-    def _seen_to(self, until: float) -> None:
-        heard = self._heard
-        if self.task is None or self._given_up or heard is None:
+    def _seen_to(self, heard: ForcedOut, stood: Standing) -> None:
+        """Force a body once more that has swallowed what it has heard, or repairs something since the last look."""
+        if self.task is None or self._given_up or heard is not self._heard:
             return
-        stands, left = standing(self.coro, heard), until - get_running_loop().time()
-        if stands is Standing.DUE:
-            self._see_to(until, LOOKS[1])
+        stands = standing(self.coro, heard)
+        if stands is Standing.DUE or (stands is Standing.REPAIRING and stood is Standing.DUE):
+            self._see_to(heard, stands)
             return
-        if stands is Standing.REPAIRING and left > 0:
-            self._see_to(until, min(LOOKS[1], left))
-            return
-        heard.is_last = heard.is_last or stands is not Standing.REPAIRING
+        heard.is_last = heard.is_last or stands is Standing.SWALLOWED
         self._force_all(self._collect(forced=True))
 
     def _is_handling(self, error: BaseException) -> bool:

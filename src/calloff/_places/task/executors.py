@@ -15,8 +15,10 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import Context
+from time import monotonic
 from types import CodeType, FrameType, FunctionType
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 from ..._os.threads import looks
 from ..._words.frame import Frame, RawFrame, RawStack, culprit, develop
@@ -190,6 +192,8 @@ def _shielded_call(inner: Any, shields: int) -> ExecutorCall | None:
 
     A task may wait for itself: no more than `shields` further ones are looked through.
     """
+    if _is_crowded(inner):
+        return None
     waited = waiter_of(inner) if type(inner) is not asyncio.Future and is_a(inner, asyncio.Task) else inner
     call = executor_call(waited, shields) if type(waited) is asyncio.Future else None
     if not isinstance(call, ExecutorCall):  # nearly always
@@ -198,6 +202,22 @@ def _shielded_call(inner: Any, shields: int) -> ExecutorCall | None:
     if not _OF_A_SHIELD.issuperset(told) or told.count("_inner_done_callback") != 1:
         return None
     return ShieldedCall(call.future)
+
+
+def _is_crowded(future: Any) -> bool:
+    """Return whether more wait for a future than one shield and what Python adds to that.
+
+    Looking makes a list of all of them, so it is known for a moment: a thousand that are stopped at once may all ask.
+    """
+    if type(future) not in _USUAL:
+        return False
+    until = _crowds.get(future)
+    if until is not None and monotonic() < until:
+        return True
+    waiting = len(future._callbacks or ())
+    if waiting >= _CROWD:
+        _crowds[future] = monotonic() + _MOMENT
+    return waiting > _FEW
 
 
 def anyio_call(frame: FrameType) -> AnyioCall | None:
@@ -317,6 +337,12 @@ _SHIELDS, _INNER = next(
     ),
     (None, 0),
 )
+#: how many callbacks a future may have that one shield waits for
+_FEW = 8
+#: from how many on it is noted until when that is known
+_CROWD = 50
+_USUAL = (asyncio.Future, asyncio.Task)
+_crowds: "WeakKeyDictionary[asyncio.Future[Any], float]" = WeakKeyDictionary()
 #: what is told of the end of something that one shield holds back and nobody else waits for
 _OF_A_SHIELD = frozenset({_CHAINED, "_inner_done_callback", "_clear_awaited_by_callback", "_log_on_exception"})
 #: seconds

@@ -33,7 +33,6 @@ __all__ = [
     "context_of",
     "entered_in",
     "fields",
-    "generators_in",
     "handlers_of",
     "is_a",
     "is_done",
@@ -41,6 +40,7 @@ __all__ = [
     "is_settled",
     "is_started_by",
     "members_of",
+    "opened_in",
     "own_self",
     "pending",
 ]
@@ -145,22 +145,18 @@ def pending(members: Any) -> tuple[Any, ...]:
     return tuple(member for member in tuple(members) if is_a(member, FUTURES) and not is_done(member))
 
 
-def entered_in(parts: list[Any], depth: int = 4) -> Iterator[object]:
-    """Return the objects whose ``async with`` blocks a frame is inside of, among what its coroutine refers to (`parts`).
+def entered_in(parts: list[Any]) -> Iterator[object]:
+    """Return the objects whose ``async with`` blocks a frame is inside of, among what its coroutine refers to (`parts`)."""
+    return (owner for owner in opened_in(parts) if type(owner) not in _GENERATORS)
+
+
+def opened_in(parts: list[Any], depth: int = 4) -> Iterator[object]:
+    """Yield the objects, and the generators of context managers, whose ``with`` blocks a frame is inside of.
 
     Their ``__aexit__`` lies on the evaluation stack of the frame, which the garbage collector sees: as a bound method, or
     from Python 3.14 on as a function with the object behind it. What was entered in a generator of `asynccontextmanager`
     or through an `AsyncExitStack` counts, too.
     """
-    return (owner for owner in _opened_in(parts, depth) if type(owner) not in _GENERATORS)
-
-
-def generators_in(parts: list[Any], depth: int = 4) -> Iterator[object]:
-    """Return the generators of context managers whose ``with`` blocks a frame is inside of, found in the same way."""
-    return (owner for owner in _opened_in(parts, depth) if type(owner) in _GENERATORS)
-
-
-def _opened_in(parts: list[Any], depth: int) -> Iterator[object]:
     for number, part in enumerate(parts):
         if type(part) is MethodType:
             function, owner = part.__func__, part.__self__
@@ -178,7 +174,7 @@ def _opened(owner: object, depth: int) -> Iterator[object]:
         generator = fields(owner).get("gen")
         if type(generator) in _GENERATORS:
             yield generator
-            yield from _opened_in(gc.get_referents(generator), depth)
+            yield from opened_in(gc.get_referents(generator), depth)
     elif is_a(owner, _EXIT_STACKS):
         callbacks = fields(owner).get("_exit_callbacks")
         for entry in tuple(callbacks) if type(callbacks) is deque else ():

@@ -2,13 +2,16 @@
 
 `StopForced` is no `CancelledError`: who swallows those does not swallow it. But it passes by, too, what a library does in
 such a clause before it raises again: it gives its place in a pool back, has the server end the query, lets the next one
-read. So where such a clause is around what a coroutine waits for, the exception that is raised there is both. Whether one
-is there is read from the bytecode of the frames, of generators that they have entered by a ``with``, and of greenlets.
+read. So where such a clause is around what a coroutine waits for, the exception that is raised there is both.
 
-What the clause awaits may hang like anything else. It has a moment (`REPAIR`), then force comes once more. What
-`StopForced` would have reached by itself, a ``finally`` inside of the clause, say, has its time.
+It must lead nowhere else than `StopForced` would, but for these clauses. So it is used only where nothing around swallows a
+cancel, as far as the bytecode tells: that of the frames, of generators that they have entered by a ``with``, and of
+greenlets. Where anything can't be told (code of Cython, the types of a clause that are no names), `StopForced` is raised.
 
-All this is for the coroutine of an operation, whose steps its driver sees: what swallows the exception as a cancel gets
+What a clause awaits may hang like anything else. It has a moment (`REPAIR`), then force comes once more. What `StopForced`
+would have reached by itself, a ``finally`` inside of the clause, say, has its time.
+
+All this is for the coroutine of an operation, whose steps its driver sees: what swallows the exception all the same gets
 `StopForced` in the same step. A child task hears `StopForced` alone, but for what waits for a lock.
 """
 
@@ -17,30 +20,31 @@ import logging
 import sys
 from asyncio import CancelledError
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import Enum
 from opcode import opmap
 from types import CodeType, FrameType, ModuleType
 from typing import Any, NamedTuple
 
-from ..._child.bytecode import BRANCHES, LEAVES, RAISES, after, block_of, handlers_around, is_exit, name_of, target
+from ..._child.bytecode import RAISES, after, block_of, handlers_around, is_exit, name_of, names_before, target
 from ..._words.errors import StopForced
 from ..._words.frame import OURS
 from .greenlets import greenlets_in
 from .locks import ForcedOut, waits_for_lock
-from .objects import fields, generators_in
-from .stack import chain_of, parts_of, stems_from
+from .objects import fields, opened_in
+from .stack import LONGEST, chain_of, parts_of, stems_from
 
-__all__ = ["LOOKS", "REPAIR", "Standing", "is_heard_as_cancel", "standing"]
+__all__ = ["REPAIR", "Standing", "is_heard_as_cancel", "standing"]
 
 #: seconds that a clause which `StopForced` would have passed by has for what it awaits
 REPAIR = 0.4
-#: seconds to the first look at it, and to a later one
-LOOKS = (0.02, 0.1)
-_LIMIT = 200
 _MOST = 10_000
-_CHECK, _EXTENDED, _POP, _PUSH, _RAISE = (
-    opmap[name] for name in ("CHECK_EXC_MATCH", "EXTENDED_ARG", "POP_TOP", "PUSH_EXC_INFO", "RAISE_VARARGS")
+_CHECK, _CHECK_GROUP = opmap["CHECK_EXC_MATCH"], opmap["CHECK_EG_MATCH"]
+_EXTENDED, _POP, _POP_EXCEPT, _PUSH = (
+    opmap[name] for name in ("EXTENDED_ARG", "POP_TOP", "POP_EXCEPT", "PUSH_EXC_INFO")
 )
+_RAISE = opmap["RAISE_VARARGS"]
+_CHECKS = frozenset({_CHECK, _CHECK_GROUP})
 _NAMES = frozenset(opmap[name] for name in ("LOAD_GLOBAL", "LOAD_NAME"))
 _ATTRIBUTE = opmap["LOAD_ATTR"]
 _SILENT = frozenset(
@@ -50,13 +54,9 @@ _SILENT = frozenset(
 _LOCALS = frozenset(op for name, op in opmap.items() if name.startswith(("LOAD_FAST", "LOAD_DEREF", "LOAD_NAME")))
 #: where a ``with`` begins
 _OPENINGS = frozenset(opmap[name] for name in ("BEFORE_WITH", "BEFORE_ASYNC_WITH", "LOAD_SPECIAL") if name in opmap)
-#: what no expression goes on over
-_STATEMENTS = (
-    frozenset(op for name, op in opmap.items() if name.startswith("STORE_"))
-    | {opmap[name] for name in ("POP_EXCEPT", "POP_TOP", "PUSH_EXC_INFO", "SEND", "WITH_EXCEPT_START")}
-    | BRANCHES
-    | LEAVES
-    | RAISES
+#: the steps of a chain that are no coroutines or generators, and pass on whatever is raised in them
+_STEPS = frozenset(
+    {"FutureIter", "anext_awaitable", "async_generator_asend", "async_generator_athrow", "coroutine_wrapper"}
 )
 _logger = logging.getLogger("calloff")
 
@@ -64,12 +64,10 @@ _logger = logging.getLogger("calloff")
 class Standing(Enum):
     """Where a suspended coroutine stands with an exception that was raised in it."""
 
-    #: in a ``finally`` or something else that `StopForced` would have led to as well
+    #: in a ``finally`` or something else that `StopForced` would have led to as well; or that can't be told
     DUE = "due"
     #: in an ``except`` that `StopForced` would have passed by
     REPAIRING = "repairing"
-    #: behind such an ``except``, which has kept it in a variable
-    KEPT = "kept"
     #: nowhere: it has swallowed it
     SWALLOWED = "swallowed"
 
@@ -80,8 +78,8 @@ class _Clause(NamedTuple):
     Attributes:
         begin: the offset of its first instruction.
         end: the offset behind its last one.
-        kinds: the names of its types, with dots; ``None`` where they are no names.
-        raises: whether it raises again what it is for.
+        kinds: the names of its types, with dots; ``None`` where they are no names, or it is an ``except*``.
+        raises: whether it always raises again what it is for.
     """
 
     begin: int
@@ -107,23 +105,23 @@ class _Known(NamedTuple):
 
 
 def is_heard_as_cancel(chain: list[object]) -> bool:
-    """Return whether a suspended coroutine does something when it is cancelled that `StopForced` would pass by.
+    """Return whether a suspended coroutine, given with all that it awaits, is to be forced by what it hears as a cancel.
 
-    It is given with all that it awaits. It does where it waits for a lock. What waits in code of calloff's own knows of
-    force. What is of C (Cython's coroutines) can't be told, and may.
+    It is where it waits for a lock; or where it puts something in order when it is cancelled, and swallows no cancel. What
+    waits in code of calloff's own knows of force.
     """
     try:
-        return waits_for_lock(chain) or (not any(map(_is_ours, chain)) and any(map(_repairs, _frames(chain))))
+        return waits_for_lock(chain) or (not any(map(_is_ours, chain)) and _puts_in_order(chain))
     except Exception:
         _logger.exception("what it does when it is cancelled could not be found out")
         return False
 
 
-def standing(coro: object, error: BaseException | type[BaseException]) -> Standing:
+def standing(coro: object, error: ForcedOut) -> Standing:
     """Return where a suspended coroutine stands with `error`.
 
-    The outermost frame that has it has caught it. Only where that is leaving a ``with`` block, the generator of the block
-    may have caught it instead.
+    The outermost handler that handles it has caught it. Only where that is leaving a ``with`` block, the generator of the
+    block may have caught it instead.
     """
     try:
         return _standing(coro, error)
@@ -132,29 +130,40 @@ def standing(coro: object, error: BaseException | type[BaseException]) -> Standi
         return Standing.DUE
 
 
-def _standing(coro: object, error: BaseException | type[BaseException]) -> Standing:
-    found, greenlets = Standing.SWALLOWED, "greenlet" in sys.modules
-    for step in chain_of(coro):
+def _standing(coro: object, error: ForcedOut) -> Standing:
+    chain = chain_of(coro)
+    found = Standing.SWALLOWED if len(chain) < LONGEST else Standing.DUE
+    greenlets = "greenlet" in sys.modules
+    for step in chain:
         parts = parts_of(step)
         if parts is None or parts[0] is None:
+            if parts is None and type(step).__name__ not in _STEPS and not _has_swallowed(step, error):
+                found = Standing.DUE
             continue
         frame, held = parts[0], gc.get_referents(step)
         errors = [part for part in reversed(held) if _is_error(type(part))]
-        mine = [part for part in errors if stems_from(part, error)]
-        handlers = [handler for handler, handled in _handled(frame, errors) if any(handled is part for part in mine)]
-        if any(_is_in_clause(frame, handler) for handler in handlers):
-            return Standing.REPAIRING
+        handlers = [handler for handler, handled in _handled(frame, errors) if handled is error]
         if handlers:
             found = Standing.DUE
-            if not is_exit(frame.f_code, handlers[0]):
+            if _is_in_clause(frame, handlers[-1]):
+                return Standing.REPAIRING
+            if not is_exit(frame.f_code, handlers[-1]):
                 break
-        elif mine and found is Standing.SWALLOWED:
-            return Standing.KEPT if _has_kept(frame, mine) else Standing.DUE
+        elif any(stems_from(held, error) for held in errors):
+            found = Standing.DUE
         elif greenlets and found is Standing.SWALLOWED:
             for inner in _frames_of_greenlets(held):  # the innermost one that is in a handler, as far as can be told
                 for handler in handlers_around(inner.f_code, inner.f_lasti):
                     return Standing.REPAIRING if _is_in_clause(inner, handler) else Standing.DUE
     return found
+
+
+def _has_swallowed(step: object, error: ForcedOut) -> bool:
+    """Return whether a coroutine of Cython has nothing to do with `error` any more; of other code that can't be told."""
+    held = gc.get_referents(step)
+    for scope in [part for part in held if type(part).__name__.startswith("__pyx_scope")]:  # what it keeps meanwhile
+        held += gc.get_referents(scope)
+    return _is_of_cython(step) and not any(_is_error(type(part)) and stems_from(part, error) for part in held)
 
 
 def _handled(frame: FrameType, errors: list[Any]) -> Iterator[tuple[int, Any]]:
@@ -176,20 +185,17 @@ def _raises_at_end(code: CodeType, handler: int) -> bool:
     return code.co_code[after(code.co_code, handler)] != _POP and handler not in _known(code).clauses
 
 
-def _has_kept(frame: FrameType, errors: list[Any]) -> bool:
-    """Return whether a frame that handles none of these any more has them from a clause that `StopForced` passes by."""
-    return any(type(error) is ForcedOut for error in errors) and any(
-        _is_passed_by(clause, frame) for clauses in _known(frame.f_code).clauses.values() for clause in clauses
-    )
-
-
 #: whether a type is one of exceptions; no code of the type's own is run
 _is_error = BaseException.__subclasscheck__
 
 
 def _is_in_clause(frame: FrameType, handler: int) -> bool:
-    clauses = _known(frame.f_code).clauses.get(handler, ())
-    return any(clause.begin <= frame.f_lasti < clause.end and _is_passed_by(clause, frame) for clause in clauses)
+    """Return whether a frame is in a clause of that handler which `StopForced` would have passed by."""
+    for clause in _known(frame.f_code).clauses.get(handler, ()):
+        if clause.begin <= frame.f_lasti < clause.end:
+            kinds = _kinds(clause, frame)
+            return kinds is not None and _is_among(CancelledError, kinds) and not _are_among(StopForced.__mro__, kinds)
+    return False
 
 
 def _is_ours(step: object) -> bool:
@@ -197,70 +203,99 @@ def _is_ours(step: object) -> bool:
     return parts is not None and parts[0] is not None and _known(parts[0].f_code).ours
 
 
-def _frames(chain: list[object]) -> Iterator[FrameType | None]:
-    """Yield the frames of a coroutine, of generators that they have entered, and of greenlets; ``None`` for one of C."""
-    greenlets = "greenlet" in sys.modules
-    for step in chain:
-        parts = parts_of(step)
-        if parts is None:
-            if "cr_await" in type(step).__dict__:
-                yield None
-            continue
-        frame = parts[0]
-        if frame is None:
-            continue
-        yield frame
-        opens = _known(frame.f_code).opens
-        if not opens and not greenlets:
-            continue
-        held = gc.get_referents(step)
-        for generator in generators_in(held) if opens else ():
-            inner = parts_of(generator)
-            if inner is not None and inner[0] is not None:
-                yield inner[0]
-        if greenlets:
-            yield from _frames_of_greenlets(held)
+def _puts_in_order(chain: list[object]) -> bool:
+    found = False
+    for step in chain if len(chain) < LONGEST else ():
+        for hears in _heard_by(step):
+            if hears is None:
+                return False
+            found = found or hears
+    return found
+
+
+def _heard_by(step: object) -> Iterator[bool | None]:
+    """Yield whether a clause that `StopForced` passes by is around what a step of a chain waits for.
+
+    The answers are for its frame, generators that it has entered, and greenlets; ``None`` where a cancel is swallowed,
+    or made another error, or may be. A coroutine of Cython is taken for one that puts something in order.
+    """
+    parts = parts_of(step)
+    if parts is None and type(step).__name__ not in _STEPS:
+        yield True if _is_of_cython(step) else None
+    if parts is None or parts[0] is None:
+        return
+    frame = parts[0]
+    yield _hears(frame)
+    opens, greenlets = _known(frame.f_code).opens, "greenlet" in sys.modules
+    held = gc.get_referents(step) if opens or greenlets else []
+    for opened in opened_in(held) if opens else ():
+        inner = parts_of(opened)
+        if inner is not None and inner[0] is not None:
+            yield _hears(inner[0])
+        elif type(opened) is suppress and _is_among(CancelledError, fields(opened).get("_exceptions")):
+            yield None
+    if greenlets:
+        yield from map(_hears, _frames_of_greenlets(held))
+
+
+def _is_of_cython(step: object) -> bool:
+    return "cr_await" in type(step).__dict__
 
 
 def _frames_of_greenlets(held: list[Any]) -> Iterator[FrameType]:
     """Yield the frames of suspended greenlets, of each the innermost first."""
     for top in greenlets_in(held):
         frame: FrameType | None = top
-        for _ in range(_LIMIT):
+        for _ in range(LONGEST):
             if frame is None:
                 break
             yield frame
             frame = frame.f_back
 
 
-def _repairs(frame: FrameType | None) -> bool:
-    if frame is None:
-        return True
-    clauses = _known(frame.f_code).clauses
-    return bool(clauses) and any(
-        clause.raises and _is_passed_by(clause, frame)
-        for handler in _around(frame.f_code, frame.f_lasti)
-        for clause in clauses.get(handler, ())
-    )
+def _hears(frame: FrameType) -> bool | None:
+    """Return whether a clause that `StopForced` passes by is around what a frame waits for.
+
+    ``None`` where one swallows a cancel, or makes another error of it, or may do so.
+    """
+    known, found = _known(frame.f_code).clauses, False
+    for handler in _around(frame.f_code, frame.f_lasti) if known else ():
+        for clause in known.get(handler, ()):
+            kinds = _kinds(clause, frame)
+            if kinds is None or _is_among(CancelledError, kinds):
+                if kinds is not None and _are_among(StopForced.__mro__, kinds):
+                    break
+                if not clause.raises:
+                    return None
+                if kinds is not None:
+                    found = True
+                    break
+            elif _are_among(StopForced.__mro__, kinds):
+                break
+    return found
 
 
-def _is_passed_by(clause: _Clause, frame: FrameType) -> bool:
-    """Return whether a clause is for `CancelledError` and not for `StopForced`; as far as names tell, which may be it."""
+def _kinds(clause: _Clause, frame: FrameType) -> list[object] | None:
+    """Return the types of a clause; ``None`` where they can't be told."""
     builtins = frame.f_builtins if issubclass(type(frame.f_builtins), dict) else {}
-    if clause.kinds is None:
-        return True
-    found: list[Any] = []
-    for name in clause.kinds:
+    found: list[object] = []
+    for name in clause.kinds or ():
         first, *rest = name.split(".")
         value: Any = dict.get(frame.f_globals, first) or dict.get(builtins, first)
         for attribute in rest:
             value = fields(value).get(attribute) if type(value) is ModuleType else None
         if value is None:
-            return True
+            return None
         found += value if type(value) is tuple else (value,)
-    return any(kind is CancelledError for kind in found) and not any(
-        kind is known for kind in found for known in StopForced.__mro__
-    )
+    return None if clause.kinds is None else found
+
+
+def _is_among(kind: object, kinds: Any) -> bool:
+    return any(kind is other for other in kinds or ())
+
+
+def _are_among(some: tuple[type, ...], kinds: list[object]) -> bool:
+    return any(_is_among(kind, kinds) for kind in some)
 
 
 def _around(code: CodeType, at: int) -> Iterator[int]:
@@ -291,19 +326,20 @@ def _known(code: CodeType) -> _Known:
 
 def _clauses(code: CodeType) -> Iterator[tuple[int, list[_Clause]]]:
     raw = code.co_code
-    if _CHECK in raw[::2]:
+    if not _CHECKS.isdisjoint(raw[::2]):
         for handler in range(0, len(raw), 2):
-            if raw[handler] == _PUSH and (clauses := list(_clauses_at(code, after(raw, handler)))):
+            if raw[handler] == _PUSH and (clauses := list(_clauses_of(code, handler))):
                 yield handler, clauses
 
 
-def _clauses_at(code: CodeType, at: int) -> Iterator[_Clause]:
+def _clauses_of(code: CodeType, handler: int) -> Iterator[_Clause]:
     raw = code.co_code
+    at = after(raw, handler)
     while True:
         kinds: list[str] | None = []
-        while at < len(raw) and raw[at] != _CHECK:
+        while at < len(raw) and raw[at] not in _CHECKS:
             op = raw[at]
-            if op in _STATEMENTS:
+            if op == _PUSH or op in RAISES:  # it is none, or there is no further one
                 return
             if op in _NAMES:
                 kinds = None if kinds is None else [*kinds, name_of(code, at)]
@@ -314,17 +350,30 @@ def _clauses_at(code: CodeType, at: int) -> Iterator[_Clause]:
             at = after(raw, at)
         if at >= len(raw):
             return
+        if raw[at] == _CHECK_GROUP:
+            yield _Clause(at, at, None, raises=False)
+            return
         jump = after(raw, at)
         while raw[jump] == _EXTENDED:
             jump += 2
         begin, end = after(raw, jump), target(raw, jump)
-        yield _Clause(begin, end, None if kinds is None else tuple(kinds), _raises_again(raw, begin, end))
+        yield _Clause(begin, end, None if kinds is None else tuple(kinds), _raises_again(code, handler, begin, end))
         at = end
 
 
-def _raises_again(raw: bytes, begin: int, end: int) -> bool:
-    """Return whether there is a ``raise`` alone, or that of a variable, as that of the clause is one."""
+def _raises_again(code: CodeType, handler: int, begin: int, end: int) -> bool:
+    """Return whether nothing leads out of a clause but an exception, and there is a ``raise`` alone, or of a variable."""
+    raw, found = code.co_code, False
     for at in range(begin, end, 2):
-        if raw[at] == _RAISE and (raw[at + 1] == 0 or (raw[at + 1] == 1 and raw[at - 2] in _LOCALS)):
-            return True
-    return False
+        if raw[at] == _POP_EXCEPT and handler not in handlers_around(code, at):  # else it is of a clause inside of it
+            return False
+        found = found or (raw[at] == _RAISE and _is_of_the_same(code, at))
+    return found
+
+
+def _is_of_the_same(code: CodeType, at: int) -> bool:
+    """Return whether a ``raise`` raises what is handled: it is alone, or of a variable, perhaps ``with_traceback``."""
+    raw = code.co_code
+    return raw[at + 1] == 0 or (
+        raw[at + 1] == 1 and (raw[at - 2] in _LOCALS or "with_traceback" in names_before(code, at))
+    )

@@ -26,6 +26,7 @@ from .subprocesses import PROCESS_WAITS
 from .waits import WAIT_FORS, WATCHES, waited_for
 
 __all__ = [
+    "LONGEST",
     "arrived_at",
     "awaited_from",
     "chain_of",
@@ -47,7 +48,7 @@ __all__ = [
 ]
 
 
-_LIMIT = 200
+LONGEST = 200
 _MOST = 10_000
 #: functions in which a group waits for its children
 GROUP_WAITS = frozenset({"__aexit__", "_aexit"})
@@ -77,7 +78,7 @@ def stack_of(coro: object, *, ask: bool = True) -> RawStack:
     found: list[Any] = []
     current, _ = _fast(coro, found)
     seen: set[int] = set()
-    while current is not None and id(current) not in seen and len(seen) < _LIMIT:
+    while current is not None and id(current) not in seen and len(seen) < LONGEST:
         seen.add(id(current))
         if is_a(current, Body) and current.coro is None:
             found.extend(current.where() if ask else current.known_where())
@@ -282,7 +283,7 @@ def chain_of(coro: object) -> list[object]:
     """Return the coroutines and generators of one task's stack, outermost first; nothing behind a future."""
     chain: list[object] = []
     current: object | None = coro
-    while current is not None and len(chain) < _LIMIT:
+    while current is not None and len(chain) < LONGEST:
         if type(current) is CoroutineType:  # usually, and fast
             chain.append(current)
             frame = current.cr_frame
@@ -378,7 +379,7 @@ def is_shield(frame: FrameType | None) -> bool:
 def stems_from(held: BaseException | None, error: BaseException | type[BaseException]) -> bool:
     """Return whether `held` is `error` (or an instance of it) or was raised while that was handled."""
     step: BaseException | None = held
-    for _ in range(8):
+    for _ in range(LONGEST):
         if step is None:
             return False
         if step is error or (isinstance(error, type) and issubclass(type(step), error)):
