@@ -59,6 +59,16 @@ def test_each_await_is_tried_in_each_phase() -> None:
     assert "4 await points" in str(report)
 
 
+def test_an_object_that_lets_nobody_look_at_it_keeps_no_sweep_up() -> None:
+    class Unbound:
+        def __getattribute__(self, name: str) -> Any:
+            raise RuntimeError("there is nothing behind it")
+
+    kept = [Unbound()]
+    assert swept(three_awaits).verdict == "SAFE"
+    assert len(kept) == 1
+
+
 def test_the_phases_can_be_chosen() -> None:
     assert swept(three_awaits, phases=("early",)).runs == 2 + 4
     assert swept(three_awaits, phases=("late",)).runs == 2 + 3

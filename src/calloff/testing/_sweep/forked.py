@@ -14,6 +14,8 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from ..._words.untouched import is_a
+
 __all__ = ["Forked", "wakers"]
 
 
@@ -32,12 +34,12 @@ class Forked:
             gc.collect()  # what stays frozen is never collected
         for found in gc.get_objects():
             try:
-                if isinstance(found, ThreadPoolExecutor):
-                    _pools.add(found)
-                elif isinstance(found, asyncio.SelectorEventLoop):
-                    _loops.add(found)
-            except (ReferenceError, TypeError):
-                pass  # a weak proxy whose object has gone, or a class that lets nobody refer to it weakly
+                if is_a(found, ThreadPoolExecutor):
+                    _pools.add(found)  # type: ignore[arg-type]  # told by its type, and no code of its own is run
+                elif is_a(found, asyncio.SelectorEventLoop):
+                    _loops.add(found)  # type: ignore[arg-type]
+            except TypeError:
+                pass  # a class that lets nobody refer to it weakly
         self._thaws = not for_good and not gc.get_freeze_count()
         gc.freeze()
 
