@@ -755,6 +755,8 @@ AROUND = {
     "            raise",
     "except: another error": "try: await lib()\n        except CancelledError as error: raise OSError from error",
     "except: another error in a call": "try: await lib()\n        except CancelledError: raise OSError('late') from None",
+    "except: another error in a variable": "try: await lib()\n        except CancelledError as error:\n"
+    "            other = OSError()\n            raise other",
     "except*": "try: await lib()\n        except* CancelledError: pass",
     "except base()": "try: await lib()\n        except base(): pass",
     "except A if B else C": "try: await lib()\n        except (CancelledError if seen is not None else OSError): pass",

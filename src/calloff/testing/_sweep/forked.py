@@ -35,9 +35,9 @@ class Forked:
         for found in gc.get_objects():
             try:
                 if is_a(found, ThreadPoolExecutor):
-                    _pools.add(found)  # type: ignore[arg-type]  # told by its type, and no code of its own is run
+                    _pools.add(found)
                 elif is_a(found, asyncio.SelectorEventLoop):
-                    _loops.add(found)  # type: ignore[arg-type]
+                    _loops.add(found)
             except TypeError:
                 pass  # a class that lets nobody refer to it weakly
         self._thaws = not for_good and not gc.get_freeze_count()

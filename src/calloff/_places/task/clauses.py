@@ -1,0 +1,218 @@
+"""What the `except` clauses of a function do with a cancel, read from its bytecode.
+
+The compiler lays out the clauses of one ``try`` one behind the other: each compares the exception with its types
+(``CHECK_EXC_MATCH``), and jumps to the next where that is none of them. Which types they are is told where they are names
+of the module. A clause leads on to the code behind it only by way of ``POP_EXCEPT``.
+"""
+
+from asyncio import CancelledError
+from collections.abc import Iterator
+from opcode import opmap
+from types import CodeType, FrameType, ModuleType
+from typing import Any, NamedTuple
+
+from ..._child.bytecode import RAISES, after, block_of, handlers_around, name_of, names_before, target
+from ..._words.errors import StopForced
+from ..._words.frame import OURS
+from .objects import fields
+
+__all__ = ["hears", "is_among", "is_in_clause", "known", "raises_at_end"]
+
+_MOST = 10_000
+_CHECK, _CHECK_GROUP = opmap["CHECK_EXC_MATCH"], opmap["CHECK_EG_MATCH"]
+_EXTENDED, _POP, _POP_EXCEPT, _PUSH = (
+    opmap[name] for name in ("EXTENDED_ARG", "POP_TOP", "POP_EXCEPT", "PUSH_EXC_INFO")
+)
+_RAISE = opmap["RAISE_VARARGS"]
+_CHECKS = frozenset({_CHECK, _CHECK_GROUP})
+_NAMES = frozenset(opmap[name] for name in ("LOAD_GLOBAL", "LOAD_NAME"))
+_ATTRIBUTE = opmap["LOAD_ATTR"]
+_SILENT = frozenset(
+    opmap[name] for name in ("BUILD_TUPLE", "CACHE", "EXTENDED_ARG", "NOP", "NOT_TAKEN") if name in opmap
+)
+_WHERE = ("FAST", "DEREF", "NAME")
+#: what stores the exception in the variable of ``except ... as error``, and what loads that
+_STORES, _LOADS = (
+    frozenset(op for name, op in opmap.items() if name.startswith(tuple(f"{verb}_{where}" for where in _WHERE)))
+    for verb in ("STORE", "LOAD")
+)
+#: where a ``with`` begins
+_OPENINGS = frozenset(opmap[name] for name in ("BEFORE_WITH", "BEFORE_ASYNC_WITH", "LOAD_SPECIAL") if name in opmap)
+
+
+class _Clause(NamedTuple):
+    """An ``except`` with types.
+
+    Attributes:
+        begin: the offset of its first instruction.
+        end: the offset behind its last one.
+        kinds: the names of its types, with dots; ``None`` where they are no names, or it is an ``except*``.
+        raises: whether it always raises again what it is for.
+    """
+
+    begin: int
+    end: int
+    kinds: tuple[str, ...] | None
+    raises: bool
+
+
+class _Known(NamedTuple):
+    """What is to be known of the code of a function.
+
+    Attributes:
+        code: the code, which is known by its id as long as it is kept.
+        clauses: of each handler, which is known by the offset in the table of exceptions, those with types.
+        opens: whether there is a ``with`` in it.
+        ours: whether it is of calloff.
+    """
+
+    code: CodeType
+    clauses: dict[int, list[_Clause]]
+    opens: bool
+    ours: bool
+
+
+def hears(frame: FrameType) -> bool | None:
+    """Return whether a clause that `StopForced` passes by is around what a frame waits for.
+
+    ``None`` where one swallows a cancel, or makes another error of it, or may do so.
+    """
+    clauses, found = known(frame.f_code).clauses, False
+    for handler in _around(frame.f_code, frame.f_lasti) if clauses else ():
+        for clause in clauses.get(handler, ()):
+            kinds = _kinds(clause, frame)
+            if kinds is None or is_among(CancelledError, kinds):
+                if kinds is not None and _are_among(StopForced.__mro__, kinds):
+                    break
+                if not clause.raises:
+                    return None
+                if kinds is not None:
+                    found = True
+                    break
+            elif _are_among(StopForced.__mro__, kinds):
+                break
+    return found
+
+
+def is_in_clause(frame: FrameType, handler: int) -> bool:
+    """Return whether a frame is in a clause of that handler which `StopForced` would have passed by."""
+    for clause in known(frame.f_code).clauses.get(handler, ()):
+        if clause.begin <= frame.f_lasti < clause.end:
+            kinds = _kinds(clause, frame)
+            return kinds is not None and is_among(CancelledError, kinds) and not _are_among(StopForced.__mro__, kinds)
+    return False
+
+
+def raises_at_end(code: CodeType, handler: int) -> bool:
+    """Return whether it is a ``finally`` or the end of a ``with``."""
+    return code.co_code[after(code.co_code, handler)] != _POP and handler not in known(code).clauses
+
+
+def _kinds(clause: _Clause, frame: FrameType) -> list[object] | None:
+    """Return the types of a clause; ``None`` where they can't be told."""
+    builtins = frame.f_builtins if issubclass(type(frame.f_builtins), dict) else {}
+    found: list[object] = []
+    for name in clause.kinds or ():
+        first, *rest = name.split(".")
+        value: Any = dict.get(frame.f_globals, first) or dict.get(builtins, first)
+        for attribute in rest:
+            value = fields(value).get(attribute) if type(value) is ModuleType else None
+        if value is None:
+            return None
+        found += value if type(value) is tuple else (value,)
+    return None if clause.kinds is None else found
+
+
+def is_among(kind: object, kinds: Any) -> bool:
+    """Return whether a type is one of some; none of them is asked."""
+    return any(kind is other for other in kinds or ())
+
+
+def _are_among(some: tuple[type, ...], kinds: list[object]) -> bool:
+    return any(is_among(kind, kinds) for kind in some)
+
+
+def _around(code: CodeType, at: int) -> Iterator[int]:
+    """Yield the offsets of what handles an exception that is raised at an instruction, from the inside outwards."""
+    seen = set[int]()
+    block = block_of(code, at)
+    while block is not None and block[2] not in seen:
+        seen.add(block[2])
+        yield block[2]
+        block = block_of(code, block[2])
+
+
+#: by the id of the code, whose hash takes long
+_codes: dict[int, _Known] = {}
+
+
+def known(code: CodeType) -> _Known:
+    """Return what is to be known of a code; it is read once."""
+    found = _codes.get(id(code))
+    if found is None:
+        if len(_codes) > _MOST:
+            _codes.clear()
+        ops = code.co_code[::2]
+        found = _codes[id(code)] = _Known(
+            code, dict(_clauses(code)), not _OPENINGS.isdisjoint(ops), code.co_filename.startswith(OURS)
+        )
+    return found
+
+
+def _clauses(code: CodeType) -> Iterator[tuple[int, list[_Clause]]]:
+    raw = code.co_code
+    if not _CHECKS.isdisjoint(raw[::2]):
+        for handler in range(0, len(raw), 2):
+            if raw[handler] == _PUSH and (clauses := list(_clauses_of(code, handler))):
+                yield handler, clauses
+
+
+def _clauses_of(code: CodeType, handler: int) -> Iterator[_Clause]:
+    raw = code.co_code
+    at = after(raw, handler)
+    while True:
+        kinds: list[str] | None = []
+        while at < len(raw) and raw[at] not in _CHECKS:
+            op = raw[at]
+            if op == _PUSH or op in RAISES:  # it is none, or there is no further one
+                return
+            if op in _NAMES:
+                kinds = None if kinds is None else [*kinds, name_of(code, at)]
+            elif op == _ATTRIBUTE and kinds:
+                kinds[-1] += f".{name_of(code, at)}"
+            elif op not in _SILENT:
+                kinds = None
+            at = after(raw, at)
+        if at >= len(raw):
+            return
+        if raw[at] == _CHECK_GROUP:
+            yield _Clause(at, at, None, raises=False)
+            return
+        jump = after(raw, at)
+        while raw[jump] == _EXTENDED:
+            jump += 2
+        begin, end = after(raw, jump), target(raw, jump)
+        yield _Clause(begin, end, None if kinds is None else tuple(kinds), _raises_again(code, handler, begin, end))
+        at = end
+
+
+def _raises_again(code: CodeType, handler: int, begin: int, end: int) -> bool:
+    """Return whether nothing leads out of a clause but an exception, and there is a ``raise`` alone, or of a variable."""
+    raw, found = code.co_code, False
+    for at in range(begin, end, 2):
+        if raw[at] == _POP_EXCEPT and handler not in handlers_around(code, at):  # else it is of a clause inside of it
+            return False
+        found = found or (raw[at] == _RAISE and _is_of_the_same(code, begin, at))
+    return found
+
+
+def _is_of_the_same(code: CodeType, begin: int, at: int) -> bool:
+    """Return whether a ``raise`` raises what its clause is for: it is alone, or of the variable of that.
+
+    Or of one ``with_traceback``, of which it is not looked at which.
+    """
+    raw = code.co_code
+    if raw[at + 1] == 0:
+        return True
+    is_its_own = raw[begin] in _STORES and raw[at - 2] in _LOADS and raw[begin + 1] == raw[at - 1]
+    return raw[at + 1] == 1 and (is_its_own or names_before(code, at) == {"with_traceback"})
