@@ -635,12 +635,12 @@ async def test_a_task_of_somebody_else_that_a_clean_up_waits_for_is_not_harmed()
 
 
 FAILING = {
-    "except": "try: raise OSError\n        except OSError: await hangs(seen)",
+    "except and raise": "try: int('no number')\n        except BaseException as error:\n"
+    "            await hangs(seen)\n            if seen is None: raise",
+    "except": "try: int('no number')\n        except ValueError: await hangs(seen)",
     "finally": "try: int('no number')\n        finally: await hangs(seen)",
-    "with": "async with Closes(seen): raise OSError",
-    "except and raise": "try: raise\n        except BaseException: await hangs(seen)",
-    "finally and raise": "try: raise\n        finally: await hangs(seen)",
-    "deeper": "try: raise OSError\n        except OSError as e:\n            try: raise KeyError from None\n"
+    "with": "async with Closes(seen): int('no number')",
+    "deeper": "try: int('no number')\n        except ValueError as e:\n            try: {}['no key']\n"
     "            except KeyError: await hangs(seen)",
     "called": "await closes(seen)",
 }
@@ -757,6 +757,20 @@ AROUND = {
     "except: another error in a call": "try: await lib()\n        except CancelledError: raise OSError('late') from None",
     "except: another error in a variable": "try: await lib()\n        except CancelledError as error:\n"
     "            other = OSError()\n            raise other",
+    "except: another error as well": "try: await lib()\n        except CancelledError:\n"
+    "            if seen is None: raise\n            raise OSError",
+    "except: another error with a traceback": "try: await lib()\n        except CancelledError as error:\n"
+    "            raise OSError().with_traceback(error.__traceback__)",
+    "except BaseException that looks": "try: await lib()\n        except BaseException as error:\n"
+    "            if not isinstance(error, CancelledError): raise",
+    "except BaseException that hangs for a cancel": "try: await lib()\n        except BaseException as error:\n"
+    "            if isinstance(error, CancelledError): await asyncio.sleep(1000)\n            raise",
+    "__exit__": "with Takes(): await lib()",
+    "__aexit__": "async with Takes(): await lib()",
+    "a function of a stack": "with contextlib.ExitStack() as stack:\n            stack.push(takes)\n"
+    "            await lib()",
+    "suppress of a tuple": "with contextlib.suppress((OSError, CancelledError)): await lib()",
+    "a class of suppress": "with Suppress(CancelledError): await lib()",
     "except*": "try: await lib()\n        except* CancelledError: pass",
     "except base()": "try: await lib()\n        except base(): pass",
     "except A if B else C": "try: await lib()\n        except (CancelledError if seen is not None else OSError): pass",
@@ -769,6 +783,16 @@ AROUND = {
     "an iterator of its own": "await Opaque(lib())",
 }
 WHOLE = """
+def takes(kind, *_): return kind is not None and issubclass(kind, CancelledError)
+
+class Suppress(contextlib.suppress): pass
+
+class Takes:
+    def __enter__(self): pass
+    def __exit__(self, kind, *_): return issubclass(kind, CancelledError)
+    async def __aenter__(self): pass
+    async def __aexit__(self, kind, *_): return issubclass(kind, CancelledError)
+
 async def kinds(): return (CancelledError,)
 
 @contextlib.asynccontextmanager

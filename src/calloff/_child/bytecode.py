@@ -4,9 +4,11 @@ For `moments`, which decides by it where an exception may be raised. The names o
 are supported.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from functools import lru_cache
 from opcode import opmap, opname
+from operator import itemgetter
 from sys import version_info
 from types import CodeType
 
@@ -84,6 +86,7 @@ _QUIET = (
 
 #: begin, end, handler
 _Block = tuple[int, int, int]
+_begin = itemgetter(0)
 
 
 @lru_cache(256)
@@ -110,7 +113,12 @@ def _numbers(table: bytes) -> Iterator[int]:
 
 def block_of(code: CodeType, at: int) -> _Block | None:
     """Return the innermost block that the instruction is in: its begin, its end, and what handles its errors."""
-    return next((block for block in _blocks(code) if block[0] <= at < block[1]), None)
+    return _block_at(_blocks(code), at)
+
+
+def _block_at(blocks: tuple[_Block, ...], at: int) -> _Block | None:
+    index = bisect_right(blocks, at, key=_begin) - 1  # they are sorted, and none overlaps another
+    return blocks[index] if index >= 0 and at < blocks[index][1] else None
 
 
 @lru_cache(1024)
@@ -271,22 +279,34 @@ def handles(code: CodeType, at: int) -> bool:
 @lru_cache(1024)
 def handlers_around(code: CodeType, at: int) -> tuple[int, ...]:
     """Where each ``except``, ``finally`` or end of a ``with`` begins that the instruction is part of, innermost first."""
-    raw = code.co_code
+    raw, blocks, begins = code.co_code, _blocks(code), _begins(code)
     found: list[int] = []
     seen = set[int]()
     while at not in seen:
         seen.add(at)
-        block = block_of(code, at)
+        block = _block_at(blocks, at)
         if block is None:
             break
         at = end = block[2]
-        if _ends_handler(raw, end):
-            begins = (begin for begin in range(0, len(raw), 2) if raw[begin] == _PUSH)
-            found += [begin for begin in begins if (of := block_of(code, begin)) is not None and of[2] == end][:1]
+        if end in begins:
+            found.append(begins[end])
         elif raw[end] == _PUSH:  # the handler of a block around it, which is no part of that: go on outside of both
-            outside = block_of(code, end)
+            outside = _block_at(blocks, end)
             at = outside[2] if outside is not None and _ends_handler(raw, outside[2]) else end
     return tuple(found)
+
+
+@lru_cache(64)
+def _begins(code: CodeType) -> dict[int, int]:
+    """Where each handler begins, by where it ends when it raises."""
+    raw, blocks = code.co_code, _blocks(code)
+    found: dict[int, int] = {}
+    for begin in range(0, len(raw), 2):
+        if raw[begin] == _PUSH:
+            block = _block_at(blocks, begin)
+            if block is not None and _ends_handler(raw, block[2]):
+                found.setdefault(block[2], begin)
+    return found
 
 
 def is_exit(code: CodeType, handler: int) -> bool:

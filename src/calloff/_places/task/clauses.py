@@ -11,12 +11,12 @@ from opcode import opmap
 from types import CodeType, FrameType, ModuleType
 from typing import Any, NamedTuple
 
-from ..._child.bytecode import RAISES, after, block_of, handlers_around, name_of, names_before, target
+from ..._child.bytecode import RAISES, after, block_of, handlers_around, name_of, target
 from ..._words.errors import StopForced
 from ..._words.frame import OURS
 from .objects import fields
 
-__all__ = ["hears", "is_among", "is_in_clause", "known", "raises_at_end"]
+__all__ = ["hears", "is_in_clause", "known", "raises_at_end", "returns_nothing"]
 
 _MOST = 10_000
 _CHECK, _CHECK_GROUP = opmap["CHECK_EXC_MATCH"], opmap["CHECK_EG_MATCH"]
@@ -27,6 +27,11 @@ _RAISE = opmap["RAISE_VARARGS"]
 _CHECKS = frozenset({_CHECK, _CHECK_GROUP})
 _NAMES = frozenset(opmap[name] for name in ("LOAD_GLOBAL", "LOAD_NAME"))
 _ATTRIBUTE = opmap["LOAD_ATTR"]
+_METHODS = frozenset({_ATTRIBUTE, opmap.get("LOAD_METHOD", _ATTRIBUTE)})
+_CANCEL = "CancelledError"
+#: how a function of this Python returns nothing
+_NOTHING = (lambda: None).__code__.co_code[-4:-2]
+_CONST, _RETURN, _RETURN_CONST = opmap["LOAD_CONST"], opmap["RETURN_VALUE"], opmap.get("RETURN_CONST", -1)
 _SILENT = frozenset(
     opmap[name] for name in ("BUILD_TUPLE", "CACHE", "EXTENDED_ARG", "NOP", "NOT_TAKEN") if name in opmap
 )
@@ -48,12 +53,14 @@ class _Clause(NamedTuple):
         end: the offset behind its last one.
         kinds: the names of its types, with dots; ``None`` where they are no names, or it is an ``except*``.
         raises: whether it always raises again what it is for.
+        names: whether it looks by itself whether that is a cancel.
     """
 
     begin: int
     end: int
     kinds: tuple[str, ...] | None
     raises: bool
+    names: bool = False
 
 
 class _Known(NamedTuple):
@@ -81,16 +88,16 @@ def hears(frame: FrameType) -> bool | None:
     for handler in _around(frame.f_code, frame.f_lasti) if clauses else ():
         for clause in clauses.get(handler, ()):
             kinds = _kinds(clause, frame)
-            if kinds is None or is_among(CancelledError, kinds):
-                if kinds is not None and _are_among(StopForced.__mro__, kinds):
-                    break
+            if kinds is not None and _are_among(StopForced.__mro__, kinds):
+                if clause.names:
+                    return None
+                break
+            if kinds is None or _is_among(CancelledError, kinds):
                 if not clause.raises:
                     return None
                 if kinds is not None:
                     found = True
                     break
-            elif _are_among(StopForced.__mro__, kinds):
-                break
     return found
 
 
@@ -99,13 +106,25 @@ def is_in_clause(frame: FrameType, handler: int) -> bool:
     for clause in known(frame.f_code).clauses.get(handler, ()):
         if clause.begin <= frame.f_lasti < clause.end:
             kinds = _kinds(clause, frame)
-            return kinds is not None and is_among(CancelledError, kinds) and not _are_among(StopForced.__mro__, kinds)
+            return kinds is not None and _is_among(CancelledError, kinds) and not _are_among(StopForced.__mro__, kinds)
     return False
 
 
 def raises_at_end(code: CodeType, handler: int) -> bool:
     """Return whether it is a ``finally`` or the end of a ``with``."""
     return code.co_code[after(code.co_code, handler)] != _POP and handler not in known(code).clauses
+
+
+def returns_nothing(code: CodeType) -> bool:
+    """Return whether a function never returns anything that is true, as far as the constants tell."""
+    raw = code.co_code
+    for at in range(0, len(raw), 2):
+        if raw[at] == _RETURN:
+            if raw[at - 2 : at] != _NOTHING and (raw[at - 2] != _CONST or code.co_consts[raw[at - 1]]):
+                return False
+        elif raw[at] == _RETURN_CONST and code.co_consts[raw[at + 1]]:
+            return False
+    return True
 
 
 def _kinds(clause: _Clause, frame: FrameType) -> list[object] | None:
@@ -123,13 +142,12 @@ def _kinds(clause: _Clause, frame: FrameType) -> list[object] | None:
     return None if clause.kinds is None else found
 
 
-def is_among(kind: object, kinds: Any) -> bool:
-    """Return whether a type is one of some; none of them is asked."""
+def _is_among(kind: object, kinds: Any) -> bool:
     return any(kind is other for other in kinds or ())
 
 
 def _are_among(some: tuple[type, ...], kinds: list[object]) -> bool:
-    return any(is_among(kind, kinds) for kind in some)
+    return any(_is_among(kind, kinds) for kind in some)
 
 
 def _around(code: CodeType, at: int) -> Iterator[int]:
@@ -192,27 +210,39 @@ def _clauses_of(code: CodeType, handler: int) -> Iterator[_Clause]:
         while raw[jump] == _EXTENDED:
             jump += 2
         begin, end = after(raw, jump), target(raw, jump)
-        yield _Clause(begin, end, None if kinds is None else tuple(kinds), _raises_again(code, handler, begin, end))
+        raises, names = _raises_again(code, handler, begin, end), _CANCEL in _names_in(code, begin, end)
+        yield _Clause(begin, end, None if kinds is None else tuple(kinds), raises, names)
         at = end
 
 
+def _names_in(code: CodeType, begin: int, end: int) -> Iterator[str]:
+    raw = code.co_code
+    return (name_of(code, at) for at in range(begin, end, 2) if raw[at] in _NAMES or raw[at] == _ATTRIBUTE)
+
+
 def _raises_again(code: CodeType, handler: int, begin: int, end: int) -> bool:
-    """Return whether nothing leads out of a clause but an exception, and there is a ``raise`` alone, or of a variable."""
+    """Return whether nothing leads out of a clause but a ``raise`` of what it is for, and errors of its clean-up."""
     raw, found = code.co_code, False
     for at in range(begin, end, 2):
         if raw[at] == _POP_EXCEPT and handler not in handlers_around(code, at):  # else it is of a clause inside of it
             return False
-        found = found or (raw[at] == _RAISE and _is_of_the_same(code, begin, at))
+        if raw[at] == _RAISE:
+            is_alone, is_inside = raw[at + 1] == 0, handlers_around(code, at)[:1] != (handler,)
+            if not is_alone and not _is_of_the_same(code, begin, at):
+                return False
+            found = found or not (is_alone and is_inside)  # that is for an error of its clean-up
     return found
 
 
 def _is_of_the_same(code: CodeType, begin: int, at: int) -> bool:
-    """Return whether a ``raise`` raises what its clause is for: it is alone, or of the variable of that.
-
-    Or of one ``with_traceback``, of which it is not looked at which.
-    """
+    """Return whether a ``raise`` is of the variable of its clause."""
     raw = code.co_code
-    if raw[at + 1] == 0:
-        return True
-    is_its_own = raw[begin] in _STORES and raw[at - 2] in _LOADS and raw[begin + 1] == raw[at - 1]
-    return raw[at + 1] == 1 and (is_its_own or names_before(code, at) == {"with_traceback"})
+    if raw[at + 1] != 1:
+        return False
+    for step in range(at - 2, begin, -2):  # perhaps with another traceback
+        if raw[step] in _METHODS and name_of(code, step) == "with_traceback":
+            at = step
+            break
+        if raw[step] in RAISES:
+            break
+    return raw[begin] in _STORES and raw[at - 2] in _LOADS and raw[begin + 1] == raw[at - 1]

@@ -32,6 +32,7 @@ __all__ = [
     "children_of",
     "context_of",
     "entered_in",
+    "exits_in",
     "fields",
     "handlers_of",
     "is_a",
@@ -40,7 +41,6 @@ __all__ = [
     "is_settled",
     "is_started_by",
     "members_of",
-    "opened_in",
     "own_self",
     "pending",
 ]
@@ -147,11 +147,11 @@ def pending(members: Any) -> tuple[Any, ...]:
 
 def entered_in(parts: list[Any]) -> Iterator[object]:
     """Return the objects whose ``async with`` blocks a frame is inside of, among what its coroutine refers to (`parts`)."""
-    return (owner for owner in opened_in(parts) if type(owner) not in _GENERATORS)
+    return (owner for owner, _ in exits_in(parts) if type(owner) not in _GENERATORS)
 
 
-def opened_in(parts: list[Any], depth: int = 4) -> Iterator[object]:
-    """Yield the objects, and the generators of context managers, whose ``with`` blocks a frame is inside of.
+def exits_in(parts: list[Any], depth: int = 4) -> Iterator[tuple[object, FunctionType]]:
+    """Yield what the ``with`` blocks that a frame is inside of call at their end, each with the object or generator.
 
     Their ``__aexit__`` lies on the evaluation stack of the frame, which the garbage collector sees: as a bound method, or
     from Python 3.14 on as a function with the object behind it. What was entered in a generator of `asynccontextmanager`
@@ -166,19 +166,22 @@ def opened_in(parts: list[Any], depth: int = 4) -> Iterator[object]:
             continue
         if type(function) is not FunctionType or function.__name__ not in _EXITS or depth < 0:
             continue
-        yield from _opened(owner, depth - 1)
+        yield from _opened(owner, function, depth - 1)
 
 
-def _opened(owner: object, depth: int) -> Iterator[object]:
+def _opened(owner: object, function: FunctionType, depth: int) -> Iterator[tuple[object, FunctionType]]:
     if is_a(owner, _GENERATOR_MANAGERS):
         generator = fields(owner).get("gen")
         if type(generator) in _GENERATORS:
-            yield generator
-            yield from opened_in(gc.get_referents(generator), depth)
+            yield generator, function
+            yield from exits_in(gc.get_referents(generator), depth)
     elif is_a(owner, _EXIT_STACKS):
         callbacks = fields(owner).get("_exit_callbacks")
         for entry in tuple(callbacks) if type(callbacks) is deque else ():
-            if type(entry) is tuple and type(entry[-1]) is MethodType and depth > 0:
-                yield from _opened(entry[-1].__self__, depth - 1)
+            callback = entry[-1] if type(entry) is tuple and entry and depth > 0 else None
+            if type(callback) is MethodType and type(callback.__func__) is FunctionType:
+                yield from _opened(callback.__self__, callback.__func__, depth - 1)
+            elif type(callback) is FunctionType:
+                yield None, callback
     else:
-        yield owner
+        yield owner, function

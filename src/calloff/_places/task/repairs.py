@@ -23,14 +23,14 @@ from asyncio import CancelledError
 from collections.abc import Iterator
 from contextlib import suppress
 from enum import Enum
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from ..._child.bytecode import handlers_around, is_exit
-from .clauses import hears, is_among, is_in_clause, known, raises_at_end
+from .clauses import hears, is_in_clause, known, raises_at_end, returns_nothing
 from .greenlets import greenlets_in
 from .locks import ForcedOut, waits_for_lock
-from .objects import fields, opened_in
+from .objects import exits_in, fields
 from .stack import LONGEST, chain_of, parts_of, stems_from
 
 __all__ = ["REPAIR", "Standing", "is_heard_as_cancel", "standing"]
@@ -41,6 +41,7 @@ REPAIR = 0.4
 _STEPS = frozenset(
     {"FutureIter", "anext_awaitable", "async_generator_asend", "async_generator_athrow", "coroutine_wrapper"}
 )
+_SUPPRESSES = suppress.__exit__.__code__
 #: whether a type is one of exceptions; no code of the type's own is run
 _is_error = BaseException.__subclasscheck__
 _logger = logging.getLogger("calloff")
@@ -163,14 +164,22 @@ def _heard_by(step: object) -> Iterator[bool | None]:
     yield hears(frame)
     opens, greenlets = known(frame.f_code).opens, "greenlet" in sys.modules
     held = gc.get_referents(step) if opens or greenlets else []
-    for opened in opened_in(held) if opens else ():
-        inner = parts_of(opened)
-        if inner is not None and inner[0] is not None:
+    for owner, function in exits_in(held) if opens else ():
+        inner = parts_of(owner)
+        if inner is None:
+            yield None if _may_swallow(owner, function.__code__) else False
+        elif inner[0] is not None:
             yield hears(inner[0])
-        elif type(opened) is suppress and is_among(CancelledError, fields(opened).get("_exceptions")):
-            yield None
     if greenlets:
         yield from map(hears, _frames_of_greenlets(held))
+
+
+def _may_swallow(owner: object, code: CodeType) -> bool:
+    """Return whether the end of a ``with`` block may swallow a cancel: it names it, and is not of calloff's own."""
+    if code is _SUPPRESSES:
+        kinds = fields(owner).get("_exceptions")
+        return type(kinds) is not tuple or any(kind is CancelledError or type(kind) is tuple for kind in kinds)
+    return "CancelledError" in code.co_names and not known(code).ours and not returns_nothing(code)
 
 
 def _is_of_cython(step: object) -> bool:
