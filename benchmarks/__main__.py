@@ -14,6 +14,7 @@ NAMES = (
     "scope",
     "starting",
     "cancelling",
+    "crowding",
     "refusing",
     "lateness",
     "walking",
