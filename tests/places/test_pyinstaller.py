@@ -7,15 +7,16 @@ import sys
 
 import pytest
 
-from .test_freezing import DONE, lines, program, run
+from .test_freezing import DONE, PROGRAM, lines, run
 
-__all__ = ["program"]  # a fixture
 #: what some part of calloff, or of what it uses, would import, and this program never does: PyInstaller reads all of it
 UNUSED = ("IPython", "attr", "click", "msgspec", "rich", "setuptools", "starlette", "uvicorn", "uvloop", "yaml")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("PyInstaller") is None, reason="PyInstaller is not installed")
-def test_a_program_packed_by_pyinstaller(tmp_path, program):
+def test_a_program_packed_by_pyinstaller(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
     faulthandler.dump_traceback_later(400, exit=True)  # in place of pytest's, which is sooner
     pack = [sys.executable, "-m", "PyInstaller", "--onedir", "--log-level", "ERROR"]
     for option in ("dist", "work", "spec"):
