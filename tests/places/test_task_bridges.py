@@ -74,6 +74,15 @@ def by_clause(done: list[str], seconds: float) -> None:
         raise
 
 
+def by_named_clause(done: list[str], seconds: float) -> None:
+    try:
+        wait(asyncio.sleep(60))
+    except asyncio.CancelledError as error:
+        wait(asyncio.sleep(seconds))
+        done.append("rolled back")
+        raise error  # noqa: TRY201  # what it is called by is what matters here
+
+
 def by_finally(done: list[str], seconds: float) -> None:
     def inner() -> None:
         try:
@@ -84,7 +93,7 @@ def by_finally(done: list[str], seconds: float) -> None:
     inner()
 
 
-@pytest.mark.parametrize("way", [by_with, by_except, by_clause, by_finally])
+@pytest.mark.parametrize("way", [by_with, by_except, by_clause, by_named_clause, by_finally])
 @pytest.mark.parametrize("in_a_task", [False, True])
 async def test_clean_up_behind_a_greenlet_is_let_alone(
     way: Callable[[list[str], float], None], in_a_task: bool

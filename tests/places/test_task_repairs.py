@@ -103,6 +103,19 @@ async def test_a_clause_for_cancelled_error_is_heard(clause: str) -> None:
         assert seen[-1] == "StopForced"
 
 
+@pytest.mark.parametrize(
+    "end",
+    [
+        "raise error",
+        "raise error.with_traceback(None)",
+        "\n        try: seen.sort()\n        finally: raise error",
+        "\n        try: seen.sort()\n        except BaseException: raise\n        raise",
+    ],
+)
+async def test_a_clause_that_raises_it_by_its_name_is_heard(end: str) -> None:
+    assert await forced(tries("except CancelledError as error", end)) == ["repaired", "ForcedOut"]
+
+
 @CHILD
 @pytest.mark.parametrize("end", ["pass", "return", "seen.append('again')"])
 async def test_a_clause_that_swallows_is_passed_by(end: str, child: bool) -> None:
@@ -780,7 +793,6 @@ AROUND = {
     "contextlib.suppress(OSError, CancelledError))\n            await lib()",
     "a context manager": "async with swallows(): await lib()",
     "an async generator": "async for _ in items(): pass",
-    "an iterator of its own": "await Opaque(lib())",
 }
 WHOLE = """
 def takes(kind, *_): return kind is not None and issubclass(kind, CancelledError)
@@ -806,14 +818,6 @@ async def items():
         yield 1
     except CancelledError: return
 
-class Opaque:
-    def __init__(self, coro): self.steps = [coro.__await__()]
-    def __await__(self): return self
-    def __iter__(self): return self
-    def __next__(self): return next(self.steps[0])
-    def send(self, value): return self.steps[0].send(value)
-    def throw(self, *error): return self.steps[0].throw(*error)
-    def close(self): self.steps[0].close()
 """
 
 
@@ -848,6 +852,42 @@ async def _in_clean_up(work: Awaitable[object]) -> None:
         await asyncio.sleep(1000)
     finally:
         await work
+
+
+async def test_code_behind_an_iterator_of_somebodys_own_has_its_time() -> None:
+    """What is behind it can't be looked at."""
+
+    class Opaque:
+        def __init__(self, coro: Any) -> None:
+            self.steps = [coro.__await__()]
+
+        def __await__(self) -> Any:
+            return self
+
+        __iter__ = __await__
+
+        def __next__(self) -> Any:
+            return next(self.steps[0])
+
+        def throw(self, *error: Any) -> Any:
+            return self.steps[0].throw(*error)
+
+    async def work(seen: Seen) -> None:
+        try:
+            await Opaque(_in_slow_clean_up(seen))
+        except CancelledError:
+            seen.append("repaired")
+            raise
+
+    assert await forced(work) == ["whole", "StopForced"]
+
+
+async def _in_slow_clean_up(seen: Seen) -> None:
+    try:
+        await asyncio.sleep(1000)
+    finally:
+        await asyncio.sleep(0.2)
+        seen.append("whole")
 
 
 async def test_code_behind_more_frames_than_are_looked_at_has_its_time() -> None:

@@ -24,6 +24,7 @@ __all__ = [
     "RAISES",
     "after",
     "block_of",
+    "catchers",
     "enters",
     "gives_back",
     "handlers_around",
@@ -55,7 +56,6 @@ _COPY, _NOP, _POP_EXCEPT = opmap["COPY"], opmap["NOP"], opmap["POP_EXCEPT"]
 _EXTENDED = opmap["EXTENDED_ARG"]
 _PRECALL = opmap.get("PRECALL", -1)
 _PUSH = opmap["PUSH_EXC_INFO"]
-_CLEANUP_THROW = opmap.get("CLEANUP_THROW", -1)
 CALLS = _ops("CALL", "CALL_KW", "CALL_FUNCTION_EX", "PRECALL")
 JUMP_BACK = opmap["JUMP_BACKWARD"]
 JUMPS_BACK = _ops("JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT")
@@ -86,7 +86,7 @@ _QUIET = (
 
 #: begin, end, handler
 _Block = tuple[int, int, int]
-_begin = itemgetter(0)
+_BEGIN = itemgetter(0)
 
 
 @lru_cache(256)
@@ -117,8 +117,18 @@ def block_of(code: CodeType, at: int) -> _Block | None:
 
 
 def _block_at(blocks: tuple[_Block, ...], at: int) -> _Block | None:
-    index = bisect_right(blocks, at, key=_begin) - 1  # they are sorted, and none overlaps another
+    index = bisect_right(blocks, at, key=_BEGIN) - 1  # they are sorted, and none overlaps another
     return blocks[index] if index >= 0 and at < blocks[index][1] else None
+
+
+def catchers(code: CodeType, at: int) -> list[int]:
+    """Where what handles an exception begins that is raised at the instruction, from the inside outwards."""
+    found: list[int] = []
+    block = block_of(code, at)
+    while block is not None and block[2] not in found:
+        found.append(block[2])
+        block = block_of(code, block[2])
+    return found
 
 
 @lru_cache(1024)
@@ -129,12 +139,7 @@ def enters(code: CodeType, at: int) -> bool:
         return False
     if raw[at] in RAISES:  # what comes behind it in the code does not come next
         return False
-    here = block_of(code, at)
-    around = set[int]()
-    outer = here
-    while outer is not None and outer[2] not in around:
-        around.add(outer[2])
-        outer = block_of(code, outer[2])
+    around = set(catchers(code, at))
     ahead = [target(raw, at) if raw[at] in JUMPS_BACK else after(raw, at)]
     for _ in range(_AHEAD):
         if not ahead:
@@ -251,29 +256,10 @@ def name_of(code: CodeType, at: int) -> str:
     return code.co_names[number] if number < len(code.co_names) else ""
 
 
-@lru_cache(1024)
 def handles(code: CodeType, at: int) -> bool:
     """Whether the instruction belongs to an ``except``, ``finally`` or end of a ``with`` that an exception has led to."""
-    raw = code.co_code
-    if raw[at] in (
-        _POP_EXCEPT,
-        _NOP,
-    ):  # the last one of it; or what only stands for a line, like that of a ``try`` in it
-        return True
-    seen = set[int]()
-    while at not in seen:
-        seen.add(at)
-        block = block_of(code, at)
-        if block is None:
-            return False
-        if raw[block[2]] == _CLEANUP_THROW:  # of an ``await``, which passes on what is thrown there
-            at = block[2]
-            continue
-        if _ends_handler(raw, block[2]):
-            return True
-        end = block_of(code, block[2])  # of the handler, which is no part of what it handles: go on outside of both
-        at = end[2] if end is not None and _ends_handler(raw, end[2]) else block[2]
-    return False
+    # the last one of it; or what only stands for a line, like that of a ``try`` in it; or any between
+    return code.co_code[at] in (_POP_EXCEPT, _NOP) or bool(handlers_around(code, at))
 
 
 @lru_cache(1024)

@@ -11,7 +11,7 @@ from opcode import opmap
 from types import CodeType, FrameType, ModuleType
 from typing import Any, NamedTuple
 
-from ..._child.bytecode import RAISES, after, block_of, handlers_around, name_of, target
+from ..._child.bytecode import RAISES, after, catchers, handlers_around, name_of, target
 from ..._words.errors import StopForced
 from ..._words.frame import OURS
 from .objects import fields
@@ -85,7 +85,7 @@ def hears(frame: FrameType) -> bool | None:
     ``None`` where one swallows a cancel, or makes another error of it, or may do so.
     """
     clauses, found = known(frame.f_code).clauses, False
-    for handler in _around(frame.f_code, frame.f_lasti) if clauses else ():
+    for handler in catchers(frame.f_code, frame.f_lasti) if clauses else ():
         for clause in clauses.get(handler, ()):
             kinds = _kinds(clause, frame)
             if kinds is not None and _are_among(StopForced.__mro__, kinds):
@@ -150,16 +150,6 @@ def _are_among(some: tuple[type, ...], kinds: list[object]) -> bool:
     return any(_is_among(kind, kinds) for kind in some)
 
 
-def _around(code: CodeType, at: int) -> Iterator[int]:
-    """Yield the offsets of what handles an exception that is raised at an instruction, from the inside outwards."""
-    seen = set[int]()
-    block = block_of(code, at)
-    while block is not None and block[2] not in seen:
-        seen.add(block[2])
-        yield block[2]
-        block = block_of(code, block[2])
-
-
 #: by the id of the code, whose hash takes long
 _codes: dict[int, _Known] = {}
 
@@ -210,6 +200,8 @@ def _clauses_of(code: CodeType, handler: int) -> Iterator[_Clause]:
         while raw[jump] == _EXTENDED:
             jump += 2
         begin, end = after(raw, jump), target(raw, jump)
+        while raw[begin] in _SILENT:  # from Python 3.14 on
+            begin += 2
         raises, names = _raises_again(code, handler, begin, end), _CANCEL in _names_in(code, begin, end)
         yield _Clause(begin, end, None if kinds is None else tuple(kinds), raises, names)
         at = end

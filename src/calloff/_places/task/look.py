@@ -15,7 +15,19 @@ from typing import Any
 from ..._words.place import Body
 from .executors import anyio_call, executor_call
 from .greenlets import greenlets_in, is_in_handlers
-from .objects import FUTURES, TASKS, children_of, entered_in, fields, is_a, is_done, is_started_by, members_of, own_self
+from .objects import (
+    FUTURES,
+    TASKS,
+    children_of,
+    entered_in,
+    fields,
+    is_a,
+    is_done,
+    is_error,
+    is_started_by,
+    members_of,
+    own_self,
+)
 from .stack import (
     GROUP_WAITS,
     awaited_from,
@@ -133,7 +145,7 @@ def look_at(
             _look_into(found, gc.get_referents(current), error, opens=kind == 1, greenlets=greenlets)
         elif error is not None and not found.handles:
             held = gc.get_referents(current)
-            if any(map(_is_error, map(type, held))):  # hardly ever, and all of that is C
+            if any(map(is_error, map(type, held))):  # hardly ever, and all of that is C
                 _look_into(found, held, error, opens=False, greenlets=False)
         if kind == 2:
             if found._behind is None:
@@ -168,10 +180,6 @@ def look_at(
             awaited = waiter
         outer, current = current, awaited
     return found
-
-
-#: whether a type is one of exceptions; no code of the type's own is run
-_is_error = BaseException.__subclasscheck__
 
 
 def _look_into(

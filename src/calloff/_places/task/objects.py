@@ -37,6 +37,7 @@ __all__ = [
     "handlers_of",
     "is_a",
     "is_done",
+    "is_error",
     "is_of",
     "is_settled",
     "is_started_by",
@@ -59,6 +60,10 @@ _GENERATORS = frozenset({AsyncGeneratorType, GeneratorType})
 _GENERATOR_MANAGERS: tuple[type, ...] = (_AsyncGeneratorContextManager, _GeneratorContextManager)
 _EXIT_STACKS = (AsyncExitStack, ExitStack)
 _EXITS = frozenset({"__aexit__", "__exit__"})
+
+
+#: whether a type is one of exceptions; no code of the type's own is run, and all of it is C
+is_error = BaseException.__subclasscheck__
 
 
 def fields(thing: object) -> dict[str, Any]:

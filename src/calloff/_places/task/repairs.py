@@ -30,7 +30,7 @@ from ..._child.bytecode import handlers_around, is_exit
 from .clauses import hears, is_in_clause, known, raises_at_end, returns_nothing
 from .greenlets import greenlets_in
 from .locks import ForcedOut, waits_for_lock
-from .objects import exits_in, fields
+from .objects import exits_in, fields, is_error
 from .stack import LONGEST, chain_of, parts_of, stems_from
 
 __all__ = ["REPAIR", "Standing", "is_heard_as_cancel", "standing"]
@@ -42,8 +42,6 @@ _STEPS = frozenset(
     {"FutureIter", "anext_awaitable", "async_generator_asend", "async_generator_athrow", "coroutine_wrapper"}
 )
 _SUPPRESSES = suppress.__exit__.__code__
-#: whether a type is one of exceptions; no code of the type's own is run
-_is_error = BaseException.__subclasscheck__
 _logger = logging.getLogger("calloff")
 
 
@@ -95,7 +93,7 @@ def _standing(coro: object, error: ForcedOut) -> Standing:
                 found = Standing.DUE
             continue
         frame, held = parts[0], gc.get_referents(step)
-        errors = [part for part in reversed(held) if _is_error(type(part))]
+        errors = [part for part in reversed(held) if is_error(type(part))]
         handlers = [handler for handler, handled in _handled(frame, errors) if handled is error]
         if handlers:
             found = Standing.DUE
@@ -103,7 +101,7 @@ def _standing(coro: object, error: ForcedOut) -> Standing:
                 return Standing.REPAIRING
             if not is_exit(frame.f_code, handlers[-1]):
                 break
-        elif any(stems_from(held, error) for held in errors):
+        elif any(stems_from(other, error) for other in errors):
             found = Standing.DUE
         elif greenlets and found is Standing.SWALLOWED:
             for inner in _frames_of_greenlets(held):  # the innermost one that is in a handler, as far as can be told
@@ -117,7 +115,7 @@ def _has_swallowed(step: object, error: ForcedOut) -> bool:
     held = gc.get_referents(step)
     for scope in [part for part in held if type(part).__name__.startswith("__pyx_scope")]:  # what it keeps meanwhile
         held += gc.get_referents(scope)
-    return _is_of_cython(step) and not any(_is_error(type(part)) and stems_from(part, error) for part in held)
+    return _is_of_cython(step) and not any(is_error(type(part)) and stems_from(part, error) for part in held)
 
 
 def _handled(frame: FrameType, errors: list[Any]) -> Iterator[tuple[int, Any]]:

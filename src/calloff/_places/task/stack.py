@@ -37,7 +37,6 @@ __all__ = [
     "is_operation",
     "is_shield",
     "is_suspended",
-    "keeps",
     "kind_of",
     "kinds",
     "leads_to",
@@ -321,12 +320,9 @@ def is_handling(coro: object, error: BaseException | type[BaseException]) -> boo
 def holds(step: object, error: BaseException | type[BaseException]) -> bool:
     """Return whether one frame is busy with `error`, or code in a greenlet that it awaits for is with anything."""
     parts = gc.get_referents(step)
-    return keeps(parts, error) or ("greenlet" in sys.modules and any(map(is_in_handlers, greenlets_in(parts))))
-
-
-def keeps(parts: list[Any], error: BaseException | type[BaseException]) -> bool:
-    """Return whether `error` is among what a frame refers to, or what was raised while that was handled."""
-    return any(issubclass(type(part), BaseException) and stems_from(part, error) for part in parts)
+    if any(issubclass(type(part), BaseException) and stems_from(part, error) for part in parts):
+        return True
+    return "greenlet" in sys.modules and any(map(is_in_handlers, greenlets_in(parts)))
 
 
 def awaited_from(coro: object, through_shields: bool = True) -> Iterator[tuple[object, bool]]:
