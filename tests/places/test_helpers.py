@@ -557,6 +557,20 @@ async def test_a_letter_that_comes_behind_an_unread_start_is_no_sign_that_it_was
     assert (value.text if place == "command" else value) == "x\n"
 
 
+async def test_all_that_a_keeper_was_to_start_are_told_why_it_did_not_come_up(monkeypatch, tmp_path, slow):
+    broken = tmp_path / "broken"
+    broken.write_text("#!/bin/sh\nsleep 0.2\necho no room left >&2\nexit 1\n")
+    broken.chmod(0o700)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "executable", str(broken))
+        works: list[Any] = [calloff.command("true"), calloff.process(int, 3), calloff.command("true")]
+        operations = [calloff.start(work) for work in works]
+        outcomes = [await op.outcome() for op in operations]
+    for outcome in outcomes:
+        assert isinstance(outcome, calloff.Failed)
+        assert "status 1: no room left" in str(outcome.error), outcome
+
+
 @pytest.mark.parametrize("status", [0, 3])
 async def test_a_guard_that_is_killed_after_its_command_has_ended_by_itself(tmp_path, status):
     await a_new_keeper()

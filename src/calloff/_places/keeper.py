@@ -92,7 +92,7 @@ class Keeper:
         self._letters = Letters()
         self._count = 0
         self._closing = False
-        self._exit = ""
+        self._exit = self._last_words = ""
         with Files() as files:
             self._words, words = files.pipe()
             for file in (self._words, words):
@@ -284,9 +284,9 @@ class Keeper:
                     os.kill(pid, signal.SIGKILL)
 
     def words(self) -> str:
-        """Why nothing could be started, for an error: its end, and what it wrote."""
+        """Why nothing could be started, for the error of each whose start it had: its end, and what it wrote."""
         up = self.look()
-        said = self.said()
+        said = self._last_words = self.said() or self._last_words
         if up:
             told = f"calloff's helper process {self.pid} was killed"
         else:
