@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -173,3 +173,48 @@ calloff.run(main)
 def test_a_forked_child_lists_nothing_of_its_parent() -> None:
     done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=60)
     assert done.stdout == "0\n", done.stderr
+
+
+@pytest.mark.parametrize("timeout", [None, 1000])
+async def test_a_limit_that_is_set_from_a_thread_counts(timeout: float | None) -> None:
+    said = asyncio.Event()
+
+    async def works() -> None:
+        said.set()
+        await asyncio.sleep(3600)
+
+    asyncio.get_running_loop().set_debug(True)  # it complains of what only its own thread may do
+    op = calloff.start(works(), timeout=timeout)
+    await said.wait()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(op.reschedule, 0.05).result(30)
+    with pytest.raises(calloff.TimedOut, match=r"within 0\.05 s"):
+        await asyncio.wait_for(op, 30)
+
+
+async def test_a_blocking_function_may_limit_itself() -> None:
+    def works() -> None:
+        op = calloff.current()
+        assert op is not None
+        op.reschedule(0.05)
+        assert 0 < calloff.remaining() <= 0.05
+        while True:
+            calloff.checkpoint(wait=1)
+
+    asyncio.get_running_loop().set_debug(True)
+    with pytest.raises(calloff.TimedOut):
+        await asyncio.wait_for(calloff.start(calloff.thread(works)), 30)
+
+
+async def test_it_can_be_watched_from_another_loop() -> None:
+    with elsewhere() as other:
+        release = asyncio.Event()
+        op = other.start(value(release))
+        ticks = []
+        async with asyncio.timeout(30):
+            async for tick in op.watch(every=0.01):
+                ticks.append(tick.number)
+                if tick.number == 3:
+                    other.loop.call_soon_threadsafe(release.set)
+        assert ticks[:3] == [1, 2, 3]
+        assert op.done()

@@ -273,7 +273,9 @@ class Operation(Future[T_co]):  # type: ignore[type-var]  # pyright: ignore[repo
         return ending.outcome_of(self)
 
     def reschedule(self, timeout: float | None) -> None:
-        """Set a new limit: `timeout` seconds from now, or none. For what is pending: from the start of the body.
+        """Set a new limit: `timeout` seconds from now, or none; may be called from any thread.
+
+        For what is pending: from the start of the body.
 
         Raises:
             RuntimeError: it is being stopped or has ended.

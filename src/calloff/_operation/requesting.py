@@ -1,5 +1,6 @@
 """How a stop begins: by a request, by a limit that has passed, or by the end of the loop."""
 
+from asyncio import _get_running_loop
 from typing import TYPE_CHECKING, Any
 
 from .._scopes.timers import NEVER
@@ -123,13 +124,28 @@ def reschedule(operation: "Operation[Any]", timeout: float | None) -> None:
     if limits is None:
         limits = operation._limits = Limits(timeout, None)
     limits.timeout = timeout
+    if not _is_queued(operation):
+        limits.deadline = None if timeout is None else operation.timers.now() + timeout
+    if _get_running_loop() is operation.timers.loop:
+        _rescheduled(operation)
+    else:
+        operation.timers.call(_rescheduled, operation)
+
+
+def _rescheduled(operation: "Operation[Any]") -> None:
+    """Wait for the new limit; on the loop's thread."""
     body = operation.body
-    if operation._phase is _PENDING and body is not None and body.queued:
+    if body is None or operation._stop is not None:
+        return
+    if _is_queued(operation):
         body.limited()  # what was told of the former limit counts no more
         return
-    limits.deadline = None if timeout is None else operation.timers.now() + timeout
     arm(operation)
-    if body is not None:
-        body.limited()
+    body.limited()
     if sleepers:
         wake(operation)
+
+
+def _is_queued(operation: "Operation[Any]") -> bool:
+    body = operation.body
+    return operation._phase is _PENDING and body is not None and body.queued

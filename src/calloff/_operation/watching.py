@@ -1,10 +1,11 @@
 """Looking at an operation each second, on the shared timer."""
 
 import asyncio
+from asyncio import _get_running_loop
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple, Protocol
 
-from .._scopes.timers import NEVER, Entry, Timers
+from .._scopes.timers import NEVER, Entry, Timers, timers_of
 from .._words.duration import period
 from .._words.frame import Frame
 from .._words.state import State
@@ -58,7 +59,9 @@ class Watch(AsyncIterator[Tick]):
         self._operation = operation
         self._every = period(every, "every")
         self._number = 0
-        self._next = operation.timers.now() + self._every
+        loop = _get_running_loop()  # another one than the operation's may look on
+        self._timers = operation.timers if loop is None else timers_of(loop)
+        self._next = self._timers.now() + self._every
         self._waiter: asyncio.Future[None] | None = None
         self.timer_at = NEVER
         self.timer_bucket: dict[Entry, None] | None = None
@@ -70,7 +73,7 @@ class Watch(AsyncIterator[Tick]):
         operation = self._operation
         if operation.done():
             raise StopAsyncIteration
-        timers = operation.timers
+        timers = self._timers
         self._waiter = operation.completion()
         timers.add(self, self._next)
         try:
