@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -150,6 +152,17 @@ async def test_called_off_by_hand_it_is_left_without_an_error():
     assert op.cancelled()
     assert (op.reason.kind, op.reason.text) == ("requested", "enough")
     assert asyncio.current_task().cancelling() == 0
+
+
+async def test_called_off_from_another_thread():
+    asyncio.get_running_loop().set_debug(True)  # it complains of what only its own thread may do
+    async with calloff.group() as g:
+        op = g.start(waits())
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(g.cancel, "enough").result(30)
+        await asyncio.sleep(3600)
+        raise AssertionError("went on")
+    assert (op.reason.kind, op.reason.text) == ("requested", "enough")
 
 
 async def test_called_off_by_its_own_body_which_goes_on_or_leaves():
@@ -330,6 +343,35 @@ async def test_children_may_start_siblings_while_it_waits():
         g.start(breeds(5))
     assert len(g.operations) == 6
     assert all(op.done() for op in g.operations)
+
+
+@pytest.mark.parametrize("order", ["one starts the next", "the first ends last"])
+async def test_what_has_ended_is_not_gone_through_again(order):
+    """Counted are the questions whether one has ended."""
+    many, asked = 300, 0
+
+    def count(frame: Any, event: str, what: Any) -> None:
+        nonlocal asked
+        asked += event == "c_call" and getattr(what, "__name__", "") == "done"
+
+    sys.setprofile(count)
+    try:
+        async with calloff.group() as g:
+
+            async def breeds(depth):
+                await asyncio.sleep(0)
+                if depth:
+                    g.start(breeds(depth - 1))
+
+            if order == "one starts the next":
+                g.start(breeds(many - 1))
+            else:
+                for turns in range(many, 0, -1):
+                    g.start(value(turns, turns))
+    finally:
+        sys.setprofile(None)
+    assert len(g.operations) == many
+    assert asked < 20 * many
 
 
 async def test_it_is_entered_once():

@@ -5,7 +5,7 @@ with a bound: every child climbs its own ladder, so that leaving the block never
 """
 
 import asyncio
-from asyncio import CancelledError
+from asyncio import CancelledError, _get_running_loop
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -43,7 +43,7 @@ class Group:
         self._turns = turns
         self._collect = on_error == "collect"
         self._operations: dict[Operation[Any], None] = {}
-        self._unheard: set[Operation[Any]] = set()
+        self._unheard: dict[Operation[Any], None] = {}
         self._owner: Operation[Any] | None = None
         self._errors: list[BaseException] = []
         self._host: asyncio.Task[Any] | None = None
@@ -63,7 +63,7 @@ class Group:
     @property
     def waits_in(self) -> object | None:
         """For stack walkers: the first child that still runs."""
-        return next((op for op in self._operations if not op.done()), None)
+        return next((op for op in self._unheard if not op.done()), None)
 
     def start(self, work: AsyncWork[T], **options: Any) -> Operation[T]:
         """Start work in the group; arguments as for `calloff.start`, `grace` by default the group's.
@@ -89,7 +89,7 @@ class Group:
 
     def _join(self, operation: Operation[Any]) -> None:
         self._operations[operation] = None
-        self._unheard.add(operation)
+        self._unheard[operation] = None
         operation.add_done_callback(self._child_ended)
         if self._turns is not None:
             operation.add_done_callback(self._turns.ended)
@@ -97,8 +97,15 @@ class Group:
             operation.cancel(self._stopping)
 
     def cancel(self, reason: str | None = None) -> None:
-        """Call off everything in the group, the body of the block included; the block is left without an error."""
-        self._stop(Kind.REQUESTED, reason or "", _label())
+        """Call off everything in the group, the body of the block included; the block is left without an error.
+
+        May be called from any thread.
+        """
+        what = Kind.REQUESTED, reason or "", _label()
+        if self._host is None or self._host.get_loop() is _get_running_loop():
+            self._stop(*what)
+        else:
+            self._host.get_loop().call_soon_threadsafe(self._stop, *what)
 
     async def __aenter__(self) -> "Group":
         if self._host is not None:
@@ -167,7 +174,7 @@ class Group:
             del held, error, failures
 
     def _running(self) -> list[Operation[Any]]:
-        return [operation for operation in self._operations if not operation.done()]
+        return [operation for operation in self._unheard if not operation.done()]
 
     def _host_was_cancelled(self, error: CancelledError) -> None:
         text = text_of(error.args[0]) if error.args else "the code that runs the group was cancelled"
@@ -177,7 +184,7 @@ class Group:
         assert isinstance(operation, Operation)
         if operation not in self._unheard:
             return
-        self._unheard.discard(operation)
+        self._unheard.pop(operation)
         if operation.cancelled():
             return
         error = operation.exception()

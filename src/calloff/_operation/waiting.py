@@ -26,7 +26,13 @@ async def settled(
     """
     held: CancelledError | None = None
     forced: StopForced | None = None
-    while pending := [operation for operation in operations() if not operation.done()]:
+    pending: list[Operation[Any]] = []
+    while True:
+        while pending and pending[-1].done():
+            pending.pop()
+        pending = pending or [operation for operation in operations() if not operation.done()]
+        if not pending:
+            break
         try:
             await pending[-1].completion()
         except CancelledError as error:
