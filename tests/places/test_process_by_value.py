@@ -119,6 +119,48 @@ NOT_THERE = """
 """
 
 
+SLOTS = """
+    import dataclasses
+    from typing import NamedTuple
+    import calloff
+
+    @dataclasses.dataclass(slots=True)
+    class Row:
+        n: int
+
+    class Secret:
+        __slots__ = ("__hidden", "__weakref__")
+        def __init__(self, hidden):
+            self.__hidden = hidden
+        def tell(self):
+            return self.__hidden
+
+    class More(Secret):
+        __slots__ = "more"
+
+    class Open(More):
+        pass
+
+    class Pair(NamedTuple):
+        one: int
+
+    def made(n, row):
+        more = More(n)
+        more.more = row.n
+        free = Open(n)
+        free.any = n
+        return Row(n), Secret(n), more, free, Pair(n), hasattr(Row(n), "__dict__"), Row.__slots__
+
+    async def main():
+        row, secret, more, free, pair, *told = await calloff.call(calloff.process(made, 1, Row(2)))
+        print(row, type(row) is Row, secret.tell(), more.tell(), more.more, free.tell(), free.any, pair, *told)
+        print([each.value for each in await calloff.map(Row, range(2), place=calloff.process)])
+
+    if __name__ == "__main__":
+        calloff.run(main())
+"""
+
+
 def run(tmp_path: Path, text: str) -> list[str]:
     file = tmp_path / "script.py"
     file.write_text(textwrap.dedent(text))
@@ -134,6 +176,13 @@ def test_functions_with_a_cache(tmp_path):
         "13",
         "[0, 1, 1, 2, 3]",
         "(5, 'fibonacci')",
+    ]
+
+
+def test_classes_with_slots(tmp_path):
+    assert run(tmp_path, SLOTS) == [
+        "Row(n=1) True 1 1 2 1 1 Pair(one=1) False ('n',)",
+        "[Row(n=0), Row(n=1)]",
     ]
 
 

@@ -12,13 +12,14 @@ then those of that function are sent as texts.
 import io
 import sys
 import typing
+from abc import ABCMeta
 from collections import ChainMap
 from collections.abc import Callable
 from functools import cache, lru_cache
 from importlib import import_module
 from operator import attrgetter
 from pickle import PickleBuffer
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MemberDescriptorType
 from typing import Any
 
 __all__ = ["dumps"]
@@ -51,6 +52,8 @@ def _pickler() -> Any:
             reduced = _MADE_ANEW[id(kind)](value, vars(self).setdefault("_held", {}))
         else:
             reduced = former.reducer_override(self, value)
+            if isinstance(value, type) and type(reduced) is tuple and len(reduced) == 6:
+                reduced = _with_slots(value, *reduced)
         return reduced
 
     return type("Pickler", (former,), {"dispatch_table": table, "reducer_override": reducer_override})
@@ -66,6 +69,17 @@ def _code(
         return make, tuple([code.co_filename if type(arg) is str and arg == _NAMELESS else arg for arg in args])
 
     return reduce_with_file
+
+
+def _with_slots(value: type, make: Any, args: Any, state: Any, *rest: Any) -> tuple[Any, ...]:
+    """What cloudpickle makes of a class, with its slots: an object of one without them is not taken back here."""
+    slots = {key for key, each in vars(value).items() if type(each) is MemberDescriptorType}
+    if slots and "__slots__" in vars(value) and type(value) in (type, ABCMeta) and len(args) > 3:
+        kind, name, bases, fields, *others = args
+        args = (kind, name, bases, {**fields, "__slots__": vars(value)["__slots__"]}, *others)
+        attributes, more = state
+        state = {key: each for key, each in attributes.items() if key not in slots}, more
+    return make, args, state, *rest
 
 
 def _can_import(value: Any, by_value: set[str]) -> bool:
