@@ -55,6 +55,38 @@ async def test_values_errors_and_places():
     assert (await calloff.tool(functools.partial(here))())[0] == os.getpid()
 
 
+class Cart:
+    made: list[str] = []  # noqa: RUF012  # of the class, on purpose
+
+    def __init__(self) -> None:
+        self.items: list[str] = []
+
+    @calloff.tool
+    def add(self, item: str) -> int:
+        self.items.append(item)
+        return len(self.items)
+
+    @classmethod
+    @calloff.tool
+    def make(cls, item: str) -> int:
+        cls.made.append(item)
+        return len(cls.made)
+
+    @staticmethod
+    @calloff.tool
+    def pid(item: str) -> int:
+        return os.getpid()
+
+
+async def test_a_method_shares_its_object_with_the_program():
+    cart = Cart()
+    assert [await cart.add("tea"), await cart.add(item="milk")] == [1, 2]
+    assert cart.items == ["tea", "milk"]
+    before = len(Cart.made)
+    assert [await Cart.make("a"), await cart.make("b")] == [before + 1, before + 2]
+    assert await cart.pid("tea") != os.getpid()
+
+
 STUBBORN = {tool.__name__: tool for tool in bodies.STUBBORN}
 
 

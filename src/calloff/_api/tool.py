@@ -158,13 +158,22 @@ def _start(
 ) -> Operation[Any]:
     if where == "task":
         return start(fn(*args, **kwargs), **limits)
-    if where in ("process", "either"):
+    if where == "process" or (where == "either" and not _is_method(fn, args)):
         try:
             return start(process(_sendable(fn), *args, **kwargs), **limits)
         except TypeError:
             if where == "process":
                 raise
     return start(thread(fn, *args, **kwargs), **limits)
+
+
+def _is_method(fn: Callable[..., Any], args: tuple[Any, ...]) -> bool:
+    """Whether it is called as a method: its first argument is an object of the class that it is defined in."""
+    home, _, _ = fn.__qualname__.rpartition(".")
+    if not args or not home or home.endswith("<locals>"):
+        return False
+    first = args[0]
+    return any(kind.__qualname__ == home for kind in (first if isinstance(first, type) else type(first)).__mro__)
 
 
 def _sentence(name: str, report: StopReport) -> str:
