@@ -152,6 +152,37 @@ async def test_streams(tmp_path, capfd):
     await calloff.call(command("true", stdin=big))  # which nobody reads
 
 
+async def test_what_was_not_written_when_the_writer_was_called_off_is_written_before_the_next(tmp_path):
+    go = tmp_path / "go"
+    os.mkfifo(go)
+    work = command("sh", "-c", f"read line < {go}; wc -c", stdin="pipe")
+    op = calloff.start(work)
+    writing = asyncio.ensure_future(work.stdin.write(b"x" * 1_000_000))
+    await asyncio.sleep(0)
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    last = asyncio.ensure_future(work.stdin.write(bytearray(b"END\n")))
+    await asyncio.sleep(0)
+    work.stdin.end()
+    with pytest.raises(BrokenPipeError):
+        await work.stdin.write(b"behind the end")
+    go.write_text("now\n")
+    await last
+    assert (await op).text.strip() == "1000004"
+
+
+@pytest.mark.parametrize("data", [5, True, "text", [1, 2], None])
+async def test_what_is_no_bytes_is_refused(data):
+    work = command("cat", stdin="pipe")
+    op = calloff.start(work)
+    with pytest.raises(TypeError, match=f"reads bytes, not {type(data).__name__}"):
+        await work.stdin.write(data)
+    await work.stdin.write(b"after it")
+    work.stdin.end()
+    assert (await op).stdout == b"after it"
+
+
 async def test_a_limit_keeps_the_newest():
     done = await calloff.call(command("seq", "1000000", limit=8))
     assert done.stdout == b"1000000\n"

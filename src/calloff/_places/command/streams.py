@@ -255,19 +255,28 @@ class Writing(_Input):
         self._waiter: Future[None] | None = None
         self._closing = False
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
         """Write, and wait until the pipe has taken it.
+
+        Called off meanwhile, the rest is written all the same, before what is written next.
+
+        Args:
+            data: what is written, in bytes.
 
         Raises:
             BrokenPipeError: the command has closed it or has ended.
         """
         if self._loop is None:
             raise RuntimeError("the command was not started: calloff.start(work) comes first")
+        if self._file < 0 or self._closing:
+            raise BrokenPipeError("the command reads no more")
         if self._waiter is not None:
             raise RuntimeError("the stream is written by another task already")
-        if self._file < 0:
-            raise BrokenPipeError("the command reads no more")
-        self._data = memoryview(bytes(data))
+        try:
+            more = bytes(memoryview(data))
+        except TypeError:
+            raise TypeError(f"a command reads bytes, not {type(data).__name__}") from None
+        self._data = memoryview(bytes(self._data) + more if self._data else more)
         self._waiter = self._loop.create_future()
         try:
             self._write()
@@ -276,8 +285,10 @@ class Writing(_Input):
             self._waiter = None
 
     def end(self) -> None:
-        """Nothing more will come: the command reads the end of its input."""
-        super().close()
+        """Nothing more will come: the command reads the end of its input, behind what is still to be written."""
+        self._closing = True
+        if not self._data:
+            super().close()
 
     def close(self) -> None:
         """Nobody reads any more."""
@@ -286,5 +297,7 @@ class Writing(_Input):
             self._waiter.set_exception(BrokenPipeError("the command reads no more"))
 
     def _written(self) -> None:
+        if self._closing:
+            super().close()
         if self._waiter is not None and _waits(self._waiter):
             self._waiter.set_result(None)
