@@ -125,6 +125,31 @@ def test_a_directory_that_was_removed(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+def test_a_function_is_where_the_program_is_that_stands_in_a_removed_directory(tmp_path):
+    code = """
+    import os, calloff
+    calloff.run, calloff.process  # CPython 3.13.0 can't import asyncio in a directory that was removed
+
+    def look():
+        try:
+            open("made", "w").close()
+        except OSError as error:
+            return type(error).__name__
+        return os.getcwd()
+
+    async def main():
+        for name in ("gone", "gone too"):
+            os.mkdir(f"{TOP}/{name}"); os.chdir(f"{TOP}/{name}"); os.rmdir(os.getcwd())
+            print(await calloff.call(calloff.process(look)))
+        os.chdir(TOP)
+        print(await calloff.call(calloff.process(look)) == TOP)
+    TOP = os.getcwd()
+    calloff.run(main())
+    """
+    done = run(textwrap.dedent(code), cwd=tmp_path)
+    assert done.stdout.split() == ["FileNotFoundError", "FileNotFoundError", "True"], done.stderr[-2000:]
+
+
 def test_the_program_finds_no_child_that_it_has_not_started():
     code = """
     import os, calloff

@@ -85,8 +85,8 @@ _NO_ARGV = [""]
 def _cwd() -> str:
     try:
         return os.getcwd()
-    except OSError:
-        return "/"
+    except OSError:  # it was removed; a program can be there all the same
+        return f"/proc/{os.getpid()}/cwd"
 
 
 def _environment() -> dict[Any, Any]:
