@@ -7,6 +7,8 @@ import itertools
 import json
 import logging
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +54,23 @@ def test_a_line_for_each_ending(tmp_path):
     assert found[2]["error"].startswith("TimedOut: 'one' did not end within 0.1 s")
     assert (found[2]["reason"], found[2]["rung"]) == ("deadline", "ASKED")
     assert all(line["seconds"] < 5 and line["attempts"] == 1 and line["key"] for line in found)
+
+
+def test_items_that_are_sets_are_known_by_another_program(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import calloff\n"
+        "items = [frozenset({'apple', 'pear', 'fig', 'plum'}), {'x': {'a', 'b', 'c'}}]\n"
+        "with calloff.map(len, items, place=calloff.thread, output='j', resume=True) as results:\n"
+        "    print(sum(1 for _ in results))\n"
+    )
+    for seed, ran_there in (("1", "2"), ("2", "0"), ("3", "0")):
+        env = {**os.environ, "PYTHONHASHSEED": seed}
+        done = subprocess.run(
+            [sys.executable, script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60
+        )
+        assert done.stdout.strip() == ran_there, done.stderr
+    assert len(lines(tmp_path / "j")) == 2
 
 
 def test_an_output_that_is_there_is_not_overwritten(tmp_path):

@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -120,3 +121,9 @@ def test_leaving_the_block_stops_what_is_in_flight(place):
             time.sleep(0.01)
 
     calloff.run(main())
+
+
+def test_an_item_that_cannot_be_sent_is_called_so():
+    results = calloff.run(calloff.map(len, ["one", [threading.Lock()]], place=calloff.process))
+    assert [type(each) for each in results] == [calloff.Completed, calloff.Failed]
+    assert "len can't be sent to a process: the item (builtins.list) can't be pickled" in str(results[1].error)

@@ -60,7 +60,8 @@ def _shown(value: Any) -> str:
 
 
 _encode = msgspec.json.Encoder(enc_hook=_shown).encode
-_strict = msgspec.json.Encoder().encode
+#: sets have another order in each program
+_strict = msgspec.json.Encoder(order="deterministic").encode
 _decode = msgspec.json.Decoder(_Line).decode
 
 

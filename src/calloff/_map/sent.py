@@ -80,7 +80,7 @@ class Sent:
         Raises:
             TypeError: it can't be pickled.
         """
-        return pack(one, (b"", item), {}, self.name)
+        return pack(one, (b"", item), {}, self.name, item=1)
 
     def one(self, item: Any, packed: Packed | None = None) -> "Call":
         """Work that calls it with one item."""
@@ -96,7 +96,7 @@ class Sent:
             short = self._short_one(item)
             if short is not None:
                 return short, []
-        return pack(one, (self.data, item, self.memory), {}, self.name)
+        return pack(one, (self.data, item, self.memory), {}, self.name, item=1)
 
     def _short_one(self, item: Any) -> bytes | None:
         """The call in short form, where it has one: of the function itself, if its name leads to it, or by way of `one`."""

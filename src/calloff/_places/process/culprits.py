@@ -12,11 +12,16 @@ _DEEPEST = 8
 
 
 def culprit(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str, error: Exception
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    name: str,
+    error: Exception,
+    item: int | None = None,
 ) -> str:
     """In words, what of a call can't be pickled, and where it is."""
     parts = [("the function", function)]
-    parts += [(f"argument {number}", arg) for number, arg in enumerate(args, 1)]
+    parts += [(f"argument {at + 1}" if at != item else "the item", arg) for at, arg in enumerate(args)]
     parts += [(f"argument {key!r}", arg) for key, arg in kwargs.items()]
     for what, part in parts:
         reason = _refusal(part)

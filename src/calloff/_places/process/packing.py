@@ -53,8 +53,12 @@ class RemoteTraceback(Exception):
 
 
 @bears
-def pack(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Packed:
+def pack(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str, item: int | None = None
+) -> Packed:
     """A call as a pickle: by reference where that will do, by value (cloudpickle) where it will not.
+
+    Of a map, `item` is which of the arguments is the item.
 
     Raises:
         TypeError: something of it can't be sent; the text says what.
@@ -76,7 +80,7 @@ def pack(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
         buffers = []
         return by_value(call, buffers, apart), buffers
     except Exception as error:
-        raise TypeError(culprit(function, args, kwargs, name, error)) from error
+        raise TypeError(culprit(function, args, kwargs, name, error, item)) from error
 
 
 def pack_quickly(function: Callable[..., Any], args: tuple[Any, ...]) -> Packed | None:
