@@ -23,6 +23,7 @@ from ._words.frame import at_line
 from ._words.reason import LIMITS
 from ._words.report import Rung, StopReport, how
 from ._words.state import State
+from ._words.text import clean
 
 if TYPE_CHECKING:
     from ._operation.operation import Operation
@@ -168,7 +169,7 @@ def _text(operation: "Operation[Any]", fields: dict[str, Any]) -> str:
         parts += _told(report, _OWN_ENDS.get(operation.state, ""))
         if fields["where"]:
             parts.append(f"{'stuck at' if report.rung is Rung.ABANDONED else 'was at'} {fields['where']}")
-    return "; ".join(parts)
+    return clean("; ".join(parts))  # names, reasons and errors may be what a client has sent
 
 
 def _told(report: StopReport, own_end: str) -> list[str]:

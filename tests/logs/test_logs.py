@@ -128,6 +128,14 @@ async def calloff_call():
     await calloff.call(asyncio.sleep(0))
 
 
+async def test_it_is_one_line_whatever_a_client_has_sent(logged):
+    name = "GET /x\nINFO audit: admin\x1b[2J"
+    await calloff.start(waits(), name=name).stop("why\nnot")
+    text = logged(name).getMessage()
+    assert text.isprintable()
+    assert "'GET /x INFO audit: admin [2J' cancelled" in text
+
+
 def test_an_error_whose_text_is_broken(logged):
     class Broken(Exception):
         def __str__(self):

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from .text import clean
+
 __all__ = ["Ref"]
 
 
@@ -12,4 +14,4 @@ class Ref(NamedTuple):
     name: str
 
     def __str__(self) -> str:
-        return f"operation {self.id} '{self.name}'"
+        return f"operation {self.id} '{clean(self.name)}'"
