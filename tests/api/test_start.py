@@ -57,11 +57,34 @@ async def test_names():
         async def method(self):
             pass
 
+    async def later():
+        await asyncio.sleep(0)
+
+    class Waits:
+        def __await__(self):
+            return value().__await__()
+
+    class Odd(Waits):
+        @property
+        def name(self):
+            raise RuntimeError
+
+    @functools.wraps(value)
+    def wrapped():
+        return Waits()
+
+    work: Any
     for work, name in (
         (value(), "value"),
         (value, "value"),
         (Job().method(), "Job.method"),
         (functools.partial(value, 3), "value"),
+        (wrapped, "value"),
+        (asyncio.ensure_future(later()), "later"),
+        (calloff.start(value(), name="other"), "other"),
+        (calloff.map(value, [1]), "map value"),
+        (Waits(), "Waits"),
+        (Odd(), "Odd"),
     ):
         op = calloff.start(work)
         assert op.name == name

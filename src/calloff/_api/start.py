@@ -121,7 +121,7 @@ def body_of(work: Any) -> Body:
     if asyncio.iscoroutine(work) and _awaitable(work):  # to asyncio of Python 3.11 every generator is a coroutine
         return drive(work, SomebodysBody, getattr(work, "__qualname__", "coroutine"))
     if inspect.isawaitable(work):
-        return drive(_awaited(work), TaskBody, _awaited.__qualname__)
+        return drive(_awaited(work), TaskBody, _name_of(work))
     if callable(work):
         return body_of(_called(work))
     raise TypeError(
@@ -144,12 +144,30 @@ def _called(function: Callable[..., Any]) -> Coroutine[Any, Any, Any]:
     found: Any = function()
     if not inspect.isawaitable(found):  # what decorates an async function has made a blocking one of it
         raise TypeError(f"{name}() returned {short(found)}, which can't be awaited")
-    return found if asyncio.iscoroutine(found) else _awaited(found)
+    if not asyncio.iscoroutine(found):
+        found = _awaited(found)
+        found.__qualname__ = name
+    return found  # type: ignore[no-any-return]  # it is the program's
 
 
 def _awaitable(work: object) -> bool:
     """Whether it can be awaited: a generator only where `types.coroutine` has made it."""
     return not inspect.isgenerator(work) or inspect.isawaitable(work)
+
+
+def _name_of(awaitable: object) -> str:
+    """What an operation that waits for it is called: as an operation, or the function of a task, else as its class."""
+    if isinstance(awaitable, asyncio.Task):
+        coro: Any = awaitable.get_coro()
+        awaitable = coro or awaitable  # an eager one that has ended has none
+    for name in ("name", "__qualname__"):
+        try:
+            found = getattr(awaitable, name, None)
+        except BaseException:  # by code of its own
+            found = None
+        if type(found) is str:
+            return found
+    return type(awaitable).__qualname__
 
 
 async def _awaited(awaitable: Awaitable[T]) -> T:

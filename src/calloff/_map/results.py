@@ -104,7 +104,7 @@ class Map(Generic[Item, T]):
             window.lane = self._lane(window, self._start)
             self._began = loop.time()
             grace = self._plan.grace + _LAST
-            self._driver = self._start(self._drive(window), name=f"map {self._plan.name}", grace=grace)
+            self._driver = self._start(self._drive(window), name=self.name, grace=grace)
             self._driver.add_done_callback(self._driven)
         except BaseException:
             if self._journal is not None:
@@ -259,6 +259,11 @@ class Map(Generic[Item, T]):
         taken = window.results.popleft()
         window.taken()
         return taken
+
+    @property
+    def name(self) -> str:
+        """What an operation that waits for it is called: ``map fetch``."""
+        return f"map {self._plan.name}"
 
     @property
     def counts(self) -> Counts:
