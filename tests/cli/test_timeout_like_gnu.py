@@ -55,6 +55,7 @@ CASES = {
     # not run
     "not found": ["5", "no-such-program-xyz"],
     "not found by path": ["5", "/no/such/program"],
+    "no name": ["5", ""],
     "not executable": ["5", "./plain.txt"],
     "a directory": ["5", "/"],
     "script without #!": ["5", "./bare.sh"],

@@ -154,6 +154,8 @@ def _say(tell: int, words: bytes, parent: int) -> None:
 
 def _spawn(command: "list[str]", mask: "Collection[int]", group: int) -> int:
     settings: dict[str, object] = {"setpgroup": group, "setsigmask": mask, "setsigdef": _RESTORED}
+    if not command[0]:
+        raise FileNotFoundError(2, os.strerror(2))
     try:
         return os.posix_spawnp(command[0], command, os.environ, **settings)  # type: ignore[arg-type]  # mypy: one type for all
     except OSError as error:
