@@ -109,8 +109,8 @@ def map(
         output: a file to which every ending is appended as one line of JSON, by one write, so that it survives SIGKILL.
         resume: go on with that file: run the items that are missing in it; ``"failed"`` also runs those that did not
             complete. Items that were done before are not given again. A line that was cut off is removed.
-        key: ``key(item)`` gives the text by which an item is known in `output`, by default the name of `fn` with its module,
-            its JSON and its number.
+        key: ``key(item)`` gives the text by which an item is known in `output`, by default the name of `fn` with its
+            module, the item's JSON and its number.
 
     Leaving the block stops what is in flight before the next line runs. An item's failure, crash or refusal is its
     outcome and touches no other one. The results have `counts`, `progress` and `jobs`.
