@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 import calloff
+from calloff._places.thread import call
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 15), reason="before 3.15 a system call is not left for it")
 
@@ -71,6 +72,20 @@ async def test_a_system_call_is_left(blocks: Callable[[], None]) -> None:
     assert isinstance(outcome, calloff.Cancelled)
     assert outcome.report.rung is calloff.Rung.FORCED
     assert calloff.thread.counts().abandoned == 0
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_kick_is_sent_again_to_who_got_no_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine what was sent is taken back before the thread goes on."""
+    lost, kick = [1, 2], call.kick
+    monkeypatch.setattr(call, "kick", lambda ident: lost.pop() if lost else kick(ident))
+    op = calloff.start(calloff.thread(sleeps_before_a_block), grace=0)
+    while not op.where():
+        await calloff.call(calloff.thread(time.sleep, 0.01))
+    outcome = await op.stop()
+    assert isinstance(outcome, calloff.Cancelled)
+    assert outcome.report.rung is calloff.Rung.FORCED
+    assert not lost
 
 
 async def test_it_is_clean_up_that_decides() -> None:

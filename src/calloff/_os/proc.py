@@ -31,6 +31,7 @@ __all__ = [
     "seconds_run",
     "sleep_of",
     "state_of",
+    "waits_in",
 ]
 
 #: what was found out: by this process, whether `/proc` is its own; and whether that lists children
@@ -145,6 +146,12 @@ def sleep_of(thread: int) -> int:
     if not state or not count:
         return -1
     return int(count.split(None, 1)[0]) + 1 if state.lstrip()[:1] in (b"S", b"D") else 0
+
+
+def waits_in(thread: int) -> str:
+    """In which function of the system a thread of this process sleeps; empty where the system does not tell."""
+    name = read(f"/proc/self/task/{thread}/wchan").decode() if believed() else ""
+    return "" if name == "0" else name
 
 
 # --- trees

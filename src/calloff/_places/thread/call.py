@@ -45,7 +45,7 @@ from weakref import WeakSet, WeakValueDictionary
 
 from ..._child.bytecode import enters, names_before
 from ..._child.moments import Still, is_fit, is_importing, stays_fit
-from ..._os.proc import sleep_of
+from ..._os.proc import sleep_of, waits_in
 from ..._os.threads import looks
 from ..._words.errors import StopForced
 from ..._words.frame import RawFrame, RawStack
@@ -68,6 +68,7 @@ class Call:
         "_gate",
         "_ident",
         "_kicked",
+        "_kicks",
         "_native",
         "_still",
         "error",
@@ -93,6 +94,8 @@ class Call:
         self._before: tuple[int, int] | None = None  # where the last look found it
         #: the call of C that it was to be kicked out of, and whether force was on its way then for the first time
         self._kicked: tuple[tuple[int, int], bool] | None = None
+        #: how often it was
+        self._kicks = 0
 
     # --- in the thread
 
@@ -185,7 +188,7 @@ class Call:
             return
         frame = next(looks(sys._current_frames)).get(ident)
         if frame is None or (id(frame), frame.f_lasti) != kicked[0]:
-            self._kicked = None
+            self._kicked, self._kicks = None, 0
         elif _send(ident, None, frame, kicked[0][1]):
             self._forced = self._forced and not kicked[1]
             self._kicked = kicked[0], False
@@ -208,15 +211,23 @@ class Call:
                 self._before = place
                 waits, asleep = (self._still.look(frame), self._asleep.look(frame, nap)) if not look else (False, False)
                 kicks = hasty and asleep and not _is_prepared(frame) and enters(frame.f_code, at)
-                if kicks and (self._kicked is not None or not reaches()):
+                if kicks and not self._may_kick():
                     return False
                 if _is_good(frame, at, waits, asleep, hasty) and _send(ident, StopForced, frame, at):
                     if kicks:
                         self._kicked = place, not self._forced
+                        self._kicks += 1
                     return True
                 if monotonic() - began > _BRIEF:  # the machine is busy: the loop has its turn before the next look
                     return False
         return False
+
+    def _may_kick(self) -> bool:
+        """Whether a kick is of use: once, and again where it is known to wait for no lock, and the machine is just busy."""
+        if not reaches():
+            return False
+        waits = waits_in(self._native) if 0 < self._kicks < _KICKS else ""
+        return not self._kicks or ("futex" not in waits and waits != "")
 
     def is_here(self) -> bool:
         """Whether the calling code runs in the thread of the function."""
@@ -368,6 +379,8 @@ _CALLBACKS = frozenset(kind.__init__.__code__.co_filename for kind in (WeakSet, 
 _CHAIN = 16
 #: how often the thread is looked at, in how many seconds at most, and how long it goes on between two looks, at least
 _LOOKS, _BRIEF, _SWITCH = 16, 0.01, 5e-5
+#: how often it is kicked in the same call, at most
+_KICKS = 5
 #: how many sendings that find it where it was show that it waits in C
 _STILL = 3
 _switches = allocate_lock()
