@@ -93,7 +93,8 @@ def test_a_keeper_that_has_more_rights_is_let_go():
 
     async def main():
         long = calloff.start(calloff.command("sleep", "100"))
-        await calloff.call(calloff.command("true"))
+        while long.body.pid is None:
+            await asyncio.sleep(0.01)
         first = keepers._keeper.pid
         os.setresgid(65534, 65534, 65534)
         os.setresuid(65534, 65534, 65534)
