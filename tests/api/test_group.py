@@ -165,6 +165,14 @@ async def test_called_off_from_another_thread():
     assert (op.reason.kind, op.reason.text) == ("requested", "enough")
 
 
+def test_called_off_when_its_loop_is_closed():
+    async def main():
+        async with calloff.group() as g:
+            return g
+
+    asyncio.run(main()).cancel()
+
+
 async def test_called_off_by_its_own_body_which_goes_on_or_leaves():
     for leaves in (True, False):
         went_on = False

@@ -5,6 +5,7 @@ import functools
 import gc
 import time
 import types
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
@@ -69,6 +70,22 @@ async def test_names():
         def name(self):
             raise RuntimeError
 
+    class Like(Coroutine[Any, Any, Any]):
+        def __init__(self):
+            self.inner = value()
+
+        def send(self, value):
+            return self.inner.send(value)
+
+        def throw(self, *error):
+            return self.inner.throw(*error)
+
+        def close(self):
+            self.inner.close()
+
+        def __await__(self):
+            return self.inner.__await__()
+
     @functools.wraps(value)
     def wrapped():
         return Waits()
@@ -85,6 +102,7 @@ async def test_names():
         (calloff.map(value, [1]), "map value"),
         (Waits(), "Waits"),
         (Odd(), "Odd"),
+        (Like(), "Like"),
     ):
         op = calloff.start(work)
         assert op.name == name

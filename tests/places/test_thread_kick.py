@@ -62,13 +62,18 @@ def sleeps_before_a_block() -> None:
 BLOCKS = [sleeps, sleeps_before_a_block, reads_a_socket, reads_a_pipe, waits_for_a_process, selects]
 
 
-@pytest.mark.parametrize("blocks", BLOCKS)
-@pytest.mark.usefixtures("patient")
-async def test_a_system_call_is_left(blocks: Callable[[], None]) -> None:
+async def stopped(blocks: Callable[[], None]) -> calloff.Outcome[None]:
+    """Stop it when it has begun."""
     op = calloff.start(calloff.thread(blocks), grace=0)
     while not op.where():
         await calloff.call(calloff.thread(time.sleep, 0.01))
-    outcome = await op.stop()
+    return await op.stop()
+
+
+@pytest.mark.parametrize("blocks", BLOCKS)
+@pytest.mark.usefixtures("patient")
+async def test_a_system_call_is_left(blocks: Callable[[], None]) -> None:
+    outcome = await stopped(blocks)
     assert isinstance(outcome, calloff.Cancelled)
     assert outcome.report.rung is calloff.Rung.FORCED
     assert calloff.thread.counts().abandoned == 0
@@ -79,20 +84,14 @@ async def test_a_kick_is_sent_again_to_who_got_no_turn(monkeypatch: pytest.Monke
     """On a busy machine what was sent is taken back before the thread goes on."""
     lost, kick = [1, 2], call.kick
     monkeypatch.setattr(call, "kick", lambda ident: lost.pop() if lost else kick(ident))
-    op = calloff.start(calloff.thread(sleeps_before_a_block), grace=0)
-    while not op.where():
-        await calloff.call(calloff.thread(time.sleep, 0.01))
-    outcome = await op.stop()
+    outcome = await stopped(sleeps_before_a_block)
     assert isinstance(outcome, calloff.Cancelled)
     assert outcome.report.rung is calloff.Rung.FORCED
     assert not lost
 
 
 async def test_it_is_clean_up_that_decides() -> None:
-    op = calloff.start(calloff.thread(swallows), grace=0)
-    while not op.where():
-        await calloff.call(calloff.thread(time.sleep, 0.01))
-    outcome = await op.stop()
+    outcome = await stopped(swallows)
     assert isinstance(outcome, calloff.Completed)
 
 

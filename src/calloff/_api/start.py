@@ -119,7 +119,7 @@ def body_of(work: Any) -> Body:
         body: Body = opener()
         return body
     if asyncio.iscoroutine(work) and _awaitable(work):  # to asyncio of Python 3.11 every generator is a coroutine
-        return drive(work, SomebodysBody, getattr(work, "__qualname__", "coroutine"))
+        return drive(work, SomebodysBody, _name_of(work))
     if inspect.isawaitable(work):
         return drive(_awaited(work), TaskBody, _name_of(work))
     if callable(work):
@@ -166,7 +166,7 @@ def _name_of(awaitable: object) -> str:
         except BaseException:  # by code of its own
             found = None
         if type(found) is str:
-            return found
+            return name_of(found)
     return type(awaitable).__qualname__
 
 

@@ -102,10 +102,11 @@ class Group:
         May be called from any thread.
         """
         what = Kind.REQUESTED, reason or "", _label()
-        if self._host is None or self._host.get_loop() is _get_running_loop():
+        loop = None if self._host is None else self._host.get_loop()
+        if loop is None or loop is _get_running_loop():
             self._stop(*what)
-        else:
-            self._host.get_loop().call_soon_threadsafe(self._stop, *what)
+        elif not loop.is_closed():
+            loop.call_soon_threadsafe(self._stop, *what)
 
     async def __aenter__(self) -> "Group":
         if self._host is not None:

@@ -273,7 +273,7 @@ class Writing(_Input):
         if self._waiter is not None:
             raise RuntimeError("the stream is written by another task already")
         try:
-            more = bytes(memoryview(data))
+            more = data if type(data) is bytes else bytes(memoryview(data))
         except TypeError:
             raise TypeError(f"a command reads bytes, not {type(data).__name__}") from None
         self._data = memoryview(bytes(self._data) + more if self._data else more)

@@ -226,8 +226,10 @@ class Call:
         """Whether a kick is of use: once, and again where it is known to wait for no lock, and the machine is just busy."""
         if not reaches():
             return False
-        waits = waits_in(self._native) if 0 < self._kicks < _KICKS else ""
-        return not self._kicks or ("futex" not in waits and waits != "")
+        if not self._kicks:
+            return True
+        waits = waits_in(self._native) if self._kicks < _KICKS else ""
+        return waits != "" and "futex" not in waits
 
     def is_here(self) -> bool:
         """Whether the calling code runs in the thread of the function."""
