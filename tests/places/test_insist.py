@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 import gc
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from conftest import TIMES_OUT_AFTER_A_CANCEL
 
 import calloff
 from calloff import Rung
@@ -60,12 +60,6 @@ async def _after_a_timeout_of_its_own(cleaned: list[int]) -> None:
         cleaned.append(1)
 
 
-_NOT_BEFORE = pytest.mark.skipif(
-    sys.version_info < (3, 11, 3),
-    reason="before 3.11.3 asyncio.timeout lets a cancel through in a task that was cancelled",
-)
-
-
 @pytest.mark.parametrize(
     "way",
     [
@@ -74,7 +68,7 @@ _NOT_BEFORE = pytest.mark.skipif(
         _in_a_gather,
         _deep,
         _after_a_limit_of_its_own,
-        pytest.param(_after_a_timeout_of_its_own, marks=_NOT_BEFORE),
+        pytest.param(_after_a_timeout_of_its_own, marks=TIMES_OUT_AFTER_A_CANCEL),
     ],
 )
 @pytest.mark.usefixtures("begins_first")

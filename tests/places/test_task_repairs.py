@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Itera
 from typing import Any
 
 import pytest
+from conftest import TIMES_OUT_AFTER_A_CANCEL
 
 import calloff
 from calloff._places.task.repairs import standing
@@ -704,7 +705,7 @@ LIMITED = {
 }
 
 
-@pytest.mark.parametrize("limit", LIMITED)
+@pytest.mark.parametrize("limit", ["wait_for", pytest.param("timeout", marks=TIMES_OUT_AFTER_A_CANCEL), "ours"])
 async def test_a_limit_in_a_clean_up_that_force_has_led_to_is_a_limit(limit: str) -> None:
     work = f"""
 async def f(seen):

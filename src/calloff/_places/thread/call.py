@@ -62,7 +62,6 @@ class Call:
     """A call, seen from the thread that runs it (`run`) and from the event loop (the rest)."""
 
     __slots__ = (
-        "_asleep",
         "_before",
         "_forced",
         "_gate",
@@ -90,7 +89,7 @@ class Call:
         self._ident: int | None = None
         self._native = 0
         self._forced = False
-        self._still, self._asleep = Still(_STILL), Still(_STILL)
+        self._still = Still(_STILL)
         self._before: tuple[int, int] | None = None  # where the last look found it
         #: the call of C that it was to be kicked out of, and whether force was on its way then for the first time
         self._kicked: tuple[tuple[int, int], bool] | None = None
@@ -209,11 +208,11 @@ class Call:
                 place = id(frame), at
                 self.moves += self._before is not None and self._before != place
                 self._before = place
-                waits, asleep = (self._still.look(frame), self._asleep.look(frame, nap)) if not look else (False, False)
-                kicks = hasty and asleep and not _is_prepared(frame) and enters(frame.f_code, at)
+                waits = not look and self._still.look(frame, nap)
+                kicks = hasty and waits and not _is_prepared(frame) and enters(frame.f_code, at)
                 if kicks and not self._may_kick():
                     return False
-                if _is_good(frame, at, waits, asleep, hasty) and _send(ident, StopForced, frame, at):
+                if _is_good(frame, at, waits, hasty) and _send(ident, StopForced, frame, at):
                     if kicks:
                         self._kicked = place, not self._forced
                         self._kicks += 1
@@ -280,26 +279,24 @@ def _quick_switches() -> Generator[None]:
         _switches.release()
 
 
-def _is_good(frame: FrameType, at: int, waits: bool, asleep: bool, hasty: bool) -> bool:
+def _is_good(frame: FrameType, at: int, waits: bool, hasty: bool) -> bool:
     """Whether force may be sent to a thread that stands there.
 
     Args:
         frame: the one on top.
         at: the instruction at which it was found. The thread may go on meanwhile, and come back.
-        waits: whether it was found there again and again.
-        asleep: whether it is still in the same call of C, too, so that force arrives when that returns.
+        waits: whether it was found there again and again, in the same sleep: force arrives when its call of C returns.
         hasty: only see to it that no lock of the standard library is left locked.
     """
     if _is_prepared(frame):  # before or behind the function, or it is one of C
         return True
-    anyway = is_fit(frame, at)
-    if not anyway and not is_fit(frame, at, waits=waits) and not (hasty and is_fit(frame, at, hasty=True)):
+    if not is_fit(frame, at, waits=waits) and not (hasty and is_fit(frame, at, hasty=True)):
         return False
     if hasty:
         return True
     if _is_in_destructor(frame) or is_importing(frame):
         return False
-    return asleep or (waits and not anyway) or stays_fit(frame, at, _is_prepared)
+    return waits or stays_fit(frame, at, _is_prepared)
 
 
 def _gets(frame: FrameType) -> bool:
