@@ -189,6 +189,36 @@ async def test_a_limit_keeps_the_newest():
     assert done.dropped == sum(len(f"{number}\n") for number in range(1, 1_000_000))
 
 
+async def test_what_it_has_written_is_known_while_it_runs_and_when_it_was_called_off(tmp_path, marker):
+    work = shell(f"echo one; echo two >&2; touch {tmp_path}/ready; sleep 60", marker)
+    assert (work.stdout_so_far, work.stderr_so_far) == (b"", b"")
+    op = calloff.start(work, grace=5)
+    await ready(tmp_path / "ready")
+    while (work.stdout_so_far, work.stderr_so_far) != (b"one\n", b"two\n"):
+        await asyncio.sleep(0.01)
+    assert isinstance(await op.stop(), calloff.Cancelled)
+    assert (work.stdout_so_far, work.stderr_so_far) == (b"one\n", b"two\n")
+
+
+async def test_what_it_wrote_last_before_it_was_killed_is_known(tmp_path, marker):
+    work = shell(f"trap 'echo no' TERM; echo one; touch {tmp_path}/ready; while :; do sleep 0.05; done", marker)
+    op = calloff.start(work, grace=60)
+    await ready(tmp_path / "ready")
+    op.cancel()
+    while work.stdout_so_far != b"one\nno\n":
+        await asyncio.sleep(0.01)
+    assert (await op.stop(grace=0)).report.rung is Rung.KILLED
+    assert work.stdout_so_far == b"one\nno\n"
+
+
+@pytest.mark.parametrize("way", ["pipe", "null", "inherit"])
+def test_what_is_not_captured_is_not_known(way):
+    work = calloff.command("true", stdout=way, stderr="stdout")
+    for name in ("stdout", "stderr"):
+        with pytest.raises(ValueError, match=f'{name}="capture"'):
+            getattr(work, f"{name}_so_far")
+
+
 async def test_reading_and_writing_while_it_runs():
     work = command("cat", stdin="pipe", stdout="pipe")
     with pytest.raises(RuntimeError, match="not started"):

@@ -51,7 +51,8 @@ def command(
 
     Returns:
         Work for `start` and `call`; its value has `status`, `stdout` and `stderr` as bytes, and `text`. With ``"pipe"``
-        the streams are its own `stdin`, `stdout` and `stderr`. `start` raises `FileNotFoundError` or `PermissionError`
+        the streams are its own `stdin`, `stdout` and `stderr`. What one that was called off had written is in its
+        `stdout_so_far` and `stderr_so_far`. `start` raises `FileNotFoundError` or `PermissionError`
         when the program can't be run, before anything is started. `CommandFailed` is raised for another status than 0,
         with the end of what the program wrote to its standard error.
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from ..._words.place import Work
 from .body import CommandBody
 from .plan import Finished, Outlet, Plan
-from .streams import Reading, Writing
+from .streams import Captured, Reading, Writing
 
 __all__ = ["CommandWork"]
 
@@ -20,6 +20,8 @@ class CommandWork(Work[Finished]):
         stdin: to write to while it runs, with ``stdin="pipe"``.
         stdout: to read from while it runs, with ``stdout="pipe"``.
         stderr: the same.
+        stdout_so_far: what it has written so far, where that is captured.
+        stderr_so_far: the same.
     """
 
     __slots__ = ("_opened", "_plan", "name")
@@ -48,6 +50,16 @@ class CommandWork(Work[Finished]):
         """What the command writes to its standard error; ``async for line in work.stderr``."""
         return _reading(self._plan.streams[2], "stderr")
 
+    @property
+    def stdout_so_far(self) -> bytes:
+        """A copy of what was captured of standard output: while it runs, and when it was called off."""
+        return _captured(self._plan.streams[1], "stdout")
+
+    @property
+    def stderr_so_far(self) -> bytes:
+        """A copy of what was captured of standard error: while it runs, and when it was called off."""
+        return _captured(self._plan.streams[2], "stderr")
+
     def open(self) -> CommandBody:
         """The body.
 
@@ -73,6 +85,12 @@ def _reading(stream: Outlet, name: str) -> Reading:
     if not isinstance(stream, Reading):
         raise ValueError(f'there is no stream to read from: command(..., {name}="pipe") makes one')
     return stream
+
+
+def _captured(stream: Outlet, name: str) -> bytes:
+    if not isinstance(stream, Captured):
+        raise ValueError(f'nothing is captured: command(..., {name}="capture"), the default, does that')
+    return stream.value()
 
 
 def _directory(cwd: str | None) -> str | None:
