@@ -334,10 +334,9 @@ def test_a_look_that_knows_how_late_it_is_leaves_nothing_of_that_to_the_next_one
 
     def comes_again(self: Interrupter, now: float) -> None:
         if not nested:
+            signal.setitimer(signal.ITIMER_REAL, 1000, signal.getitimer(signal.ITIMER_REAL)[1])
+        if not nested:  # one that had come by then has been heard now: it would be the third
             nested.append(1)
-            signal.setitimer(
-                signal.ITIMER_REAL, 1000, signal.getitimer(signal.ITIMER_REAL)[1]
-            )  # no third one meanwhile
             signal.raise_signal(signal.SIGALRM)
         elif len(left) >= 2:
             again(self, now)

@@ -15,6 +15,7 @@ from typing import Any, cast
 import pytest
 
 import calloff
+from calloff._os.threads import begin
 from calloff._places.thread import call as call_module
 from calloff._places.thread.body import ThreadBody
 from calloff._places.thread.call import Call
@@ -204,6 +205,59 @@ def test_force_that_came_too_late_for_c_code_is_not_called_swallowed() -> None:
     assert call.value[0] is True
     assert call.error is None
     assert not call.swallowed
+
+
+def test_who_waits_for_the_begin_of_a_thread_is_not_forced_before_3_12() -> None:
+    """The new thread has the number of the one that starts it until it begins itself: force would reach that."""
+    begins, started = threading.Event(), threading.Thread(target=spin, args=(1,))
+    heard: Any = started._started  # type: ignore[attr-defined]  # what `start` waits for
+    tell = heard.set
+    heard.set = lambda: begins.wait(30) and tell()
+    call = Call(started.start)
+    thread = threading.Thread(target=call.run, daemon=True)
+    thread.start()
+    while not any(part[0] is threading.Condition.wait.__code__ for part in call.where() if isinstance(part, tuple)):
+        time.sleep(0.001)
+    sent = []
+    for turn in range(10):
+        sent.append(call.force(hasty=turn > 5))
+        time.sleep(0.001)
+    begins.set()
+    while thread.is_alive():
+        call.force()
+        thread.join(0.01)
+    assert any(sent) == (sys.version_info >= (3, 12))
+
+
+def test_a_thread_that_was_just_started_by_who_is_traced_is_not_hit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a debugger or by coverage: in Python 3.11 who forces a thread takes an exception of its own, too."""
+    lost: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lost.append)
+    born, inside, out = threading.Event(), threading.Event(), list[int]()
+
+    def stays() -> None:
+        inside.set()
+        while not out:
+            pass
+
+    call = Call(stays)
+    thread = threading.Thread(target=call.run, daemon=True)
+    thread.start()
+    assert inside.wait(30)
+    spin(1000)
+    before = sys.gettrace()
+    sys.setswitchinterval(1)  # nobody else has a turn before one is given
+    sys.settrace(lambda frame, event, argument: None)
+    try:
+        begin(born.set)
+        call.force()
+    finally:
+        sys.settrace(before)
+        sys.setswitchinterval(1e-6)
+    assert born.wait(30)
+    out.append(1)
+    thread.join(30)
+    assert not lost
 
 
 async def force(body: Callable[[], object], inside: threading.Event) -> None:

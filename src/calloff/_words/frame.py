@@ -4,10 +4,12 @@ import linecache
 import os
 import stat
 import sys
-from _thread import LockType, allocate_lock, start_new_thread
+from _thread import LockType, allocate_lock
 from functools import cache
 from types import CodeType
 from typing import NamedTuple, cast
+
+from .._os.threads import begin
 
 __all__ = ["OURS", "Frame", "RawFrame", "RawStack", "at_line", "culprit", "develop", "raised_at", "remote_traceback"]
 
@@ -88,7 +90,7 @@ def _is_read(file: str) -> bool:
     read.acquire()
     _reading.add(file)
     try:
-        start_new_thread(_read, (file, read))
+        begin(_read, file, read)
     except RuntimeError:  # none is to be had, or the interpreter ends
         _read(file, read)
     return read.acquire(timeout=moment) and _is_known(file)

@@ -46,7 +46,7 @@ from weakref import WeakSet, WeakValueDictionary
 from ..._child.bytecode import enters, names_before
 from ..._child.moments import Still, is_fit, is_importing, stays_fit
 from ..._os.proc import sleep_of, waits_in
-from ..._os.threads import looks
+from ..._os.threads import looks, shares_number
 from ..._words.errors import StopForced
 from ..._words.frame import RawFrame, RawStack
 from ..._words.untouched import context_of, drop_frame, is_a
@@ -330,15 +330,22 @@ def _send(ident: int, error: type[BaseException] | None, frame: FrameType | None
     may be in a thread that is blocked for ever. Until then every thread looks for one at each step, and Python 3.11 enters
     no function in one that is traced, by a debugger or by coverage. So that one takes one of its own; the other is marked
     anew when it wakes up.
+
+    In 3.11, too, nothing is sent while a thread that this one or the other has started has not begun: that would get it.
     """
+    here = get_ident()
+    if frame is None:
+        _wait_for_begin(ident)
+    elif shares_number(ident, frame) or (sys.gettrace() is not None and shares_number(here)):
+        return False
     import ctypes  # seldom needed, and slow to import
 
     send = ctypes.pythonapi.PyThreadState_SetAsyncExc
-    me, thread = ctypes.c_ulong(get_ident()), ctypes.c_ulong(ident)
+    me, thread = ctypes.c_ulong(here), ctypes.c_ulong(ident)
     to: Any = thread
     if frame is not None:
-        here = map(is_, map(methodcaller("get", ident), looks(sys._current_frames)), repeat(frame))
-        still = map(and_, here, map(eq, map(attrgetter("f_lasti"), repeat(frame)), repeat(at)))
+        same = map(is_, map(methodcaller("get", ident), looks(sys._current_frames)), repeat(frame))
+        still = map(and_, same, map(eq, map(attrgetter("f_lasti"), repeat(frame)), repeat(at)))
         to = _Aimed((ctypes.c_ulong(0), thread).__getitem__, still)
     sent = 0
     try:
@@ -351,6 +358,14 @@ def _send(ident: int, error: type[BaseException] | None, frame: FrameType | None
         send(me, None)
         raise
     return bool(sent)
+
+
+def _wait_for_begin(ident: int) -> None:
+    """Wait until the threads that this one has started have begun."""
+    for _ in range(_LOOKS):
+        if not shares_number(ident):
+            return
+        sleep(_SOON)
 
 
 class _Aimed(map):  # type: ignore[type-arg]  # `map[Any]` is none when the program runs
@@ -373,6 +388,8 @@ def _look() -> None:
 
 
 _SPINS = sys.version_info < (3, 12)
+#: seconds after which a thread that has been started may have begun
+_SOON = 0.01
 #: where the callbacks of the standard library's weak collections are
 _CALLBACKS = frozenset(kind.__init__.__code__.co_filename for kind in (WeakSet, WeakValueDictionary))
 _CHAIN = 16
