@@ -45,19 +45,20 @@ LEVELS: Mapping[str, int] = MappingProxyType(
 
 
 def log_endings(
-    logger: logging.Logger | str = "calloff.operations", *, levels: Mapping[str, int] | None = None
+    logger: logging.Logger | str = "calloff.operations", *, levels: Mapping[str, int | str] | None = None
 ) -> "Endings":
     """Log the ending of every operation of this process from now on.
 
     Args:
         logger: where to, or its name.
-        levels: other levels than `LEVELS` for some of its words: ``{"cancelled": logging.DEBUG}``.
+        levels: other levels than `LEVELS` for some of its words: ``{"cancelled": logging.DEBUG}``,
+            or ``"DEBUG"``.
 
     Returns:
         What ends it: call its `close`, or use it in a ``with`` statement.
 
     Raises:
-        ValueError: a word in `levels` that `LEVELS` does not have. The caller's fault.
+        TypeError, ValueError: a word in `levels` that `LEVELS` does not have, or what is no level. The caller's fault.
 
     The text of a line is for people. For machines each record has these fields, all of them always, ``None`` where there
     is nothing to say: `operation_id`, `operation_name`, `parent_id`, `place`, `outcome` (completed, failed, cancelled,
@@ -74,9 +75,20 @@ def log_endings(
     unknown = set(levels or ()) - set(LEVELS)
     if unknown:
         raise ValueError(f"levels must be for some of {', '.join(LEVELS)}, not {', '.join(sorted(map(str, unknown)))}")
-    endings = Endings(logging.getLogger(logger) if isinstance(logger, str) else logger, {**LEVELS, **(levels or {})})
+    given = {word: _level(level) for word, level in (levels or {}).items()}
+    endings = Endings(logging.getLogger(logger) if isinstance(logger, str) else logger, {**LEVELS, **given})
     listen(endings)
     return endings
+
+
+def _level(level: int | str) -> int:
+    """Return the number of a level."""
+    if isinstance(level, bool) or not isinstance(level, int | str):
+        raise TypeError(f"a level must be a number or a name of the module logging, not {level!r}")
+    known = logging.getLevelNamesMapping()
+    if isinstance(level, str) and level not in known:
+        raise ValueError(f"a level must be a number or one of {', '.join(known)}, not {level!r}")
+    return known[level] if isinstance(level, str) else level
 
 
 #: what became of a body that did not obey its stop

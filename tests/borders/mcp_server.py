@@ -36,6 +36,15 @@ def counts(to: int) -> str:
 server.add_tool(calloff.mcp.tool(timeout=30, place="process")(counts))
 
 
+def numbers(seconds: float) -> int:
+    """Sleeps, and returns a number, of which the server makes a schema."""
+    time.sleep(seconds)
+    return 3
+
+
+server.add_tool(calloff.mcp.tool(timeout=2, grace=0.5, place="process")(numbers))
+
+
 @server.tool()
 @calloff.tool(timeout=60, grace=1)
 async def waits(file: str) -> str:

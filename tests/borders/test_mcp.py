@@ -73,6 +73,18 @@ def test_the_stubborn_tools_answer_in_time():
     calloff.run(main())
 
 
+def test_a_tool_whose_answer_has_a_schema_tells_its_stop_as_an_error():
+    async def main():
+        async with session() as client:
+            assert text(await client.call_tool("numbers", {"seconds": 0})) == "3"
+            result = await client.call_tool("numbers", {"seconds": 60})
+            assert result.is_error if NEW else result.isError
+            assert "numbers was called off: it did not end within 2 s. It was " in text(result)
+            assert "validation" not in text(result)
+
+    calloff.run(main())
+
+
 @pytest.mark.parametrize("how", ["limit", "cancel", "scope"])
 def test_a_stop_crosses_to_the_server(tmp_path, how):
     file = tmp_path / "told"

@@ -505,6 +505,12 @@ def test_json_comes_last_on_stdout(folder: Path) -> None:
     assert json.loads(done.stdout.splitlines()[-1])["value"] is None
 
 
+def test_json_stands_on_a_line_of_its_own_behind_what_a_program_has_not_ended(folder: Path) -> None:
+    done = run(folder, "--json", "--", "printf", "no end of a line")
+    assert done.stdout.startswith("no end of a line\n{")
+    assert json.loads(done.stdout.splitlines()[-1])["status"] == 0
+
+
 # --- where the output goes
 
 

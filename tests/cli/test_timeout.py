@@ -208,6 +208,12 @@ def test_the_verdict_as_json(arguments: list[str], expected: dict[str, object]) 
     assert told["survivors"] == []
 
 
+def test_the_verdict_stands_on_a_line_of_its_own() -> None:
+    done = run("--json", "20", "sh", "-c", "printf 'no end of a line' >&2")
+    assert done.stderr.startswith("no end of a line\n{")
+    assert verdict(done)["status"] == 0
+
+
 def test_the_kernel_need_not_list_children(monkeypatch: pytest.MonkeyPatch) -> None:
 
     child = subprocess.Popen(["sh", "-c", "sleep 300 & wait"])

@@ -52,6 +52,11 @@ async def waits():
 
 calloff.run(waits())
 """
+TASKLESS = """
+print("ready", flush=True)
+while True:
+    time.sleep(0.02)
+"""
 ASLEEP = """
 print("ready", flush=True)
 os.read(0, 1)  # in one call of C, until the test has looked
@@ -143,6 +148,25 @@ def test_an_idle_program_is_seen_and_called_off(tmp_path: Path) -> None:
         assert after(process) == ("goes on True\n", "")
         assert process.returncode == 0
     assert rows(process.pid) == []
+
+
+@NEW
+@pytest.mark.parametrize("conditions", [[], ["--name", "wait*"]])
+def test_all_of_an_attached_process_is_meant_by_its_number(tmp_path: Path, conditions: list[str]) -> None:
+    with program(IDLE, tmp_path) as process:
+        assert cli("attach", process.pid).returncode == 0
+        done = cli("cancel", "--tasks", "--dry-run", *conditions, process.pid)
+        assert done.returncode == 0, done.stderr
+        assert "would be called off" in done.stdout
+        assert cli("cancel", "--dry-run", process.pid).returncode == 1  # it has no operation
+
+
+@NEW
+def test_a_program_without_tasks_is_attached_all_the_same(tmp_path: Path) -> None:
+    with program(TASKLESS, tmp_path) as process:
+        done = cli("attach", "--wait", "30s", process.pid)
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+        assert done.stderr == f"calloff attach: process {process.pid} can be seen now: no task runs in it\n"
 
 
 @NEW

@@ -115,11 +115,15 @@ def test_not_by_itself_and_not_after_close(caplog):
 
 def test_other_levels_and_another_logger(caplog):
     caplog.set_level(logging.INFO, "mine")
-    with log_endings("mine", levels={"completed": logging.INFO}), log_endings(logging.getLogger("mine.own")):
+    with log_endings("mine", levels={"completed": "INFO"}), log_endings(logging.getLogger("mine.own")):
         asyncio.run(calloff_call())
     assert [(record.name, record.levelname) for record in caplog.records] == [("mine", "INFO")]
     with pytest.raises(ValueError, match="levels must be for some of completed, refused, .* not ended"):
         log_endings(levels={"ended": 10})
+    with pytest.raises(ValueError, match="a level must be a number or one of .*, not 'LOUD'"):
+        log_endings(levels={"failed": "LOUD"})
+    with pytest.raises(TypeError, match="a level must be a number or a name .*, not None"):
+        log_endings(levels={"failed": None})  # type: ignore[dict-item]  # on purpose
     with pytest.raises(TypeError):
         LEVELS["failed"] = 0  # type: ignore[index]  # on purpose
 

@@ -28,6 +28,8 @@ async def starting() -> None:
     assert_type(op.exception(), BaseException | None)
     assert_type(calloff.start(number), Operation[int])
     assert_type(calloff.start(lambda: text(3)), Operation[str])
+    assert_type(await calloff.tool(number)(), int | str)
+    assert_type(await calloff.tool(on_timeout="raise")(text)(3), str)
     assert_type(await calloff.call(text(3), timeout=3, stall=1.5, grace=0), str)
     assert_type(op.cancel("enough", grace=1), bool)
     assert_type(await op.stop("enough"), Outcome[int])

@@ -57,10 +57,27 @@ class Decorator(Protocol):
     def __call__(self, fn: Callable[P, T], /) -> Callable[P, Coroutine[Any, Any, T | str]]: ...
 
 
+class RaisingDecorator(Protocol):
+    """What `tool` returns with ``on_timeout="raise"``: the answer is never a sentence."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, T]], /) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    @overload
+    def __call__(self, fn: Callable[P, T], /) -> Callable[P, Coroutine[Any, Any, T]]: ...
+
+
 @overload
 def tool(fn: Callable[P, Coroutine[Any, Any, T]], /) -> Callable[P, Coroutine[Any, Any, T | str]]: ...
 @overload
 def tool(fn: Callable[P, T], /) -> Callable[P, Coroutine[Any, Any, T | str]]: ...
+@overload
+def tool(
+    *,
+    timeout: float | None = 60.0,
+    grace: float = 2.0,
+    place: Where = "auto",
+    on_timeout: Literal["raise"],
+) -> RaisingDecorator: ...
 @overload
 def tool(
     *,
@@ -121,8 +138,21 @@ def _check(
     return timeout, grace
 
 
-def bounded(fn: Callable[..., Any], *, beside: Beside | None = None, **given: Any) -> Any:
-    """The function as a tool; `beside` makes a block that lasts as long as a call."""
+def bounded(
+    fn: Callable[..., Any],
+    *,
+    beside: Beside | None = None,
+    as_error: Callable[[str], Exception] | None = None,
+    **given: Any,
+) -> Any:
+    """Return the function as a tool.
+
+    Args:
+        fn: the function.
+        beside: makes a block that lasts as long as a call.
+        as_error: makes what is raised, of the sentence, in place of `TimedOut` and `OperationCancelled`.
+        **given: as for `tool`.
+    """
     timeout, grace = _check(**given)
     place, tells = given.get("place", "auto"), given.get("on_timeout", "tell") == "tell"
     if not callable(fn):
@@ -140,6 +170,8 @@ def bounded(fn: Callable[..., Any], *, beside: Beside | None = None, **given: An
         if isinstance(outcome, Cancelled | Abandoned) and outcome.reason.kind in _TOLD:
             if tells:
                 return _sentence(name, outcome.report)
+            if as_error is not None:
+                raise as_error(_sentence(name, outcome.report))
             if outcome.reason.kind in LIMITS:
                 raise TimedOut(operation.ref, outcome.reason, outcome.report, _sentence(name, outcome.report))
         return outcome.unwrap()

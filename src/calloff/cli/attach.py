@@ -3,7 +3,11 @@
 import sys
 
 from ..control._attaching import CannotAttach, attach
+from ..control._client import Client
+from ..control._records import Query
+from ._control import answer
 from ._options import parser, time_limit
+from ._ps import tell
 from ._refusal import Refused
 
 __all__ = ["main"]
@@ -34,6 +38,15 @@ def main(argv: list[str]) -> int:
         raise Refused(str(problem), 125) from None
     if not fresh:
         sys.stderr.write(f"calloff attach: process {pid} could be seen already\n")
-    from ._ps import ps
+    return answer(_show(pid))
 
-    return ps(["--tasks", str(pid)])
+
+async def _show(pid: int) -> int:
+    """List what is seen of it now."""
+    async with Client() as client:
+        overview = await client.list(Query(ids=(f"{pid}.",), tasks=True))
+    if overview.rows:
+        tell(overview, as_json=False, tree=True, filtered=True, plain=0)
+    elif any(process.pid == pid for process in overview.processes):
+        sys.stderr.write(f"calloff attach: process {pid} can be seen now: no task runs in it\n")
+    return 3 if any(process.pid == pid for process in overview.silent) else 0

@@ -320,4 +320,5 @@ class Watch:
             "left_behind": len(self._left),
             "survivors": self._survivors,
         }
-        say(json.dumps(document) + "\n")
+        begin = "" if sys.stderr.isatty() else "\n"  # what the command wrote last there need not have ended its line
+        say(begin + json.dumps(document) + "\n")

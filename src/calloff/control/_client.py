@@ -237,7 +237,7 @@ class Client:
         With conditions beside it those that meet them are meant, wherever they stand in the tree.
         """
         try:
-            row, server = await self._resolve(text)
+            row, server = await self._resolve(text, tasks=query.tasks)
         except Ambiguous as several:
             if any(str(row.pid) != text for row in several.candidates):
                 raise
@@ -255,9 +255,9 @@ class Client:
                 return rows, server
         raise NotFound(f"no operation of process {text} runs that is meant")
 
-    async def _resolve(self, text: str) -> tuple[Row, Server]:
+    async def _resolve(self, text: str, *, tasks: bool = False) -> tuple[Row, Server]:
         """The one operation that is meant, and its process; one that runs before one that has ended."""
-        query = Query(ids=(text,), ended=True, where=False, limit=_MOST)
+        query = Query(ids=(text,), tasks=tasks, ended=True, where=False, limit=_MOST)
         overview = await self.list(query)
         rows = best([(row.id, row) for row in overview.rows], text)
         if len(rows) > 1:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from .._api.tool import bounded, context_of, dressed
 from .._operation.operation import Operation
@@ -26,7 +26,9 @@ def tool(fn: Callable[..., Any] | None = None, /, **limits: Any) -> Any:
 
     Args:
         fn: a blocking or an async function.
-        **limits: as for `calloff.tool`.
+        **limits: as for `calloff.tool`. With ``on_timeout="raise"`` the client gets the sentence as the text of an error.
+            That is the default where the function returns something else than text: by its annotation the server makes
+            a schema, which the sentence would not fit.
 
     Returns:
         What `calloff.tool` makes, with a further parameter that FastMCP and MCPServer fill in by themselves and leave
@@ -39,7 +41,8 @@ def tool(fn: Callable[..., Any] | None = None, /, **limits: Any) -> Any:
     """
     if fn is None:
         return partial(tool, **limits)
-    limited: Any = bounded(fn, beside=_forwarded, **limits)
+    limits = {"on_timeout": "tell" if _may_tell(fn) else "raise", **limits}
+    limited: Any = bounded(fn, beside=_forwarded, as_error=_error_class(), **limits)
     own = context_of(inspect.unwrap(fn))
 
     parameter, contexts = _PARAMETER, _context  # the function below gets the globals of `fn`
@@ -63,11 +66,28 @@ def tool(fn: Callable[..., Any] | None = None, /, **limits: Any) -> Any:
     return made
 
 
+def _may_tell(fn: Any) -> bool:
+    """Return whether a text fits into what the function returns, by its annotation."""
+    try:
+        returns = get_type_hints(inspect.unwrap(fn)).get("return", Any)
+    except Exception:  # a name that is not to be found now, or no function
+        returns = getattr(fn, "__annotations__", {}).get("return", Any)
+    return returns in (str, Any, object, "str", "Any") or str in get_args(returns)
+
+
 def _context_class() -> Any:
     try:
         return import_module("mcp.server.mcpserver").Context
     except ImportError:
         return import_module("mcp.server.fastmcp").Context
+
+
+def _error_class() -> Any:
+    """Return the error whose text a server passes on."""
+    try:
+        return import_module("mcp.server.mcpserver.exceptions").ToolError
+    except ImportError:
+        return import_module("mcp.server.fastmcp.exceptions").ToolError
 
 
 @asynccontextmanager
