@@ -299,6 +299,17 @@ def test_what_it_has_started_ends_with_it(folder: Path) -> None:
         os.kill(int(done.stdout), 0)
 
 
+def test_a_job_of_a_shell_that_ignores_the_request_is_asked_in_another_way(folder: Path) -> None:
+    """A shell starts its jobs so that they ignore SIGINT: one took the whole grace, and was killed after that."""
+    (folder / "starts_a_job.py").write_text(
+        "import subprocess\nsubprocess.run('(touch hangs; exec sleep 300) & wait', shell=True)\n"
+    )
+    began = time.monotonic()
+    limit, done = run_until_it_hangs(folder, "--grace", "60", "starts_a_job.py")
+    assert done.returncode == 124, done.stderr
+    assert time.monotonic() - began < float(limit) + 50  # of 60
+
+
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_it(folder: Path, signum: signal.Signals, status: int) -> None:
     (folder / "ready.py").write_text("import os, time\nprint(os.getppid(), flush=True), time.sleep(3600)\n")

@@ -123,6 +123,7 @@ class Guard:
         self._asked = False
         self._job = 0
         self._signal = 0
+        """What asks the work, and what is left of its group, if that ignores it; 0 when it has been told otherwise."""
         self._again: float | None = None
         self._pausing = _AGAIN
         self._limit: float | None = None
@@ -316,6 +317,7 @@ class Guard:
             self._signal_work(signum)
             return
         self.page.note_asked()
+        self._signal = signum
         reach = os.kill if self.kind == "foreground" else os.killpg
         with contextlib.suppress(OSError):  # not ours to signal (setuid): force may be, or the survivors are told
             reach(self._reaper.leader, signum)
@@ -402,8 +404,18 @@ class Guard:
         """The work has ended; once it was asked, the rest of its group has the same grace to clean up."""
         if self.kind != "command" or not self._asked:
             return True
-        leader = self._reaper.leader
-        return not any(proc.group_of(pid) == leader for pid, _ in proc.descendants(os.getpid()))
+        left = [pid for pid, _ in proc.descendants(os.getpid()) if proc.group_of(pid) == self._reaper.leader]
+        if left and self._signal:
+            self._ask_the_deaf(left)
+        return not left
+
+    def _ask_the_deaf(self, left: list[int]) -> None:
+        """Ask those in another way, once, that ignore the signal: a shell starts its jobs so that they ignore SIGINT."""
+        signum, self._signal = self._signal, 0
+        for pid in left:
+            if signum != signal.SIGTERM and proc.ignores(pid, signum):
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGTERM)
 
     # --- telling
 

@@ -95,6 +95,11 @@ def catches(pid: int, signum: int) -> bool:
     return bool(_is_among(pid, signum, b"SigCgt:"))
 
 
+def ignores(pid: int, signum: int) -> bool:
+    """Whether a process ignores a signal; no, where the system does not tell."""
+    return bool(_is_among(pid, signum, b"SigIgn:"))
+
+
 def dies_of(pid: int, signum: int) -> bool:
     """Whether a signal that by default ends a process would do that, now or later; no, where the system does not tell."""
     return _is_among(pid, signum, b"SigIgn:", b"SigCgt:") is False
