@@ -23,14 +23,16 @@ class Blocker:
         importing: whether a module is being imported by one of them.
         dropped: how many of the frames belong to a destructor, where an exception is dropped.
         is_direct: whether it is a function in C that the loop has called.
+        is_below: whether it has called what runs now and is not to be left by an exception: asyncio, calloff.
         host: what tells it from others.
         is_over: whether it is to be ended now, though its module stays half done, or a destructor drops the exception.
     """
 
-    __slots__ = ("coro", "dropped", "frames", "host", "importing", "is_direct", "is_over")
+    __slots__ = ("coro", "dropped", "frames", "host", "importing", "is_below", "is_direct", "is_over")
 
-    def __init__(self, coro: Any, frames: list[FrameType], importing: bool) -> None:
+    def __init__(self, coro: Any, frames: list[FrameType], importing: bool, is_below: bool = False) -> None:
         self.coro = coro
+        self.is_below = is_below
         self.frames = frames
         self.importing = importing
         self.dropped = 1 + max((at for at, frame in enumerate(frames) if frame.f_code.co_name == "__del__"), default=-1)
@@ -46,8 +48,10 @@ class Blocker:
         return at is not None and now >= at
 
 
-def task_on_top(frame: FrameType | None, task: "asyncio.Task[Any]") -> Blocker | None:
+def task_on_top(frame: FrameType | None, task: "asyncio.Task[Any]", *, below: bool = False) -> Blocker | None:
     """Return the body or coroutine of `task` if `frame`, which a signal interrupted, may be left by an exception in it.
+
+    With `below`, whatever is on top: then its frames are those that have called what may not be left.
 
     Every frame from there to the coroutine's own must be one that an exception passes through in good order: code that
     awaits, of whatever origin, and the program's own. The synchronous parts of asyncio and calloff are not, but for those
@@ -69,16 +73,18 @@ def task_on_top(frame: FrameType | None, task: "asyncio.Task[Any]") -> Blocker |
             if code in _DRIVERS:
                 body = step.f_locals.get("self")
                 ours = frames and isinstance(body, TaskBody) and body.task is task
-                return Blocker(body, frames, importing) if ours else None
-            if step is frame and code.co_qualname != _TAKES_MODULE:
-                return None
-            if file.startswith(_IMPORTERS):
+                return Blocker(body, frames, importing, below) if ours else None
+            kept = step is not frame or code.co_qualname == _TAKES_MODULE
+            if kept and file.startswith(_IMPORTERS):
                 importing = True
-            elif not code.co_flags & _AWAITS and code not in bearing:
-                return None
+            elif not kept or (not code.co_flags & _AWAITS and code not in bearing):
+                if not below:
+                    return None
+                frames, importing, step = [], False, step.f_back
+                continue
         frames.append(step)
         if step is base:
-            return Blocker(coro, frames, importing)
+            return Blocker(coro, frames, importing, below)
         step = step.f_back
         if step is None:  # an exception that leaves a greenlet goes on in the one that is behind it
             step = next(outside, None)
@@ -86,10 +92,11 @@ def task_on_top(frame: FrameType | None, task: "asyncio.Task[Any]") -> Blocker |
 
 
 def callback_on_top(
-    frame: FrameType | None, loop: asyncio.AbstractEventLoop, caller: CodeType | None
+    frame: FrameType | None, loop: asyncio.AbstractEventLoop, caller: CodeType | None, *, below: bool = False
 ) -> Blocker | None:
     """Return the callback of the loop that runs, if in its frames is nothing but code of the program, and imports.
 
+    With `below`, whatever is on top: then its frames are those that have called what may not be left.
     `caller` runs the loop: it is what a callback of uvloop, which has no frames, is on top of.
     Before and after it runs, uvloop calls Python's sockets: an exception there would leave it neither running nor closed.
     """
@@ -102,17 +109,20 @@ def callback_on_top(
         code = step.f_code
         if code.co_filename.startswith(_FRAGILE):
             if not code.co_filename.startswith(_IMPORTERS) or not (frames or code.co_qualname == _TAKES_MODULE):
-                break
+                if not below or code is _RUN or code is caller:
+                    break
+                frames, importing, step = [], False, step.f_back
+                continue
             importing = True
         frames.append(step)
         step = step.f_back
-    if step is None:
+    if step is None or (below and not frames):
         return None
     if step.f_code is _RUN:
-        return Blocker(None, frames or [step], importing)
+        return Blocker(None, frames or [step], importing, below)
     if not frames or step.f_code is not caller or type(loop).__module__ != "uvloop":
         return None
-    return Blocker(None, frames, importing)
+    return Blocker(None, frames, importing, below)
 
 
 _AWAITS = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE

@@ -258,11 +258,14 @@ class Interrupter:
             return
         self._again(now)
         task = asyncio.current_task(self._loop)
-        found = task_on_top(frame, task) if task is not None else callback_on_top(frame, self._loop, self._caller)
+        found = self._on_top(frame, task)
         if found is None:
             if self._room.holds(frame):
                 self._was_due = due
-            return
+                return
+            found = self._on_top(frame, task, below=True)
+            if found is None:
+                return
         self._was_due = inf  # another look may have interrupted this one since it was asked how late it is
         if found.host is not self._suspect and now - due < self._slack:
             self._suspect = found.host
@@ -278,7 +281,7 @@ class Interrupter:
             if self._steps is None and (self._unfit >= _SEEK_LOOKS or dropped):
                 self._steps = Seek(found.frames[dropped:], lambda: self._sought(task, found))
                 self._loop.call_soon(self._turned)
-            if dropped and self._is_late(_SEEK_LOOKS, _LONGEST_DROPPED, now):
+            if dropped and not found.is_below and self._is_late(_SEEK_LOOKS, _LONGEST_DROPPED, now):
                 self._unfit_since = None
                 self._dropped = True
                 self._set(now + self._slack)
@@ -288,6 +291,13 @@ class Interrupter:
         error = self._look(task, found, now)
         if error is not None:
             raise error
+
+    def _on_top(
+        self, frame: FrameType, task: "asyncio.Task[Any] | None", *, below: bool = False
+    ) -> Blocker | None:
+        if task is not None:
+            return task_on_top(frame, task, below=below)
+        return callback_on_top(frame, self._loop, self._caller, below=below)
 
     def _sought(self, task: "asyncio.Task[Any] | None", found: Blocker) -> BaseException | None:
         """A moment was found."""
@@ -342,6 +352,9 @@ class Interrupter:
 
     def _is_fit(self, found: Blocker, now: float) -> bool:
         """Whether an exception now does no harm; what waits in C may be left, and so may what is never seen elsewhere."""
+        if found.is_below:
+            self._note_unfit(now)
+            return False
         frame = found.frames[0]
         waits = self._still.look(frame)
         if found.is_direct:
@@ -349,14 +362,17 @@ class Interrupter:
         dropped = found.dropped and not found.is_over
         if not dropped and ((waits and may_break_off(frame)) or is_fit(frame, hasty=found.dropped > 0)):
             return True
-        if self._unfit_since is None:
-            self._unfit_since = now
-            self._unfit = 0
-        self._unfit += 1
+        self._note_unfit(now)
         if dropped:
             return False
         looks, longest = (_FORCED_LOOKS, _FORCED_UNFIT) if found.is_forced(now) else (_UNFIT_LOOKS, _LONGEST_UNFIT)
         return self._is_late(looks, longest, now) and is_fit(frame, hasty=True)
+
+    def _note_unfit(self, now: float) -> None:
+        if self._unfit_since is None:
+            self._unfit_since = now
+            self._unfit = 0
+        self._unfit += 1
 
     def _is_late(self, looks: int, longest: float, now: float) -> bool:
         since = self._unfit_since

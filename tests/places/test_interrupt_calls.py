@@ -1,0 +1,150 @@
+"""A body that blocks the event loop with calls of asyncio and calloff, one after the other, is interrupted between two."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from conftest import loop_factory
+
+import calloff
+from calloff import Cancelled, Rung
+
+pytestmark = pytest.mark.usefixtures("begins_first")
+
+LATE = 12.0  # how late an ending may be on a busy machine
+
+
+@pytest.fixture
+def crun(loop_kind: str) -> Callable[..., Any]:
+    """`calloff.run` on that kind of loop."""
+
+    def run(main: Any, **options: Any) -> Any:
+        return calloff.run(main, loop_factory=loop_factory(loop_kind), **options)
+
+    return run
+
+
+def nothing() -> None:
+    pass
+
+
+def calls_soon() -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        loop.call_soon(nothing).cancel()
+
+
+def creates_tasks() -> None:
+    while True:
+        asyncio.get_running_loop().create_task(asyncio.sleep(0)).cancel()
+
+
+def puts_and_gets() -> None:
+    queue = asyncio.Queue[int]()
+    while True:
+        queue.put_nowait(1)
+        queue.get_nowait()
+
+
+def looks_at_an_event() -> None:
+    event = asyncio.Event()
+    while not event.is_set():
+        pass
+
+
+def looks_at_the_clock() -> None:
+    loop = asyncio.get_running_loop()
+    while loop.time() >= 0:
+        pass
+
+
+def opens_scopes() -> None:
+    while True:
+        with calloff.timeout(50):
+            pass
+
+
+def starts_operations() -> None:
+    while True:
+        calloff.start(asyncio.sleep(0)).cancel()
+
+
+async def puts_and_gets_and_awaits() -> None:
+    queue = asyncio.Queue[int]()
+    while True:
+        await queue.put(1)
+        await queue.get()
+
+
+WAYS = [
+    calls_soon,
+    creates_tasks,
+    puts_and_gets,
+    looks_at_an_event,
+    looks_at_the_clock,
+    opens_scopes,
+    starts_operations,
+    puts_and_gets_and_awaits,
+]
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+@pytest.mark.parametrize("way", WAYS)
+def test_it_is_interrupted_in_its_own_code(crun: Callable[..., Any], way: Callable[[], Any]) -> None:
+    async def body() -> None:
+        found = way()
+        if found is not None:
+            await found
+
+    async def main() -> None:
+        began = time.thread_time()
+        outcome = await calloff.start(body(), timeout=0.1).outcome()
+        assert time.thread_time() - began < LATE
+        assert isinstance(outcome, Cancelled)
+        assert outcome.report.rung is Rung.INTERRUPTED
+        assert outcome.report.refusals == 0
+        ours = [frame.function for frame in outcome.report.where if frame.file == __file__]
+        assert ours == ["body", way.__name__]
+
+    crun(main())
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+@pytest.mark.parametrize("way", [calls_soon, opens_scopes])
+def test_one_that_catches_everything_ends_too(crun: Callable[..., Any], way: Callable[[], Any]) -> None:
+    async def body() -> None:
+        while True:
+            try:
+                way()
+            except BaseException:
+                pass
+
+    async def main() -> None:
+        outcome = await calloff.start(body(), timeout=0.1, grace=0.2).outcome()
+        assert isinstance(outcome, Cancelled)
+        assert outcome.report.rung is Rung.FORCED
+
+    crun(main())
+
+
+@pytest.mark.parametrize("way", [calls_soon, looks_at_an_event])
+def test_a_plain_callback_is_interrupted(crun: Callable[..., Any], way: Callable[[], Any]) -> None:
+    raised: list[Any] = []
+
+    def callback() -> None:
+        try:
+            way()
+        except BaseException as error:
+            raised.append(type(error))
+            raise
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+        asyncio.get_running_loop().call_soon(callback)
+        await asyncio.sleep(60)
+
+    with pytest.raises(calloff.TimedOut):
+        crun(main(), timeout=0.2, grace=0.2)
+    assert raised
