@@ -176,6 +176,21 @@ def test_a_way_is_claimed_by_its_steps() -> None:
     assert claims.take(own, "seven")
 
 
+def test_a_claim_holds_for_those_who_are_swept_on_the_same_terms() -> None:
+    name = uuid.uuid4().hex
+    first, second = Claims(lambda _: "project", name), Claims(lambda _: "project", name)
+    try:
+        assert first.take(plan(11, 21), "one", "5 seconds")
+        assert not second.is_free(plan(11, 21), "two", "5 seconds")
+        assert second.take(plan(11, 21), "two", "1 second")
+        assert not first.is_free(plan(11, 21), "three", "1 second")
+        second.give_back(plan(11, 21))
+        assert first.is_free(plan(11, 21), "three", "1 second")
+        assert not second.is_free(plan(11, 21), "three", "5 seconds")
+    finally:
+        shutil.rmtree(Path(tempfile.gettempdir(), f"calloff-sweep-{name}"))
+
+
 def test_what_there_is_no_room_for_another_test_may_try() -> None:
     name = uuid.uuid4().hex
     first, second = Claims(lambda _: "project", name), Claims(lambda _: "project", name)

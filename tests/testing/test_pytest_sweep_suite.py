@@ -115,6 +115,157 @@ def test_a_test_with_nothing_left_to_try_needs_no_run_but_its_own(project: Path)
     assert "not swept: run once more, it fails" in told["test_that_looks_at_what_runs_it"], text
 
 
+SHOP = """
+import asyncio
+
+class Stock:
+    def __init__(self):
+        self.left, self.sold = 10, 0
+        self.lock = asyncio.Lock()
+
+    async def sell(self):
+        self.left -= 1
+        await asyncio.sleep(0.001)
+        self.sold += 1
+
+    async def reserve(self):
+        await self.lock.acquire()
+        await asyncio.sleep(0.001)
+        self.lock.release()
+
+    async def tidy(self):
+        try:
+            await asyncio.sleep(0.001)
+        except asyncio.CancelledError:
+            await self.reserve()
+            raise
+"""
+JUDGED = """
+import asyncio
+import pytest
+import shop
+
+@pytest.fixture
+def stock():
+    return shop.Stock()
+
+@pytest.fixture
+def adds_up(stock):
+    async def check():
+        return stock.left + stock.sold == 10
+    return check
+
+@pytest.fixture
+def is_sold(stock):
+    async def bystander():
+        for _ in range(1000):
+            if stock.left + stock.sold == 10:
+                return
+            await asyncio.sleep(0)
+        raise AssertionError("nobody sold it")
+    return bystander
+
+async def test_plain(stock):
+    await stock.sell()
+
+@pytest.mark.cancel_sweep(check="adds_up")
+async def test_of_no_stock(adds_up):
+    await shop.Stock().sell()
+
+@pytest.mark.cancel_sweep(check="adds_up")
+async def test_checked(stock):
+    await stock.sell()
+
+@pytest.mark.cancel_sweep(bystander="is_sold")
+async def test_beside(stock):
+    await stock.sell()
+
+@pytest.mark.cancel_sweep(bystander="is_sold", phases=["amid"])
+async def test_amid(stock):
+    await stock.sell()
+"""
+
+
+def told(text: str) -> dict[str, str]:
+    """The line of each test, by its name."""
+    pairs = (line.partition("::")[2].partition(": ") for line in text.splitlines() if line.startswith("tests/test_"))
+    return {name: rest for name, _, rest in pairs if rest}
+
+
+def shop(project: Path, tests: str) -> Path:
+    (project / "shop.py").write_text(SHOP)
+    (project / "tests" / "test_slots.py").write_text(tests)
+    return project
+
+
+def test_what_judges_the_world_of_a_test_is_asked_wherever_others_were_called_off(project: Path) -> None:
+    text = run_pytest(shop(project, JUDGED), "--cancel-sweep").stdout
+    verdicts = {name: line.partition(":")[0] for name, line in told(text).items()}
+    assert verdicts == {
+        "test_plain": "SAFE",
+        "test_of_no_stock": "SAFE",  # what its check finds in order is another stock
+        "test_checked": "UNSAFE",
+        "test_beside": "UNSAFE",
+        "test_amid": "UNSAFE",
+    }, text
+    assert "3 failed, 2 passed" in text
+
+
+TERMS = """
+import pytest
+import shop
+
+@pytest.mark.cancel_sweep
+async def test_plain():
+    await shop.Stock().sell()
+"""
+
+
+def test_only_tests_that_are_swept_on_the_same_terms_try_an_await_for_each_other(project: Path) -> None:
+    marks = {
+        "timeout": "timeout=0.5",
+        "how": "how='deadline'",
+        "without": "without=['locks']",
+        "children": "children=False",
+        "phases": "phases=['early']",
+        "max_runs": "max_runs=1",
+        "known": "known={'e-123456': 'it is mended soon'}",
+        "isolate": "isolate=False",
+    }
+    same = {"equal": "timeout=0.5", "usual": "timeout=5", "empty": ""}
+    test = "\n@pytest.mark.cancel_sweep({})\nasync def test_{}():\n    await shop.Stock().sell()\n"
+    tests = TERMS + "".join(test.format(mark, name) for name, mark in (marks | same).items())
+    text = run_pytest(shop(project, tests)).stdout
+    swept = {name.removeprefix("test_") for name, line in told(text).items() if ", 0 runs," not in line}
+    assert swept == {"plain", *marks}, text
+    assert len(told(text)) == 12, text
+
+
+@pytest.mark.parametrize(
+    ("way", "first", "second"),
+    [
+        ("reserve", "without=['locks', 'restart']", ""),
+        ("reserve", "phases=['double']", "phases=['early']"),
+        ("tidy", "phases=['early']", "phases=['double']"),
+    ],
+)
+def test_a_fault_that_the_first_test_leaves_aside_is_told_of_the_second(
+    project: Path, way: str, first: str, second: str
+) -> None:
+    test = f"async def test_{{}}():\n    await shop.Stock().{way}()\n"
+    tests = f"{TERMS}\n@pytest.mark.cancel_sweep({first})\n{test.format('first')}"
+    tests += f"\n@pytest.mark.cancel_sweep({second})\n{test.format('second')}"
+    text = run_pytest(shop(project, tests), "-k", "first or second").stdout
+    verdicts = {name: line.partition(":")[0] for name, line in told(text).items()}
+    assert verdicts == {"test_first": "SAFE", "test_second": "UNSAFE"}, text
+
+
+def test_a_test_that_never_waits_is_said_to_be_so(project: Path) -> None:
+    text = run_pytest(shop(project, "async def test_quick():\n    pass\n"), "--cancel-sweep").stdout
+    assert "test_quick: SAFE: 0 await points, " in text, text
+    assert "; there was no await at which it could be called off\n" in text, text
+
+
 def test_a_script_beside_the_tests_is_no_project_of_theirs(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text("print('nobody imports it')\n")
     (tmp_path / "test_own.py").write_text(TESTS.replace("slots.Slots()", "Slots()").replace("import slots", LIBRARY))

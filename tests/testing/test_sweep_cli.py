@@ -34,6 +34,9 @@ async def check(lock):
 
 PLAIN = 1
 
+async def quick(lock):
+    return "nobody waits"
+
 async def fails(lock):
     raise ValueError("always")
 
@@ -178,6 +181,16 @@ def test_an_interrupt_ends_it_in_one_sentence(file: str, tmp_path: Path) -> None
         said = process.communicate(timeout=30)[1]
     assert process.returncode == 130
     assert said == f"calloff sweep: interrupted; the same command goes on from {tmp_path / 'kept'}\n"
+
+
+def test_what_never_waits_is_safe_and_said_to_be_so(file: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    done = calloff_sweep(f"{file}:quick", *SETUP, "--html", str(page))
+    assert done.returncode == 0
+    assert done.stdout.startswith("SAFE: 0 await points, "), done.stdout
+    assert done.stdout.endswith("; there was no await at which it could be called off\n"), done.stdout
+    assert "There was no await at which it could be called off." in page.read_text()
+    assert "no await" not in calloff_sweep(f"{file}:good", *SETUP).stdout
 
 
 def test_html(file: str, tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ __all__: list[str] = []
 
 #: the attribute of a test's report that holds the figures of its sweep: plain data, which pytest-xdist hands on
 NOTES = "cancel_sweep"
+#: what a mark may give that judges the world of its test
+HELPERS = ("check", "bystander")
 known_key = pytest.StashKey[dict[str, str]]()
 helpers_key = pytest.StashKey[dict[str, Any]]()
 #: set for a test that failed and is left to a plugin that runs such tests again
@@ -104,7 +106,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Get the fixtures that the mark names."""
     options = _wanted(item)
     if options is not None:
-        names = {role: options.get(role) for role in ("check", "bystander")}
+        names = {role: options.get(role) for role in HELPERS}
         request = item._request  # type: ignore[attr-defined]
         item.stash[helpers_key] = {
             role: request.getfixturevalue(given) if isinstance(given, str) else given for role, given in names.items()

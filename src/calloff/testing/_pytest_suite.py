@@ -111,11 +111,11 @@ class Suite:
             return False
         return self.owners.has_project and not self.config.getoption("--cancel-sweep-every-test")
 
-    def wants(self, plan: Plan, test: str, *, take: bool) -> bool:
-        """Whether a cancel is to be tried here; with `take`, it is claimed."""
+    def wants(self, plan: Plan, test: str, terms: str, *, take: bool) -> bool:
+        """Whether a cancel is to be tried here on these terms; with `take`, it is claimed."""
         if not self.shares:
             return True
-        return self.claims.take(plan, test) if take else self.claims.is_free(plan, test)
+        return self.claims.take(plan, test, terms) if take else self.claims.is_free(plan, test, terms)
 
     def give_back(self, plan: Plan) -> None:
         """What was claimed is not tried after all."""
@@ -166,15 +166,22 @@ class Suite:
 
 
 class Wants:
-    """What one test may try."""
+    """What one test may try.
 
-    def __init__(self, suite: Suite, test: str) -> None:
+    Args:
+        suite: knows what others have tried.
+        test: its name.
+        terms: how it is called off and judged; only those that share them try an await for each other.
+    """
+
+    def __init__(self, suite: Suite, test: str, terms: str) -> None:
         self._suite = suite
         self._test = test
+        self._terms = terms
 
     def __call__(self, plan: Plan, /, *, take: bool) -> bool:
         """Whether a cancel is to be tried; with `take`, it is claimed."""
-        return self._suite.wants(plan, self._test, take=take)
+        return self._suite.wants(plan, self._test, self._terms, take=take)
 
     def give_back(self, plan: Plan, /) -> None:
         """It was claimed, and is not tried after all."""

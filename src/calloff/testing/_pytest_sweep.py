@@ -20,7 +20,7 @@ from _pytest._code.code import ReprFileLocation, TerminalRepr
 from _pytest.outcomes import OutcomeException
 from _pytest.runner import CallInfo, runtestprotocol
 
-from ._pytest import NOTES, again_key, known_key
+from ._pytest import HELPERS, NOTES, again_key, known_key
 from ._pytest_noting import noted
 from ._pytest_probe import Sibling, carry_out, plugin
 from ._pytest_suite import Wants, option, suite_of
@@ -58,7 +58,7 @@ def run_and_sweep(item: pytest.Item, nextitem: pytest.Item | None, options: dict
     rerun = _is_tried_again(item)
     if not rerun:
         hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    reports, seen = _run_as_ever(item)
+    reports, seen = _run_as_ever(item, options)
     if rerun:
         if any(report.failed for report in reports):
             item.stash[again_key] = True
@@ -84,10 +84,16 @@ def _is_tried_again(item: pytest.Item) -> bool:
     return found is not None and (tries is None or bool(tries(item)))
 
 
-def _run_as_ever(item: pytest.Item) -> tuple[list[pytest.TestReport], list[Seen] | None]:
+def _has_helpers(options: dict[str, Any]) -> bool:
+    """Whether a function of its own judges the world of the test: then no other test is called off in its place."""
+    return any(options.get(role) is not None for role in HELPERS)
+
+
+def _run_as_ever(item: pytest.Item, options: dict[str, Any]) -> tuple[list[pytest.TestReport], list[Seen] | None]:
     """The test's own run, and the awaits that it came by; what fails while these are noted is run again without."""
     assert isinstance(item, pytest.Function)
-    with noted(item, suite_of(item.config).shares and not _foreign(item)) as noting:
+    wanted = suite_of(item.config).shares and not _has_helpers(options) and not _foreign(item)
+    with noted(item, wanted) as noting:
         reports = runtestprotocol(item, log=False, nextitem=Sibling(item))  # type: ignore[arg-type]
     if noting.seen is not None and any(report.failed for report in reports):
         return runtestprotocol(item, log=False, nextitem=Sibling(item)), None  # type: ignore[arg-type]
@@ -202,10 +208,12 @@ def _swept(
     isolate = options.pop("isolate", True) and not config.getoption("--cancel-sweep-in-process")
     phases = options.pop("phases", None) or str(option(config, "phases") or ",".join(PHASES)).split(",")
     max_runs = options.pop("max_runs", None) or option(config, "max")
+    max_runs = None if max_runs is None else int(max_runs)
     without = [word for part in option(config, "without") or () for word in part.split(",")]
     known = config.stash.get(known_key, dict[str, str]()) | options.pop("known", {})
     folder = config.getoption("--cancel-sweep-resume")
-    for role in ("check", "bystander"):
+    alone = _has_helpers(options)
+    for role in HELPERS:
         options.pop(role, None)
     case = make_case(
         inspect.unwrap(item.obj),
@@ -223,11 +231,12 @@ def _swept(
     if options:
         raise TypeError(f"the mark cancel_sweep does not know {', '.join(sorted(options))}")
     replay = config.getoption("--cancel-sweep-replay")
+    terms = repr([case.terms, sorted(phases), max_runs, sorted(known), isolate])
     sweeping = Sweeping(
         case,
         phases=phases,
-        max_runs=None if max_runs is None else int(max_runs),
-        wants=Wants(suite_of(config), item.nodeid),
+        max_runs=max_runs,
+        wants=None if alone else Wants(suite_of(config), item.nodeid, terms),
         concerns=suite_of(config).concerns,
         learnt=suite_of(config).learnt,
         known=known,

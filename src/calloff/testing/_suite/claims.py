@@ -3,6 +3,9 @@
 Who is first claims it. What is claimed of a way through the project is each step of it, from one line to the next: a way
 all of whose steps were called off as parts of others shows nothing new, and a library that combines what it is given has
 very many. The workers of pytest-xdist share their claims through a folder: a file that can be made only once.
+
+A claim holds for the tests that are swept on the same terms: what came to no harm with a limit of five seconds may do so
+with one. A test with a check or a bystander of its own claims nothing, and is called off whatever is claimed.
 """
 
 import hashlib
@@ -34,17 +37,18 @@ class Claims:
         if self._folder is not None:
             self._folder.mkdir(exist_ok=True)
 
-    def is_free(self, plan: Plan, test: str) -> bool:
-        """Whether nobody has tried it."""
+    def is_free(self, plan: Plan, test: str, terms: str = "") -> bool:
+        """Whether nobody has tried it on these terms."""
         folder = self._folder
         return any(
             name not in self._mine and not (folder is not None and (folder / name).exists())
-            for name in self._names(plan, test)
+            for name in self._names(plan, test, terms)
         )
 
-    def take(self, plan: Plan, test: str) -> bool:
+    def take(self, plan: Plan, test: str, terms: str = "") -> bool:
         """Claim it; ``False`` when somebody has."""
-        new = [name for name in self._names(plan, test) if name not in self._mine and self._is_first(name)]
+        names = self._names(plan, test, terms)
+        new = [name for name in names if name not in self._mine and self._is_first(name)]
         if new:
             self._new[plan] = new
         return bool(new)
@@ -66,8 +70,8 @@ class Claims:
             if self._folder is not None:
                 (self._folder / name).unlink(missing_ok=True)
 
-    def _names(self, plan: Plan, test: str) -> list[str]:
-        kind = [plan.first, plan.phase, str(plan.turn)]
+    def _names(self, plan: Plan, test: str, terms: str) -> list[str]:
+        kind = [terms, plan.first, plan.phase, str(plan.turn)]
         if plan.second is None:
             parts = self._parts(plan.point, test)
         else:  # where the clean-up is called off, and what had called for it

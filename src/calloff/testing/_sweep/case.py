@@ -61,6 +61,11 @@ class Case:
         """Seconds that it may take without a cancel."""
         return max(self.timeout, self.patience)
 
+    @property
+    def terms(self) -> list[str]:
+        """How it is called off and judged, whatever its functions are."""
+        return [self.how, str(self.timeout), str(self.children), *sorted(self.oracles)]
+
     def with_helpers(self, check: Function | None = None, bystander: Function | None = None) -> "Case":
         """The same with another `check` and `bystander`."""
         return replace(self, check=check, bystander=bystander)

@@ -11,7 +11,7 @@ from .html_code import Listing, listings
 from .html_style import STYLE
 from .points import is_python
 from .report import Finding, SweepReport
-from .text import PHASES, alike, count, owner, place, summary
+from .text import NO_AWAIT, PHASES, alike, count, owner, place, summary
 
 __all__ = ["page"]
 
@@ -70,6 +70,8 @@ def _sentence(report: SweepReport) -> str:
     tried = f"It was called off at {count(report.points, 'await point')}"
     if report.verdict == "ERROR" and report.error:
         return "It could not be swept: " + report.error
+    if not (report.points or report.findings or report.silenced):
+        return f"{NO_AWAIT.capitalize()}."
     if report.verdict == "SAFE":
         known = f", but for {count(len(report.silenced), 'known finding')}" if report.silenced else ""
         return f"{tried}, and came to no harm{known}."

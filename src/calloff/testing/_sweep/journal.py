@@ -108,7 +108,7 @@ def _stack(steps: list[list[Any]]) -> Stack:
 
 def _key(case: Case, stacks: list[Stack]) -> str:
     """What a result depends on, as one word."""
-    parts = [sys.version, case.how, str(case.timeout), str(case.children), *sorted(case.oracles)]
+    parts = [sys.version, *case.terms]
     for function in (case.fn, case.setup, case.check, case.teardown, case.bystander):
         parts.append(getattr(function, "__qualname__", str(type(function))))
     parts += [f"{name} {version}" for name, version in packages_of(stacks).versions.items()]

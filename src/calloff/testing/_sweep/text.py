@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from .points import Stack, Step, is_python, whose
 from .report import Finding, SweepReport
 
-__all__ = ["alike", "count", "describe", "describe_finding", "owner", "place", "short", "summary"]
+__all__ = ["NO_AWAIT", "alike", "count", "describe", "describe_finding", "owner", "place", "short", "summary"]
 
 PHASES = {
     "before": "called off before its first step",
@@ -16,6 +16,7 @@ PHASES = {
     "double": "called off a second time here, in the clean-up after a first cancel",
     "amid": "called off while it waits here, in the same turn of the loop as a step of the bystander",
 }
+NO_AWAIT = "there was no await at which it could be called off"
 
 
 def describe(report: SweepReport) -> str:
@@ -113,4 +114,5 @@ def summary(report: SweepReport) -> str:
         parts.append(f"{count(report.skipped, 'cancel')} not tried")
     versions = ", ".join(f"{name} {version}" for name, version in report.packages.items())
     tail = f" with {versions}" if versions else ""
-    return f"{report.verdict}: {', '.join(parts)} in {report.seconds:.1f} s (Python {report.python}{tail})"
+    none = "" if report.points or report.error else f"; {NO_AWAIT}"
+    return f"{report.verdict}: {', '.join(parts)} in {report.seconds:.1f} s (Python {report.python}{tail}){none}"
