@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -32,6 +33,11 @@ async def echo(item):
 def odd(n):
     if n % 2 == 0:
         raise ValueError(f"{n} is even")
+    return n
+
+def gate(n):
+    while n > 1 and not os.path.exists("open"):
+        time.sleep(0.01)
     return n
 
 def hangs(n):
@@ -196,6 +202,30 @@ def test_going_on(folder):
     assert "0 completed, 3 did not, 4 were done before" in err
 
 
+@pytest.mark.parametrize(
+    ("words", "ran"),
+    [
+        (["--resume", "work.py:odd", "--input", "in"], 0),
+        (["work.py:odd", "--resume", "--input", "in"], 0),
+        (["--resume", "missing", "work.py:odd", "--input", "in"], 0),
+        (["--resume", "failed", "work.py:odd", "--input", "in"], 3),
+        (["--resume=failed", "work.py:odd", "--input", "in"], 3),
+    ],
+)
+def test_resume_has_a_value_only_where_one_of_its_words_follows(folder, words, ran):
+    run(folder, "work.py:odd", "--input", "in", "--output", "out.jsonl")
+    _, _, err = run(folder, *words, "--output", "out.jsonl")
+    assert f"0 completed, {ran} did not, " in err
+
+
+@pytest.mark.parametrize("words", [["--resume"], ["--resume", "failed"], ["--resume=failed"]])
+def test_how_to_go_on_keeps_the_words_of_the_program(folder, words):
+    program = ["sh", "-c", "exit 1", "sh", "--resume", "failed", "--resume=all"]
+    _, _, err = run(folder, *words, "--output", "out.jsonl", "--", *program, ":::", "1")
+    again = ["calloff", "map", "--resume=failed", "--output", "out.jsonl", "--", *program, ":::", "1"]
+    assert err.splitlines()[-1] == f"calloff map: to go on: {shlex.join(again)}"
+
+
 def test_a_command(folder):
     status, out, err = run(folder, "--jobs", "1", "--", "echo", "{#}", "{.}", ":::", "a.txt", "b c; $(d)")
     assert (status, out, err) == (0, "1 a\n2 b c; $(d)\n", "")
@@ -331,6 +361,24 @@ def test_a_signal_leaves_what_is_done_and_says_how_to_go_on(folder, number, stat
     assert text.splitlines()[-1] == f"calloff map: {again}"
     found = lines((folder / "out.jsonl").read_text())
     assert {line["state"] for line in found} == {"completed"}
+
+
+def test_the_command_that_is_told_goes_on(folder):
+    process = start(folder, "work.py:gate", "--input", "in", "--output", "out.jsonl", "--jobs", "3", "--timeout", "1m")
+    until(lambda: done(folder / "out.jsonl") == 2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    (folder / "open").touch()
+    (folder / "calloff").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m calloff "$@"\n')
+    (folder / "calloff").chmod(0o755)
+    told = err.decode().splitlines()[-1].removeprefix("calloff map: to go on: ")
+    path = f"{folder}:{os.environ['PATH']}"
+    again = subprocess.run(
+        told, shell=True, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=60
+    )
+    assert (again.returncode, again.stderr) == (0, "")
+    assert sorted(line["value"] for line in lines((folder / "out.jsonl").read_text())) == list(range(6))
 
 
 @pytest.mark.parametrize("held", [False, True])

@@ -25,7 +25,7 @@ from ._live import LiveLine, looks_live
 from ._map_input import as_they_come
 from ._refusal import Refused
 from ._text import clean
-from .map import pauses, places
+from .map import parted, pauses, places
 
 __all__ = ["run"]
 
@@ -254,12 +254,9 @@ class _Run:
         return f"--output: {self._output!r} can't be written: {error.strerror}"
 
     def _again(self, resume: str) -> str:
-        words = [word for word in self._argv if not word.startswith("--resume=")]
-        head = words[: words.index("--")] if "--" in words else words
-        for at, word in reversed(list(enumerate(head))):
-            if word == "--resume":
-                del words[at : at + 1 + (at + 1 < len(head) and head[at + 1] in ("missing", "failed"))]
-        return shlex.join(["calloff", "map", resume, *words])
+        head, tail = parted(self._argv)
+        words = [word for word in head if not word.startswith("--resume=")]
+        return shlex.join(["calloff", "map", resume, *words, *tail])
 
 
 def _told(error: BaseException) -> str:

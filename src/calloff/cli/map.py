@@ -20,6 +20,8 @@ from ._target import load
 __all__ = ["main"]
 
 PLACES = ("task", "thread", "process")
+#: what `--resume` may be given, the first of them when it stands alone
+RESUMED = ("missing", "failed")
 
 USAGE = """\
 calloff map [OPTION...] TARGET --input FILE [--output FILE]
@@ -71,7 +73,7 @@ def _parser() -> Parser:
     add("--format", metavar="FORMAT", choices=FORMATS, help=f"how the items are written: {', '.join(FORMATS)}")
     add("-o", "--output", metavar="FILE", help="append each ending to it, one line of JSON")
     how = "go on with --output: run what is missing there; --resume=failed also what did not complete"
-    add("--resume", metavar="WHAT", nargs="?", const="missing", choices=("missing", "failed"), help=how)
+    add("--resume", metavar="WHAT", nargs="?", choices=RESUMED, help=how)  # `parted` has seen to one alone
     add("--ordered", action="store_true", help="tell the endings in order of the items")
     add("--joblog", metavar="FILE", help="append a line for each item, as GNU parallel does")
     add("--progress", action=argparse.BooleanOptionalAction, default=None, help="tell how far it is (on a terminal)")
@@ -96,15 +98,11 @@ def _parser() -> Parser:
 
 def _read(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """The options, checked, and the words of a program."""
-    words: list[str] = []
-    head = list(argv)
-    if "--" in head:
-        at = head.index("--")
-        head, words = head[:at], head[at + 1 :]
+    head, tail = parted(argv)
+    is_program, words = bool(tail), tail[1:]
     if ":::" in head:
         raise Refused("::: is for a PROGRAM behind --; a function gets its items from --input (- for stdin)")
     options = _parser().parse_args(head)
-    is_program = "--" in argv
     if is_program == (options.target is not None):
         what = "TARGET and -- PROGRAM can't both be given" if is_program else "TARGET or -- PROGRAM is missing"
         raise Refused(f"{what}; see calloff map --help")
@@ -140,6 +138,20 @@ def _read(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         options.items = items_of(options.input, options.format, as_text=is_program)
         options.total = total_of(options.input, options.format)
     return options, words
+
+
+def parted(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part our own words from those from `--` on, which are the program's; of ours each `--resume` has its value in it.
+
+    That is the next word only where it is one of those that it knows: argparse would take any, the TARGET, too.
+    """
+    at = argv.index("--") if "--" in argv else len(argv)
+    head, tail = list(argv[:at]), list(argv[at:])
+    for at, word in enumerate(head):
+        if word == "--resume":
+            value = head.pop(at + 1) if at + 1 < len(head) and head[at + 1] in RESUMED else RESUMED[0]
+            head[at] = f"--resume={value}"
+    return head, tail
 
 
 def _is_same(source: str, output: str) -> bool:
