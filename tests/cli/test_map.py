@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -39,6 +40,29 @@ def gate(n):
     while n > 1 and not os.path.exists("open"):
         time.sleep(0.01)
     return n
+
+def ends(n):
+    if n in (0, 5):
+        open(f"begun.{n}", "w").close()
+        while True:
+            time.sleep(0.01)
+    return n
+
+def fails_first(n):
+    if n == 0:
+        raise ValueError(n)
+    return ends(n)
+
+def returns_late(n):
+    open(f"begun.{n}", "w").close()
+    try:
+        while True:
+            time.sleep(0.01)
+    except BaseException:
+        return n
+
+def long(n):
+    return "x" * 5_000_000
 
 def hangs(n):
     time.sleep(3600 if n == 2 else 0.01)
@@ -379,6 +403,70 @@ def test_the_command_that_is_told_goes_on(folder):
     )
     assert (again.returncode, again.stderr) == (0, "")
     assert sorted(line["value"] for line in lines((folder / "out.jsonl").read_text())) == list(range(6))
+
+
+def stopped(folder, begun, *words):
+    """Run it until those items have begun, and press Ctrl-C: the lines on stdout and on stderr, and what the log has."""
+    process = start(folder, "--joblog", "log", *words)
+    until(lambda: all((folder / f"begun.{number}").exists() for number in begun) or process.poll() is not None)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    log = [line.split("\t") for line in (folder / "log").read_text().splitlines()[1:]]
+    return out.decode(), err.decode(), [int(row[0]) - 1 for row in log if row[6] == "0"]
+
+
+@pytest.mark.parametrize(
+    ("words", "begun"),  # the last begins when all between it and the first have ended
+    [
+        (["--in", "process", "--batch", "1", "--jobs", "2", "work.py:ends"], [0, 5]),
+        (["--in", "thread", "--jobs", "2", "work.py:ends"], [0, 5]),
+        (["--batch", "1", "--jobs", "1", "--retry", "1", "--backoff", "1h", "work.py:fails_first"], [5]),
+    ],
+)
+def test_what_has_completed_before_ctrl_c_and_waits_for_its_turn_is_written(folder, words, begun):
+    out, err, logged = stopped(folder, begun, *words, "--input", "in", "--ordered")
+    assert "calloff map: stopped: 4 completed, " in err
+    assert [line["value"] for line in lines(out) if line["state"] == "completed"] == [1, 2, 3, 4]
+    assert logged == [1, 2, 3, 4]
+
+
+def test_what_a_program_printed_before_ctrl_c_is_written_though_it_waits_for_its_turn(folder):
+    script = 'case {} in 0|5) touch begun.{}; exec sleep 3600;; esac; echo "out {}"; echo "err {}" >&2'
+    words = ["--input", "in", "--ordered", "--jobs", "2", "--", "sh", "-c", script]
+    out, err, logged = stopped(folder, [0, 5], *words)
+    assert out == "".join(f"out {n}\n" for n in range(1, 5))
+    assert err.startswith("".join(f"err {n}\n" for n in range(1, 5)))
+    assert "calloff map: stopped: 4 completed, 2 did not, in " in err
+    assert logged == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("place", ["process", "thread"])
+def test_what_completes_while_it_is_stopped_is_written(folder, place):
+    words = ["--in", place, "work.py:returns_late", "--input", "in", "--jobs", "2"]
+    out, err, logged = stopped(folder, [0, 1], *words)
+    assert "calloff map: stopped: 2 completed, 0 did not, in " in err
+    assert sorted(line["value"] for line in lines(out)) == [0, 1]
+    assert sorted(logged) == [0, 1]
+
+
+def test_a_line_of_which_a_signal_breaks_off_the_writing_is_written_whole(folder):
+    words = ["--in", "thread", "work.py:long", "--input", "in", "--jobs", "1"]
+    process = start(folder, *words, PYTHONUNBUFFERED="1")
+    size = fcntl.fcntl(process.stdout, fcntl.F_GETPIPE_SZ)
+    waiting = bytearray(4)
+
+    def is_full():
+        fcntl.ioctl(process.stdout, termios.FIONREAD, waiting)
+        return int.from_bytes(waiting, sys.byteorder) == size
+
+    until(is_full)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    found = lines(out.decode())
+    assert {line["value"] for line in found if line["state"] == "completed"} == {"x" * 5_000_000}
+    completed = sum(line["state"] == "completed" for line in found)
+    assert f"calloff map: stopped: {completed} completed, " in err.decode()
 
 
 @pytest.mark.parametrize("held", [False, True])

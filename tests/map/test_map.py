@@ -417,6 +417,25 @@ async def test_after_too_many_failures_it_stops(most, ended):
     assert isinstance(caught.value.__cause__, ValueError)
 
 
+async def test_in_order_and_stopped_it_gives_what_has_ended_behind_one_that_never_will():
+    async def one(item):
+        if item > 2:
+            await asyncio.Event().wait()
+        if item != 1:
+            raise ValueError(item)
+        return item
+
+    def retry(outcome, attempt):
+        return None if outcome.error.args == (2,) else 3600
+
+    seen = []
+    with pytest.raises(calloff.CalloffError, match="max_failures="):
+        async with calloff.map(one, range(9), jobs=1, ordered=True, retry=retry, max_failures=0) as results:
+            async for item, outcome in results:
+                seen.append((item, type(outcome)))
+    assert seen[:2] == [(1, Completed), (2, Failed)]
+
+
 async def test_it_is_one_operation_with_the_items_below_it():
     async with calloff.map(waits, range(100), jobs=3) as results:
         (row,) = [op for op in calloff.operations() if op.name == "map waits"]

@@ -244,6 +244,12 @@ class Map(Generic[Item, T]):
                 return
             yield taken
 
+    def left(self) -> "Iterator[tuple[Flight, Outcome[T]]]":
+        """Of the same what nobody has taken: for who was called off, when the block was left and everything has ended."""
+        window: Any = self._window
+        while window is not None and window.results:
+            yield window.results.popleft()
+
     async def _take(self) -> tuple[Item, Outcome[T]]:
         window, driver = self._window, self._driver
         if window is None or driver is None:

@@ -259,6 +259,8 @@ class Window(Drawing):
 
     def _finish(self) -> None:
         self._in_order()  # where nobody took any before
+        for place in sorted(self._held):  # behind one that will not end any more: it was called off before it began
+            self.results.append(self._held.pop(place))
         if not self.over.done():
             self.over.set_result(None)
         self._wake()

@@ -18,7 +18,7 @@ from .._map.flight import Counts, Flight, error_of
 from .._map.journal import line_of
 from .._map.results import Map
 from .._words.durations_text import spoken
-from .._words.errors import CalloffError, CommandFailed
+from .._words.errors import CalloffError, CommandFailed, StopForced
 from .._words.outcome import Abandoned, Cancelled, Completed, Failed, Outcome
 from .._words.reason import Kind
 from ._live import LiveLine, looks_live
@@ -124,6 +124,14 @@ class _Run:
         return run_outcome(self._main, name="calloff map", grace=self._options.grace + 3, expose=None)
 
     async def _main(self) -> None:
+        try:
+            await self._each()
+        except (asyncio.CancelledError, StopForced):  # what had ended, or ended meanwhile, is told all the same
+            for flight, outcome in self._map.left():
+                self._one(flight, outcome)
+            raise
+
+    async def _each(self) -> None:
         self._map.in_full = True
         async with self._map as results:
             self._results = results
@@ -160,7 +168,9 @@ class _Run:
             if sys.stdout is None:
                 raise OSError(errno.EBADF, "standard output is closed")
             try:
-                sys.stdout.buffer.write(data)
+                left = memoryview(data)
+                while left:  # with python -u a signal that comes meanwhile ends the writing early
+                    left = left[sys.stdout.buffer.write(left) :]
                 sys.stdout.buffer.flush()
             except BrokenPipeError:
                 raise OSError(errno.EPIPE, "nobody reads the standard output any more") from None
