@@ -282,6 +282,26 @@ def test_a_log_like_that_of_gnu_parallel(folder):
     assert [(row[0], row[6], row[7]) for row in rows] == [("1", "0", "0"), ("2", "3", "0")]
 
 
+def test_the_log_has_the_command_of_each_item_whatever_its_ending(folder):
+    script = '[ "$0" = slow ] && exec sleep 3600; [ "$0" != bad ]'
+    words = ["--joblog", "log", "--jobs", "3", "--timeout", "2", "--grace", "1", "--", "sh", "-c", script, "{}", "{#}"]
+    run(folder, *words, ":::", "good", "bad", "slow")
+    rows = sorted(line.split("\t") for line in (folder / "log").read_text().splitlines()[1:])
+    items = [(1, "good"), (2, "bad"), (3, "slow")]
+    assert [row[8] for row in rows] == [shlex.join(["sh", "-c", script, item, str(number)]) for number, item in items]
+    assert [row[6] for row in rows] == ["0", "1", "-1"]
+    run(folder, "--joblog", "log2", "--jobs", "1", "work.py:square", "--input", "in")
+    rows = [line.split("\t") for line in (folder / "log2").read_text().splitlines()[1:]]
+    assert sorted(row[8] for row in rows) == [f"work.py:square {n}" for n in range(6)]
+
+
+def test_the_log_has_an_item_of_which_no_command_can_be_made(folder):
+    (folder / "in.jsonl").write_text('{"a": 1}\n')
+    run(folder, "--joblog", "log", "--input", "in.jsonl", "--", "echo", "{b}")
+    row = (folder / "log").read_text().splitlines()[1].split("\t")
+    assert (row[6], row[8]) == ("1", "{'a': 1}")
+
+
 def test_retries(folder):
     words = ["work.py:odd", "--input", "-", "--retry", "2", "--backoff", "1ms", "--output", "out.jsonl"]
     status, _, _ = run(folder, *words, stdin="2\n")

@@ -6,7 +6,7 @@ import errno
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import calloff
@@ -30,9 +30,13 @@ from .map import parted, pauses, places
 __all__ = ["run"]
 
 
-def run(options: argparse.Namespace, work: Any, place: str, argv: Sequence[str]) -> int:
+#: how the call of an item looks, given its number from 1
+Shown = Callable[[Any, int], str]
+
+
+def run(options: argparse.Namespace, work: Any, place: str, shown: Shown, argv: Sequence[str]) -> int:
     """Run it and return the exit status."""
-    return _Run(options, work, place, argv).run()
+    return _Run(options, work, place, shown, argv).run()
 
 
 class _Rate:
@@ -56,9 +60,10 @@ class _Rate:
 
 
 class _Run:
-    def __init__(self, options: argparse.Namespace, work: Any, place: str, argv: Sequence[str]) -> None:
+    def __init__(self, options: argparse.Namespace, work: Any, place: str, shown: Shown, argv: Sequence[str]) -> None:
         self._options = options
         self._argv = argv
+        self._shown = shown
         self._place = place
         self._output = None if options.output in (None, "-") else options.output
         self._began = time.monotonic()
@@ -194,18 +199,21 @@ class _Run:
 
     def _log(self, flight: Flight, outcome: Outcome[Any]) -> None:
         status = signal = received = 0
-        command = repr(flight.item)
         if isinstance(outcome, Completed):
             if self._place == "command":
-                received, command = len(outcome.value.stdout), shlex.join(outcome.value.argv)
+                received = len(outcome.value.stdout)
         elif isinstance(outcome, Failed):
             status = 1
             if isinstance(outcome.error, CommandFailed):
-                status, command = outcome.error.status, shlex.join(outcome.error.argv)
+                status = outcome.error.status
                 if status < 0:
                     status, signal = 0, -status
         else:
             status = -1  # as GNU parallel has it for what was ended by --timeout
+        try:
+            command = self._shown(flight.item, flight.number + 1)
+        except ValueError:  # the item lacks a field, and nothing ran
+            command = repr(flight.item)
         at = time.time() - (time.monotonic() - flight.since)
         fields = (flight.number + 1, ":", f"{at:.3f}", f"{flight.seconds:10.3f}", 0, received, status, signal, command)
         self._joblog.write("\t".join(map(str, fields)) + "\n")

@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
         return _show(options.items, shown)
     from ._map_run import run
 
-    return run(options, work, place, argv)
+    return run(options, work, place, shown, argv)
 
 
 def _parser() -> Parser:
