@@ -266,6 +266,88 @@ def test_what_a_command_printed_is_in_the_output(folder):
     assert line["value"] == {"status": 0, "stdout": "out\n", "stderr": "err\n"}
 
 
+PRINTS = 'echo "begin $0"; echo "err $0" >&2; '
+PRINTS += 'case $0 in slow) exec sleep 3600;; bad) exit 4;; killed) kill -9 $$;; esac; echo "end $0"'
+ENDINGS = {"good": "completed", "slow": "cancelled", "bad": "failed", "killed": "failed"}
+
+
+def test_what_a_program_printed_is_printed_whatever_its_ending(folder):
+    words = ["--jobs", "1", "--timeout", "3", "--grace", "1", "--", "sh", "-c", PRINTS, "{}", ":::", *ENDINGS]
+    status, out, err = run(folder, *words)
+    assert status == 1
+    assert out == "begin good\nend good\nbegin slow\nbegin bad\nbegin killed\n"
+    told = err.splitlines()
+    assert told[:2] == ["err good", "err slow"]
+    assert told[2].startswith("calloff map: item 2: 'sh' did not end within 3 s")
+    assert told[3:7] == [
+        "err bad",
+        "calloff map: item 3: 'sh' ended with status 4: err bad",
+        "err killed",
+        "calloff map: item 4: 'sh' was ended by signal 9: err killed",
+    ]
+
+
+def test_what_a_program_printed_is_in_the_output_whatever_its_ending(folder):
+    words = ["--output", "out.jsonl", "--jobs", "1", "--timeout", "3", "--grace", "1", "--joblog", "log"]
+    _, out, err = run(folder, *words, "--", "sh", "-c", PRINTS, "{}", ":::", *ENDINGS)
+    assert out == ""
+    assert all(line.startswith("calloff map: ") for line in err.splitlines())
+    found = {line["item"]: line for line in lines((folder / "out.jsonl").read_text())}
+    assert {item: line["state"] for item, line in found.items()} == ENDINGS
+    assert {item: line["value"] for item, line in found.items()} == {
+        "good": {"status": 0, "stdout": "begin good\nend good\n", "stderr": "err good\n"},
+        "slow": {"stdout": "begin slow\n", "stderr": "err slow\n"},
+        "bad": {"status": 4, "stdout": "begin bad\n", "stderr": "err bad\n"},
+        "killed": {"status": -9, "stdout": "begin killed\n", "stderr": "err killed\n"},
+    }
+    received = [line.split("\t")[5] for line in (folder / "log").read_text().splitlines()[1:]]
+    assert received == [str(len(found[item]["value"]["stdout"])) for item in ENDINGS]
+
+
+def test_what_a_program_that_ctrl_c_stops_has_printed_is_printed(folder):
+    script = "echo out; echo err >&2; touch begun.0; exec sleep 3600"
+    out, err, _ = stopped(folder, [0], "--", "sh", "-c", script, ":::", "0")
+    assert out == "out\n"
+    assert err.startswith("err\ncalloff map: stopped: 0 completed, 1 did not, in ")
+
+
+def test_the_output_of_a_failure_is_kept_whole_and_its_last_lines_are_told(folder):
+    script = 'for i in $(seq 400); do echo "file.c:$i: something is wrong" >&2; done; printf "no end" >&2; exit 1'
+    whole = "".join(f"file.c:{n}: something is wrong\n" for n in range(1, 401)) + "no end"
+    _, _, err = run(folder, "--", "sh", "-c", script, ":::", "1")
+    assert err.startswith(f"{whole}\ncalloff map: item 1: ")
+    _, _, err = run(folder, "--output", "out.jsonl", "--", "sh", "-c", script, ":::", "1")
+    reason = err.splitlines()[0]
+    assert reason.startswith("calloff map: item 1: 'sh' ended with status 1: … file.c:")
+    assert reason.endswith("file.c:400: something is wrong no end")
+    assert len(reason) < 400
+    (line,) = lines((folder / "out.jsonl").read_text())
+    assert line["value"] == {"status": 1, "stdout": "", "stderr": whole}
+
+
+def test_of_a_last_line_that_is_long_the_end_is_told(folder):
+    _, _, err = run(folder, "--", "sh", "-c", 'printf "%01000dlast" 0 >&2; exit 1', ":::", "1")
+    reason = err.splitlines()[1]
+    assert reason.startswith("calloff map: item 1: 'sh' ended with status 1: … 0")
+    assert reason.endswith("0last")
+    assert len(reason) < 400
+
+
+def test_of_several_attempts_the_output_of_the_last_is_kept(folder):
+    script = "echo x >>tries; cat tries; exit 3"
+    words = ["--output", "out.jsonl", "--retry", "1", "--backoff", "1ms", "--rate", "100/s"]
+    run(folder, *words, "--", "sh", "-c", script, ":::", "1")
+    (line,) = lines((folder / "out.jsonl").read_text())
+    assert (line["attempts"], line["value"]["stdout"]) == (2, "x\nx\n")
+
+
+def test_an_item_of_which_no_command_can_be_made_has_no_output(folder):
+    (folder / "in.jsonl").write_text('{"a": 1}\n')
+    run(folder, "--output", "out.jsonl", "--input", "in.jsonl", "--", "echo", "{b}")
+    (line,) = lines((folder / "out.jsonl").read_text())
+    assert (line["state"], "value" in line) == ("failed", False)
+
+
 def test_a_dry_run_starts_nothing(folder):
     status, out, _ = run(folder, "--dry-run", "--", "no-such-program", "{} {#}", ":::", "a", "b c")
     assert (status, out) == (0, "no-such-program 'a 1'\nno-such-program 'b c 2'\n")
@@ -426,7 +508,7 @@ def test_the_command_that_is_told_goes_on(folder):
 
 
 def stopped(folder, begun, *words):
-    """Run it until those items have begun, and press Ctrl-C: the lines on stdout and on stderr, and what the log has."""
+    """Press Ctrl-C when those items have begun: what is on stdout and stderr, and what the log has as completed."""
     process = start(folder, "--joblog", "log", *words)
     until(lambda: all((folder / f"begun.{number}").exists() for number in begun) or process.poll() is not None)
     process.send_signal(signal.SIGINT)

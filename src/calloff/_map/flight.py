@@ -20,9 +20,10 @@ class Flight:
         since: when the attempt was started, on the clock of the loop.
         seconds: how long the last attempt took.
         packed: its pickle, when it took a thread to make it.
+        work: the command of the last attempt, which has what that printed; ``None`` for what is none.
     """
 
-    __slots__ = ("attempt", "item", "key", "number", "packed", "place", "seconds", "since")
+    __slots__ = ("attempt", "item", "key", "number", "packed", "place", "seconds", "since", "work")
 
     def __init__(self, item: Any, number: int, place: int) -> None:
         self.item: Any = item
@@ -33,6 +34,7 @@ class Flight:
         self.since: float = 0.0
         self.seconds: float = 0.0
         self.packed: Any = None
+        self.work: Any = None
 
 
 def flight_of(item: Any, who: "int | Flight") -> Flight:

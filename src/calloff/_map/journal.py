@@ -20,19 +20,19 @@ from collections.abc import Callable
 from hashlib import blake2b
 from math import isfinite
 from time import monotonic
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
 from .._places.command.plan import Finished
 from .._places.keepers import hold
 from .._words.bears import bears
-from .._words.errors import CalloffError
-from .._words.outcome import Abandoned, Cancelled, Completed, Outcome
+from .._words.errors import CalloffError, CommandFailed
+from .._words.outcome import Abandoned, Cancelled, Completed, Failed, Outcome
 from .._words.untouched import is_a
 from .flight import Flight, error_of
 
-__all__ = ["Journal", "line_of"]
+__all__ = ["Journal", "Output", "line_of", "output_of"]
 
 _logger = logging.getLogger("calloff")
 _CHUNK = 1 << 16
@@ -293,16 +293,36 @@ def line_of(flight: Flight, outcome: Outcome[Any]) -> bytes:
         line["key"] = flight.key
     line["item"] = flight.item
     line["state"] = type(outcome).__name__.lower()
-    if isinstance(outcome, Completed):
-        value = outcome.value
-        if is_a(value, Finished):
-            value = {"status": value.status, "stdout": _decoded(value.stdout), "stderr": _decoded(value.stderr)}
-        line["value"] = value
-    else:
+    if (output := output_of(flight, outcome)) is not None:
+        status = {} if output.status is None else {"status": output.status}
+        line["value"] = {**status, "stdout": _decoded(output.stdout), "stderr": _decoded(output.stderr)}
+    elif isinstance(outcome, Completed):
+        line["value"] = outcome.value
+    if not isinstance(outcome, Completed):
         line.update(_told(outcome))
     line["seconds"] = round(flight.seconds, 6)
     line["attempts"] = flight.attempt
     return _text(line) + b"\n"
+
+
+class Output(NamedTuple):
+    """What a command has printed; its status where it came to an end of its own."""
+
+    status: int | None
+    stdout: bytes
+    stderr: bytes
+
+
+def output_of(flight: Flight, outcome: Outcome[Any]) -> Output | None:
+    """What the command of an item has printed, whatever its ending; ``None`` where there was none."""
+    if isinstance(outcome, Completed) and is_a(outcome.value, Finished):
+        value = outcome.value
+        return Output(value.status, value.stdout, value.stderr)
+    if flight.work is None:
+        return None
+    error = outcome.error if isinstance(outcome, Failed) else None
+    status = error.status if isinstance(error, CommandFailed) else None
+    return Output(status, flight.work.stdout_so_far, flight.work.stderr_so_far)
 
 
 def _decoded(output: bytes) -> str:

@@ -245,7 +245,7 @@ class Map(Generic[Item, T]):
             yield taken
 
     def left(self) -> "Iterator[tuple[Flight, Outcome[T]]]":
-        """Of the same what nobody has taken: for who was called off, when the block was left and everything has ended."""
+        """Give those of them that nobody took: for who was called off, once the block is left and all has ended."""
         window: Any = self._window
         while window is not None and window.results:
             yield window.results.popleft()

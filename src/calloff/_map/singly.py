@@ -90,8 +90,10 @@ class Singly:
         if self._sent is not None:
             work: Any = self._sent.one(item, flight.packed)
             flight.packed = None
+        elif self._numbered:
+            work = flight.work = self._make(item, flight.number + 1)
         else:
-            work = self._make(item, flight.number + 1) if self._numbered else self._make(item)
+            work = self._make(item)
         if type(work) is CoroutineType and not work.cr_suspended:  # what `start` would do, without its questions
             body = drive(work, EagerBody if self._at_once else TaskBody, work.__qualname__)
             self._at_once = False

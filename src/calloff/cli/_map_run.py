@@ -15,7 +15,7 @@ from .._api.run import run_outcome
 from .._map.bar import LINES, LIVE, width_of
 from .._map.drawn import drawn
 from .._map.flight import Counts, Flight, error_of
-from .._map.journal import line_of
+from .._map.journal import Output, line_of, output_of
 from .._map.results import Map
 from .._words.durations_text import spoken
 from .._words.errors import CalloffError, CommandFailed, StopForced
@@ -29,7 +29,8 @@ from .map import parted, pauses, places
 
 __all__ = ["run"]
 
-
+#: characters of the error of an item, and of what its command has printed, that are told
+_LONG, _SHORT = 500, 200
 #: how the call of an item looks, given its number from 1
 Shown = Callable[[Any, int], str]
 
@@ -73,6 +74,8 @@ class _Run:
         wants = is_live if options.progress is None else options.progress
         self._live = LiveLine(sys.stderr) if wants and is_live else None
         self._lines = wants and not is_live
+        #: whether what a command printed has left the last line on stderr without an end
+        self._is_mid_line = False
         if place == "process":
             calloff.process.configure(size=options.jobs)
         elif place == "thread":
@@ -153,32 +156,37 @@ class _Run:
     # --- one ending
 
     def _one(self, flight: Flight, outcome: Outcome[Any]) -> None:
+        output = output_of(flight, outcome)
         if self._joblog is not None:
-            self._log(flight, outcome)
+            self._log(flight, outcome, output)
+        if self._output is None and self._place != "command":
+            self._put(sys.stdout, line_of(flight, outcome))
+        elif self._output is None and output is not None:
+            self._put(sys.stdout, output.stdout)
+            if sys.stderr is not None:
+                self._put(sys.stderr, output.stderr)
         if not isinstance(outcome, Completed) and not self._was_called_off(outcome):
             self._say(f"item {flight.number + 1}: {_why(outcome)}")
-        if self._output is not None:
+
+    def _put(self, stream: Any, data: bytes) -> None:
+        """Write to stdout or stderr, as it is."""
+        if not data:
             return
-        if self._place != "command":
-            data = line_of(flight, outcome)
-        elif isinstance(outcome, Completed):
-            sys.stderr.write(outcome.value.stderr.decode(errors="replace"))
-            data = outcome.value.stdout
-        else:
-            error = outcome.error if isinstance(outcome, Failed) else None
-            data = error.stdout if isinstance(error, CommandFailed) else b""
-        if data:
+        if stream is None:
+            raise OSError(errno.EBADF, "standard output is closed")
+        if self._live is not None:
+            self._live.erase()
+        try:
+            left = memoryview(data)
+            while left:  # with python -u a signal that comes meanwhile ends the writing early
+                left = left[stream.buffer.write(left) :]
+            stream.buffer.flush()
+        except BrokenPipeError:
+            raise OSError(errno.EPIPE, "nobody reads the standard output any more") from None
+        if stream is sys.stderr or (self._live is not None and stream.isatty()):
+            self._is_mid_line = not data.endswith(b"\n")
             if self._live is not None:
-                self._live.erase()
-            if sys.stdout is None:
-                raise OSError(errno.EBADF, "standard output is closed")
-            try:
-                left = memoryview(data)
-                while left:  # with python -u a signal that comes meanwhile ends the writing early
-                    left = left[sys.stdout.buffer.write(left) :]
-                sys.stdout.buffer.flush()
-            except BrokenPipeError:
-                raise OSError(errno.EPIPE, "nobody reads the standard output any more") from None
+                self._live.printed(data[-1:].decode(errors="replace"))
 
     def _was_called_off(self, outcome: Outcome[Any]) -> bool:
         """Whether it is one of those that were called off with all the rest, of which the last lines tell."""
@@ -197,18 +205,16 @@ class _Run:
             file.write("Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\n")
         return file
 
-    def _log(self, flight: Flight, outcome: Outcome[Any]) -> None:
-        status = signal = received = 0
-        if isinstance(outcome, Completed):
-            if self._place == "command":
-                received = len(outcome.value.stdout)
-        elif isinstance(outcome, Failed):
+    def _log(self, flight: Flight, outcome: Outcome[Any], output: Output | None) -> None:
+        status = signal = 0
+        received = 0 if output is None else len(output.stdout)
+        if isinstance(outcome, Failed):
             status = 1
             if isinstance(outcome.error, CommandFailed):
                 status = outcome.error.status
                 if status < 0:
                     status, signal = 0, -status
-        else:
+        elif not isinstance(outcome, Completed):
             status = -1  # as GNU parallel has it for what was ended by --timeout
         try:
             command = self._shown(flight.item, flight.number + 1)
@@ -229,12 +235,14 @@ class _Run:
             if self._live is not None:
                 self._live.draw_over(drawn("map", progress, width_of(self._live.stream)))
             else:
-                print(f"calloff map: {progress.text()}", file=sys.stderr, flush=True)
+                self._say(progress.text())
 
     def _say(self, text: str) -> None:
         if self._live is not None:
             self._live.erase()
-        print(f"calloff map: {text}", file=sys.stderr, flush=True)
+        begin = "\n" if self._is_mid_line else ""
+        self._is_mid_line = False
+        print(f"{begin}calloff map: {text}", file=sys.stderr, flush=True)
 
     # --- the end
 
@@ -287,7 +295,17 @@ def _told(error: BaseException) -> str:
 def _why(outcome: Outcome[Any]) -> str:
     """Why an item did not complete, in one line."""
     error = error_of(outcome)
+    if isinstance(error, CommandFailed):  # the rest of what it printed is elsewhere
+        return clean(str(CommandFailed(error.argv, error.status, _end(error.stderr))))
     text, kind = str(error), type(error).__name__
-    return clean(text if isinstance(error, (CalloffError, CommandFailed)) else f"{kind}: {text}" if text else kind)[
-        :500
-    ]
+    return clean(text if isinstance(error, CalloffError) else f"{kind}: {text}" if text else kind)[:_LONG]
+
+
+def _end(text: str) -> str:
+    """The last lines of a text, or the end of the last one if that is long."""
+    text = text.strip()
+    if len(text) <= _SHORT:
+        return text
+    end = text[-_SHORT:]
+    _, is_parted, whole = end.partition("\n")
+    return f"… {whole if is_parted else end}"

@@ -37,7 +37,8 @@ Items are the lines of the input: JSON in .jsonl and .ndjson, rows in .csv and .
 a TARGET, lines that are JSON are read as JSON). --format says otherwise. A wrong line fails, and the others run.
 
 With --output each ending is appended to FILE as one line of JSON; --resume runs what is missing in it, --resume=failed
-also what did not complete. Without it the lines go to stdout, and of a program what it printed, never mixed.
+also what did not complete. Without it the lines go to stdout, and of a program what it printed to stdout and stderr,
+whatever its ending, never mixed.
 
 Durations: 3, 3s, 500ms, 1m30s, 2h. A limit counts from the start of the item.
 
