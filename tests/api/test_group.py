@@ -283,6 +283,101 @@ async def test_a_cancel_of_the_host_with_failures_raises_the_cancel():
     assert isinstance(caught.value.__cause__, ExceptionGroup)
 
 
+async def test_what_has_failed_in_it_is_raised_where_a_scope_swallows_the_cancel():
+    cleaning = asyncio.Event()
+
+    async def cleans_up():
+        try:
+            await waits()
+        finally:
+            cleaning.set()
+            await value(1, turns=5)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        with calloff.CancelScope() as scope:
+            async with calloff.group() as g:
+                g.start(cleans_up())
+                g.start(fails(turns=2))
+                try:
+                    await waits()
+                finally:
+                    await cleaning.wait()
+                    scope.cancel()
+    assert scope.cancelled_caught
+    assert [type(error) for error in caught.value.exceptions] == [Mine]
+    assert asyncio.current_task().cancelling() == 0
+
+
+async def test_a_limit_that_strikes_in_the_clean_up_of_a_child_is_a_failure():
+    async def cleans_up():
+        try:
+            await waits()
+        finally:
+            async with calloff.timeout(0):
+                await waits()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with calloff.group() as g:
+            g.start(cleans_up())
+            await asyncio.sleep(0.01)
+            g.cancel()
+    assert [type(error) for error in caught.value.exceptions] == [calloff.TimedOut]
+
+
+async def test_the_limit_of_a_child_that_passes_while_the_group_is_stopped_is_none():
+    cleaning = asyncio.Event()
+
+    async def cleans_up():
+        try:
+            await waits()
+        finally:
+            cleaning.set()
+            await asyncio.sleep(0.1)
+
+    async with calloff.group() as g:
+        child = g.start(cleans_up(), timeout=0.05)
+        await cleaning.wait()
+        g.cancel()
+    assert isinstance(await child.outcome(), calloff.Cancelled)
+
+
+async def test_what_fails_in_the_clean_up_of_what_the_block_awaits_is_raised():
+    async def rolls_back():
+        try:
+            await waits()
+        finally:
+            raise Mine("the rollback failed")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with calloff.group() as g:
+            asyncio.get_running_loop().call_later(0.01, g.cancel)
+            await calloff.call(rolls_back())
+    assert [str(error) for error in caught.value.exceptions] == ["the rollback failed"]
+
+
+@pytest.mark.parametrize("timeout", [None, 50])
+async def test_one_that_is_called_off_before_it_is_entered(timeout):
+    group = calloff.group(timeout=timeout)
+    group.cancel("too late")
+    async with group as g:
+        with pytest.raises(RuntimeError, match="^the group is over"):
+            g.start(value(1))
+        await waits()
+    assert asyncio.current_task().cancelling() == 0
+    assert g.timer_at == -1.0
+
+
+def test_one_is_called_off_without_a_loop():
+    group = calloff.group()
+    group.cancel()
+
+    async def main():
+        async with group:
+            await waits()
+
+    asyncio.run(main())
+
+
 async def test_an_ended_group_has_dropped_its_timer():
     async with calloff.group(timeout=0.02) as g:
         pass

@@ -28,6 +28,13 @@ async def turns(count=TURNS):
         await asyncio.sleep(0)
 
 
+async def rolls_back():
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        raise Mine("the rollback failed")
+
+
 async def returns():
     await turns()
     return "value"
@@ -624,3 +631,35 @@ def test_whoever_closes_the_loop_is_told_as_the_one_who_asked():
     ops = loop.run_until_complete(main())
     loop.close()
     assert [str(op.reason.kind) for op in ops] == ["shutdown"] * 4
+
+
+async def _await_op():
+    await calloff.start(rolls_back())
+
+
+async def _call():
+    await calloff.call(rolls_back())
+
+
+@pytest.mark.parametrize("waits", [_await_op, _call])
+async def test_what_fails_in_the_clean_up_is_the_cause_of_the_callers_cancel(waits):
+    task = asyncio.create_task(waits())
+    await turns()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    assert str(caught.value.__cause__) == "the rollback failed"
+
+
+@pytest.mark.parametrize("waits", [_await_op, _call])
+async def test_what_fails_in_the_clean_up_is_raised_where_a_scope_swallows_the_cancel(waits):
+    with pytest.raises(Mine, match="the rollback failed") as caught:
+        with calloff.move_on_after(0.01) as scope:
+            await waits()
+    assert scope.cancelled_caught
+    assert isinstance(caught.value.__context__, asyncio.CancelledError)  # its own: it came in the midst of that
+    with pytest.raises(calloff.TimedOut) as timed_out:
+        async with calloff.timeout(0.01):
+            await waits()
+    assert timed_out.value.__cause__ is not None
+    assert isinstance(timed_out.value.__cause__.__cause__, Mine)

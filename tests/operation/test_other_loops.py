@@ -68,6 +68,18 @@ async def test_a_value_arrives_in_another_loop() -> None:
         assert outcome.unwrap() == awaited == 42
 
 
+async def test_who_looks_on_from_another_loop_again_and_again_is_forgotten() -> None:
+    with elsewhere() as other:
+        op = other.start(stubborn(), grace=0.05)
+        for _ in range(20):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(op.outcome(), 0.001)
+        count: Future[int] = Future()
+        other.loop.call_soon_threadsafe(lambda: count.set_result(len(op._waiters or ())))
+        assert await asyncio.wrap_future(count) == 0
+        await op.stop()
+
+
 async def _awaited(op: calloff.Operation[Any]) -> Any:
     return await op
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
 from contextvars import copy_context
 from math import inf
 
@@ -59,6 +60,47 @@ async def test_many_scopes_in_a_row_leave_no_chain() -> None:
     left = innermost.get()
     assert left is not None
     assert left._task is None
+
+
+def _chain() -> int:
+    """How many scopes lie outside of each other here, left ones included."""
+    scope, count = innermost.get(), 0
+    while scope is not None:
+        scope, count = scope._outer, count + 1
+    return count
+
+
+async def test_what_starts_its_successor_leaves_no_chain() -> None:
+    longest = 0
+
+    async def job(left: int) -> None:
+        nonlocal longest
+        await asyncio.sleep(0)
+        async with calloff.timeout(30):
+            longest = max(longest, _chain())
+            following = asyncio.create_task(job(left - 1)) if left else None
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        while following is not None and not following.done():
+            await asyncio.sleep(0)
+
+    await job(50)
+    assert longest < 10
+
+
+async def test_scopes_that_are_left_in_the_order_of_their_entries_leave_no_chain() -> None:
+    def limited() -> Iterator[None]:
+        while True:
+            with calloff.timeout(30):
+                yield
+            with calloff.move_on_after(0):
+                yield
+
+    one, other = limited(), limited()
+    for _ in range(50):
+        next(one)
+        next(other)
+        assert _chain() < 10
 
 
 async def test_overdue_scope_is_the_innermost_of_this_task() -> None:

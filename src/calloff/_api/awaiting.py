@@ -8,6 +8,7 @@ from typing import TypeVar
 from .._operation.operation import Operation
 from .._words.outcome import Outcome
 from .._words.reason import Kind, Reason
+from .._words.state import State
 
 __all__ = ["end_of", "seen_through"]
 
@@ -18,12 +19,14 @@ async def end_of(operation: Operation[T], kind: Kind, text: str) -> Outcome[T]:
     """How it ends. A cancel of the caller stops it, for that reason, and goes on when that is done."""
     try:
         return await operation.outcome()
-    except CancelledError:
+    except CancelledError as held:
         operation.cancel(Reason(kind, text))
         with suppress(CancelledError):  # once more, for the same: it is raised below
             await seen_through(operation)
-        if not operation.cancelled():
-            operation.exception()  # seen: the cancel goes before it
+        if not operation.cancelled():  # seen: the cancel goes before it
+            error = operation.exception()
+            if operation.state is State.FAILED:
+                held.__cause__ = held.__cause__ or error
         raise
 
 

@@ -21,7 +21,7 @@ from .._words.report import Rung
 from .._words.state import State
 from .._words.text import text_of
 from .._words.untouched import is_a
-from .elsewhere import is_elsewhere, request_elsewhere, wait_elsewhere
+from .elsewhere import forget_elsewhere, is_elsewhere, request_elsewhere, wait_elsewhere
 from .known import current_operation
 from .loops import closing
 
@@ -45,7 +45,7 @@ T = TypeVar("T")
 UNSET: Any = object()
 _exception = Future.exception
 _result = Future.result
-_COMPLETED = State.COMPLETED
+_COMPLETED, _FAILED = State.COMPLETED, State.FAILED
 _REQUESTED = Kind.REQUESTED
 _current = current_operation.get
 #: what a cancel is being passed on to, by loop: one after the other, as they are found to wait for each other
@@ -139,10 +139,16 @@ def result_in_the_end(operation: "Operation[T]") -> Generator[Any, None, T]:
             held = error
             follow(operation, error)
     if held is not None:
-        if not operation.cancelled():
-            _exception(operation)  # seen: the caller's own cancel goes before it
+        if not operation.cancelled():  # seen: the caller's own cancel goes before it
+            held.__cause__ = held.__cause__ or _failure(operation)
         raise held
     return _result(operation) if operation._phase is _COMPLETED else operation.result()
+
+
+def _failure(operation: "Operation[Any]") -> BaseException | None:
+    """Return the error of its own that it has ended with."""
+    error = _exception(operation)
+    return error if operation._phase is _FAILED else None
 
 
 async def see_to_the_end(operation: "Operation[Any]") -> None:
@@ -181,6 +187,9 @@ def completion(operation: "Operation[Any]") -> "Future[None]":
 
 def forget(operation: "Operation[Any]", waiter: "Future[None]") -> None:
     """Forget a waiter that lost interest."""
+    if is_elsewhere(operation):
+        forget_elsewhere(operation, waiter)
+        return
     if operation._waiters is not None and waiter in operation._waiters:
         operation._waiters.remove(waiter)
 

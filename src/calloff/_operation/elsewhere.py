@@ -15,7 +15,7 @@ from .loops import forget
 if TYPE_CHECKING:
     from .operation import Operation
 
-__all__ = ["Relay", "is_elsewhere", "request_elsewhere", "wait_elsewhere"]
+__all__ = ["Relay", "forget_elsewhere", "is_elsewhere", "request_elsewhere", "wait_elsewhere"]
 
 
 def is_elsewhere(operation: "Operation[Any]") -> bool:
@@ -27,11 +27,11 @@ def is_elsewhere(operation: "Operation[Any]") -> bool:
 class Relay:
     """Stands among the waiters of an operation for one that waits in another event loop."""
 
-    __slots__ = ("_loop", "_waiter")
+    __slots__ = ("_loop", "waiter")
 
     def __init__(self, loop: AbstractEventLoop, waiter: "Future[None]") -> None:
         self._loop = loop
-        self._waiter = waiter
+        self.waiter = waiter
 
     def done(self) -> bool:
         """Whether nobody need be told: only the other loop knows."""
@@ -44,7 +44,7 @@ class Relay:
     def tell(self) -> None:
         """Wake the one who waits."""
         with suppress(RuntimeError):  # that loop was closed, too
-            self._waiter.get_loop().call_soon_threadsafe(_wake, self._waiter)
+            self.waiter.get_loop().call_soon_threadsafe(_wake, self.waiter)
 
 
 def wait_elsewhere(operation: "Operation[Any]") -> "Future[None]":
@@ -69,6 +69,18 @@ def _register(operation: "Operation[Any]", relay: Relay) -> None:
         relay.tell()
     else:
         operation._waiters = [*(operation._waiters or ()), relay]
+
+
+def forget_elsewhere(operation: "Operation[Any]", waiter: "Future[None]") -> None:
+    """Forget a waiter of the running loop that lost interest."""
+    with suppress(RuntimeError):  # that loop was closed
+        operation.timers.call(_unregister, operation, waiter)
+
+
+def _unregister(operation: "Operation[Any]", waiter: "Future[None]") -> None:
+    """On the operation's loop."""
+    waiters = operation._waiters or ()
+    operation._waiters = [each for each in waiters if type(each) is not Relay or each.waiter is not waiter] or None
 
 
 def _wake(waiter: "Future[None]") -> None:

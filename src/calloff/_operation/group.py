@@ -15,6 +15,7 @@ from .._scopes.timers import NEVER, Entry, Timers, timers_of
 from .._words.errors import StopForced, TimedOut, is_cancel
 from .._words.place import AsyncWork
 from .._words.reason import Kind, Reason
+from .._words.state import State
 from .._words.text import short, text_of
 from .._words.untouched import is_a
 from .operation import Operation, current_operation
@@ -99,6 +100,8 @@ class Group:
     def cancel(self, reason: str | None = None) -> None:
         """Call off everything in the group, the body of the block included; the block is left without an error.
 
+        Before the entry: as soon as it is entered.
+
         May be called from any thread.
         """
         what = Kind.REQUESTED, reason or "", _label()
@@ -117,7 +120,9 @@ class Group:
         self._baseline = arrived(self._host)
         self._owner = current_operation.get()
         self._in_body = True
-        if self._timeout is not None:
+        if self._stopping is not None:  # it was called off before
+            asyncio.get_running_loop().call_soon(self._cancel_host)
+        elif self._timeout is not None:
             self._timers = timers_of(asyncio.get_running_loop())
             self._timers.add(self, self._timers.now() + self._timeout)
         return self
@@ -157,6 +162,9 @@ class Group:
             if self._collect:
                 return False
             self._errors.insert(0, error)
+        elif error is not None and held is None and (failure := error.__cause__) is not None:
+            if not is_cancel(failure) and not any(each is failure for each in self._errors):
+                self._errors.insert(0, failure)  # of a cancel that is swallowed
         failures = BaseExceptionGroup("unhandled errors in a group", self._errors) if self._errors else None
         try:
             if held is not None:
@@ -189,17 +197,21 @@ class Group:
         if operation.cancelled():
             return
         error = operation.exception()
-        if self._collect or error is None or (is_a(error, TimedOut) and self._stopping is not None):
+        if self._collect or error is None:
+            return
+        if operation.state is not State.FAILED and self._stopping is not None:  # its own limit has passed meanwhile
             return
         self._errors.append(error)
         self._stop(Kind.SIBLING, f"{operation.name!r} failed: {short(error)}", str(operation.ref))
 
     def _stop(self, kind: Kind, text: str, by: str | None) -> None:
-        if self._stopping is None:
+        if self._host is None:  # it is heard when the group is entered
+            self._stopping = self._stopping or Reason(kind, text, by, 0.0)
+        elif self._stopping is None:
             self._stopping = Reason(kind, text, by, asyncio.get_running_loop().time())
             for operation in self._running():
                 operation.cancel(self._stopping)
-            if self._host is not None and is_running(self._host):
+            if is_running(self._host):
                 asyncio.get_running_loop().call_soon(self._cancel_host)  # see scope.py: not while it runs
             else:
                 self._cancel_host()

@@ -153,6 +153,9 @@ class Scope:
             elif self.timer_at != NEVER:
                 self._timers.remove(self)
             self._task = None
+            outer = self._outer
+            if outer is not None and outer._task is None:  # left before this one: a chain of those would have no end
+                self._outer = outer._living()
             return None
         return self._ended(error, self._given_back())
 
@@ -183,6 +186,7 @@ class Scope:
         self._state = _EXPIRED
         self._timers.remove(self)
         self._task = None
+        self._outer = None if self._outer is None else self._outer._living()
         for _ in range(self._calls):
             task.uncancel()
         return self._asked > 0 and task.cancelling() <= self._level

@@ -32,6 +32,7 @@ __all__ = [
     "WorkerDied",
     "ended_error",
     "is_cancel",
+    "raise_cause",
 ]
 
 
@@ -144,6 +145,22 @@ class StopForced(BaseException):
 def is_cancel(error: object) -> bool:
     """Return whether an exception is a cancel that is not force at the same time."""
     return is_a(error, CancelledError) and not is_a(error, StopForced)
+
+
+def raise_cause(cancel: BaseException) -> None:
+    """Raise what a cancel that is swallowed now carries: what has failed while it was on its way.
+
+    Nothing is raised where there is none. The error keeps its own context.
+    """
+    failed = cancel.__cause__
+    if failed is None or is_cancel(failed):
+        return
+    context = failed.__context__
+    try:
+        raise failed
+    finally:
+        failed.__context__ = context
+        del failed, context, cancel  # what is raised holds this frame
 
 
 class WorkerDied(CalloffError):

@@ -292,9 +292,7 @@ class Interrupter:
         if error is not None:
             raise error
 
-    def _on_top(
-        self, frame: FrameType, task: "asyncio.Task[Any] | None", *, below: bool = False
-    ) -> Blocker | None:
+    def _on_top(self, frame: FrameType, task: "asyncio.Task[Any] | None", *, below: bool = False) -> Blocker | None:
         if task is not None:
             return task_on_top(frame, task, below=below)
         return callback_on_top(frame, self._loop, self._caller, below=below)
