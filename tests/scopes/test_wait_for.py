@@ -1,6 +1,9 @@
 """`wait_for`: what CPython's own tests do not ask."""
 
 import asyncio
+import datetime
+import math
+from typing import Any
 
 import pytest
 
@@ -28,6 +31,10 @@ async def test_operations_are_stopped_with_it() -> None:
     assert isinstance(await op.outcome(), calloff.Cancelled)
 
 
-async def test_nan_is_refused() -> None:
-    with pytest.raises(ValueError, match="NaN"):
-        await calloff.wait_for(asyncio.get_running_loop().create_future(), float("nan"))
+@pytest.mark.parametrize(
+    ("timeout", "error"),
+    [(math.nan, ValueError), ("1", TypeError), (datetime.timedelta(1), TypeError), ([], TypeError)],
+)
+async def test_what_is_no_number_is_refused(timeout: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"^timeout must be a number of seconds or None, not "):
+        await calloff.wait_for(hang(), timeout)  # which is closed: nobody complains that it was never awaited

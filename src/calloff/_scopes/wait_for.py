@@ -2,7 +2,7 @@
 
 import asyncio
 from asyncio import CancelledError
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from typing import TypeVar
 
 from .._words.errors import TimedOut
@@ -27,13 +27,20 @@ async def wait_for(fut: Awaitable[T], timeout: float | None) -> T:
 
     Raises:
         TimedOut: (a `TimeoutError`) it was cancelled at the limit. Its fault, or the limit was too short.
+        TypeError, ValueError: `timeout` is no number. The caller's fault.
 
     When the caller is cancelled, the awaitable is cancelled with it, and the caller's `CancelledError` is never lost,
     also when the value comes in the same tick.
     """
-    if timeout is None or not timeout <= 0:
+    try:
+        goes_on = timeout is None or timeout > 0
+    except TypeError:
+        raise _refused(TypeError, fut, timeout) from None
+    if goes_on:
         with limited(timeout):
             return await fut
+    if timeout != timeout:
+        raise _refused(ValueError, fut, timeout)
     future = asyncio.ensure_future(fut)
     if not future.done():
         future.cancel()
@@ -45,3 +52,10 @@ async def wait_for(fut: Awaitable[T], timeout: float | None) -> T:
             reason = Reason(Kind.DEADLINE, f"within {timeout:g} s", None, now)
             raise TimedOut(None, reason, raw=raised_at(error)) from error
     return future.result()
+
+
+def _refused(kind: type[Exception], fut: object, timeout: object) -> Exception:
+    """Return what is raised for a timeout that is none; what was to be awaited never begins."""
+    if isinstance(fut, Coroutine):
+        fut.close()
+    return kind(f"timeout must be a number of seconds or None, not {timeout!r}")
