@@ -654,3 +654,19 @@ def test_ctrl_c_in_a_plain_block(tmp_path):
     assert out == "interrupted\n", (process.returncode, err)
     assert err.rstrip().endswith("KeyboardInterrupt")
     assert process.returncode == -signal.SIGINT
+
+
+async def test_who_looks_for_a_result_again_and_again_is_forgotten():
+    gate = asyncio.Event()
+
+    async def waits(item):
+        await gate.wait()
+        return item
+
+    async with calloff.map(waits, [1]) as results:
+        for _ in range(20):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(results), 0.001)
+        assert not results._window._waiters
+        gate.set()
+        assert (await anext(results))[1].unwrap() == 1

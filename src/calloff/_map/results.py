@@ -261,7 +261,7 @@ class Map(Generic[Item, T]):
                     raise window.error
                 driver.result()  # called off from outside, or broken
                 raise StopAsyncIteration
-            await window.waiter()
+            await window.wait()
         taken = window.results.popleft()
         window.taken()
         return taken

@@ -271,11 +271,16 @@ class Window(Drawing):
             if not waiter.done():
                 waiter.set_result(None)
 
-    def waiter(self) -> "Future[None]":
-        """Done when there is a result or nothing more will come; one for each consumer."""
+    async def wait(self) -> None:
+        """Wait until there is a result, or nothing more will come; any number of consumers may."""
         waiter = self.loop.create_future()
         self._waiters.append(waiter)
-        return waiter
+        try:
+            await waiter
+        except BaseException:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            raise
 
     def taken(self) -> None:
         """The consumer has taken a result: there may be room for another item."""
