@@ -667,3 +667,42 @@ def test_sigkill_at_random_moments_loses_nothing_and_runs_nothing_twice_that_was
     done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert json.loads(done.stdout)["kills"] >= 2
+
+
+def full_pipe(folder, *words):
+    """A map whose standard output nobody reads, and is full."""
+    process = start(folder, *words, "--input", "in", "--", "sh", "-c", "head -c 300000 /dev/zero | tr '\\0' x; : {}")
+    size, waiting = fcntl.fcntl(process.stdout, fcntl.F_GETPIPE_SZ), bytearray(4)
+
+    def is_full():
+        fcntl.ioctl(process.stdout, termios.FIONREAD, waiting)
+        return int.from_bytes(waiting, sys.byteorder) == size
+
+    until(is_full)
+    return process
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_is_heard_while_nobody_reads_the_output(folder, times):
+    process = full_pipe(folder, "--grace", "0.5")
+    for _ in range(times):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)  # two that come at once count as one
+    assert process.wait(60) == 130
+    process.communicate()
+
+
+def test_what_was_told_as_completed_is_whole_when_somebody_reads_again(folder):
+    process = full_pipe(folder, "--grace", "60", "--jobs", "1")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert len(out) % 300_000 == 0
+    assert f"calloff map: stopped: {len(out) // 300_000} completed, " in err.decode()
+
+
+def test_a_standard_error_that_is_closed_or_full_changes_nothing(folder):
+    for redirection in ("2>&-", "2>/dev/full"):
+        words = shlex.join([*MAP, "--input", "in", "--", "sh", "-c", "echo {}; echo {} >&2"])
+        done = subprocess.run(f"{words} {redirection}", shell=True, cwd=folder, stdout=subprocess.PIPE, timeout=60)
+        assert (done.returncode, sorted(done.stdout.split())) == (0, [b"0", b"1", b"2", b"3", b"4", b"5"])

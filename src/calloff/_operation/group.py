@@ -7,12 +7,13 @@ with a bound: every child climbs its own ladder, so that leaving the block never
 import asyncio
 from asyncio import CancelledError, _get_running_loop
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from .._scopes.scope import arrived, is_running
 from .._scopes.timers import NEVER, Entry, Timers, timers_of
-from .._words.errors import StopForced, TimedOut, is_cancel
+from .._words.errors import UNHANDLED, StopForced, TimedOut, is_cancel
 from .._words.place import AsyncWork
 from .._words.reason import Kind, Reason
 from .._words.state import State
@@ -50,7 +51,7 @@ class Group:
         self._host: asyncio.Task[Any] | None = None
         self._baseline = 0
         self._in_body = False
-        self._host_cancelled = False
+        self._host_cancelled = self._was_doomed = False
         self._stopping: Reason | None = None
         self._timers: Timers | None = None
         self.timer_at = NEVER
@@ -72,7 +73,8 @@ class Group:
         Raises:
             RuntimeError: the group was not entered, or is being stopped, or was left; the work is not started.
         """
-        if self._host is None or self._stopping is not None or (not self._in_body and self.waits_in is None):
+        is_over = self._stopping is not None and not (self._was_doomed and self._in_body)
+        if self._host is None or is_over or (not self._in_body and self.waits_in is None):
             close = getattr(work, "close", None)
             if close is not None:
                 close()
@@ -105,11 +107,22 @@ class Group:
         May be called from any thread.
         """
         what = Kind.REQUESTED, reason or "", _label()
-        loop = None if self._host is None else self._host.get_loop()
-        if loop is None or loop is _get_running_loop():
+        host = self._host
+        if host is None:
+            self._stopping = self._stopping or Reason(*what, 0.0)
+            host = self._entered_by()
+            if host is not None:  # meanwhile, in another thread, which has perhaps not seen that
+                with suppress(RuntimeError):  # it was left, too, and its loop was closed
+                    host.get_loop().call_soon_threadsafe(self._call_off)
+            return
+        loop = host.get_loop()
+        if loop is _get_running_loop():
             self._stop(*what)
         elif not loop.is_closed():
             loop.call_soon_threadsafe(self._stop, *what)
+
+    def _entered_by(self) -> "asyncio.Task[Any] | None":
+        return self._host
 
     async def __aenter__(self) -> "Group":
         if self._host is not None:
@@ -120,7 +133,8 @@ class Group:
         self._baseline = arrived(self._host)
         self._owner = current_operation.get()
         self._in_body = True
-        if self._stopping is not None:  # it was called off before
+        if self._stopping is not None:  # it was called off before: what is started meanwhile never begins
+            self._was_doomed = True
             asyncio.get_running_loop().call_soon(self._cancel_host)
         elif self._timeout is not None:
             self._timers = timers_of(asyncio.get_running_loop())
@@ -162,14 +176,13 @@ class Group:
             if self._collect:
                 return False
             self._errors.insert(0, error)
-        elif error is not None and held is None and (failure := error.__cause__) is not None:
-            if not is_cancel(failure) and not any(each is failure for each in self._errors):
-                self._errors.insert(0, failure)  # of a cancel that is swallowed
-        failures = BaseExceptionGroup("unhandled errors in a group", self._errors) if self._errors else None
+        failures = BaseExceptionGroup(UNHANDLED, self._errors) if self._errors else None
         try:
             if held is not None:
                 if held is error and failures is None:
                     return False
+                if failures is None:
+                    raise held
                 raise held from failures
             if stopping is not None and stopping.kind is Kind.DEADLINE:
                 caller = current_operation.get()
@@ -205,19 +218,21 @@ class Group:
         self._stop(Kind.SIBLING, f"{operation.name!r} failed: {short(error)}", str(operation.ref))
 
     def _stop(self, kind: Kind, text: str, by: str | None) -> None:
-        if self._host is None:  # it is heard when the group is entered
-            self._stopping = self._stopping or Reason(kind, text, by, 0.0)
-        elif self._stopping is None:
+        if self._stopping is None:
             self._stopping = Reason(kind, text, by, asyncio.get_running_loop().time())
-            for operation in self._running():
-                operation.cancel(self._stopping)
-            if is_running(self._host):
-                asyncio.get_running_loop().call_soon(self._cancel_host)  # see scope.py: not while it runs
-            else:
-                self._cancel_host()
+            self._call_off()
+
+    def _call_off(self) -> None:
+        assert self._host is not None
+        for operation in self._running():
+            operation.cancel(self._stopping)
+        if is_running(self._host):
+            asyncio.get_running_loop().call_soon(self._cancel_host)  # see scope.py: not while it runs
+        else:
+            self._cancel_host()
 
     def _cancel_host(self) -> None:
-        if self._in_body and self._host is not None:
+        if self._in_body and self._host is not None and not self._host_cancelled:
             self._host_cancelled = True
             self._host.cancel()
 

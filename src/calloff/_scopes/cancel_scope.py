@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .._words.duration import delay as checked_delay
 from .._words.duration import limit
-from .._words.errors import is_cancel, raise_cause
+from .._words.errors import is_cancel, raise_failures
 from .._words.reason import Kind, Reason
 from .pool import pool_of, pools
 from .scope import Scope, State
@@ -39,8 +39,8 @@ class CancelScope(Scope):
         ValueError: a deadline or grace that is negative or NaN. The caller's fault.
         RuntimeError: on entry: outside a task, or entered before.
 
-    A cancel of the task by somebody else is never swallowed, also when it comes at the same time. Nor is an error that is
-    the cause of the cancel: of the clean-up of an operation that was awaited in the block, or of a group there.
+    A cancel of the task by somebody else is never swallowed, also when it comes at the same time. Nor are the failures in a
+    `group` that is left by the cancel.
     """
 
     __slots__ = ("_caught",)
@@ -126,7 +126,7 @@ class CancelScope(Scope):
     def _ended(self, error: BaseException | None, ours: bool) -> bool:
         self._caught = ours and is_cancel(error)
         if self._caught and error is not None:
-            raise_cause(error)
+            raise_failures(error)
         return self._caught
 
 

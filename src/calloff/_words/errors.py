@@ -21,9 +21,10 @@ from .frame import Frame, RawStack, at_line, develop
 from .reason import LIMITS, Kind, Reason, why
 from .ref import Ref
 from .report import Rung, StopReport
-from .untouched import is_a
+from .untouched import cause_of, is_a
 
 __all__ = [
+    "UNHANDLED",
     "CalloffError",
     "CommandFailed",
     "OperationCancelled",
@@ -32,8 +33,12 @@ __all__ = [
     "WorkerDied",
     "ended_error",
     "is_cancel",
-    "raise_cause",
+    "raise_failures",
 ]
+
+
+#: the text of the failures of a `group`
+UNHANDLED = "unhandled errors in a group"
 
 
 class CalloffError(Exception):
@@ -147,20 +152,17 @@ def is_cancel(error: object) -> bool:
     return is_a(error, CancelledError) and not is_a(error, StopForced)
 
 
-def raise_cause(cancel: BaseException) -> None:
-    """Raise what a cancel that is swallowed now carries: what has failed while it was on its way.
-
-    Nothing is raised where there is none. The error keeps its own context.
-    """
-    failed = cancel.__cause__
-    if failed is None or is_cancel(failed):
+def raise_failures(cancel: BaseException) -> None:
+    """Raise the failures of a group that a cancel which is swallowed now was raised from, if there are any."""
+    failures = cause_of(cancel)
+    if type(failures) not in (ExceptionGroup, BaseExceptionGroup) or failures.message != UNHANDLED:
         return
-    context = failed.__context__
+    cancel.__cause__ = None  # what is raised holds the cancel, by its frames
     try:
-        raise failed
+        raise failures
     finally:
-        failed.__context__ = context
-        del failed, context, cancel  # what is raised holds this frame
+        failures.__context__ = None
+        del failures, cancel
 
 
 class WorkerDied(CalloffError):

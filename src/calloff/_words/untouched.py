@@ -7,7 +7,7 @@ anything does. An error may override ``__traceback__``, ``__cause__`` and ``__co
 from types import TracebackType
 from typing import Any
 
-__all__ = ["context_of", "drop_frame", "is_a"]
+__all__ = ["cause_of", "context_of", "drop_frame", "is_a"]
 
 _cause: Any = BaseException.__dict__["__cause__"]
 _context: Any = BaseException.__dict__["__context__"]
@@ -20,6 +20,11 @@ def is_a(thing: object, kinds: type | tuple[type, ...]) -> bool:
         return issubclass(type(thing), kinds)
     except BaseException:  # an abstract class looks at the type, whose own type may raise
         return False
+
+
+def cause_of(error: BaseException) -> Any:
+    """Return what an exception was raised from."""
+    return _cause.__get__(error)
 
 
 def context_of(error: BaseException) -> BaseException | None:

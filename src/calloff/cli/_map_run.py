@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import calloff
@@ -23,6 +24,7 @@ from .._words.outcome import Abandoned, Cancelled, Completed, Failed, Outcome
 from .._words.reason import Kind
 from ._live import LiveLine, looks_live
 from ._map_input import as_they_come
+from ._put import put
 from ._refusal import Refused
 from ._text import clean
 from .map import parted, pauses, places
@@ -136,7 +138,7 @@ class _Run:
             await self._each()
         except (asyncio.CancelledError, StopForced):  # what had ended, or ended meanwhile, is told all the same
             for flight, outcome in self._map.left():
-                self._one(flight, outcome)
+                await self._one(flight, outcome)
             raise
 
     async def _each(self) -> None:
@@ -146,7 +148,7 @@ class _Run:
             telling = asyncio.create_task(self._look()) if self._live or self._lines else None
             try:
                 async for flight, outcome in results.flights():
-                    self._one(flight, outcome)
+                    await self._one(flight, outcome)
             finally:
                 if telling is not None:
                     telling.cancel()
@@ -155,20 +157,20 @@ class _Run:
 
     # --- one ending
 
-    def _one(self, flight: Flight, outcome: Outcome[Any]) -> None:
+    async def _one(self, flight: Flight, outcome: Outcome[Any]) -> None:
         output = output_of(flight, outcome)
         if self._joblog is not None:
             self._log(flight, outcome, output)
         if self._output is None and self._place != "command":
-            self._put(sys.stdout, line_of(flight, outcome))
+            await self._put(sys.stdout, line_of(flight, outcome))
         elif self._output is None and output is not None:
-            self._put(sys.stdout, output.stdout)
-            if sys.stderr is not None:
-                self._put(sys.stderr, output.stderr)
+            await self._put(sys.stdout, output.stdout)
+            with suppress(OSError, AttributeError):  # it is closed, full, or nobody reads it: that changes nothing
+                await self._put(sys.stderr, output.stderr)
         if not isinstance(outcome, Completed) and not self._was_called_off(outcome):
             self._say(f"item {flight.number + 1}: {_why(outcome)}")
 
-    def _put(self, stream: Any, data: bytes) -> None:
+    async def _put(self, stream: Any, data: bytes) -> None:
         """Write to stdout or stderr, as it is."""
         if not data:
             return
@@ -177,10 +179,7 @@ class _Run:
         if self._live is not None:
             self._live.erase()
         try:
-            left = memoryview(data)
-            while left:  # with python -u a signal that comes meanwhile ends the writing early
-                left = left[stream.buffer.write(left) :]
-            stream.buffer.flush()
+            await put(stream.buffer, data)
         except BrokenPipeError:
             raise OSError(errno.EPIPE, "nobody reads the standard output any more") from None
         if stream is sys.stderr or (self._live is not None and stream.isatty()):

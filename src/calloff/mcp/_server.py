@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from functools import partial
 from importlib import import_module
-from typing import Any, get_args, get_type_hints
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from .._api.tool import bounded, context_of, dressed
 from .._operation.operation import Operation
@@ -72,7 +73,8 @@ def _may_tell(fn: Any) -> bool:
         returns = get_type_hints(inspect.unwrap(fn)).get("return", Any)
     except Exception:  # a name that is not to be found now, or no function
         returns = getattr(fn, "__annotations__", {}).get("return", Any)
-    return returns in (str, Any, object, "str", "Any") or str in get_args(returns)
+    is_union = get_origin(returns) in (Union, UnionType)
+    return returns in (str, Any, object, "str", "Any") or (is_union and str in get_args(returns))
 
 
 def _context_class() -> Any:
