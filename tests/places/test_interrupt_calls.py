@@ -148,3 +148,26 @@ def test_a_plain_callback_is_interrupted(crun: Callable[..., Any], way: Callable
     with pytest.raises(calloff.TimedOut):
         crun(main(), timeout=0.2, grace=0.2)
     assert raised
+
+
+def test_a_lock_of_asyncio_is_given_back(crun: Callable[..., Any]) -> None:
+    """What an `__aexit__` has returned has to be awaited: it gives nothing back before."""
+
+    async def step(lock: asyncio.Lock, done: list[asyncio.Future[int]]) -> Any:
+        async with lock:
+            return asyncio.gather(*done)
+
+    async def body(lock: asyncio.Lock, done: list[asyncio.Future[int]]) -> None:
+        while True:
+            await step(lock, done)
+
+    async def main() -> None:
+        done = [asyncio.get_running_loop().create_future() for _ in range(20)]
+        for future in done:
+            future.set_result(1)
+        for _ in range(10):
+            lock = asyncio.Lock()
+            await calloff.start(body(lock, done), timeout=0.02).outcome()
+            assert not lock.locked()
+
+    crun(main())

@@ -31,6 +31,7 @@ __all__ = [
     "handles",
     "is_exit",
     "is_passed_through",
+    "is_to_await_exit",
     "is_to_give_back",
     "name_of",
     "names_before",
@@ -70,6 +71,8 @@ _CONSTANTS = _ops("LOAD_CONST", "LOAD_COMMON_CONSTANT")
 _NAMES = _ops("LOAD_ATTR", "LOAD_METHOD")
 _WITHS = _ops("BEFORE_WITH", "BEFORE_ASYNC_WITH")
 _EXITS = _ops("WITH_EXCEPT_START")
+#: makes what `async with` awaits of a value; of what an `__aexit__` has returned, by its argument
+_AWAITS, _EXIT = opmap["GET_AWAITABLE"], 2
 #: what puts a function and its arguments in place
 _LOADS = _CONSTANTS | _NAMES | _ops("LOAD_GLOBAL", "LOAD_DEREF", "LOAD_NAME", "PUSH_EXC_INFO", "LOAD_SMALL_INT")
 #: what no expression goes on over
@@ -182,6 +185,16 @@ def is_to_give_back(code: CodeType, at: int) -> bool:
             if op != JUMP:
                 ahead.append(after(raw, now))
     return False
+
+
+@lru_cache(1024)
+def is_to_await_exit(code: CodeType, at: int) -> bool:
+    """Whether an `__aexit__` was called there, or is so just now, and what it has returned has not begun."""
+    raw = code.co_code
+    following = after(raw, at)
+    # CALL, GET_AWAITABLE, one or two that load, and SEND: each one word behind the other from the second on
+    steps = (following, at, at - 2, at - 4, at - 6)
+    return any(0 <= step < len(raw) and raw[step] == _AWAITS and raw[step + 1] == _EXIT for step in steps)
 
 
 def is_passed_through(code: CodeType, at: int) -> bool:

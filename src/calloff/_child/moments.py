@@ -45,6 +45,7 @@ from .bytecode import (
     enters,
     gives_back,
     is_passed_through,
+    is_to_await_exit,
     is_to_give_back,
     names_before,
     target,
@@ -149,6 +150,8 @@ def is_fit(frame: FrameType, at: int = -1, *, waits: bool = False, hasty: bool =
     elif code.co_name in ENDS:
         return False
     if before and (is_passed_through(code, at) or is_to_give_back(code, at)):
+        return False
+    if is_to_await_exit(code, at):
         return False
     return not enters(code, at)
 
