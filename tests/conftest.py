@@ -155,6 +155,16 @@ def lines_of_the_test_are_known(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture
+def crun(loop_kind: str) -> Callable[..., Any]:
+    """`calloff.run` on that kind of loop."""
+
+    def run(main: Any, **options: Any) -> Any:
+        return calloff.run(main, loop_factory=loop_factory(loop_kind), **options)
+
+    return run
+
+
+@pytest.fixture
 def patient() -> Any:
     """What is forced has a minute, not a second: a busy machine may give its thread no turn for that long."""
     with pytest.MonkeyPatch.context() as patched:  # of its own: a test may undo what it has patched itself

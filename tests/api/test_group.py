@@ -309,7 +309,10 @@ async def test_what_has_failed_in_it_is_raised_where_a_scope_swallows_the_cancel
 
 
 async def test_a_limit_that_strikes_in_the_clean_up_of_a_child_is_a_failure():
+    begun = asyncio.Event()
+
     async def cleans_up():
+        begun.set()
         try:
             await waits()
         finally:
@@ -319,37 +322,38 @@ async def test_a_limit_that_strikes_in_the_clean_up_of_a_child_is_a_failure():
     with pytest.raises(ExceptionGroup) as caught:
         async with calloff.group() as g:
             g.start(cleans_up())
-            await asyncio.sleep(0.01)
+            await begun.wait()
             g.cancel()
     assert [type(error) for error in caught.value.exceptions] == [calloff.TimedOut]
 
 
 async def test_the_limit_of_a_child_that_passes_while_the_group_is_stopped_is_none():
-    cleaning = asyncio.Event()
+    limited, called_off = asyncio.Event(), asyncio.Event()
 
-    async def cleans_up():
+    async def holds_on():
         try:
             await waits()
         finally:
-            cleaning.set()
-            await asyncio.sleep(0.1)
+            limited.set()
+            await called_off.wait()
 
     async with calloff.group() as g:
-        child = g.start(cleans_up(), timeout=0.05)
-        await cleaning.wait()
+        child = g.start(holds_on(), timeout=0.05, grace=60)
+        await limited.wait()
         g.cancel()
+        called_off.set()
     assert isinstance(await child.outcome(), calloff.Cancelled)
 
 
 async def test_collected_failures_are_not_raised_by_a_cancel_of_the_group():
     async def rolls_back():
+        asyncio.get_running_loop().call_soon(g.cancel)
         try:
             await waits()
         finally:
             raise Mine("the rollback failed")
 
     async with calloff.group(on_error="collect") as g:
-        asyncio.get_running_loop().call_later(0.01, g.cancel)
         await g.start(rolls_back())
     (op,) = g.operations
     assert isinstance(op.exception(), Mine)

@@ -5,10 +5,10 @@ import functools
 import gc
 import time
 import types
-from collections.abc import Coroutine
 from typing import Any
 
 import pytest
+from places.own_classes import OwnCoroutine
 
 import calloff
 
@@ -70,21 +70,8 @@ async def test_names():
         def name(self):
             raise RuntimeError
 
-    class Like(Coroutine[Any, Any, Any]):
-        def __init__(self):
-            self.inner = value()
-
-        def send(self, value):
-            return self.inner.send(value)
-
-        def throw(self, *error):
-            return self.inner.throw(*error)
-
-        def close(self):
-            self.inner.close()
-
-        def __await__(self):
-            return self.inner.__await__()
+    class Like(OwnCoroutine):
+        pass
 
     @functools.wraps(value)
     def wrapped():
@@ -102,7 +89,7 @@ async def test_names():
         (calloff.map(value, [1]), "map value"),
         (Waits(), "Waits"),
         (Odd(), "Odd"),
-        (Like(), "Like"),
+        (Like(value()), "Like"),
     ):
         op = calloff.start(work)
         assert op.name == name

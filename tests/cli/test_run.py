@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -509,6 +510,8 @@ def test_json_stands_on_a_line_of_its_own_behind_what_a_program_has_not_ended(fo
     done = run(folder, "--json", "--", "printf", "no end of a line")
     assert done.stdout.startswith("no end of a line\n{")
     assert json.loads(done.stdout.splitlines()[-1])["status"] == 0
+    words = shlex.join([*RUN, "--json", "--", "true"])
+    assert subprocess.run(f"{words} >&-", shell=True, env=ENVIRONMENT, timeout=60, check=False).returncode == 0
 
 
 # --- where the output goes

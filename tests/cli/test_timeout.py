@@ -212,6 +212,8 @@ def test_the_verdict_stands_on_a_line_of_its_own() -> None:
     done = run("--json", "20", "sh", "-c", "printf 'no end of a line' >&2")
     assert done.stderr.startswith("no end of a line\n{")
     assert verdict(done)["status"] == 0
+    words = shlex.join([*OURS, "--json", "20", "true"])
+    assert subprocess.run(f"{words} 2>&-", shell=True, timeout=30, check=False).returncode == 0
 
 
 def test_the_kernel_need_not_list_children(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ of it, in the very turn in which the awaited thing ends, and after.
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import signal
 from typing import Any
@@ -651,6 +652,7 @@ async def test_what_fails_in_the_clean_up_is_the_cause_of_the_callers_cancel(wai
     assert str(caught.value.__cause__) == "the rollback failed"
 
 
+@pytest.mark.usefixtures("begins_first")
 @pytest.mark.parametrize("waits", [_await_op, _call])
 async def test_what_fails_in_the_clean_up_is_told_with_the_limit_that_has_called_it_off(waits):
     with pytest.raises(calloff.TimedOut) as timed_out:
@@ -658,3 +660,25 @@ async def test_what_fails_in_the_clean_up_is_told_with_the_limit_that_has_called
             await waits()
     assert timed_out.value.__cause__ is not None
     assert isinstance(timed_out.value.__cause__.__cause__, Mine)
+
+
+async def test_an_error_that_goes_behind_a_cancel_with_a_cause_is_no_complaint(caplog):
+    """What the caller was cancelled from stays the cause, and asyncio does not tell that nobody has seen the error."""
+    cause = KeyError("why")
+
+    async def main():
+        op = calloff.start(rolls_back())
+        await turns()
+        waiting = op.__await__()
+        next(waiting)
+        cancel = asyncio.CancelledError()
+        cancel.__cause__ = cause
+        with contextlib.suppress(asyncio.CancelledError):
+            while True:
+                waiting.throw(cancel)
+                await asyncio.sleep(0)
+        assert cancel.__cause__ is cause
+
+    await main()
+    gc.collect()
+    assert not caplog.records

@@ -25,7 +25,6 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from conftest import loop_factory
 from places.process_table import marked
 
 import calloff
@@ -37,16 +36,6 @@ from calloff._words.policy import DEFAULT
 pytestmark = pytest.mark.usefixtures("begins_first")
 
 LATE = 12.0  # how late an ending may be on a busy machine
-
-
-@pytest.fixture
-def crun(loop_kind: str) -> Callable[..., Any]:
-    """`calloff.run` on that kind of loop."""
-
-    def run(main: Any, **options: Any) -> Any:
-        return calloff.run(main, loop_factory=loop_factory(loop_kind), **options)
-
-    return run
 
 
 def block_sleep() -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import loop_factory
 
 import calloff
 from calloff import Cancelled, Rung
@@ -14,16 +13,6 @@ from calloff import Cancelled, Rung
 pytestmark = pytest.mark.usefixtures("begins_first")
 
 LATE = 12.0  # how late an ending may be on a busy machine
-
-
-@pytest.fixture
-def crun(loop_kind: str) -> Callable[..., Any]:
-    """`calloff.run` on that kind of loop."""
-
-    def run(main: Any, **options: Any) -> Any:
-        return calloff.run(main, loop_factory=loop_factory(loop_kind), **options)
-
-    return run
 
 
 def nothing() -> None:

@@ -1,7 +1,6 @@
 """A coroutine as a body: the driver between it and its task, and what it tells of the coroutine."""
 
 import asyncio
-import collections.abc
 import gc
 import io
 import types
@@ -9,6 +8,7 @@ from typing import Any
 
 import pytest
 from operation import virtual_time
+from places.own_classes import OwnCoroutine
 
 import calloff
 from calloff import Rung
@@ -124,26 +124,10 @@ async def test_an_old_generator_coroutine_and_an_awaitable_are_work_too():
 
 
 async def test_a_coroutine_of_somebodys_own_class():
-    class Mine(collections.abc.Coroutine):
-        def __init__(self):
-            self.inner = asyncio.sleep(0, "value")
-
-        def send(self, value):
-            return self.inner.send(value)
-
-        def throw(self, *error):
-            return self.inner.throw(*error)
-
-        def close(self):
-            self.inner.close()
-
-        def __await__(self):
-            return self.inner.__await__()
-
-    op = calloff.start(Mine())
+    op = calloff.start(OwnCoroutine(asyncio.sleep(0, "value")))
     assert op.where() is not None
     assert await op == "value"
-    op = calloff.start(Mine())
+    op = calloff.start(OwnCoroutine(asyncio.sleep(0, "value")))
     assert isinstance(await op.stop(), (calloff.Cancelled, calloff.Completed))
 
 

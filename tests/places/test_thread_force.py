@@ -207,6 +207,29 @@ def test_force_that_came_too_late_for_c_code_is_not_called_swallowed() -> None:
     assert not call.swallowed
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_one_that_was_found_there_in_another_sleep_may_have_gone_on(
+    same: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gets no turn between waking and the next step: in code that others rely on it is not forced for that."""
+    naps = itertools.count(1)
+    monkeypatch.setattr(call_module, "sleep_of", lambda thread: 1 if same else next(naps))
+    gate = threading.Event()
+    call = Call(lambda: gate.wait(60))
+    thread = threading.Thread(target=call.run, daemon=True)
+    thread.start()
+    while not is_in_a_wait(call):
+        time.sleep(0.001)
+    sent = [call.force() for _ in range(6)]
+    gate.set()
+    thread.join(30)
+    assert any(sent) == same
+
+
+def is_in_a_wait(call: Call) -> bool:
+    return any(part[0] is threading.Condition.wait.__code__ for part in call.where() if isinstance(part, tuple))
+
+
 def test_who_waits_for_the_begin_of_a_thread_is_not_forced_before_3_12() -> None:
     """The new thread has the number of the one that starts it until it begins itself: force would reach that."""
     begins, started = threading.Event(), threading.Thread(target=spin, args=(1,))
@@ -216,7 +239,7 @@ def test_who_waits_for_the_begin_of_a_thread_is_not_forced_before_3_12() -> None
     call = Call(started.start)
     thread = threading.Thread(target=call.run, daemon=True)
     thread.start()
-    while not any(part[0] is threading.Condition.wait.__code__ for part in call.where() if isinstance(part, tuple)):
+    while not is_in_a_wait(call):
         time.sleep(0.001)
     sent = []
     for turn in range(10):

@@ -88,12 +88,13 @@ async def test_what_starts_its_successor_leaves_no_chain() -> None:
     assert longest < 10
 
 
-async def test_scopes_that_are_left_in_the_order_of_their_entries_leave_no_chain() -> None:
+@pytest.mark.parametrize("cancels", [False, True])
+async def test_scopes_that_are_left_in_the_order_of_their_entries_leave_no_chain(cancels: bool) -> None:
     def limited() -> Iterator[None]:
         while True:
-            with calloff.timeout(30):
-                yield
-            with calloff.move_on_after(0):
+            with calloff.CancelScope() as scope:
+                if cancels:
+                    scope.cancel()
                 yield
 
     one, other = limited(), limited()

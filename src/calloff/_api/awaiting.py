@@ -5,10 +5,10 @@ from asyncio import CancelledError
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TypeVar
 
+from .._operation.callers import carry_failure
 from .._operation.operation import Operation
 from .._words.outcome import Outcome
 from .._words.reason import Kind, Reason
-from .._words.state import State
 
 __all__ = ["end_of", "seen_through"]
 
@@ -23,10 +23,7 @@ async def end_of(operation: Operation[T], kind: Kind, text: str) -> Outcome[T]:
         operation.cancel(Reason(kind, text))
         with suppress(CancelledError):  # once more, for the same: it is raised below
             await seen_through(operation)
-        if not operation.cancelled():  # seen: the cancel goes before it
-            error = operation.exception()
-            if operation.state is State.FAILED:
-                held.__cause__ = held.__cause__ or error
+        carry_failure(held, operation)
         raise
 
 

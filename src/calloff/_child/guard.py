@@ -123,7 +123,7 @@ class Guard:
         self._asked = False
         self._job = 0
         self._signal = 0
-        """What asks the work, and what is left of its group, if that ignores it; 0 when it has been told otherwise."""
+        """Which one asks the work; 0 once those left of a command's group that ignore it were asked by another."""
         self._again: float | None = None
         self._pausing = _AGAIN
         self._limit: float | None = None

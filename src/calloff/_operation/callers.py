@@ -20,7 +20,7 @@ from .._words.ref import Ref
 from .._words.report import Rung
 from .._words.state import State
 from .._words.text import text_of
-from .._words.untouched import is_a
+from .._words.untouched import cause_of, is_a
 from .elsewhere import forget_elsewhere, is_elsewhere, request_elsewhere, wait_elsewhere
 from .known import current_operation
 from .loops import closing
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "UNSET",
+    "carry_failure",
     "completion",
     "follow",
     "forget",
@@ -139,16 +140,18 @@ def result_in_the_end(operation: "Operation[T]") -> Generator[Any, None, T]:
             held = error
             follow(operation, error)
     if held is not None:
-        if not operation.cancelled():  # seen: the caller's own cancel goes before it
-            held.__cause__ = held.__cause__ or _failure(operation)
+        carry_failure(held, operation)
         raise held
     return _result(operation) if operation._phase is _COMPLETED else operation.result()
 
 
-def _failure(operation: "Operation[Any]") -> BaseException | None:
-    """Return the error of its own that it has ended with."""
-    error = _exception(operation)
-    return error if operation._phase is _FAILED else None
+def carry_failure(cancel: BaseException, operation: "Operation[Any]") -> None:
+    """Have the cancel of a caller carry, as its cause, the error that the operation has ended with: it goes before that."""
+    if operation.cancelled():
+        return
+    error = _exception(operation)  # seen: no complaint that it was never retrieved
+    if operation._phase is _FAILED and error is not cancel and cause_of(cancel) is None:
+        cancel.__cause__ = error
 
 
 async def see_to_the_end(operation: "Operation[Any]") -> None:

@@ -19,7 +19,8 @@ which each of them stands, and can be called off. It needs Python 3.14 or newer 
 and for the program, the same user, and the rights of a debugger (root, or what kernel.yama.ptrace_scope allows). A main
 thread that sleeps, waits for a lock or is in C code can't be reached.
 
-Exit status: 0, also when it was visible before; 2 for a wrong command line; 125 when it can't be done, with the reason."""
+Exit status: 0, also when it was visible before; 2 for a wrong command line; 3 when it can be seen, but does not answer; 125
+when it can't be done, with the reason."""
 
 
 def main(argv: list[str]) -> int:
@@ -45,8 +46,11 @@ async def _show(pid: int) -> int:
     """List what is seen of it now."""
     async with Client() as client:
         overview = await client.list(Query(ids=(f"{pid}.",), tasks=True))
+    if any(process.pid == pid for process in overview.silent):
+        sys.stderr.write(f"calloff attach: process {pid} can be seen now, but does not answer\n")
+        return 3
     if overview.rows:
         tell(overview, as_json=False, tree=True, filtered=True, plain=0)
-    elif any(process.pid == pid for process in overview.processes):
+    else:
         sys.stderr.write(f"calloff attach: process {pid} can be seen now: no task runs in it\n")
-    return 3 if any(process.pid == pid for process in overview.silent) else 0
+    return 0

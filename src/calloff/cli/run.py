@@ -225,7 +225,7 @@ class _Run:
         for line in verdict(outcome, ref):
             _say(line)
         if self._options.json:
-            if self._is_program and not sys.stdout.isatty():
+            if self._is_program and sys.stdout is not None and not sys.stdout.isatty():
                 print()  # what the program wrote last there need not have ended its line
             print(line_of(as_json(outcome, ref, self._place, seconds, status), True))
         elif isinstance(outcome, Completed) and outcome.value is not None and not self._is_program:

@@ -320,5 +320,5 @@ class Watch:
             "left_behind": len(self._left),
             "survivors": self._survivors,
         }
-        begin = "" if sys.stderr.isatty() else "\n"  # what the command wrote last there need not have ended its line
+        begin = "" if os.isatty(2) else "\n"  # what the command wrote last there need not have ended its line
         say(begin + json.dumps(document) + "\n")

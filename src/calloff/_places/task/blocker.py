@@ -74,17 +74,19 @@ def task_on_top(frame: FrameType | None, task: "asyncio.Task[Any]", *, below: bo
                 body = step.f_locals.get("self")
                 ours = frames and isinstance(body, TaskBody) and body.task is task
                 return Blocker(body, frames, importing, below) if ours else None
-            kept = step is not frame or code.co_qualname == _TAKES_MODULE
-            if kept and file.startswith(_IMPORTERS):
-                importing = True
-            elif not kept or (not code.co_flags & _AWAITS and code not in bearing):
-                if not below:
-                    return None
-                frames, importing, step = [], False, step.f_back
-                continue
-        frames.append(step)
+            imports = file.startswith(_IMPORTERS)
+            is_passed = imports or code.co_flags & _AWAITS or code in bearing
+            if is_passed and (step is not frame or code.co_qualname == _TAKES_MODULE):
+                importing = importing or imports
+                frames.append(step)
+            elif below:
+                frames, importing = [], False
+            else:
+                return None
+        else:
+            frames.append(step)
         if step is base:
-            return Blocker(coro, frames, importing, below)
+            return Blocker(coro, frames, importing, below) if frames else None
         step = step.f_back
         if step is None:  # an exception that leaves a greenlet goes on in the one that is behind it
             step = next(outside, None)

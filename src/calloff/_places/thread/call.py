@@ -35,8 +35,7 @@ from _thread import allocate_lock
 from collections import defaultdict, deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from itertools import repeat
-from operator import and_, attrgetter, eq, is_, methodcaller
+from operator import methodcaller
 from threading import Condition, get_ident, get_native_id
 from time import monotonic, sleep
 from types import CodeType, FrameType
@@ -46,11 +45,12 @@ from weakref import WeakSet, WeakValueDictionary
 from ..._child.bytecode import enters, names_before
 from ..._child.moments import Still, is_fit, is_importing, stays_fit
 from ..._os.proc import sleep_of, waits_in
-from ..._os.threads import looks, shares_number
+from ..._os.threads import looks
 from ..._words.errors import StopForced
 from ..._words.frame import RawFrame, RawStack
 from ..._words.untouched import context_of, drop_frame, is_a
 from .kick import kick, reaches
+from .sending import Taken, send
 
 __all__ = ["HIDDEN", "Call"]
 
@@ -138,7 +138,7 @@ class Call:
                 _look()
             except StopForced:
                 self.swallowed = False
-            _send(get_ident(), _Taken)
+            send(get_ident(), Taken)
 
     # --- on the event loop
 
@@ -157,7 +157,7 @@ class Call:
             ident = self._ident
             if ident is None or ident == get_ident():
                 if ident is not None:
-                    _send(ident, StopForced)
+                    send(ident, StopForced)
                 self._forced = True
                 return True
             if self._forced and self.is_handling(StopForced):
@@ -178,7 +178,7 @@ class Call:
             self._take_back(ident)
             frame = next(looks(sys._current_frames)).get(ident)
             if frame is not None and _gets(frame):
-                _send(ident, None, frame, frame.f_lasti)
+                send(ident, None, frame, frame.f_lasti)
 
     def _take_back(self, ident: int) -> None:
         """Take back the force that the thread was kicked for, if that has not brought it out of its call."""
@@ -188,7 +188,7 @@ class Call:
         frame = next(looks(sys._current_frames)).get(ident)
         if frame is None or (id(frame), frame.f_lasti) != kicked[0]:
             self._kicked, self._kicks = None, 0
-        elif _send(ident, None, frame, kicked[0][1]):
+        elif send(ident, None, frame, kicked[0][1]):
             self._forced = self._forced and not kicked[1]
             self._kicked = kicked[0], False
 
@@ -212,7 +212,7 @@ class Call:
                 kicks = hasty and waits and not _is_prepared(frame) and enters(frame.f_code, at)
                 if kicks and not self._may_kick():
                     return False
-                if _is_good(frame, at, waits, hasty) and _send(ident, StopForced, frame, at):
+                if _is_good(frame, at, waits, hasty) and send(ident, StopForced, frame, at):
                     if kicks:
                         self._kicked = place, not self._forced
                         self._kicks += 1
@@ -320,76 +320,10 @@ def _is_in_destructor(frame: FrameType | None) -> bool:
     return False
 
 
-def _send(ident: int, error: type[BaseException] | None, frame: FrameType | None = None, at: int = 0) -> bool:
-    """Have `error` raised in the thread at its next bytecode, if its frame on top is still `frame`, at that instruction.
-
-    ``None`` takes back what was sent before and has not arrived.
-
-    In 3.11 `_Taken` is raised in this thread as well, and caught, here. That leaves nothing outstanding for this thread,
-    and no mark that something is for any. The interpreter takes the mark away only where an exception is taken, which
-    may be in a thread that is blocked for ever. Until then every thread looks for one at each step, and Python 3.11 enters
-    no function in one that is traced, by a debugger or by coverage. So that one takes one of its own; the other is marked
-    anew when it wakes up.
-
-    In 3.11, too, nothing is sent while a thread that this one or the other has started has not begun: that would get it.
-    """
-    here = get_ident()
-    if frame is None:
-        _wait_for_begin(ident)
-    elif shares_number(ident, frame) or (sys.gettrace() is not None and shares_number(here)):
-        return False
-    import ctypes  # seldom needed, and slow to import
-
-    send = ctypes.pythonapi.PyThreadState_SetAsyncExc
-    me, thread = ctypes.c_ulong(here), ctypes.c_ulong(ident)
-    to: Any = thread
-    if frame is not None:
-        same = map(is_, map(methodcaller("get", ident), looks(sys._current_frames)), repeat(frame))
-        still = map(and_, same, map(eq, map(attrgetter("f_lasti"), repeat(frame)), repeat(at)))
-        to = _Aimed((ctypes.c_ulong(0), thread).__getitem__, still)
-    sent = 0
-    try:
-        sent = send(to, None if error is None else ctypes.py_object(error))
-        if _SPINS and sys.gettrace() is not None:
-            send(me, ctypes.py_object(_Taken))
-    except _Taken:
-        pass
-    except BaseException:  # of a signal handler, which came first
-        send(me, None)
-        raise
-    return bool(sent)
-
-
-def _wait_for_begin(ident: int) -> None:
-    """Wait until the threads that this one has started have begun."""
-    for _ in range(_LOOKS):
-        if not shares_number(ident):
-            return
-        sleep(_SOON)
-
-
-class _Aimed(map):  # type: ignore[type-arg]  # `map[Any]` is none when the program runs
-    """A number for a call of C: the next one, when that call asks for it.
-
-    No other thread runs between that and what is called. Looking before the call would not do: from Python 3.14 on the call
-    is told to audit hooks, which are code in Python.
-    """
-
-    __slots__ = ()
-    _as_parameter_ = property(next)
-
-
-class _Taken(BaseException):
-    """Sent to oneself."""
-
-
 def _look() -> None:
     """Entering any Python function makes the interpreter raise what was sent to this thread."""
 
 
-_SPINS = sys.version_info < (3, 12)
-#: seconds after which a thread that has been started may have begun
-_SOON = 0.01
 #: where the callbacks of the standard library's weak collections are
 _CALLBACKS = frozenset(kind.__init__.__code__.co_filename for kind in (WeakSet, WeakValueDictionary))
 _CHAIN = 16
