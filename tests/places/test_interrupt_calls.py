@@ -160,3 +160,81 @@ def test_a_lock_of_asyncio_is_given_back(crun: Callable[..., Any]) -> None:
             assert not lock.locked()
 
     crun(main())
+
+
+class Step:
+    """What a body does again and again."""
+
+    def __init__(self) -> None:
+        self.futures = [asyncio.get_running_loop().create_future() for _ in range(20)]
+        self.begun = 0
+        self.done: list[int] = []
+
+    def returns(self) -> Any:
+        try:
+            self.begun += 1
+            return asyncio.gather(*self.futures)
+        finally:
+            self.done.append(1)
+            self.done.append(2)
+
+    def breaks(self) -> None:
+        while True:
+            try:
+                self.begun += 1
+                asyncio.gather(*self.futures)
+                break
+            finally:
+                self.done.append(1)
+                asyncio.gather(*self.futures)
+                self.done.append(2)
+
+    def ends(self) -> None:
+        try:
+            self.begun += 1
+            if self.futures:
+                asyncio.gather(*self.futures)
+        except ValueError:
+            self.begun = 0
+        finally:
+            try:
+                self.done.append(1)
+            finally:
+                self.done.append(2)
+
+
+@pytest.mark.parametrize("way", [Step.returns, Step.breaks, Step.ends])
+def test_a_finally_is_not_passed_by(crun: Callable[..., Any], way: Callable[[Step], Any]) -> None:
+    """Behind the last call of its `try` that has been left already; and one that has begun comes to its end."""
+
+    async def main() -> None:
+        for _ in range(5):
+            step = Step()
+
+            async def body(step: Step = step) -> None:
+                while True:
+                    way(step)
+
+            outcome = await calloff.start(body(), timeout=0.02).outcome()
+            assert isinstance(outcome, Cancelled)
+            assert step.done == [1, 2] * (len(step.done) // 2)
+            assert step.begun <= len(step.done) // 2
+
+    crun(main())
+
+
+def test_a_finally_that_does_not_end_is_interrupted(crun: Callable[..., Any]) -> None:
+    async def body() -> None:
+        futures = Step().futures
+        try:
+            pass
+        finally:
+            while True:
+                asyncio.gather(*futures)
+
+    async def main() -> None:
+        outcome = await calloff.start(body(), timeout=0.1).outcome()
+        assert isinstance(outcome, Cancelled)
+        assert outcome.report.rung is Rung.INTERRUPTED
+
+    crun(main())

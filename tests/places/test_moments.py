@@ -1,6 +1,7 @@
 """An exception from outside comes at a moment at which it does no harm: no lock is left locked, whatever the place."""
 
 import asyncio
+import contextlib
 import dis
 import gc
 import os
@@ -22,9 +23,11 @@ from places import moments_bodies as bodies
 import calloff
 from calloff._child import bytecode, moments
 from calloff._os.proc import sleep_of
+from calloff._places.task import tearing
 from calloff._places.task.blocker import Blocker
 from calloff._places.task.interrupt import Interrupter
 from calloff._places.task.stepping import steps_of
+from calloff._places.task.tearing import Seek
 from calloff._places.thread.call import _STILL, Call
 
 ROUNDS = 25
@@ -433,11 +436,21 @@ def _error(lock: threading.Lock, begin: Begin) -> None:
         pass
 
 
+def _generator(lock: threading.Lock, begin: Begin) -> None:
+    def passes() -> Iterator[None]:
+        begin(sys._getframe())
+        with lock:
+            pass
+        yield
+
+    list(passes())
+
+
 class _Out(BaseException):
     pass
 
 
-@pytest.mark.parametrize("function", [_with, _finally, _return, _break, _error])
+@pytest.mark.parametrize("function", [_with, _finally, _return, _break, _error, _generator])
 def test_whoever_looks_before_each_instruction_leaves_no_lock(
     function: Callable[[threading.Lock, Begin], object],
 ) -> None:
@@ -451,24 +464,135 @@ def test_whoever_looks_before_each_instruction_leaves_no_lock(
     assert 10 < number < 999
 
 
-def _is_left(function: Callable[[threading.Lock, Begin], object], lock: threading.Lock, number: int) -> bool:
+def _is_left(function: Callable[[Any, Begin], object], what: Any, number: int) -> bool:
     seen = 0
     steps: list[Any] = []
 
     def act(frame: Any) -> None:
         nonlocal seen
         seen += 1
-        if seen > number and moments.is_fit(frame, before=True):
+        at = frame.f_code, frame.f_lasti
+        if seen > number and moments.is_fit(frame, before=True) and not bytecode.is_finally(*at):
             steps[0].end()
             raise _Out
 
     try:
-        function(lock, lambda frame: steps.append(steps_of([frame], act)))
+        function(what, lambda frame: steps.append(steps_of([frame], act)))
     except _Out:
         return True
     finally:
         steps[0].end()
     return False
+
+
+def _value(trace: list[str], begin: Begin) -> int:
+    begin(sys._getframe())
+    try:
+        trace.append("begun")
+        return len("")
+    finally:
+        trace.append("one")
+        trace.append("two")
+
+
+def _constant(trace: list[str], begin: Begin) -> int:
+    begin(sys._getframe())
+    for _ in range(2):
+        try:
+            trace.append("begun")
+            if len(trace) > 3:
+                return 4
+        except ValueError:
+            return 5
+        finally:
+            if len(trace) < 100:
+                trace.append("one")
+            trace.append("two")
+    return 6
+
+
+def _loop(trace: list[str], begin: Begin) -> None:
+    begin(sys._getframe())
+    for turn in range(3):
+        try:
+            trace.append("begun")
+            if turn == 1:
+                continue
+            if turn == 2:
+                break
+        finally:
+            try:
+                trace.append("one")
+            finally:
+                trace.append("two")
+
+
+def _coroutine(trace: list[str], begin: Begin) -> None:
+    async def finishes(word: str) -> None:
+        trace.append(word)
+
+    async def body() -> int:
+        begin(sys._getframe())
+        try:
+            trace.append("begun")
+            with contextlib.suppress(KeyError):
+                return len("")
+        finally:
+            await finishes("one")
+            await finishes("two")
+        return 1
+
+    asyncio.run(body())
+
+
+def _error_in_it(trace: list[str], begin: Begin) -> None:
+    begin(sys._getframe())
+    with contextlib.suppress(ValueError):
+        try:
+            trace.append("begun")
+            int("no number")
+        finally:
+            trace.append("one")
+            trace.append("two")
+
+
+@pytest.mark.parametrize("function", [_value, _constant, _loop, _coroutine, _error_in_it])
+def test_whoever_looks_before_each_instruction_passes_no_finally_by(
+    function: Callable[[list[str], Begin], object],
+) -> None:
+    """What has begun a `try` does all of its `finally`, whichever way it takes out of it."""
+    for number in range(1000):
+        trace: list[str] = []
+        if not next(_is_left(function, trace, number) for _ in (1,)):
+            break
+        done = [word for word in trace if word != "begun"]
+        assert done == ["one", "two"] * (len(done) // 2), number
+        assert trace.count("begun") <= len(done) // 2, number
+    assert 5 < number < 999
+
+
+def test_a_finally_is_let_alone_for_a_while_only() -> None:
+    clock, trace = [0.0], []
+
+    def function() -> Iterator[None]:
+        seek = Seek([sys._getframe()], lambda: clock[0], _Out)
+        try:
+            trace.append("begun")
+        finally:
+            trace.append("one")
+            clock[0] = 1.0
+            trace.append("two")
+        yield
+        seek.end()
+
+    def comes_late(frame: FrameType, **kinds: bool) -> bool:
+        """Nothing is fit before the `finally`."""
+        return bytecode.is_finally(frame.f_code, frame.f_lasti)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(_Out):
+        patch.setattr(tearing, "is_fit", comes_late)
+        list(function())
+    assert trace == ["begun", "one"]
 
 
 def test_an_error_on_its_way_is_not_replaced() -> None:

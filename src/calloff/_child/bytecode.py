@@ -30,6 +30,7 @@ __all__ = [
     "handlers_around",
     "handles",
     "is_exit",
+    "is_finally",
     "is_passed_through",
     "is_to_await_exit",
     "is_to_give_back",
@@ -53,7 +54,7 @@ def _ops(*names: str) -> frozenset[int]:
 
 
 _CACHE = opmap["CACHE"]
-_COPY, _NOP, _POP_EXCEPT = opmap["COPY"], opmap["NOP"], opmap["POP_EXCEPT"]
+_COPY, _NOP, _POP_EXCEPT, _POP_TOP = opmap["COPY"], opmap["NOP"], opmap["POP_EXCEPT"], opmap["POP_TOP"]
 _EXTENDED = opmap["EXTENDED_ARG"]
 _PRECALL = opmap.get("PRECALL", -1)
 _PUSH = opmap["PUSH_EXC_INFO"]
@@ -66,6 +67,8 @@ _BRANCHES_BACK = frozenset(op for op in BRANCHES if "BACKWARD" in opname[op])  #
 LEAVES = _ops("RETURN_VALUE", "RETURN_CONST", "YIELD_VALUE")
 RAISES = _ops("RAISE_VARARGS", "RERAISE")
 _PASSED_THROUGH = _ops("PUSH_EXC_INFO", "RERAISE")
+_CLAUSES = _ops("CHECK_EXC_MATCH", "CHECK_EG_MATCH")
+_NO_PART = _ops("CACHE", "PUSH_EXC_INFO", "RERAISE", "RETURN_VALUE", "RETURN_CONST")
 _GLOBAL = opmap["LOAD_GLOBAL"]
 _CONSTANTS = _ops("LOAD_CONST", "LOAD_COMMON_CONSTANT")
 _NAMES = _ops("LOAD_ATTR", "LOAD_METHOD")
@@ -87,6 +90,8 @@ _QUIET = (
     | BRANCHES
 )
 
+#: where a piece of code stands in its file: the lines, and the columns if the interpreter keeps them
+_Position = tuple[int | None, int | None, int | None, int | None]
 #: begin, end, handler
 _Block = tuple[int, int, int]
 _BEGIN = itemgetter(0)
@@ -306,6 +311,60 @@ def _begins(code: CodeType) -> dict[int, int]:
             if block is not None and _ends_handler(raw, block[2]):
                 found.setdefault(block[2], begin)
     return found
+
+
+@lru_cache(1024)
+def is_finally(code: CodeType, at: int) -> bool:
+    """Whether an exception there would pass by a ``finally``, or a part of one: it has begun, or comes next."""
+    found = _finals(code)
+    if at in found:
+        return True
+    raw, around = code.co_code, catchers(code, at)
+    ahead = [at] if found else []
+    for _ in range(_AHEAD):
+        if not ahead:
+            break
+        now = ahead.pop()
+        if now >= len(raw):
+            continue
+        op = raw[now]
+        if now in found:
+            if not found[now].issubset(around):
+                return True
+        elif op in _QUIET:
+            if op in BRANCHES or op == JUMP:
+                ahead.append(target(raw, now))
+            if op != JUMP:
+                ahead.append(after(raw, now))
+    return False
+
+
+@lru_cache(64)
+def _finals(code: CodeType) -> dict[int, set[int]]:
+    """The instructions of each ``finally``, and where what handles exceptions by it begins.
+
+    There is a copy of it for each way out of its ``try`` that is no exception. Nothing in the bytecode says what is one;
+    but they are all of the same place in the file.
+    """
+    raw = code.co_code
+    parts: dict[int, list[int]] = {}
+    excepts: set[int] = set()
+    for first, end, _ in _blocks(code):
+        around = handlers_around(code, first)
+        inside = [at for at in range(first, end, 2) if raw[at] not in _NO_PART] if around else []
+        clause = any(raw[at] in _CLAUSES for at in inside)
+        if around and (clause or raw[around[0] + 2] == _POP_TOP or is_exit(code, around[0])):
+            excepts.add(around[0])
+        for begin in around:
+            parts.setdefault(begin, []).extend(inside)
+    positions: list[_Position] = list(code.co_positions())
+    places: dict[_Position, set[int]] = {}
+    for begin in parts.keys() - excepts:
+        for at in parts[begin]:
+            if positions[at // 2][0] is not None:
+                places.setdefault(positions[at // 2], set()).add(begin)
+    found = {at: places.get(positions[at // 2]) for at in range(0, len(raw), 2) if raw[at] not in _NO_PART}
+    return {at: begins for at, begins in found.items() if begins is not None}
 
 
 def is_exit(code: CodeType, handler: int) -> bool:

@@ -40,6 +40,7 @@ from time import monotonic
 from types import CodeType, FrameType
 from typing import Any
 
+from ..._child.bytecode import is_finally
 from ..._child.moments import Still, is_fit, is_guarded, may_break_off
 from ..._scopes.timers import NEVER, Timers, timers_of
 from ..._words.errors import StopForced
@@ -279,7 +280,7 @@ class Interrupter:
             self._set(now + _MOMENT)
             dropped = 0 if found.is_over else found.dropped
             if self._steps is None and (self._unfit >= _SEEK_LOOKS or dropped):
-                self._steps = Seek(found.frames[dropped:], lambda: self._sought(task, found))
+                self._steps = Seek(found.frames[dropped:], self._now, lambda: self._sought(task, found))
                 self._loop.call_soon(self._turned)
             if dropped and not found.is_below and self._is_late(_SEEK_LOOKS, _LONGEST_DROPPED, now):
                 self._unfit_since = None
@@ -358,8 +359,11 @@ class Interrupter:
         if found.is_direct:
             return waits and is_guarded(frame)
         dropped = found.dropped and not found.is_over
-        if not dropped and ((waits and may_break_off(frame)) or is_fit(frame, hasty=found.dropped > 0)):
-            return True
+        if not dropped:
+            if (waits and may_break_off(frame)) or (found.dropped and is_fit(frame, hasty=True)):
+                return True
+            if is_fit(frame) and not is_finally(frame.f_code, frame.f_lasti):
+                return True
         self._note_unfit(now)
         if dropped:
             return False

@@ -7,20 +7,21 @@ collector). At first ``except``, ``finally`` and the ends of ``with`` blocks are
 are given back. After `_PATIENCE` seconds nothing is.
 
 The same look at each instruction finds the next moment at which an exception does no harm, where those at which the
-interpreter looks for signals are none (`Seek`).
+interpreter looks for signals are none (`Seek`). That lets a ``finally`` that has begun, or comes next, alone as long: right
+behind ``return f()`` the ``try`` has been left already.
 """
 
 from collections.abc import Callable
 from types import FrameType
 
-from ..._child.bytecode import handles
+from ..._child.bytecode import handles, is_finally
 from ..._child.moments import is_fit
 from ..._words.errors import StopForced
 from .stepping import Steps, steps_of
 
 __all__ = ["Seek", "Tear"]
 
-#: how long handlers are let alone, in seconds
+#: how long handlers and each ``finally`` are let alone, in seconds
 _PATIENCE = 0.1
 
 
@@ -44,6 +45,8 @@ class Tear:
             if handles(frame.f_code, frame.f_lasti):
                 self._handler = frame
                 return
+            if is_finally(frame.f_code, frame.f_lasti):
+                return
             # right behind a handler that has swallowed it nothing has been taken that would have to be given back
             if frame is not self._handler and not is_fit(frame, before=True):
                 return
@@ -59,12 +62,18 @@ class Tear:
 class Seek:
     """Runs `act`, once, as soon as one of the frames comes to where an exception does no harm; raises what it returns."""
 
-    def __init__(self, frames: list[FrameType], act: Callable[[], BaseException | None]) -> None:
+    def __init__(
+        self, frames: list[FrameType], now: Callable[[], float], act: Callable[[], BaseException | None]
+    ) -> None:
+        self._now = now
+        self._until: float = now() + _PATIENCE
         self._look = act
         self._steps: Steps | None = steps_of(frames, self._act)
 
     def _act(self, frame: FrameType) -> None:
         if not is_fit(frame, before=True):
+            return
+        if self._now() < self._until and is_finally(frame.f_code, frame.f_lasti):
             return
         self.end()
         error = self._look()
