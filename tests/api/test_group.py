@@ -1,7 +1,9 @@
 """`group`: operations that end together."""
 
 import asyncio
+import contextlib
 import gc
+import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -241,12 +243,54 @@ async def test_its_deadline_stops_everything_and_is_told():
 
     ops: list[Any] = []
     op = calloff.start(body(), name="host")
-    with pytest.raises(calloff.TimedOut, match=r"^the group did not end within 0.02 s$") as caught:
+    told = r"^the group did not end within 0.02 s, as 'waits' still ran: at waits \(.*test_group.py:\d+\): await .*$"
+    with pytest.raises(calloff.TimedOut, match=told) as caught:
         await op
+    assert [frame.function for frame in caught.value.where][0] == "waits"
     assert caught.value.operation == op.ref
     assert caught.value.reason.kind == "deadline"
     assert ops[0].reason.kind == "deadline"
     assert isinstance(ops[0].exception(), calloff.TimedOut)
+
+
+async def test_its_deadline_tells_where_the_block_was_when_nothing_else_ran():
+    with pytest.raises(calloff.TimedOut, match=r"^the group did not end within 0.02 s: at test_its_dead.*: await "):
+        async with calloff.group(timeout=0.02):
+            await asyncio.sleep(3600)
+
+
+@pytest.mark.usefixtures("begins_first")
+async def test_its_deadline_names_the_child_that_could_not_be_stopped():
+    async def refuses():
+        while not over:
+            with contextlib.suppress(BaseException):
+                await asyncio.sleep(3600)
+
+    over: list[Any] = []
+    with pytest.raises(calloff.TimedOut) as caught:
+        async with calloff.group(timeout=0.02, grace=0.02) as g:
+            g.start(waits())
+            op = g.start(refuses())
+    assert str(caught.value).startswith(
+        "the group did not end within 0.02 s, as 'refuses' and 1 more still ran, and 'refuses' could not be stopped: "
+        "at refuses ("
+    )
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+    over.append(1)
+    assert op.body is not None
+    op.body.task.cancel()
+
+
+async def test_its_deadline_names_none_that_waits_for_its_turn():
+    with pytest.raises(calloff.TimedOut, match=r"^the group did not end within 0.02 s, as 'waits' still ran: at waits "):
+        async with calloff.group(timeout=0.02, jobs=1) as g:
+            g.start(waits())
+            g.start(waits())
+
+
+async def test_the_deadline_of_a_race_names_a_contender():
+    with pytest.raises(calloff.TimedOut, match=r"^the race did not end within 0.02 s, as 'waits' and 1 more still ran: "):
+        await calloff.race(waits(), waits(), timeout=0.02)
 
 
 async def test_a_deadline_with_failures_tells_both():

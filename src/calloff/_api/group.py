@@ -76,7 +76,7 @@ async def race(*works: AsyncWork[T], stagger: float = 0.0, timeout: float | None
 
 async def _run(left: list[AsyncWork[T]], stagger: float, timeout: float | None, grace: float) -> T:
     winner: Operation[T] | None = None
-    contenders = group(timeout=timeout, grace=grace, on_error="collect")
+    contenders = Group(start, timeout, grace, "collect", what="race")
     try:
         async with contenders:
             winner = await _first_success(contenders, left, stagger)

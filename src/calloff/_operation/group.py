@@ -14,8 +14,10 @@ from typing import Any, Literal, TypeVar
 from .._scopes.scope import arrived, is_running
 from .._scopes.timers import NEVER, Entry, Timers, timers_of
 from .._words.errors import UNHANDLED, StopForced, TimedOut, is_cancel
+from .._words.frame import RawStack, raised_at
 from .._words.place import AsyncWork
 from .._words.reason import Kind, Reason
+from .._words.report import Rung
 from .._words.state import State
 from .._words.text import short, text_of
 from .._words.untouched import is_a
@@ -38,7 +40,9 @@ class Group:
         grace: float,
         on_error: Literal["cancel", "collect"],
         turns: Turns | None = None,
+        what: str = "group",
     ) -> None:
+        self._what = what
         self._starter = starter
         self._timeout = timeout
         self._grace = grace
@@ -53,6 +57,7 @@ class Group:
         self._in_body = False
         self._host_cancelled = self._was_doomed = False
         self._stopping: Reason | None = None
+        self._late: list[Operation[Any]] = []
         self._timers: Timers | None = None
         self.timer_at = NEVER
         self.timer_bucket: dict[Entry, None] | None = None
@@ -187,13 +192,26 @@ class Group:
             if stopping is not None and stopping.kind is Kind.DEADLINE:
                 caller = current_operation.get()
                 ref = None if caller is None else caller.ref
-                raise TimedOut(ref, stopping, None, f"the group did not end {stopping.text}") from failures
+                raise TimedOut(ref, stopping, None, *self._evidence(stopping, error)) from failures
             if failures is not None:
                 raise failures
             return True  # our own cancel of the body, or nothing at all
         finally:
             self._errors = []
+            self._late = []
             del held, error, failures
+
+    def _evidence(self, stopping: Reason, error: BaseException | None) -> tuple[str, RawStack]:
+        """Say which children the deadline has found running, and where one was: one that is left, or the first."""
+        text = f"the {self._what} did not end {stopping.text}"
+        begun = [(late.name, late._stop) for late in self._late if late._stop is not None and late._stop.started]
+        if not begun:
+            return text, () if error is None else raised_at(error)
+        name, stop = max(begun, key=lambda found: found[1].rung is Rung.ABANDONED)  # the first of those
+        text += f", as {name!r} still ran" if len(begun) == 1 else f", as {name!r} and {len(begun) - 1} more still ran"
+        if stop.rung is Rung.ABANDONED:
+            text += f", and {name!r} could not be stopped"
+        return text, stop.stuck or stop.where or ()
 
     def _running(self) -> list[Operation[Any]]:
         return [operation for operation in self._unheard if not operation.done()]
@@ -224,7 +242,8 @@ class Group:
 
     def _call_off(self) -> None:
         assert self._host is not None
-        for operation in self._running():
+        self._late = self._running()
+        for operation in self._late:
             operation.cancel(self._stopping)
         if is_running(self._host):
             asyncio.get_running_loop().call_soon(self._cancel_host)  # see scope.py: not while it runs

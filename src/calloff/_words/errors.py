@@ -74,7 +74,7 @@ class _Ended:
 
     def __str__(self) -> str:
         if self._text:
-            return self._text
+            return self._text + _where(None, develop(self._raw))
         name = repr(self.operation.name) if self.operation else "the block"
         return f"{name} {self._verb()}{_where(self.report, self.where)}"
 
@@ -103,7 +103,7 @@ class TimedOut(_Ended, CalloffError, TimeoutError):
     Attributes:
         operation: id and name of the operation, or ``None`` for a block outside any.
         reason: kind `deadline` or `stalled`, and the limit in words.
-        report: how the stop went; ``None`` for a block.
+        report: how the stop went; ``None`` for a block, and for a group, whose text names one that was running.
     """
 
     __module__ = "calloff"
