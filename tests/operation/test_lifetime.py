@@ -162,11 +162,25 @@ async def test_a_body_that_raises_cancelled_error_itself():
         raise asyncio.CancelledError("mine")
 
     op = calloff.start(body())
-    with pytest.raises(calloff.OperationCancelled):
+    with pytest.raises(calloff.OperationCancelled, match=r"itself: mine: at body \(.*: raise asyncio\.Cancelled"):
         await op
     assert op.cancelled()
     assert op.reason.kind == "external"
     assert op.report.rung is calloff.Rung.ASKED
+    assert [frame.function for frame in op.report.where] == ["body"]
+
+
+@pytest.mark.parametrize("place", [calloff.thread, calloff.process])
+async def test_a_function_that_raises_cancelled_error_itself(place):
+    outcome = await calloff.start(place(_raises_cancel)).outcome()
+    assert isinstance(outcome, calloff.Cancelled)
+    assert outcome.reason.text.endswith("raised CancelledError itself: mine")
+    if place is calloff.thread:
+        assert [frame.function for frame in outcome.report.where] == ["_raises_cancel"]
+
+
+def _raises_cancel():
+    raise asyncio.CancelledError("mine")
 
 
 async def test_a_body_whose_inner_task_was_cancelled():
@@ -182,6 +196,7 @@ async def test_a_body_whose_inner_task_was_cancelled():
     outcome = await op.outcome()
     assert isinstance(outcome, calloff.Cancelled)
     assert outcome.reason.kind == "external"
+    assert outcome.report.where[0].function == "body"
 
 
 async def test_a_native_cancel_of_its_task_from_outside():
@@ -189,7 +204,7 @@ async def test_a_native_cancel_of_its_task_from_outside():
     await asyncio.sleep(0)
     (task,) = [task for task in asyncio.all_tasks() if "waits" in repr(task)]
     task.cancel("from outside")
-    with pytest.raises(calloff.OperationCancelled, match="external"):
+    with pytest.raises(calloff.OperationCancelled, match=r"external.*: from outside: at waits \("):
         await op
     assert op.reason.kind == "external"
     assert op.report.started is True

@@ -7,16 +7,17 @@ import logging
 from asyncio import Future
 from contextlib import suppress
 from functools import partial
+from types import CodeType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._scopes.timers import NEVER
 from .._words.errors import TimedOut
-from .._words.frame import at_line
+from .._words.frame import OURS, at_line, raised_at
 from .._words.outcome import Abandoned, Cancelled, Completed, Failed, Outcome
 from .._words.reason import LIMITS, Kind
 from .._words.report import NOT_STOPPED, Rung
 from .._words.state import State
-from .._words.text import short
+from .._words.text import short, text_of
 from .asking import handed
 from .elsewhere import Relay
 from .history import recorder
@@ -140,15 +141,20 @@ def raised(operation: "Operation[Any]", error: BaseException, survivors: tuple[s
         operation._loop.call_soon(operation._landing, operation)
 
 
-def stopped(operation: "Operation[Any]", rung: Rung | None = None, survivors: tuple[str, ...] = ()) -> None:
+def stopped(
+    operation: "Operation[Any]",
+    rung: Rung | None = None,
+    survivors: tuple[str, ...] = (),
+    error: BaseException | None = None,
+) -> None:
     """The body ended because it was stopped; with `survivors`, a second call tells that these have ended, too."""
     if operation._ended_at is not None:
         _end_late(operation, "was let go of" if rung is Rung.ABANDONED else "obeyed")
         return
     stop = operation._stop
     if stop is None:
-        stop = operation._stop = _unasked(operation)
-        if operation.body is not None and operation.body.coro is None:
+        stop = operation._stop = _unasked(operation, error)
+        if stop.where is None and operation.body is not None and operation.body.coro is None:
             stop.where = where_of(operation.body, wait=False) or None
     if rung is not None:
         stop.rung = rung
@@ -183,15 +189,23 @@ def outcome_of(operation: "Operation[T]") -> Outcome[T]:
     return (Abandoned if state is _ABANDONED else Cancelled)(operation.ref, operation._evidence())
 
 
-def _unasked(operation: "Operation[Any]") -> Stop:
+def _unasked(operation: "Operation[Any]", error: BaseException | None) -> Stop:
     """Return the stop of one that was cancelled behind our back, or whose body raised `CancelledError` on its own."""
     now = operation.timers.now()
-    kind, text = operation.overdue(now) or (
-        (Kind.SHUTDOWN, CLOSING)
-        if is_closing()
-        else (Kind.EXTERNAL, "its task was cancelled, or it raised CancelledError itself")
-    )
-    return Stop(kind, text, None, now, operation._grace, operation._phase is not _PENDING)
+    limit = operation.overdue(now)
+    if limit is not None or is_closing():
+        kind, text = limit or (Kind.SHUTDOWN, CLOSING)
+    else:
+        kind, text = Kind.EXTERNAL, "its task was cancelled, or it raised CancelledError itself"
+        if error is not None and error.args:
+            text += f": {text_of(error.args[0])}"
+    stop = Stop(kind, text, None, now, operation._grace, operation._phase is not _PENDING)
+    if error is not None:
+        where = raised_at(error)
+        first = where[0] if where else None
+        drives = type(first) is CodeType and first.co_filename.startswith(OURS)
+        stop.where = (where[2:] if drives else where) or None
+    return stop
 
 
 def _tell_survivors(operation: "Operation[Any]", survivors: tuple[str, ...]) -> None:

@@ -458,7 +458,9 @@ class Operation(Future[T_co]):  # type: ignore[type-var]  # pyright: ignore[repo
         def raised(self, error: BaseException, survivors: tuple[str, ...] = ()) -> None:
             """The body ended with an error of its own."""
 
-        def stopped(self, rung: Rung | None = None, survivors: tuple[str, ...] = ()) -> None:
+        def stopped(
+            self, rung: Rung | None = None, survivors: tuple[str, ...] = (), error: BaseException | None = None
+        ) -> None:
             """The body ended because it was stopped."""
     else:
         returned = ending.returned

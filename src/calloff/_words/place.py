@@ -46,8 +46,12 @@ class Sink(Protocol):
     def raised(self, error: BaseException, /, survivors: tuple[str, ...] = ()) -> None:
         """The body ended with an error of its own; `survivors` go on all the same."""
 
-    def stopped(self, rung: Rung | None = None, /, survivors: tuple[str, ...] = ()) -> None:
+    def stopped(
+        self, rung: Rung | None = None, /, survivors: tuple[str, ...] = (), error: BaseException | None = None
+    ) -> None:
         """The body ended because it was stopped; `rung` where the place knows better than the ladder.
+
+        `error` is what it ended with: where nobody has asked it to stop, that tells where this came from.
 
         With `survivors`, which could not be ended, the operation is abandoned, and stays listed until this is called a
         second time: when these have ended, too.

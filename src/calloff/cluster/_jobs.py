@@ -225,7 +225,9 @@ class Job(Sink):
         self._ended(survivors)
         self._pass_on("raised", error, survivors)
 
-    def stopped(self, rung: Rung | None = None, /, survivors: tuple[str, ...] = ()) -> None:
+    def stopped(
+        self, rung: Rung | None = None, /, survivors: tuple[str, ...] = (), error: BaseException | None = None
+    ) -> None:
         self._ended(survivors)
         if self._agent.is_over() and not survivors:
             self._agent.tell("lost", self.token)

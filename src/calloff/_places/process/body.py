@@ -245,7 +245,7 @@ class ProcessBody(Body):
         elif kind == "value":
             sink.returned(found)
         elif is_a(found, CancelledError):  # it raised that by itself
-            sink.stopped()
+            sink.stopped(None, (), found)
         else:
             sink.raised(found)
 

@@ -200,7 +200,7 @@ class TaskBody(ClimbingBody, Coroutine[Any, Any, None]):
         if plain or is_a(error, (CancelledError, StopForced)) or is_stopped_group(error):  # no code of its own is run
             rung = Rung.INTERRUPTED if self._interrupted and not is_a(error, StopForced) else None
             if self._parts is None or not self._outlived(partial(self._stopped_late, rung)):
-                self._sink.stopped(rung, ())
+                self._sink.stopped(rung, (), error)
             return
         if self._parts is None:
             self._sink.raised(error, ())

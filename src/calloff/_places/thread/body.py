@@ -218,7 +218,7 @@ class ThreadBody(Body):
         if is_a(error, StopForced):
             self._sink.stopped(Rung.FORCED)
         elif is_a(error, CancelledError):
-            self._sink.stopped(_rung_of(error))
+            self._sink.stopped(_rung_of(error), (), error)
         elif is_a(error, StopIteration):  # a future can't hold it
             failure = RuntimeError(f"{self.name} raised StopIteration")
             failure.__cause__ = error
