@@ -246,7 +246,7 @@ async def test_its_deadline_stops_everything_and_is_told():
     told = r"^the group did not end within 0.02 s, as 'waits' still ran: at waits \(.*test_group.py:\d+\): await .*$"
     with pytest.raises(calloff.TimedOut, match=told) as caught:
         await op
-    assert [frame.function for frame in caught.value.where][0] == "waits"
+    assert caught.value.where[0].function == "waits"
     assert caught.value.operation == op.ref
     assert caught.value.reason.kind == "deadline"
     assert ops[0].reason.kind == "deadline"
@@ -282,14 +282,18 @@ async def test_its_deadline_names_the_child_that_could_not_be_stopped():
 
 
 async def test_its_deadline_names_none_that_waits_for_its_turn():
-    with pytest.raises(calloff.TimedOut, match=r"^the group did not end within 0.02 s, as 'waits' still ran: at waits "):
+    with pytest.raises(
+        calloff.TimedOut, match=r"^the group did not end within 0.02 s, as 'waits' still ran: at waits "
+    ):
         async with calloff.group(timeout=0.02, jobs=1) as g:
             g.start(waits())
             g.start(waits())
 
 
 async def test_the_deadline_of_a_race_names_a_contender():
-    with pytest.raises(calloff.TimedOut, match=r"^the race did not end within 0.02 s, as 'waits' and 1 more still ran: "):
+    with pytest.raises(
+        calloff.TimedOut, match=r"^the race did not end within 0.02 s, as 'waits' and 1 more still ran: "
+    ):
         await calloff.race(waits(), waits(), timeout=0.02)
 
 

@@ -329,7 +329,7 @@ async def test_the_default_executor_is_left_alone() -> None:
     assert await asyncio.gather(*ops) == ["late"] * 40
 
 
-def run_script(text: str, timeout: float = 60) -> tuple[subprocess.CompletedProcess[str], float]:
+def run_script(text: str, timeout: float = 300) -> tuple[subprocess.CompletedProcess[str], float]:
     """A whole program, and how long it took after it said that its main part was over."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(text)],
