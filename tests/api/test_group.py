@@ -281,6 +281,25 @@ async def test_its_deadline_names_the_child_that_could_not_be_stopped():
     op.body.task.cancel()
 
 
+async def test_its_deadline_tells_where_one_is_that_cleans_up_since_longer():
+    cleans = asyncio.Event()
+
+    async def job():
+        try:
+            await waits()
+        finally:
+            cleans.set()
+            await asyncio.sleep(3600)
+
+    with pytest.raises(calloff.TimedOut, match=r"as 'job' still ran: at job \(.*\): await asyncio.sleep\(3600\)$"):
+        async with calloff.group(timeout=0.05, grace=60) as g:
+            op = g.start(job())
+            await asyncio.sleep(0)
+            op.cancel()
+            await cleans.wait()
+            asyncio.get_running_loop().call_later(0.1, lambda: op.cancel(grace=0))
+
+
 async def test_its_deadline_names_none_that_waits_for_its_turn():
     with pytest.raises(
         calloff.TimedOut, match=r"^the group did not end within 0.02 s, as 'waits' still ran: at waits "

@@ -170,6 +170,48 @@ async def test_a_body_that_raises_cancelled_error_itself():
     assert [frame.function for frame in op.report.where] == ["body"]
 
 
+class _Named(asyncio.CancelledError):
+    args = "lost"  # type: ignore[assignment]
+
+
+class _Raising(asyncio.CancelledError):
+    @property
+    def args(self):  # type: ignore[override]
+        raise ValueError
+
+    __cause__ = __traceback__ = __context__ = args
+
+
+class _Opaque(asyncio.CancelledError):
+    def __getattribute__(self, name):
+        raise ValueError(name)
+
+
+@pytest.mark.parametrize("error", [_Named, _Raising, _Opaque])
+@pytest.mark.parametrize("place", ["task", "thread", "group"])
+async def test_an_error_with_attributes_of_its_own_ends_it_all_the_same(error, place):
+    def fails():
+        raise error("mine")
+
+    async def body():
+        fails()
+
+    async def limited():
+        async with calloff.group(timeout=0.01):
+            try:
+                await waits()
+            except asyncio.CancelledError:
+                fails()
+
+    if place == "group":
+        assert isinstance((await calloff.start(limited()).outcome()).error, calloff.TimedOut)
+        return
+    outcome = await calloff.start(body() if place == "task" else calloff.thread(fails)).outcome()
+    assert isinstance(outcome, calloff.Cancelled)
+    assert outcome.reason.kind == "external"
+    assert outcome.report.where[-1].function == "fails"
+
+
 @pytest.mark.parametrize("place", [calloff.thread, calloff.process])
 async def test_a_function_that_raises_cancelled_error_itself(place):
     outcome = await calloff.start(place(_raises_cancel)).outcome()

@@ -189,6 +189,19 @@ class Step:
                 asyncio.gather(*self.futures)
                 self.done.append(2)
 
+    def calls(self) -> Any:
+        self.begun += 1
+        try:
+            return asyncio.gather(*self.futures)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        self.done.append(1)
+        for number in range(30):
+            hash(number)
+        self.done.append(2)
+
     def ends(self) -> None:
         try:
             self.begun += 1
@@ -203,7 +216,7 @@ class Step:
                 self.done.append(2)
 
 
-@pytest.mark.parametrize("way", [Step.returns, Step.breaks, Step.ends])
+@pytest.mark.parametrize("way", [Step.returns, Step.breaks, Step.calls, Step.ends])
 def test_a_finally_is_not_passed_by(crun: Callable[..., Any], way: Callable[[Step], Any]) -> None:
     """Behind the last call of its `try` that has been left already; and one that has begun comes to its end."""
 

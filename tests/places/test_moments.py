@@ -446,11 +446,46 @@ def _generator(lock: threading.Lock, begin: Begin) -> None:
     list(passes())
 
 
+def _loop_in_it(lock: threading.Lock, begin: Begin) -> Any:
+    """On Python 3.13 and 3.14 the jump of the `if` is in no block."""
+    begin(sys._getframe())
+    with lock:
+        for found in (1, 2):
+            if found is None:
+                return found
+    return None
+
+
+def _returns_from_a_loop(lock: threading.Lock, begin: Begin) -> Any:
+    begin(sys._getframe())
+    with lock:
+        for found in (1, None):
+            if found is None:
+                return found
+    return None
+
+
+def _calls_in_a_loop(lock: threading.Lock, begin: Begin) -> Any:
+    begin(sys._getframe())
+    with lock:
+        for found in (1, 2):
+            if len("") is None:
+                size = len("")
+                begin(size)
+                return size
+            if found is None:
+                return found
+    return None
+
+
 class _Out(BaseException):
     pass
 
 
-@pytest.mark.parametrize("function", [_with, _finally, _return, _break, _error, _generator])
+@pytest.mark.parametrize(
+    "function",
+    [_with, _finally, _return, _break, _error, _generator, _loop_in_it, _returns_from_a_loop, _calls_in_a_loop],
+)
 def test_whoever_looks_before_each_instruction_leaves_no_lock(
     function: Callable[[threading.Lock, Begin], object],
 ) -> None:
@@ -545,6 +580,18 @@ def _coroutine(trace: list[str], begin: Begin) -> None:
     asyncio.run(body())
 
 
+def _jumps(trace: list[str], begin: Begin) -> Any:
+    begin(sys._getframe())
+    try:
+        for found in (1, 2):
+            trace.append("begun") if not trace else None
+            if found is None:
+                return found
+    finally:
+        trace.append("one")
+        trace.append("two")
+
+
 def _error_in_it(trace: list[str], begin: Begin) -> None:
     begin(sys._getframe())
     with contextlib.suppress(ValueError):
@@ -556,7 +603,7 @@ def _error_in_it(trace: list[str], begin: Begin) -> None:
             trace.append("two")
 
 
-@pytest.mark.parametrize("function", [_value, _constant, _loop, _coroutine, _error_in_it])
+@pytest.mark.parametrize("function", [_value, _constant, _loop, _coroutine, _jumps, _error_in_it])
 def test_whoever_looks_before_each_instruction_passes_no_finally_by(
     function: Callable[[list[str], Begin], object],
 ) -> None:
@@ -593,6 +640,23 @@ def test_a_finally_is_let_alone_for_a_while_only() -> None:
         patch.setattr(tearing, "is_fit", comes_late)
         list(function())
     assert trace == ["begun", "one"]
+
+
+def test_a_jump_in_the_middle_of_a_block_that_is_no_part_of_it_is_seen() -> None:
+    def jumps(given: list[Any]) -> int:
+        try:
+            for found in given:
+                if found is None:
+                    return 5
+        except BaseException:
+            given.clear()
+            raise
+        return 6
+
+    code = jumps.__code__
+    for step in dis.get_instructions(code):
+        if step.opname.startswith("POP_JUMP") and not bytecode.handlers_around(code, step.offset):
+            assert bytecode.block_of(code, step.offset) or bytecode.enters(code, step.offset, before=True)
 
 
 def test_an_error_on_its_way_is_not_replaced() -> None:

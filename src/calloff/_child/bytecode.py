@@ -140,8 +140,12 @@ def catchers(code: CodeType, at: int) -> list[int]:
 
 
 @lru_cache(1024)
-def enters(code: CodeType, at: int) -> bool:
-    """Whether a block begins right behind the instruction, before anything else looks for exceptions."""
+def enters(code: CodeType, at: int, before: bool = False) -> bool:
+    """Whether a block begins right behind the instruction, before anything else looks for exceptions.
+
+    With `before`, for who looks at each instruction, whether it does on any way from there: also where a block goes on, in
+    the middle of which the instruction stands. It is not part of that, as it raises nothing: so are jumps on some Pythons.
+    """
     raw = code.co_code
     if raw[at] in _WITHS:  # it looks for none itself, and whoever stands there is inside the call
         return False
@@ -149,6 +153,8 @@ def enters(code: CodeType, at: int) -> bool:
         return False
     around = set(catchers(code, at))
     ahead = [target(raw, at) if raw[at] in JUMPS_BACK else after(raw, at)]
+    if before and (raw[at] in BRANCHES or raw[at] == JUMP):
+        ahead.append(target(raw, at))
     for _ in range(_AHEAD):
         if not ahead:
             break
@@ -159,11 +165,12 @@ def enters(code: CodeType, at: int) -> bool:
         if there is not None and there[2] not in around:
             return True
         op = raw[now]
-        if op not in _QUIET:
+        back = before and op in JUMPS_BACK
+        if op not in _QUIET and not back:
             continue
-        if op in BRANCHES or op == JUMP:
+        if op in BRANCHES or op == JUMP or back:
             ahead.append(target(raw, now))
-        if op != JUMP:
+        if op != JUMP and not back:
             ahead.append(after(raw, now))
     return False
 
@@ -283,7 +290,10 @@ def handles(code: CodeType, at: int) -> bool:
 @lru_cache(1024)
 def handlers_around(code: CodeType, at: int) -> tuple[int, ...]:
     """Where each ``except``, ``finally`` or end of a ``with`` begins that the instruction is part of, innermost first."""
-    raw, blocks, begins = code.co_code, _blocks(code), _begins(code)
+    return _around(code.co_code, _blocks(code), _begins(code), at)
+
+
+def _around(raw: bytes, blocks: tuple[_Block, ...], begins: dict[int, int], at: int) -> tuple[int, ...]:
     found: list[int] = []
     seen = set[int]()
     while at not in seen:
@@ -346,17 +356,21 @@ def _finals(code: CodeType) -> dict[int, set[int]]:
     There is a copy of it for each way out of its ``try`` that is no exception. Nothing in the bytecode says what is one;
     but they are all of the same place in the file.
     """
-    raw = code.co_code
+    raw, blocks, begins = code.co_code, _blocks(code), _begins(code)
     parts: dict[int, list[int]] = {}
     excepts: set[int] = set()
-    for first, end, _ in _blocks(code):
-        around = handlers_around(code, first)
+    for first, end, _ in blocks:
+        around = _around(raw, blocks, begins, first)
         inside = [at for at in range(first, end, 2) if raw[at] not in _NO_PART] if around else []
-        clause = any(raw[at] in _CLAUSES for at in inside)
-        if around and (clause or raw[around[0] + 2] == _POP_TOP or is_exit(code, around[0])):
-            excepts.add(around[0])
+        if around:
+            begin = around[0]
+            clause = any(raw[at] in _CLAUSES for at in inside)
+            if clause or raw[begin + 2] == _POP_TOP or raw[after(raw, begin)] in _EXITS:
+                excepts.add(begin)
         for begin in around:
             parts.setdefault(begin, []).extend(inside)
+    if not parts.keys() - excepts:
+        return {}
     positions: list[_Position] = list(code.co_positions())
     places: dict[_Position, set[int]] = {}
     for begin in parts.keys() - excepts:

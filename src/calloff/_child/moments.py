@@ -153,7 +153,7 @@ def is_fit(frame: FrameType, at: int = -1, *, waits: bool = False, hasty: bool =
         return False
     if is_to_await_exit(code, at):
         return False
-    return not enters(code, at)
+    return not enters(code, at, before)
 
 
 def is_guarded(frame: FrameType) -> bool:

@@ -18,6 +18,7 @@ from .._words.reason import LIMITS, Kind
 from .._words.report import NOT_STOPPED, Rung
 from .._words.state import State
 from .._words.text import short, text_of
+from .._words.untouched import args_of
 from .asking import handed
 from .elsewhere import Relay
 from .history import recorder
@@ -197,8 +198,9 @@ def _unasked(operation: "Operation[Any]", error: BaseException | None) -> Stop:
         kind, text = limit or (Kind.SHUTDOWN, CLOSING)
     else:
         kind, text = Kind.EXTERNAL, "its task was cancelled, or it raised CancelledError itself"
-        if error is not None and error.args:
-            text += f": {text_of(error.args[0])}"
+        words = args_of(error)[:1] if error is not None else ()
+        if words and type(words[0]) is str and words[0]:  # of anything else the text is code of the program
+            text += f": {text_of(words[0])}"
     stop = Stop(kind, text, None, now, operation._grace, operation._phase is not _PENDING)
     if error is not None:
         where = raised_at(error)

@@ -22,6 +22,7 @@ from .._words.state import State
 from .._words.text import short, text_of
 from .._words.untouched import is_a
 from .operation import Operation, current_operation
+from .stopping import where_of
 from .turns import Turns
 from .waiting import force, settled
 
@@ -57,7 +58,7 @@ class Group:
         self._in_body = False
         self._host_cancelled = self._was_doomed = False
         self._stopping: Reason | None = None
-        self._late: list[Operation[Any]] = []
+        self._late: list[tuple[Operation[Any], RawStack]] = []
         self._timers: Timers | None = None
         self.timer_at = NEVER
         self.timer_bucket: dict[Entry, None] | None = None
@@ -204,14 +205,15 @@ class Group:
     def _evidence(self, stopping: Reason, error: BaseException | None) -> tuple[str, RawStack]:
         """Say which children the deadline has found running, and where one was: one that is left, or the first."""
         text = f"the {self._what} did not end {stopping.text}"
-        begun = [(late.name, late._stop) for late in self._late if late._stop is not None and late._stop.started]
+        stops = [(late.name, late._stop, where) for late, where in self._late]
+        begun = [(name, stop, where) for name, stop, where in stops if stop is not None and stop.started]
         if not begun:
             return text, () if error is None else raised_at(error)
-        name, stop = max(begun, key=lambda found: found[1].rung is Rung.ABANDONED)  # the first of those
+        name, stop, where = max(begun, key=lambda found: found[1].rung is Rung.ABANDONED)  # the first of those
         text += f", as {name!r} still ran" if len(begun) == 1 else f", as {name!r} and {len(begun) - 1} more still ran"
         if stop.rung is Rung.ABANDONED:
             text += f", and {name!r} could not be stopped"
-        return text, stop.stuck or stop.where or ()
+        return text, stop.stuck or where or stop.where or ()
 
     def _running(self) -> list[Operation[Any]]:
         return [operation for operation in self._unheard if not operation.done()]
@@ -242,8 +244,9 @@ class Group:
 
     def _call_off(self) -> None:
         assert self._host is not None
-        self._late = self._running()
-        for operation in self._late:
+        for operation in self._running():
+            stops = operation._stop is not None  # since longer, so that it is elsewhere by now
+            self._late.append((operation, where_of(operation.body, wait=False) if stops else ()))
             operation.cancel(self._stopping)
         if is_running(self._host):
             asyncio.get_running_loop().call_soon(self._cancel_host)  # see scope.py: not while it runs

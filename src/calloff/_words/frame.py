@@ -10,6 +10,7 @@ from types import CodeType
 from typing import NamedTuple, cast
 
 from .._os.threads import begin
+from .untouched import args_of, cause_of, trace_of
 
 __all__ = ["OURS", "Frame", "RawFrame", "RawStack", "at_line", "culprit", "develop", "raised_at", "remote_traceback"]
 
@@ -124,10 +125,10 @@ def _may_be_plain(file: str) -> bool:
 
 def raised_at(error: BaseException) -> RawStack:
     """The frames that an exception has come through, outermost first; of one from another process, those there."""
-    if error.__cause__ is not None and (told := remote_traceback(error)):
+    if told := remote_traceback(error):
         return _frames_in(told)
     found: list[object] = []
-    trace = error.__traceback__
+    trace = trace_of(error)
     while trace is not None:
         found += (trace.tb_frame.f_code, trace.tb_lasti)
         trace = trace.tb_next
@@ -136,9 +137,11 @@ def raised_at(error: BaseException) -> RawStack:
 
 def remote_traceback(error: BaseException) -> str:
     """The traceback that came as text with an error from another process, as its cause; of any other, nothing."""
-    cause = error.__cause__
-    is_remote = cause is not None and type(cause).__name__ == "RemoteTraceback" and cause.args
-    return str(cause.args[0]) if cause is not None and is_remote else ""
+    cause = cause_of(error)
+    if cause is None or type(cause).__name__ != "RemoteTraceback":
+        return ""
+    told = args_of(cause)[:1]
+    return told[0] if told and type(told[0]) is str else ""
 
 
 def _frames_in(traceback: str) -> RawStack:

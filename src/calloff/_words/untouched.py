@@ -1,14 +1,15 @@
 """Looks at values and errors of the program without running any code of theirs.
 
 `isinstance` asks an object for its ``__class__``, which may be a property that raises: that of a proxy that is not bound to
-anything does. An error may override ``__traceback__``, ``__cause__`` and ``__context__``, and may be false.
+anything does. An error may override ``args``, ``__traceback__``, ``__cause__`` and ``__context__``, and may be false.
 """
 
 from types import TracebackType
 from typing import Any
 
-__all__ = ["cause_of", "context_of", "drop_frame", "is_a"]
+__all__ = ["args_of", "cause_of", "context_of", "drop_frame", "is_a", "trace_of"]
 
+_args: Any = BaseException.__dict__["args"]
 _cause: Any = BaseException.__dict__["__cause__"]
 _context: Any = BaseException.__dict__["__context__"]
 _traceback: Any = BaseException.__dict__["__traceback__"]
@@ -20,6 +21,18 @@ def is_a(thing: object, kinds: type | tuple[type, ...]) -> bool:
         return issubclass(type(thing), kinds)
     except BaseException:  # an abstract class looks at the type, whose own type may raise
         return False
+
+
+def args_of(error: BaseException) -> tuple[Any, ...]:
+    """Return what an exception was made with."""
+    found: tuple[Any, ...] = _args.__get__(error)
+    return found
+
+
+def trace_of(error: BaseException) -> TracebackType | None:
+    """Return the traceback of an exception."""
+    found: TracebackType | None = _traceback.__get__(error)
+    return found
 
 
 def cause_of(error: BaseException) -> Any:
@@ -37,6 +50,6 @@ def context_of(error: BaseException) -> BaseException | None:
 
 def drop_frame(error: BaseException) -> None:
     """Take the outermost frame out of its traceback, which would hold the error."""
-    trace: TracebackType | None = _traceback.__get__(error)
+    trace = trace_of(error)
     if trace is not None:
         _traceback.__set__(error, trace.tb_next)

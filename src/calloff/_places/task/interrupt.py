@@ -40,7 +40,6 @@ from time import monotonic
 from types import CodeType, FrameType
 from typing import Any
 
-from ..._child.bytecode import is_finally
 from ..._child.moments import Still, is_fit, is_guarded, may_break_off
 from ..._scopes.timers import NEVER, Timers, timers_of
 from ..._words.errors import StopForced
@@ -52,7 +51,7 @@ from .deciding import Decider
 from .on_stack import ForSure
 from .room import Room
 from .stepping import needs_ctypes
-from .tearing import Seek, Tear
+from .tearing import Seek, Tear, is_in_finally
 
 __all__ = ["Interrupter"]
 
@@ -362,7 +361,7 @@ class Interrupter:
         if not dropped:
             if (waits and may_break_off(frame)) or (found.dropped and is_fit(frame, hasty=True)):
                 return True
-            if is_fit(frame) and not is_finally(frame.f_code, frame.f_lasti):
+            if is_fit(frame) and not is_in_finally(found.frames, frame):
                 return True
         self._note_unfit(now)
         if dropped:

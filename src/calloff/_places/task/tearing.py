@@ -12,6 +12,7 @@ behind ``return f()`` the ``try`` has been left already.
 """
 
 from collections.abc import Callable
+from itertools import dropwhile, islice
 from types import FrameType
 
 from ..._child.bytecode import handles, is_finally
@@ -19,10 +20,18 @@ from ..._child.moments import is_fit
 from ..._words.errors import StopForced
 from .stepping import Steps, steps_of
 
-__all__ = ["Seek", "Tear"]
+__all__ = ["Seek", "Tear", "is_in_finally"]
 
 #: how long handlers and each ``finally`` are let alone, in seconds
 _PATIENCE = 0.1
+#: so many frames are looked at, from the one on top
+_DEEP = 50
+
+
+def is_in_finally(frames: list[FrameType], top: FrameType) -> bool:
+    """Whether one of the frames, from `top` on outwards, is in a ``finally``, or comes to one next."""
+    outwards = islice(dropwhile(lambda frame: frame is not top, frames), _DEEP)
+    return any(is_finally(frame.f_code, frame.f_lasti) for frame in outwards)
 
 
 class Tear:
@@ -35,6 +44,7 @@ class Tear:
     """
 
     def __init__(self, frames: list[FrameType], now: Callable[[], float], former: "Tear | None") -> None:
+        self._frames = frames
         self._now = now
         self._until: float = now() + _PATIENCE if former is None else former._until
         self._handler: FrameType | None = None
@@ -45,7 +55,7 @@ class Tear:
             if handles(frame.f_code, frame.f_lasti):
                 self._handler = frame
                 return
-            if is_finally(frame.f_code, frame.f_lasti):
+            if is_in_finally(self._frames, frame):
                 return
             # right behind a handler that has swallowed it nothing has been taken that would have to be given back
             if frame is not self._handler and not is_fit(frame, before=True):
@@ -55,6 +65,7 @@ class Tear:
     def end(self) -> None:
         """The body has been left, or waits."""
         self._handler = None
+        self._frames = []
         if self._steps is not None:
             self._steps.end()
 
@@ -65,6 +76,7 @@ class Seek:
     def __init__(
         self, frames: list[FrameType], now: Callable[[], float], act: Callable[[], BaseException | None]
     ) -> None:
+        self._frames = frames
         self._now = now
         self._until: float = now() + _PATIENCE
         self._look = act
@@ -73,7 +85,7 @@ class Seek:
     def _act(self, frame: FrameType) -> None:
         if not is_fit(frame, before=True):
             return
-        if self._now() < self._until and is_finally(frame.f_code, frame.f_lasti):
+        if self._now() < self._until and is_in_finally(self._frames, frame):
             return
         self.end()
         error = self._look()
@@ -82,5 +94,6 @@ class Seek:
 
     def end(self) -> None:
         """It is not needed any more."""
+        self._frames = []
         if self._steps is not None:
             self._steps.end()

@@ -229,7 +229,7 @@ class ThreadBody(Body):
 
 def _rung_of(error: BaseException) -> Rung:
     """What it took: of another operation that the function waited for, such as the main one of a `run`, its own rung."""
-    report = error.report if isinstance(error, OperationCancelled) else None
+    report = error.report if type(error) is OperationCancelled else None
     return Rung.FORCED if report is not None and report.rung >= Rung.FORCED else Rung.ASKED
 
 
