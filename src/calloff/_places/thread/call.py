@@ -50,7 +50,8 @@ from ..._words.errors import StopForced
 from ..._words.frame import RawFrame, RawStack
 from ..._words.untouched import context_of, drop_frame, is_a
 from .kick import kick, reaches
-from .sending import Taken, send
+from .sending import Taken
+from .sending import send as _send
 
 __all__ = ["HIDDEN", "Call"]
 
@@ -138,7 +139,7 @@ class Call:
                 _look()
             except StopForced:
                 self.swallowed = False
-            send(get_ident(), Taken)
+            _send(get_ident(), Taken)
 
     # --- on the event loop
 
@@ -157,7 +158,7 @@ class Call:
             ident = self._ident
             if ident is None or ident == get_ident():
                 if ident is not None:
-                    send(ident, StopForced)
+                    _send(ident, StopForced)
                 self._forced = True
                 return True
             if self._forced and self.is_handling(StopForced):
@@ -178,7 +179,7 @@ class Call:
             self._take_back(ident)
             frame = next(looks(sys._current_frames)).get(ident)
             if frame is not None and _gets(frame):
-                send(ident, None, frame, frame.f_lasti)
+                _send(ident, None, frame, frame.f_lasti)
 
     def _take_back(self, ident: int) -> None:
         """Take back the force that the thread was kicked for, if that has not brought it out of its call."""
@@ -188,7 +189,7 @@ class Call:
         frame = next(looks(sys._current_frames)).get(ident)
         if frame is None or (id(frame), frame.f_lasti) != kicked[0]:
             self._kicked, self._kicks = None, 0
-        elif send(ident, None, frame, kicked[0][1]):
+        elif _send(ident, None, frame, kicked[0][1]):
             self._forced = self._forced and not kicked[1]
             self._kicked = kicked[0], False
 
@@ -212,7 +213,7 @@ class Call:
                 kicks = hasty and waits and not _is_prepared(frame) and enters(frame.f_code, at)
                 if kicks and not self._may_kick():
                     return False
-                if _is_good(frame, at, waits, hasty) and send(ident, StopForced, frame, at):
+                if _is_good(frame, at, waits, hasty) and _send(ident, StopForced, frame, at):
                     if kicks:
                         self._kicked = place, not self._forced
                         self._kicks += 1
