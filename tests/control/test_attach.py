@@ -170,6 +170,17 @@ def test_a_program_without_tasks_is_attached_all_the_same(tmp_path: Path) -> Non
 
 
 @NEW
+def test_one_that_can_be_seen_and_does_not_answer_is_told_apart(tmp_path: Path) -> None:
+    with program(TASKLESS, tmp_path) as process:
+        assert cli("attach", "--wait", "30s", process.pid).returncode == 0
+        process.send_signal(signal.SIGSTOP)
+        done = cli("attach", process.pid)
+        process.send_signal(signal.SIGCONT)
+    assert done.returncode == 3
+    assert done.stderr.endswith(f"calloff attach: process {process.pid} can be seen now, but does not answer\n")
+
+
+@NEW
 @pytest.mark.parametrize("source", [BUSY, IN_A_THREAD, UNEXPOSED])
 def test_programs_of_other_kinds(tmp_path: Path, source: str) -> None:
     with program(source, tmp_path) as process:

@@ -5,10 +5,11 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from places.own_classes import OwnCoroutine
 
 import calloff
 from calloff import Abandoned, Cancelled, Rung
@@ -198,27 +199,8 @@ def by_async_function(loop: Any, coro: Any, **options: Any) -> asyncio.Task[Any]
     return asyncio.Task(wrapped(), loop=loop, **options)
 
 
-class Wrapped(Coroutine[Any, Any, Any]):
-    """A coroutine of somebody's own class."""
-
-    def __init__(self, coro: Any) -> None:
-        self.inner = coro
-
-    def send(self, value: Any) -> Any:
-        return self.inner.send(value)
-
-    def throw(self, *error: Any) -> Any:
-        return self.inner.throw(*error)
-
-    def close(self) -> None:
-        self.inner.close()
-
-    def __await__(self) -> Any:
-        return self.inner.__await__()
-
-
 def by_class(loop: Any, coro: Any, **options: Any) -> asyncio.Task[Any]:
-    return asyncio.Task(Wrapped(coro), loop=loop, **options)
+    return asyncio.Task(OwnCoroutine(coro), loop=loop, **options)
 
 
 class Traced(asyncio.Task[Any]):

@@ -155,24 +155,30 @@ def enters(code: CodeType, at: int, before: bool = False) -> bool:
     ahead = [target(raw, at) if raw[at] in JUMPS_BACK else after(raw, at)]
     if before and (raw[at] in BRANCHES or raw[at] == JUMP):
         ahead.append(target(raw, at))
-    for _ in range(_AHEAD):
+    for now in _ways(raw, ahead, _QUIET | JUMPS_BACK if before else _QUIET, _AHEAD):
+        there = block_of(code, now)
+        if there is not None and there[2] not in around:
+            return True
+    return False
+
+
+def _ways(raw: bytes, ahead: list[int], over: frozenset[int], most: int) -> Iterator[int]:
+    """The instructions that may come from those of `ahead` on, at most so many; only past what is in `over`."""
+    for _ in range(most):
         if not ahead:
             break
         now = ahead.pop()
         if now >= len(raw):
             continue
-        there = block_of(code, now)
-        if there is not None and there[2] not in around:
-            return True
+        yield now
         op = raw[now]
-        back = before and op in JUMPS_BACK
-        if op not in _QUIET and not back:
+        if op not in over:
             continue
-        if op in BRANCHES or op == JUMP or back:
+        jumps = op == JUMP or op in JUMPS_BACK
+        if jumps or op in BRANCHES:
             ahead.append(target(raw, now))
-        if op != JUMP and not back:
+        if not jumps:
             ahead.append(after(raw, now))
-    return False
 
 
 @lru_cache(1024)
@@ -180,22 +186,10 @@ def is_to_give_back(code: CodeType, at: int) -> bool:
     """Whether the next call from there on gives something back, and no block is left on the way that would do it, too."""
     raw = code.co_code
     here = block_of(code, at)
-    ahead = [at]
-    for _ in range(2 * _AHEAD):
-        if not ahead:
-            break
-        now = ahead.pop()
-        if now >= len(raw):
-            continue
+    for now in _ways(raw, [at], _QUIET | _LOADS, 2 * _AHEAD):
         op = raw[now]
-        if op in _EXITS or (op in CALLS and gives_back(code, now)):
-            if block_of(code, now) == here:
-                return True
-        elif op in _QUIET or op in _LOADS:
-            if op in BRANCHES or op == JUMP:
-                ahead.append(target(raw, now))
-            if op != JUMP:
-                ahead.append(after(raw, now))
+        if (op in _EXITS or (op in CALLS and gives_back(code, now))) and block_of(code, now) == here:
+            return True
     return False
 
 
@@ -329,24 +323,9 @@ def is_finally(code: CodeType, at: int) -> bool:
     found = _finals(code)
     if at in found:
         return True
-    raw, around = code.co_code, catchers(code, at)
-    ahead = [at] if found else []
-    for _ in range(_AHEAD):
-        if not ahead:
-            break
-        now = ahead.pop()
-        if now >= len(raw):
-            continue
-        op = raw[now]
-        if now in found:
-            if not found[now].issubset(around):
-                return True
-        elif op in _QUIET:
-            if op in BRANCHES or op == JUMP:
-                ahead.append(target(raw, now))
-            if op != JUMP:
-                ahead.append(after(raw, now))
-    return False
+    around = catchers(code, at)
+    ways = _ways(code.co_code, [at], _QUIET, _AHEAD)
+    return any(now in found and not found[now].issubset(around) for now in ways)
 
 
 @lru_cache(64)

@@ -7,12 +7,11 @@ import logging
 from asyncio import Future
 from contextlib import suppress
 from functools import partial
-from types import CodeType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._scopes.timers import NEVER
 from .._words.errors import TimedOut
-from .._words.frame import OURS, at_line, raised_at
+from .._words.frame import at_line, raised_at
 from .._words.outcome import Abandoned, Cancelled, Completed, Failed, Outcome
 from .._words.reason import LIMITS, Kind
 from .._words.report import NOT_STOPPED, Rung
@@ -203,10 +202,7 @@ def _unasked(operation: "Operation[Any]", error: BaseException | None) -> Stop:
             text += f": {text_of(words[0])}"
     stop = Stop(kind, text, None, now, operation._grace, operation._phase is not _PENDING)
     if error is not None:
-        where = raised_at(error)
-        first = where[0] if where else None
-        drives = type(first) is CodeType and first.co_filename.startswith(OURS)
-        stop.where = (where[2:] if drives else where) or None
+        stop.where = raised_at(error) or None
     return stop
 
 

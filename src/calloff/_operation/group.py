@@ -245,8 +245,6 @@ class Group:
     def _call_off(self) -> None:
         assert self._host is not None
         for operation in self._running():
-            stops = operation._stop is not None  # since longer, so that it is elsewhere by now
-            self._late.append((operation, where_of(operation.body, wait=False) if stops else ()))
             operation.cancel(self._stopping)
         if is_running(self._host):
             asyncio.get_running_loop().call_soon(self._cancel_host)  # see scope.py: not while it runs
@@ -266,6 +264,9 @@ class Group:
     def timer_due(self, now: float) -> None:
         """The group's deadline has come."""
         assert self._timeout is not None
+        for operation in self._running():
+            stops = operation._stop is not None  # since longer, so that it is elsewhere by now
+            self._late.append((operation, where_of(operation.body, wait=False) if stops else ()))
         self._stop(Kind.DEADLINE, f"within {self._timeout:g} s", None)
 
 
