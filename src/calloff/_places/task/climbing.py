@@ -23,7 +23,7 @@ from ..._words.frame import RawStack
 from ..._words.place import Body, Sink
 from ..._words.report import Rung
 from ..._words.text import short
-from .executors import executor_call
+from .executors import Callbacks, call_in
 from .forcing import cancel_for_sure, is_about_to_hear, is_awake, raise_in, waiter_of
 from .locks import TAKEN_SOON, ForcedOut, takes_lock_again
 from .look import Look, look_at
@@ -99,7 +99,9 @@ class ClimbingBody(Body):
         where = None
         if waiter is not None:
             is_plain = type(waiter) is Future
-            if not is_plain or (len(waiter._callbacks or ()) > 1 and _has_call(waiter)):  # one is that of the task
+            if not is_plain or (
+                len(made := waiter._callbacks or ()) > 1 and _has_call(made)
+            ):  # one is that of the task
                 look = self._look(waiter, None)
                 if not look.is_alone:
                     self._collect(look)
@@ -369,9 +371,9 @@ class ClimbingBody(Body):
         return True
 
 
-def _has_call(waiter: object) -> bool:
-    """Return whether a future stands for the call of an executor; also where that can't be told: a look logs why."""
+def _has_call(callbacks: Callbacks) -> bool:
+    """Return whether a future with these stands for the call of an executor; or that can't be told, and a look logs why."""
     try:
-        return executor_call(waiter) is not None
+        return call_in(callbacks) is not None
     except Exception:
         return True

@@ -12,12 +12,12 @@ import asyncio
 import functools
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextvars import Context
 from time import monotonic
 from types import CodeType, FrameType, FunctionType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 from weakref import WeakKeyDictionary
 
 from ..._os.threads import looks
@@ -27,7 +27,10 @@ from .forcing import waiter_of
 from .objects import fields, is_a
 from .other_loops import TaskElsewhere, task_elsewhere
 
-__all__ = ["Call", "anyio_call", "executor_call"]
+__all__ = ["Call", "anyio_call", "call_in", "executor_call"]
+
+#: those of a future, each with its context
+Callbacks: TypeAlias = Sequence[tuple[object, Context]]
 
 
 class Call(Protocol):
@@ -174,7 +177,12 @@ def executor_call(future: Any, shields: int = 3) -> ExecutorCall | TaskElsewhere
 
     That is told behind `shields`, too.
     """
-    for callback, _ in future._callbacks or ():
+    return call_in(future._callbacks or (), shields)
+
+
+def call_in(callbacks: Callbacks, shields: int = 3) -> ExecutorCall | TaskElsewhere | None:
+    """Return what `executor_call` does of a future with these callbacks, of which asyncio makes a new list each time."""
+    for callback, _ in callbacks:
         if type(callback) is FunctionType and callback.__name__ in _WATCHING:
             if callback.__code__ is _SHIELDS and shields:  # the usual case, fast
                 return _shielded_call((callback.__closure__ or ())[_INNER].cell_contents, shields - 1)
@@ -192,32 +200,36 @@ def _shielded_call(inner: Any, shields: int) -> ExecutorCall | None:
 
     A task may wait for itself: no more than `shields` further ones are looked through.
     """
-    if _is_crowded(inner):
+    kind = type(inner)
+    if kind is not asyncio.Future and not is_a(inner, asyncio.Task):
         return None
-    waited = waiter_of(inner) if type(inner) is not asyncio.Future and is_a(inner, asyncio.Task) else inner
-    call = executor_call(waited, shields) if type(waited) is asyncio.Future else None
-    if not isinstance(call, ExecutorCall):  # nearly always
+    if monotonic() < _crowded_until and kind in _USUAL and _crowds.get(inner, 0.0) > monotonic():
         return None
-    told = [callback.__name__ if type(callback) is FunctionType else "" for callback, _ in inner._callbacks or ()]
+    callbacks: Callbacks = inner._callbacks or ()
+    if kind is asyncio.Future:
+        if len(callbacks) < 2:  # nearly always: nothing but the shield waits for it
+            return None
+        call = None if _is_crowd(inner, callbacks) else call_in(callbacks, shields)
+    else:
+        waited = None if _is_crowd(inner, callbacks) else waiter_of(inner)
+        call = executor_call(waited, shields) if type(waited) is asyncio.Future else None
+    if not isinstance(call, ExecutorCall):
+        return None
+    told = [callback.__name__ if type(callback) is FunctionType else "" for callback, _ in callbacks]
     if not _OF_A_SHIELD.issuperset(told) or told.count("_inner_done_callback") != 1:
         return None
     return ShieldedCall(call.future)
 
 
-def _is_crowded(future: Any) -> bool:
+def _is_crowd(future: Any, callbacks: Callbacks) -> bool:
     """Return whether more wait for a future than one shield and what Python adds to that.
 
     Looking makes a list of all of them, so it is known for a moment: a thousand that are stopped at once may all ask.
     """
-    if type(future) not in _USUAL:
-        return False
-    until = _crowds.get(future)
-    if until is not None and monotonic() < until:
-        return True
-    waiting = len(future._callbacks or ())
-    if waiting >= _CROWD:
-        _crowds[future] = monotonic() + _MOMENT
-    return waiting > _FEW
+    global _crowded_until
+    if len(callbacks) >= _CROWD and type(future) in _USUAL:
+        _crowds[future] = _crowded_until = monotonic() + _MOMENT
+    return len(callbacks) > _FEW
 
 
 def anyio_call(frame: FrameType) -> AnyioCall | None:
@@ -343,6 +355,7 @@ _FEW = 8
 _CROWD = 50
 _USUAL = (asyncio.Future, asyncio.Task)
 _crowds: "WeakKeyDictionary[asyncio.Future[Any], float]" = WeakKeyDictionary()
+_crowded_until = 0.0  # the latest of these, nearly always long ago
 #: what is told of the end of something that one shield holds back and nobody else waits for
 _OF_A_SHIELD = frozenset({_CHAINED, "_inner_done_callback", "_clear_awaited_by_callback", "_log_on_exception"})
 #: seconds
