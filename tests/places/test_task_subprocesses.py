@@ -16,6 +16,7 @@ import pytest
 import calloff
 from calloff import Abandoned, Cancelled, Completed, Rung
 from calloff._os import proc
+from calloff._places.task import subprocesses
 from calloff._places.task.subprocesses import Subprocess
 
 pytestmark = pytest.mark.skipif(not proc.believed(), reason="needs a /proc of its own")
@@ -361,6 +362,28 @@ async def ended(op: "calloff.Operation[Any]") -> None:
     async with asyncio.timeout(20):
         while op in calloff.operations():
             await asyncio.sleep(0.01)
+
+
+async def test_it_is_found_when_the_machine_is_busy_in_the_midst_of_the_look(
+    mark: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def began_late(pid: int) -> float:
+        since = began(pid)
+        time.sleep(0.2)
+        return since
+
+    began = proc.began
+    job = Job(mark, RUNS)
+    op = calloff.start(by_wait(job), grace=20)
+    async with asyncio.timeout(20):
+        while not job.started:
+            await asyncio.sleep(0.01)
+    monkeypatch.setattr(subprocesses.proc, "began", began_late)
+    op.cancel()
+    await asyncio.sleep(0)
+    monkeypatch.undo()
+    assert isinstance(await op.outcome(), Cancelled)
+    assert holders(mark) == []
 
 
 async def test_a_deadline_ends_it_as_well(mark: str) -> None:

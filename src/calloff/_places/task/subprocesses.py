@@ -220,7 +220,7 @@ def subprocess_of(frame: FrameType, outer: object, owner: Any) -> Subprocess | N
     contexts = _contexts_of(transport)
     if any(is_of(context, owner) for context in contexts):
         return Subprocess(transport)
-    if not contexts and _is_made_in(outer, waiting) and _is_younger(transport.get_pid(), owner.elapsed):
+    if not contexts and _is_made_in(outer, waiting) and _is_younger(transport.get_pid(), owner):
         return Subprocess(transport)
     return None
 
@@ -286,10 +286,11 @@ def _is_made_in(outer: object, process: object) -> bool:
     return any(here.get(name) is process for name in code.co_varnames[code.co_argcount + code.co_kwonlyargcount :])
 
 
-def _is_younger(pid: int, seconds: float) -> bool:
-    """Return whether a process has begun in the last `seconds`, as exactly as the system tells it."""
+def _is_younger(pid: int, owner: Any) -> bool:
+    """Return whether a process has begun since an operation has, as exactly as the system tells it."""
     since = proc.began(pid)
-    return bool(since) and time.clock_gettime(time.CLOCK_BOOTTIME) - since <= seconds + _TICK
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)  # before the other clock: what comes between the two makes none older
+    return bool(since) and now - owner.elapsed <= since + _TICK
 
 
 _module_of = type.__dict__["__module__"].__get__
