@@ -5,6 +5,7 @@ import contextlib
 import gc
 import pickle
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -31,6 +32,13 @@ async def fails(error=None, turns=1):
 
 async def waits():
     await asyncio.sleep(3600)
+
+
+async def cleans_up_badly():
+    try:
+        await waits()
+    finally:
+        raise Mine("the clean-up failed")
 
 
 async def test_it_is_left_when_all_have_ended():
@@ -421,8 +429,8 @@ async def test_collected_failures_are_not_raised_by_a_cancel_of_the_group():
             raise Mine("the rollback failed")
 
     async with calloff.group(on_error="collect") as g:
-        await g.start(rolls_back())
-    (op,) = g.operations
+        op = g.start(rolls_back())
+        await op
     assert isinstance(op.exception(), Mine)
 
 
@@ -535,22 +543,81 @@ async def test_nothing_can_be_started_outside_its_time(when, recwarn):
 
 
 async def test_children_may_start_siblings_while_it_waits():
+    started = []
     async with calloff.group() as g:
 
         async def breeds(depth):
             await asyncio.sleep(0)
             if depth:
-                g.start(breeds(depth - 1))
+                started.append(g.start(breeds(depth - 1)))
 
-        g.start(breeds(5))
-    assert len(g.operations) == 6
-    assert all(op.done() for op in g.operations)
+        started.append(g.start(breeds(5)))
+    assert len(started) == 6
+    assert all(op.done() for op in started)
+
+
+@pytest.mark.parametrize("on_error", ["cancel", "collect"])
+async def test_a_group_that_nobody_leaves_holds_nothing_that_has_ended(on_error):
+    async with calloff.group(on_error=on_error) as g:
+        waiting = g.start(waits())
+        ended = []
+        for _ in range(20):
+            op = g.start(value(1))
+            await op
+            ended.append(weakref.ref(op))
+        del op
+        await asyncio.sleep(0)
+        gc.collect()
+        assert [op() for op in ended] == [None] * 20
+        assert g.operations == (waiting,)
+        g.cancel()
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+async def test_python_complains_of_a_collected_failure_that_nobody_reads(is_read):
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    async with calloff.group(on_error="collect") as g:
+        op = g.start(fails())
+    if is_read:
+        assert isinstance(await op.outcome(), calloff.Failed)
+    del op
+    await value(None, turns=3)  # the loop lets go of it, too
+    gc.collect()
+    messages = [complaint["message"] for complaint in complaints]
+    assert messages == ([] if is_read else ["Operation exception was never retrieved"])
+
+
+@pytest.mark.parametrize("wins", [True, False])
+async def test_nobody_complains_of_contenders_that_failed(wins):
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    if wins:
+        assert await calloff.race(fails(), value(1, turns=20)) == 1
+    else:
+        with pytest.raises(calloff.TimedOut):
+            await calloff.race(fails(), cleans_up_badly(), timeout=0.01)
+    await value(None, turns=3)  # the loop lets go of it, too
+    gc.collect()
+    assert complaints == []
+
+
+async def test_nobody_complains_of_what_the_deadline_of_a_group_has_ended():
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    with pytest.raises(calloff.TimedOut):
+        async with calloff.group(on_error="collect", timeout=0.01) as g:
+            g.start(waits())
+            g.start(waits(), timeout=0.005)
+    await value(None, turns=3)  # the loop lets go of it, too
+    gc.collect()
+    assert complaints == []
 
 
 @pytest.mark.parametrize("order", ["one starts the next", "the first ends last"])
 async def test_what_has_ended_is_not_gone_through_again(order):
     """Counted are the questions whether one has ended."""
-    many, asked = 300, 0
+    many, asked, begun = 300, 0, 0
 
     def count(frame: Any, event: str, what: Any) -> None:
         nonlocal asked
@@ -561,6 +628,8 @@ async def test_what_has_ended_is_not_gone_through_again(order):
         async with calloff.group() as g:
 
             async def breeds(depth):
+                nonlocal begun
+                begun += 1
                 await asyncio.sleep(0)
                 if depth:
                     g.start(breeds(depth - 1))
@@ -572,7 +641,7 @@ async def test_what_has_ended_is_not_gone_through_again(order):
                     g.start(value(turns, turns))
     finally:
         sys.setprofile(None)
-    assert len(g.operations) == many
+    assert begun == (many if order == "one starts the next" else 0)
     assert asked < 20 * many
 
 

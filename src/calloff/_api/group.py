@@ -30,12 +30,16 @@ def group(
         timeout: seconds until everything in it is stopped and `TimedOut` raised; ``None`` for no limit.
         grace: seconds between asking the children to stop and force.
         on_error: ``"cancel"``: the first failure stops the others, and an `ExceptionGroup` is raised at the end;
-            ``"collect"``: failures stop nobody and are read from each operation's outcome.
+            ``"collect"``: failures stop nobody and are read from each operation's outcome; of one that nobody has read
+            Python complains in the log, as of a task's.
         jobs: how many run at a time; the others wait for their turn in state `pending`, and their limits count from
             their begin. ``None`` for all at once.
 
     The block is left when every child has ended: at the latest grace + 1 s after a stop. When the code that runs the
     block is cancelled, the children are stopped and its `CancelledError` is raised when they have ended.
+
+    What has ended is let go of, so a service may start operations in one group for as long as it runs: keep what `start`
+    returns where its outcome is wanted.
 
     Raises:
         ValueError: a negative or NaN duration, an unknown `on_error`, `jobs` below 1. The caller's fault.
@@ -76,14 +80,15 @@ async def race(*works: AsyncWork[T], stagger: float = 0.0, timeout: float | None
 
 async def _run(left: list[AsyncWork[T]], stagger: float, timeout: float | None, grace: float) -> T:
     winner: Operation[T] | None = None
-    contenders = Group(start, timeout, grace, "collect", what="race")
+    contenders: list[Operation[T]] = []
+    errors: list[BaseException] = []
     try:
-        async with contenders:
-            winner = await _first_success(contenders, left, stagger)
+        async with Group(start, timeout, grace, "collect", what="race") as running:
+            winner = await _first_success(running, contenders, left, stagger)
             text = "every contender failed" if winner is None else f"{winner.name!r} won the race"
             caller = current_operation.get()
             reason = Reason(Kind.SIBLING, text, None if caller is None else str(caller.ref))
-            losers = [contender for contender in contenders.operations if not contender.done()]
+            losers = running.operations
             for loser in losers:
                 loser.cancel(reason)
 
@@ -96,34 +101,37 @@ async def _run(left: list[AsyncWork[T]], stagger: float, timeout: float | None, 
     except TimedOut:
         if winner is None:
             raise  # else it came while the losers were being stopped
-    errors = [error for contender in contenders.operations if (error := _error(contender)) is not None]
+    finally:  # also of those that nobody asks for
+        errors += [error for contender in contenders if contender.done() and (error := _error(contender)) is not None]
     if winner is None:
         raise BaseExceptionGroup("every contender of the race failed", errors)
     return winner.result()
 
 
-async def _first_success(contenders: Group, left: list[AsyncWork[T]], stagger: float) -> Operation[T] | None:
+async def _first_success(
+    group: Group, contenders: list[Operation[T]], left: list[AsyncWork[T]], stagger: float
+) -> Operation[T] | None:
     failed = 0
     while True:
-        running: list[Operation[Any]] = []
+        running: list[Operation[T]] = []
         ended = 0
-        for contender in contenders.operations:
+        for contender in contenders:
             if not contender.done():
                 running.append(contender)
             elif not contender.cancelled() and contender.exception() is None:
                 return contender
             else:
                 ended += 1
-        if left and (not contenders.operations or stagger == 0 or not running or ended > failed):
+        if left and (not contenders or stagger == 0 or not running or ended > failed):
             failed = max(failed, ended)
-            contenders.start(left.pop(0))
+            contenders.append(group.start(left.pop(0)))
             continue
         if not running:
             return None
         before = len(running)
         await changed(running, stagger if left else None)
         if left and all(not contender.done() for contender in running) and len(running) == before:
-            contenders.start(left.pop(0))
+            contenders.append(group.start(left.pop(0)))
 
 
 def _error(contender: Operation[Any]) -> BaseException | None:

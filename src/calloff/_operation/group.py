@@ -49,8 +49,8 @@ class Group:
         self._grace = grace
         self._turns = turns
         self._collect = on_error == "collect"
+        #: those of whose end it has not heard: a group that is left by nobody holds no more than these
         self._operations: dict[Operation[Any], None] = {}
-        self._unheard: dict[Operation[Any], None] = {}
         self._owner: Operation[Any] | None = None
         self._errors: list[BaseException] = []
         self._host: asyncio.Task[Any] | None = None
@@ -65,13 +65,13 @@ class Group:
 
     @property
     def operations(self) -> tuple[Operation[Any], ...]:
-        """All that were started in it, in that order, ended ones included."""
-        return tuple(self._operations)
+        """Those started in it that have not ended, in the order of their start."""
+        return tuple(self._running())
 
     @property
     def waits_in(self) -> object | None:
         """For stack walkers: the first child that still runs."""
-        return next((op for op in self._unheard if not op.done()), None)
+        return next((op for op in self._operations if not op.done()), None)
 
     def start(self, work: AsyncWork[T], **options: Any) -> Operation[T]:
         """Start work in the group; arguments as for `calloff.start`, `grace` by default the group's.
@@ -98,7 +98,6 @@ class Group:
 
     def _join(self, operation: Operation[Any]) -> None:
         self._operations[operation] = None
-        self._unheard[operation] = None
         operation.add_done_callback(self._child_ended)
         if self._turns is not None:
             operation.add_done_callback(self._turns.ended)
@@ -164,7 +163,7 @@ class Group:
         finally:
             if self._timers is not None and self.timer_at != NEVER:
                 self._timers.remove(self)
-        for operation in tuple(self._unheard):  # the last one's end has woken us before its callback was called
+        for operation in tuple(self._operations):  # the last one's end has woken us before its callback was called
             self._child_ended(operation)
         return self._conclude(held or later, error)
 
@@ -216,7 +215,7 @@ class Group:
         return text, stop.stuck or where or stop.where or ()
 
     def _running(self) -> list[Operation[Any]]:
-        return [operation for operation in self._unheard if not operation.done()]
+        return [operation for operation in self._operations if not operation.done()]
 
     def _host_was_cancelled(self, error: CancelledError) -> None:
         text = text_of(error.args[0]) if error.args else "the code that runs the group was cancelled"
@@ -224,11 +223,11 @@ class Group:
 
     def _child_ended(self, operation: "asyncio.Future[Any]") -> None:
         assert isinstance(operation, Operation)
-        if operation not in self._unheard:
+        if operation not in self._operations:
             return
-        self._unheard.pop(operation)
-        if operation.cancelled():
-            return
+        self._operations.pop(operation)
+        if operation.cancelled() or (self._collect and operation.state is State.FAILED):
+            return  # what nobody reads of the latter, Python complains of, as of a task's
         error = operation.exception()
         if self._collect or error is None:
             return
