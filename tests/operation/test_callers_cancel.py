@@ -662,6 +662,30 @@ async def test_what_fails_in_the_clean_up_is_told_with_the_limit_that_has_called
     assert isinstance(timed_out.value.__cause__.__cause__, Mine)
 
 
+@pytest.mark.usefixtures("begins_first")
+@pytest.mark.parametrize("waits", [_await_op, _call])
+async def test_what_fails_in_the_clean_up_is_raised_where_the_cancel_is_swallowed(waits):
+    """As it would be if the block ran the work itself."""
+    with pytest.raises(Mine) as caught:
+        async with calloff.move_on_after(0.01) as scope:
+            await waits()
+    assert isinstance(caught.value.__context__, asyncio.CancelledError)  # which it was raised under
+    assert scope.cancelled_caught
+    assert asyncio.current_task().cancelling() == 0
+    async with calloff.move_on_after(60):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.usefixtures("begins_first")
+async def test_what_a_cancel_was_raised_from_by_the_program_is_swallowed_with_it():
+    async with calloff.move_on_after(0.01) as scope:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError as cancel:
+            raise cancel from Mine("no concern of anybody")
+    assert scope.cancelled_caught
+
+
 async def test_an_error_that_goes_behind_a_cancel_with_a_cause_is_no_complaint(caplog):
     """What the caller was cancelled from stays the cause, and asyncio does not tell that nobody has seen the error."""
     cause = KeyError("why")

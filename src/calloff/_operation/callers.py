@@ -14,7 +14,7 @@ from collections.abc import Generator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._words.errors import OperationCancelled, StopForced
+from .._words.errors import OperationCancelled, StopForced, carry
 from .._words.reason import Kind, Reason
 from .._words.ref import Ref
 from .._words.report import Rung
@@ -151,7 +151,7 @@ def carry_failure(cancel: BaseException, operation: "Operation[Any]") -> None:
         return
     error = _exception(operation)  # seen: no complaint that it was never retrieved
     if operation._phase is _FAILED and error is not cancel and cause_of(cancel) is None:
-        cancel.__cause__ = error
+        carry(cancel, error)
 
 
 async def see_to_the_end(operation: "Operation[Any]") -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from .._scopes.scope import arrived, is_running
 from .._scopes.timers import NEVER, Entry, Timers, timers_of
-from .._words.errors import UNHANDLED, StopForced, TimedOut, is_cancel
+from .._words.errors import StopForced, TimedOut, carry, is_cancel
 from .._words.frame import RawStack, raised_at
 from .._words.place import AsyncWork
 from .._words.reason import Kind, Reason
@@ -181,14 +181,14 @@ class Group:
             if self._collect:
                 return False
             self._errors.insert(0, error)
-        failures = BaseExceptionGroup(UNHANDLED, self._errors) if self._errors else None
+        failures = BaseExceptionGroup("unhandled errors in a group", self._errors) if self._errors else None
         try:
             if held is not None:
                 if held is error and failures is None:
                     return False
-                if failures is None:
-                    raise held
-                raise held from failures
+                if failures is not None:
+                    carry(held, failures)
+                raise held
             if stopping is not None and stopping.kind is Kind.DEADLINE:
                 caller = current_operation.get()
                 ref = None if caller is None else caller.ref

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .._words.duration import delay as checked_delay
 from .._words.duration import limit
-from .._words.errors import is_cancel, raise_failures
+from .._words.errors import is_cancel, raise_carried
 from .._words.reason import Kind, Reason
 from .pool import pool_of, pools
 from .scope import Scope, State
@@ -40,7 +40,7 @@ class CancelScope(Scope):
         RuntimeError: on entry: outside a task, or entered before.
 
     A cancel of the task by somebody else is never swallowed, also when it comes at the same time. Nor are the failures in a
-    `group` that is left by the cancel.
+    `group` that is left by the cancel, nor the error in which an operation ends that the block waits for.
     """
 
     __slots__ = ("_caught",)
@@ -126,7 +126,7 @@ class CancelScope(Scope):
     def _ended(self, error: BaseException | None, ours: bool) -> bool:
         self._caught = ours and is_cancel(error)
         if self._caught and error is not None:
-            raise_failures(error)
+            raise_carried(error)
         return self._caught
 
 

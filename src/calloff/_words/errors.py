@@ -21,24 +21,24 @@ from .frame import Frame, RawStack, at_line, develop
 from .reason import LIMITS, Kind, Reason, why
 from .ref import Ref
 from .report import Rung, StopReport
-from .untouched import cause_of, is_a
+from .untouched import cause_of, fields_of, is_a
 
 __all__ = [
-    "UNHANDLED",
     "CalloffError",
     "CommandFailed",
     "OperationCancelled",
     "StopForced",
     "TimedOut",
     "WorkerDied",
+    "carry",
     "ended_error",
     "is_cancel",
-    "raise_failures",
+    "raise_carried",
 ]
 
 
-#: the text of the failures of a `group`
-UNHANDLED = "unhandled errors in a group"
+#: what is noted at a cancel whose cause goes on with it
+_CARRIED = "_calloff_carried"
 
 
 class CalloffError(Exception):
@@ -152,17 +152,24 @@ def is_cancel(error: object) -> bool:
     return is_a(error, CancelledError) and not is_a(error, StopForced)
 
 
-def raise_failures(cancel: BaseException) -> None:
-    """Raise the failures of a group that a cancel which is swallowed now was raised from, if there are any."""
-    failures = cause_of(cancel)
-    if type(failures) not in (ExceptionGroup, BaseExceptionGroup) or failures.message != UNHANDLED:
+def carry(cancel: BaseException, failure: BaseException) -> None:
+    """Have a cancel, as its cause, carry an error that it goes before: whoever swallows the cancel raises the error."""
+    cancel.__cause__ = failure
+    fields_of(cancel)[_CARRIED] = True
+
+
+def raise_carried(cancel: BaseException) -> None:
+    """Raise the error that a cancel which is swallowed now has gone before, if it carries one."""
+    failure = cause_of(cancel)
+    if failure is None or not fields_of(cancel).pop(_CARRIED, False):
         return
+    former = failure.__context__
     cancel.__cause__ = None  # what is raised holds the cancel, by its frames
     try:
-        raise failures
+        raise failure
     finally:
-        failures.__context__ = None
-        del failures, cancel
+        failure.__context__ = former
+        del failure, former, cancel
 
 
 class WorkerDied(CalloffError):

@@ -7,11 +7,12 @@ anything does. An error may override ``args``, ``__traceback__``, ``__cause__`` 
 from types import TracebackType
 from typing import Any
 
-__all__ = ["args_of", "cause_of", "context_of", "drop_frame", "is_a", "trace_of"]
+__all__ = ["args_of", "cause_of", "context_of", "drop_frame", "fields_of", "is_a", "trace_of"]
 
 _args: Any = BaseException.__dict__["args"]
 _cause: Any = BaseException.__dict__["__cause__"]
 _context: Any = BaseException.__dict__["__context__"]
+_fields: Any = BaseException.__dict__["__dict__"]
 _traceback: Any = BaseException.__dict__["__traceback__"]
 
 
@@ -45,6 +46,12 @@ def context_of(error: BaseException) -> BaseException | None:
     found: BaseException | None = _cause.__get__(error)
     if found is None:
         found = _context.__get__(error)
+    return found
+
+
+def fields_of(error: BaseException) -> dict[str, Any]:
+    """Return what was noted at an exception."""
+    found: dict[str, Any] = _fields.__get__(error)
     return found
 
 
