@@ -243,6 +243,7 @@ async def test_called_off_while_it_waits_for_its_children():
     assert op.cancelled()
 
 
+@pytest.mark.usefixtures("begins_first")
 async def test_its_deadline_stops_everything_and_is_told():
     async def body():
         async with calloff.group(timeout=0.02) as g:
@@ -261,6 +262,7 @@ async def test_its_deadline_stops_everything_and_is_told():
     assert isinstance(ops[0].exception(), calloff.TimedOut)
 
 
+@pytest.mark.usefixtures("begins_first")
 async def test_its_deadline_tells_where_the_block_was_when_nothing_else_ran():
     with pytest.raises(calloff.TimedOut, match=r"^the group did not end within 0.02 s: at test_its_dead.*: await "):
         async with calloff.group(timeout=0.02):
@@ -289,6 +291,7 @@ async def test_its_deadline_names_the_child_that_could_not_be_stopped():
     op.body.task.cancel()
 
 
+@pytest.mark.usefixtures("begins_first")
 async def test_its_deadline_tells_where_one_is_that_cleans_up_since_longer():
     cleans = asyncio.Event()
 
@@ -308,6 +311,7 @@ async def test_its_deadline_tells_where_one_is_that_cleans_up_since_longer():
             asyncio.get_running_loop().call_later(0.1, lambda: op.cancel(grace=0))
 
 
+@pytest.mark.usefixtures("begins_first")
 async def test_its_deadline_names_none_that_waits_for_its_turn():
     with pytest.raises(
         calloff.TimedOut, match=r"^the group did not end within 0.02 s, as 'waits' still ran: at waits "
@@ -317,6 +321,7 @@ async def test_its_deadline_names_none_that_waits_for_its_turn():
             g.start(waits())
 
 
+@pytest.mark.usefixtures("begins_first")
 async def test_the_deadline_of_a_race_names_a_contender():
     with pytest.raises(
         calloff.TimedOut, match=r"^the race did not end within 0.02 s, as 'waits' and 1 more still ran: "

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import linecache
 import os
 import signal
 import subprocess
@@ -17,11 +18,15 @@ import pytest
 from places.process_table import wait_until_it_waits
 
 from calloff import start
+from calloff._child import script as answers
 from calloff._child.wire import DUMP
 from calloff._os import proc
+from calloff._os.fds import is_readable
 from calloff._places import looking
 from calloff._places.command import script as of_scripts
+from calloff._places.command.script import _LOOK as LOOK
 from calloff._places.command.script import script
+from calloff._words import frame
 
 RUN = [sys.executable, "-m", "calloff", "run"]
 ENVIRONMENT = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "100"}
@@ -263,6 +268,41 @@ def test_a_look_that_comes_just_when_it_becomes_another_program_does_not_hurt_th
         return bool(ended)
 
     assert not asyncio.run(main())
+
+
+def test_what_tells_where_it_is_reads_no_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is done in the midst of the program, and whoever waits for a file there looks as if it was busy in C."""
+    read: list[str] = []
+    found: list[tuple[str, int, str]] = []
+    monkeypatch.setattr(frame, "_is_read", lambda file: bool(read.append(file)))
+
+    async def main() -> None:
+        linecache.clearcache()
+        asyncio.get_running_loop().call_soon(lambda: found.extend(answers._stack(None)))
+        await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    assert [each[2] for each in found] == ["main", "sleep"]
+    assert read == []
+
+
+def test_what_is_told_too_late_is_not_taken_for_the_next_answer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+
+    async def main() -> None:
+        op = start(script("file", "blocks.py", []), grace=0)
+        while not (folder / "hangs").exists():
+            await asyncio.sleep(0.01)
+        body: Any = op.body
+        assert body._signal(LOOK)
+        while not is_readable(body._stacks, 0.1):
+            pass
+        os.kill(body.pid, signal.SIGSTOP)  # it will not answer any more, but what it has said lies there
+        assert op.where()[-1].line == 0
+        os.kill(body.pid, signal.SIGCONT)
+        await op.stop()
+
+    asyncio.run(main())
 
 
 def test_one_that_is_busy_in_c_and_had_no_turn_at_first_is_looked_at_again(

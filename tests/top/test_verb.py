@@ -49,34 +49,42 @@ def program(tmp_path, monkeypatch):
 
 def test_on_a_real_process(program):
     async def main():
-        async with Client() as client, asyncio.timeout(50):
+        async with Client() as client:
             app = Top(client, every=0.2, wait=20.0)
             async with app.run_test(size=(120, 30)) as pilot:
                 table = app.query_one(Table)
-                while table.total < 3 or "main" not in table.render_line(1).text:
-                    await asyncio.sleep(0.02)
-                seen = [table.render_line(y).text for y in range(1, 4)]
-                assert " └ polite-child" in seen[1]
-                assert "in-thread" in seen[2]
-                await pilot.press("home", "down", "c")
-                while not (isinstance(app.screen, Ask) and app.screen.focused):  # the other process is asked first
-                    await asyncio.sleep(0.02)
-                await pilot.press(*"enough", "enter")
-                while table.total > 2:
-                    await asyncio.sleep(0.02)
-                verdicts = str(app._verdicts.content)
-                while ": cancelled " not in verdicts:
-                    await asyncio.sleep(0.02)
-                    verdicts = str(app._verdicts.content)
-                assert "polite-child: cancelled" in verdicts
-                await pilot.press("h")
-                while "polite-child" not in table.render_line(1).text:
-                    await asyncio.sleep(0.02)
-                assert "requested: enough" in table.render_line(1).text
-                program.kill()
-                await pilot.press("h")
-                while table.display:
-                    await asyncio.sleep(0.02)
+                try:
+                    async with asyncio.timeout(100):
+                        await use(app, table, pilot)
+                except TimeoutError as error:
+                    shown = "\n".join(table.render_line(y).text for y in range(5))
+                    raise AssertionError(f"{app.screen}; {app._verdicts.content}\n{shown}") from error
+
+    async def use(app, table, pilot):
+        while table.total < 3 or "main" not in table.render_line(1).text:
+            await asyncio.sleep(0.02)
+        seen = [table.render_line(y).text for y in range(1, 4)]
+        assert " └ polite-child" in seen[1]
+        assert "in-thread" in seen[2]
+        await pilot.press("home", "down", "c")
+        while not (isinstance(app.screen, Ask) and app.screen.focused):  # the other process is asked first
+            await asyncio.sleep(0.02)
+        await pilot.press(*"enough", "enter")
+        while table.total > 2:
+            await asyncio.sleep(0.02)
+        verdicts = str(app._verdicts.content)
+        while ": cancelled " not in verdicts:
+            await asyncio.sleep(0.02)
+            verdicts = str(app._verdicts.content)
+        assert "polite-child: cancelled" in verdicts
+        await pilot.press("h")
+        while "polite-child" not in table.render_line(1).text:
+            await asyncio.sleep(0.02)
+        assert "requested: enough" in table.render_line(1).text
+        program.kill()
+        await pilot.press("h")
+        while table.display:
+            await asyncio.sleep(0.02)
 
     asyncio.run(main())
 

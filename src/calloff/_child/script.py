@@ -188,7 +188,7 @@ def _awaits() -> list[tuple[str, int, str]]:
     walker: Any = sys.modules.get("calloff._places.task.stack")
     if walker is not None:  # a program that uses calloff has what knows more
         frames: Any = sys.modules["calloff._words.frame"]
-        return [each[:3] for each in frames.develop(walker.stack_of(task.get_coro(), ask=False))]
+        return [each[:3] for each in frames.located(walker.stack_of(task.get_coro(), ask=False))]
     found: list[tuple[str, int, str]] = []
     while task is not None and len(found) < _MOST:
         step, frame = task.get_coro(), None

@@ -12,7 +12,18 @@ from typing import NamedTuple, cast
 from .._os.threads import begin
 from .untouched import args_of, cause_of, trace_of
 
-__all__ = ["OURS", "Frame", "RawFrame", "RawStack", "at_line", "culprit", "develop", "raised_at", "remote_traceback"]
+__all__ = [
+    "OURS",
+    "Frame",
+    "RawFrame",
+    "RawStack",
+    "at_line",
+    "culprit",
+    "develop",
+    "located",
+    "raised_at",
+    "remote_traceback",
+]
 
 #: One frame, noted as cheaply as can be: the code and the offset of its last instruction; or, from another process,
 #: file, line and function, and the source where that is no line of a file. Lines and texts are looked up when somebody
@@ -57,20 +68,21 @@ class Frame(NamedTuple):
 
 def develop(stack: RawStack) -> tuple[Frame, ...]:
     """Frames with their source lines, calloff's own left out."""
+    return tuple(frame._replace(source=frame.source or _source(frame.file, frame.line)) for frame in located(stack))
+
+
+def located(stack: RawStack) -> tuple[Frame, ...]:
+    """Frames without their source lines, for which no file is read, calloff's own left out."""
     parts = iter(stack)
-    located: list[Frame] = []
+    found: list[Frame] = []
     for part in parts:
         if isinstance(part, CodeType):
-            located.append(_locate(part, cast(int, next(parts))))
+            found.append(_locate(part, cast(int, next(parts))))
         elif isinstance(part, tuple):
-            located.append(
+            found.append(
                 _locate(part[0], part[1]) if isinstance(part[0], CodeType) else Frame(*cast(tuple[str, int, str], part))
             )
-    return tuple(
-        frame._replace(source=frame.source or _source(frame.file, frame.line))
-        for frame in located
-        if not frame.file.startswith(OURS)
-    )
+    return tuple(frame for frame in found if not frame.file.startswith(OURS))
 
 
 def _source(file: str, line: int) -> str:

@@ -147,14 +147,18 @@ class _ScriptBody(CommandBody):
         One that runs and does not answer is busy in C, and C writes the line that called it.
         """
         with self._looking:
-            if self._stacks < 0 or not self._signal(_LOOK):
+            if self._stacks < 0:
+                return False
+            while self._answer(0.0):  # what has come too late for who looked before
+                pass
+            if not self._signal(_LOOK):
                 return False
             ran = proc.seconds_run(self.pid or 0)
             until = time.monotonic() + _PATIENCE
             text, asked = self._answer(_SOON), False
             while not text and time.monotonic() < until and proc.state_of(self.pid or 0) not in ("Z", "X", ""):
                 # on a busy machine it may not have had its turn yet
-                if not asked and is_in_c(self.pid or 0, ran):
+                if not asked and is_in_c(self.pid or 0, ran) and not is_readable(self._stacks, 0.0):
                     asked = self._signal(DUMP)
                 text = self._answer(_PATIENCE if asked else _SOON)
             self._known = _of_the_user(last_stack(text) or ()) or self._known
@@ -163,12 +167,10 @@ class _ScriptBody(CommandBody):
     def _answer(self, seconds: float) -> str:
         until = time.monotonic() + seconds
         text = b""
-        while (left := until - time.monotonic()) > 0 and is_readable(self._stacks, left):
-            try:
-                text += os.read(self._stacks, 1 << 16)
-            except BlockingIOError:
-                continue
-            if text.endswith((b"end\n", b"<module>\n")) or not text:
+        while is_readable(self._stacks, max(0.0, until - time.monotonic())):
+            part = os.read(self._stacks, 1 << 16)
+            text += part
+            if not part or text.endswith((b"end\n", b"<module>\n")):
                 break
         return text.decode(errors="replace")
 
