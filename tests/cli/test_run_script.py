@@ -274,13 +274,17 @@ def test_what_tells_where_it_is_reads_no_source(monkeypatch: pytest.MonkeyPatch)
     """That is done in the midst of the program, and whoever waits for a file there looks as if it was busy in C."""
     read: list[str] = []
     found: list[tuple[str, int, str]] = []
-    monkeypatch.setattr(frame, "_is_read", lambda file: bool(read.append(file)))
+
+    def reads(file: str) -> bool:
+        read.append(file)
+        return False
 
     async def main() -> None:
         linecache.clearcache()
         asyncio.get_running_loop().call_soon(lambda: found.extend(answers._stack(None)))
         await asyncio.sleep(0.01)
 
+    monkeypatch.setattr(frame, "_is_read", reads)
     asyncio.run(main())
     assert [each[2] for each in found] == ["main", "sleep"]
     assert read == []

@@ -150,7 +150,7 @@ def carry_failure(cancel: BaseException, operation: "Operation[Any]") -> None:
     if operation.cancelled():
         return
     error = _exception(operation)  # seen: no complaint that it was never retrieved
-    if operation._phase is _FAILED and error is not cancel and cause_of(cancel) is None:
+    if error is not None and operation._phase is _FAILED and error is not cancel and cause_of(cancel) is None:
         carry(cancel, error)
 
 
