@@ -613,7 +613,7 @@ def test_a_finally_is_let_alone_for_a_while_only() -> None:
     clock, trace = [0.0], []
 
     def function() -> Iterator[None]:
-        seek = Seek([sys._getframe()], lambda: clock[0], _Out)
+        seek = Seek([sys._getframe()], _Out, lambda: clock[0])
         try:
             trace.append("begun")
         finally:
@@ -631,6 +631,30 @@ def test_a_finally_is_let_alone_for_a_while_only() -> None:
         patch.setattr(tearing, "is_fit", comes_late)
         list(function())
     assert trace == ["begun", "one"]
+
+
+def test_a_while_without_a_turn_is_none_of_that() -> None:
+    """The machine may be busy just then: nothing of the `finally` was done, and it was passed by."""
+    trace = []
+
+    def function() -> Iterator[None]:
+        seek = Seek([sys._getframe()], _Out)
+        try:
+            trace.append("begun")
+            time.sleep(0.2)  # uses as little of the processor as who has no turn
+        finally:
+            trace.append("one")
+            trace.append("two")
+        yield
+        seek.end()
+
+    def comes_late(frame: FrameType, **kinds: bool) -> bool:
+        return bytecode.is_finally(frame.f_code, frame.f_lasti)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tearing, "is_fit", comes_late)
+        list(function())
+    assert trace == ["begun", "one", "two"]
 
 
 def test_what_handles_exceptions_in_another_way_is_no_finally() -> None:

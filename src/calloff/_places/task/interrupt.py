@@ -279,7 +279,7 @@ class Interrupter:
             self._set(now + _MOMENT)
             dropped = 0 if found.is_over else found.dropped
             if self._steps is None and (self._unfit >= _SEEK_LOOKS or dropped):
-                self._steps = Seek(found.frames[dropped:], self._now, lambda: self._sought(task, found))
+                self._steps = Seek(found.frames[dropped:], lambda: self._sought(task, found))
                 self._loop.call_soon(self._turned)
             if dropped and not found.is_below and self._is_late(_SEEK_LOOKS, _LONGEST_DROPPED, now):
                 self._unfit_since = None

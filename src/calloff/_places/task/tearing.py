@@ -13,6 +13,7 @@ behind ``return f()`` the ``try`` has been left already.
 
 from collections.abc import Callable
 from itertools import dropwhile, islice
+from time import thread_time
 from types import FrameType
 
 from ..._child.bytecode import handles, is_finally
@@ -71,21 +72,31 @@ class Tear:
 
 
 class Seek:
-    """Runs `act`, once, as soon as one of the frames comes to where an exception does no harm; raises what it returns."""
+    """Runs `act`, once, as soon as one of the frames comes to where an exception does no harm; raises what it returns.
+
+    Args:
+        frames: those of the body, from the one on top to its own.
+        act: what is to be done there.
+        used: the clock by which a ``finally`` is let alone for `_PATIENCE`, which stands still while the machine gives the
+            thread no turn. Who waits in one does not use it up; the interrupter sees to that.
+    """
 
     def __init__(
-        self, frames: list[FrameType], now: Callable[[], float], act: Callable[[], BaseException | None]
+        self,
+        frames: list[FrameType],
+        act: Callable[[], BaseException | None],
+        used: Callable[[], float] = thread_time,
     ) -> None:
         self._frames = frames
-        self._now = now
-        self._until: float = now() + _PATIENCE
+        self._used = used
+        self._until: float = used() + _PATIENCE
         self._look = act
         self._steps: Steps | None = steps_of(frames, self._act)
 
     def _act(self, frame: FrameType) -> None:
         if not is_fit(frame, before=True):
             return
-        if self._now() < self._until and is_in_finally(self._frames, frame):
+        if is_in_finally(self._frames, frame) and self._used() < self._until:
             return
         self.end()
         error = self._look()
