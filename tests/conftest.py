@@ -200,6 +200,22 @@ def begins_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Timers, "_fire", behind)
 
 
+@pytest.fixture
+def caplog(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """Without what Python says of the garbage of tests before this one, whenever it comes by that."""
+    gc.collect()
+    caplog.clear()
+    return caplog
+
+
+@pytest.fixture
+def recwarn(recwarn: pytest.WarningsRecorder) -> pytest.WarningsRecorder:
+    """Without the warnings of the garbage of tests before this one."""
+    gc.collect()
+    recwarn.clear()
+    return recwarn
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_listed() -> Any:
     """A test that leaves an operation listed has leaked it (abandoned ones end with their loop)."""

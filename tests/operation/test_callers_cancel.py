@@ -689,8 +689,6 @@ async def test_what_a_cancel_was_raised_from_by_the_program_is_swallowed_with_it
 async def test_an_error_that_goes_behind_a_cancel_with_a_cause_is_no_complaint(caplog):
     """What the caller was cancelled from stays the cause, and asyncio does not tell that nobody has seen the error."""
     cause = KeyError("why")
-    gc.collect()  # what tests before this one have left is no concern of it
-    caplog.clear()
 
     async def main():
         op = calloff.start(rolls_back())
