@@ -34,6 +34,12 @@ async def waits():
     await asyncio.sleep(3600)
 
 
+def complaints_of_the_loop():
+    complaints: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
+    return complaints
+
+
 async def cleans_up_badly():
     try:
         await waits()
@@ -580,8 +586,7 @@ async def test_a_group_that_nobody_leaves_holds_nothing_that_has_ended(on_error)
 
 @pytest.mark.parametrize("is_read", [True, False])
 async def test_python_complains_of_a_collected_failure_that_nobody_reads(is_read):
-    complaints: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    complaints = complaints_of_the_loop()
     async with calloff.group(on_error="collect") as g:
         op = g.start(fails())
     if is_read:
@@ -589,14 +594,12 @@ async def test_python_complains_of_a_collected_failure_that_nobody_reads(is_read
     del op
     await value(None, turns=3)  # the loop lets go of it, too
     gc.collect()
-    messages = [complaint["message"] for complaint in complaints]
-    assert messages == ([] if is_read else ["Operation exception was never retrieved"])
+    assert complaints == ([] if is_read else ["Operation exception was never retrieved"])
 
 
 @pytest.mark.parametrize("wins", [True, False])
 async def test_nobody_complains_of_contenders_that_failed(wins):
-    complaints: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    complaints = complaints_of_the_loop()
     if wins:
         assert await calloff.race(fails(), value(1, turns=20)) == 1
     else:
@@ -608,8 +611,7 @@ async def test_nobody_complains_of_contenders_that_failed(wins):
 
 
 async def test_nobody_complains_of_what_the_deadline_of_a_group_has_ended():
-    complaints: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    complaints = complaints_of_the_loop()
     with pytest.raises(calloff.TimedOut):
         async with calloff.group(on_error="collect", timeout=0.01) as g:
             g.start(waits())

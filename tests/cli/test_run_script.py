@@ -290,6 +290,42 @@ def test_what_tells_where_it_is_reads_no_source(monkeypatch: pytest.MonkeyPatch)
     assert read == []
 
 
+def test_c_is_not_asked_where_an_answer_lies_already(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It came behind the wait for it, before the look whether the program is busy in C."""
+    monkeypatch.chdir(folder)
+    signals: list[int] = []
+    waited: list[float] = []
+    answer, send = of_scripts._ScriptBody._answer, of_scripts.sent
+
+    def answers_late(body: Any, seconds: float) -> str:
+        waited.append(seconds)
+        return "" if len(waited) == 1 else answer(body, seconds)
+
+    def signalled(handle: int | None, number: int) -> bool:
+        signals.append(number)
+        return send(handle, number)
+
+    async def main() -> None:
+        op = start(script("file", "blocks.py", []), grace=0)
+        while not (folder / "hangs").exists():
+            await asyncio.sleep(0.01)
+        body: Any = op.body
+
+        def sleeps(pid: int, ran: float) -> bool:
+            while not is_readable(body._stacks, 0.1):
+                pass
+            return True
+
+        monkeypatch.setattr(of_scripts, "is_in_c", sleeps)
+        monkeypatch.setattr(of_scripts, "sent", signalled)
+        monkeypatch.setattr(of_scripts._ScriptBody, "_answer", answers_late)
+        op.where()
+        assert signals == [LOOK]
+        await op.stop()
+
+    asyncio.run(main())
+
+
 def test_what_is_told_too_late_is_not_taken_for_the_next_answer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
 

@@ -281,8 +281,6 @@ def test_what_ends_programs_ends_the_program(loop_kind, error, caplog):
     """As with a plain task: the loop is left by it, and the operation knows what happened."""
     from conftest import loop_factory
 
-    gc.collect()  # what other tests have left
-    caplog.clear()
     ops = []
 
     async def body():

@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from operator import methodcaller
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import anyio.to_thread
 import pytest
@@ -215,12 +216,12 @@ async def test_what_many_wait_for_behind_a_shield_is_looked_at_once(
     """Each look goes through all who wait for it: a thousand that are stopped at once would take seconds."""
     seen: list[object] = []
 
-    def counts(future: object, callbacks: executors.Callbacks) -> bool:
-        seen.append(future)
-        return is_crowd(future, callbacks)
+    class Counts(WeakKeyDictionary[Any, float]):
+        def __setitem__(self, future: Any, until: float) -> None:
+            seen.append(future)  # a list of all was made
+            super().__setitem__(future, until)
 
-    is_crowd = executors._is_crowd
-    monkeypatch.setattr(executors, "_is_crowd", counts)
+    monkeypatch.setattr(executors, "_crowds", Counts())
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
 

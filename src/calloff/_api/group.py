@@ -81,14 +81,13 @@ async def race(*works: AsyncWork[T], stagger: float = 0.0, timeout: float | None
 async def _run(left: list[AsyncWork[T]], stagger: float, timeout: float | None, grace: float) -> T:
     winner: Operation[T] | None = None
     contenders: list[Operation[T]] = []
-    errors: list[BaseException] = []
     try:
-        async with Group(start, timeout, grace, "collect", what="race") as running:
-            winner = await _first_success(running, contenders, left, stagger)
+        async with Group(start, timeout, grace, "collect", what="race") as racing:
+            winner = await _first_success(racing, contenders, left, stagger)
             text = "every contender failed" if winner is None else f"{winner.name!r} won the race"
             caller = current_operation.get()
             reason = Reason(Kind.SIBLING, text, None if caller is None else str(caller.ref))
-            losers = running.operations
+            losers = racing.operations
             for loser in losers:
                 loser.cancel(reason)
 
@@ -101,15 +100,15 @@ async def _run(left: list[AsyncWork[T]], stagger: float, timeout: float | None, 
     except TimedOut:
         if winner is None:
             raise  # else it came while the losers were being stopped
-    finally:  # also of those that nobody asks for
-        errors += [error for contender in contenders if contender.done() and (error := _error(contender)) is not None]
+    finally:  # each is marked as seen, also where nobody asks for it
+        errors = [error for contender in contenders if contender.done() and (error := _error(contender)) is not None]
     if winner is None:
         raise BaseExceptionGroup("every contender of the race failed", errors)
     return winner.result()
 
 
 async def _first_success(
-    group: Group, contenders: list[Operation[T]], left: list[AsyncWork[T]], stagger: float
+    racing: Group, contenders: list[Operation[T]], left: list[AsyncWork[T]], stagger: float
 ) -> Operation[T] | None:
     failed = 0
     while True:
@@ -124,14 +123,14 @@ async def _first_success(
                 ended += 1
         if left and (not contenders or stagger == 0 or not running or ended > failed):
             failed = max(failed, ended)
-            contenders.append(group.start(left.pop(0)))
+            contenders.append(racing.start(left.pop(0)))
             continue
         if not running:
             return None
         before = len(running)
         await changed(running, stagger if left else None)
         if left and all(not contender.done() for contender in running) and len(running) == before:
-            contenders.append(group.start(left.pop(0)))
+            contenders.append(racing.start(left.pop(0)))
 
 
 def _error(contender: Operation[Any]) -> BaseException | None:

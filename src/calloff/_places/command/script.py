@@ -34,6 +34,8 @@ __all__ = ["script"]
 _LOOK = int(signal.SIGURG)
 #: seconds after which a program that does not answer may be busy in C, each time, and that it is waited for at most
 _SOON, _PATIENCE = 0.02, 0.2
+#: bytes that a pipe holds
+_ROOM = 1 << 16
 
 
 def script(kind: Literal["file", "module"], name: str, args: Sequence[str]) -> CommandWork:
@@ -149,8 +151,8 @@ class _ScriptBody(CommandBody):
         with self._looking:
             if self._stacks < 0:
                 return False
-            while self._answer(0.0):  # what has come too late for who looked before
-                pass
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._stacks, _ROOM)  # what has come too late for who looked before
             if not self._signal(_LOOK):
                 return False
             ran = proc.seconds_run(self.pid or 0)
@@ -167,10 +169,12 @@ class _ScriptBody(CommandBody):
     def _answer(self, seconds: float) -> str:
         until = time.monotonic() + seconds
         text = b""
-        while is_readable(self._stacks, max(0.0, until - time.monotonic())):
-            part = os.read(self._stacks, 1 << 16)
-            text += part
-            if not part or text.endswith((b"end\n", b"<module>\n")):
+        while (left := until - time.monotonic()) > 0 and is_readable(self._stacks, left):
+            try:
+                text += os.read(self._stacks, _ROOM)
+            except BlockingIOError:
+                continue
+            if text.endswith((b"end\n", b"<module>\n")) or not text:
                 break
         return text.decode(errors="replace")
 

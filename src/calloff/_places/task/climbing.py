@@ -99,9 +99,8 @@ class ClimbingBody(Body):
         where = None
         if waiter is not None:
             is_plain = type(waiter) is Future
-            if not is_plain or (
-                len(made := waiter._callbacks or ()) > 1 and _has_call(made)
-            ):  # one is that of the task
+            callbacks: Callbacks = (waiter._callbacks or ()) if is_plain else ()
+            if not is_plain or (len(callbacks) > 1 and _has_call(callbacks)):  # one is that of the task
                 look = self._look(waiter, None)
                 if not look.is_alone:
                     self._collect(look)
@@ -372,7 +371,7 @@ class ClimbingBody(Body):
 
 
 def _has_call(callbacks: Callbacks) -> bool:
-    """Return whether a future with these stands for the call of an executor; or that can't be told, and a look logs why."""
+    """Return whether a future with these stands for a call of an executor; also if that can't be told: a look logs why."""
     try:
         return call_in(callbacks) is not None
     except Exception:

@@ -200,19 +200,14 @@ def _shielded_call(inner: Any, shields: int) -> ExecutorCall | None:
 
     A task may wait for itself: no more than `shields` further ones are looked through.
     """
-    kind = type(inner)
-    if kind is not asyncio.Future and not is_a(inner, asyncio.Task):
+    is_future = type(inner) is asyncio.Future
+    if not is_future and not is_a(inner, asyncio.Task):
         return None
-    if monotonic() < _crowded_until and kind in _USUAL and _crowds.get(inner, 0.0) > monotonic():
+    callbacks = _few_callbacks(inner)
+    if len(callbacks) < 1 + is_future:  # nearly always: nothing but the shield waits for a future
         return None
-    callbacks: Callbacks = inner._callbacks or ()
-    if kind is asyncio.Future:
-        if len(callbacks) < 2:  # nearly always: nothing but the shield waits for it
-            return None
-        call = None if _is_crowd(inner, callbacks) else call_in(callbacks, shields)
-    else:
-        waited = None if _is_crowd(inner, callbacks) else waiter_of(inner)
-        call = executor_call(waited, shields) if type(waited) is asyncio.Future else None
+    waited = inner if is_future else waiter_of(inner)
+    call = executor_call(waited, shields) if type(waited) is asyncio.Future else None
     if not isinstance(call, ExecutorCall):
         return None
     told = [callback.__name__ if type(callback) is FunctionType else "" for callback, _ in callbacks]
@@ -221,15 +216,19 @@ def _shielded_call(inner: Any, shields: int) -> ExecutorCall | None:
     return ShieldedCall(call.future)
 
 
-def _is_crowd(future: Any, callbacks: Callbacks) -> bool:
-    """Return whether more wait for a future than one shield and what Python adds to that.
+def _few_callbacks(future: Any) -> Callbacks:
+    """Return the callbacks of a future; none where there are more than one shield adds, and what Python adds to that.
 
     Looking makes a list of all of them, so it is known for a moment: a thousand that are stopped at once may all ask.
     """
     global _crowded_until
-    if len(callbacks) >= _CROWD and type(future) in _USUAL:
+    is_usual = type(future) in _USUAL
+    if monotonic() < _crowded_until and is_usual and _crowds.get(future, 0.0) > monotonic():
+        return ()
+    callbacks: Callbacks = future._callbacks or ()
+    if len(callbacks) >= _CROWD and is_usual:
         _crowds[future] = _crowded_until = monotonic() + _MOMENT
-    return len(callbacks) > _FEW
+    return callbacks if len(callbacks) <= _FEW else ()
 
 
 def anyio_call(frame: FrameType) -> AnyioCall | None:
